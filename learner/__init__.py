@@ -1,0 +1,1 @@
+"""Scored groups in, the next policy version out. Has never heard of vLLM."""

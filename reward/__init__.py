@@ -1,0 +1,1 @@
+"""Sampled groups in, scored groups out. Has never heard of gradients."""

@@ -1,0 +1,82 @@
+"""Configuration of rewards."""
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from rollout.config import Config
+
+
+class RewardFunctionConfig(Config):
+    """One component of the reward."""
+
+    function: str
+    """A registered name ("math", "exact_match", ...) or an import path `module:function`."""
+    name: str | None = None
+    """Name of the component in records; null takes the function's."""
+    weight: float = 1.0
+    """Factor in the weighted sum; 0 records the component without training on it."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the function."""
+
+    @property
+    def component(self) -> str:
+        """Name of the component in records."""
+        return self.name or self.function.rsplit(":", 1)[-1]
+
+
+class RewardModelConfig(Config):
+    """A sequence-classification model as a component of the reward, in an actor of its own."""
+
+    path: str
+    """A Hugging Face directory or hub id with one output label."""
+    name: str = "reward_model"
+    weight: float = 1.0
+    batch_size: int = Field(16, ge=1)
+    max_tokens: int = Field(1024, ge=1)
+    """Prompt and completion are cut on the left to this length."""
+    cpus: float = Field(1.0, gt=0)
+    gpus: float = Field(0.0, ge=0)
+
+
+class RewardConfig(Config):
+    """Scoring: which functions, how long they may take, who does it."""
+
+    functions: tuple[RewardFunctionConfig, ...] = (RewardFunctionConfig(function="math"),)
+    reward_model: RewardModelConfig | None = None
+    accuracy: str | None = None
+    """Component that decides whether a completion is right; null takes the first function."""
+    accuracy_threshold: float = 1.0
+    """A completion is right when that component is at least this."""
+    num_workers: int = Field(1, ge=1)
+    """Reward actors. Each scores in child processes of its own."""
+    children_per_worker: int = Field(2, ge=1)
+    """Child processes of one reward actor."""
+    timeout_s: float = Field(5.0, gt=0)
+    """Time for one completion; then its child process is killed and the outcome is `timeout`."""
+    cpus_per_worker: float = Field(0.0, ge=0)
+    """What a reward actor asks of Ray. Scoring is short, so by default it shares cores."""
+
+    @model_validator(mode="after")
+    def _check_components(self) -> "RewardConfig":
+        names = [function.component for function in self.functions]
+        if self.reward_model is not None:
+            names.append(self.reward_model.name)
+        if not names:
+            raise ValueError("no reward: give at least one entry in functions, or a reward_model")
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two components are named {twice[0]!r}: give one of them another `name`")
+        if self.accuracy is not None and self.accuracy not in names:
+            raise ValueError(f"accuracy is {self.accuracy!r}, which is no component; components are {names}")
+        return self
+
+    @property
+    def accuracy_component(self) -> str:
+        """Name of the component that decides whether a completion is right."""
+        if self.accuracy is not None:
+            return self.accuracy
+        if self.functions:
+            return self.functions[0].component
+        assert self.reward_model is not None
+        return self.reward_model.name

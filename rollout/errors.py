@@ -1,0 +1,25 @@
+"""One picklable error for each boundary. The command line prints their text as one sentence."""
+
+
+class ShoalError(Exception):
+    """Something that a person can act on: the message says what, where, what was got and what to do."""
+
+
+class ConfigError(ShoalError):
+    """A configuration that cannot run; nothing was started."""
+
+
+class DataError(ShoalError):
+    """A task, row or data set that cannot be used."""
+
+
+class ModelError(ShoalError):
+    """A model directory, hub id or package that cannot be loaded."""
+
+
+class EngineError(ShoalError):
+    """The inference engine failed or was asked for what it cannot do."""
+
+
+class WeightSyncError(ShoalError):
+    """Weights did not arrive as they were sent: a tensor is missing, altered, or the engine does not compute with it."""
