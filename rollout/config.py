@@ -98,9 +98,7 @@ class Gsm8kTask(TaskBase):
     """Folder with `train.jsonl` and `test.jsonl`; null loads the hub data set `openai/gsm8k`."""
 
 
-TaskConfig = Annotated[
-    ReasoningGymTask | JsonlTask | ParquetTask | HubTask | Gsm8kTask, Field(discriminator="kind")
-]
+TaskConfig = Annotated[ReasoningGymTask | JsonlTask | ParquetTask | HubTask | Gsm8kTask, Field(discriminator="kind")]
 
 
 class SamplingConfig(Config):

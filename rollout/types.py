@@ -93,9 +93,7 @@ class Completion:
         num_tokens = len(self.token_ids)
         assert len(self.logprobs) == num_tokens, (len(self.logprobs), num_tokens)
         assert len(self.loss_mask) == num_tokens, (len(self.loss_mask), num_tokens)
-        assert all(math.isfinite(x) for x in self.logprobs), (
-            "non-finite log-probabilities are masked by the engine"
-        )
+        assert all(math.isfinite(x) for x in self.logprobs), "non-finite log-probabilities are masked by the engine"
 
     @property
     def min_policy_version(self) -> int:
