@@ -1,4 +1,4 @@
-"""What a score is. A reward that failed is not a reward of 0: it has an outcome, and only `ok` enters the advantages."""
+"""What a score is. A failed reward is not a reward of 0: it has an outcome, and only `ok` enters the advantages."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

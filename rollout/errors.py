@@ -22,4 +22,4 @@ class EngineError(ShoalError):
 
 
 class WeightSyncError(ShoalError):
-    """Weights did not arrive as they were sent: a tensor is missing, altered, or the engine does not compute with it."""
+    """Weights did not arrive as they were sent, or the engine does not compute with them."""
