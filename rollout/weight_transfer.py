@@ -87,7 +87,7 @@ def plan_chunks(tensors: Sequence[TensorSpec], chunk_bytes: int) -> tuple[tuple[
 
 def tensor_digest(data: np.ndarray) -> str:
     """SHA-256 of a flat uint8 array."""
-    return hashlib.sha256(memoryview(np.ascontiguousarray(data))).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(data).data).hexdigest()
 
 
 def weights_digest(digests: Sequence[tuple[TensorSpec, str]]) -> str:
