@@ -1,0 +1,66 @@
+"""What can go wrong between processes. All picklable, all one sentence."""
+
+from rollout.errors import ShoalError
+
+
+class StageTimeoutError(ShoalError):
+    """A wait passed its deadline."""
+
+    def __init__(self, stage: str, actor: str, item: str, deadline_s: float) -> None:
+        super().__init__(stage, actor, item, deadline_s)
+        self.stage = stage
+        self.actor = actor
+        self.item = item
+        self.deadline_s = deadline_s
+
+    def __str__(self) -> str:
+        return (
+            f"{self.stage}: {self.actor} did not finish {self.item} within {self.deadline_s:g} s; raise the stage's "
+            "deadline if the work is really that long"
+        )
+
+
+class ActorFailedError(ShoalError):
+    """An actor died, or raised what it should not have."""
+
+    def __init__(self, stage: str, actor: str, item: str, cause: str) -> None:
+        super().__init__(stage, actor, item, cause)
+        self.stage = stage
+        self.actor = actor
+        self.item = item
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.actor} failed on {self.item}: {self.cause}"
+
+
+class ClusterError(ShoalError):
+    """Ray could not be started or joined, or has not what the run asks for."""
+
+
+class LedgerError(ShoalError):
+    """The account of groups does not balance: something was lost or came twice."""
+
+
+class DivergenceError(ShoalError):
+    """Loss or gradients were not finite for too many steps in a row."""
+
+
+class RewardFailureError(ShoalError):
+    """Groups cannot be scored, so that there is nothing to train on."""
+
+
+class ResumeError(ShoalError):
+    """A run that cannot be resumed as asked."""
+
+
+class StoppedError(ShoalError):
+    """The run was asked to stop by a signal; its checkpoint is written."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message, exit_code)
+        self.message = message
+        self.exit_code = exit_code
+
+    def __str__(self) -> str:
+        return self.message

@@ -1,0 +1,101 @@
+"""Admission and order: how far sampling may run ahead, and which groups a step trains on.
+
+A slot is taken when a prompt is dispatched and given back only when the engines hold the weights that the group's step
+made (or at once when the group is rejected), so that a new group is born on new weights. With (k + 1) * P slots and
+groups consumed in the order of dispatch, the n-th group outstanding is consumed n // P steps later: at most k. So lag
+is bounded by admission, and no sampled group is ever thrown away for its age while engines drain at each sync.
+
+Pure: no clock, no processes.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from reward.types import ScoredGroup
+
+
+@dataclass(slots=True)
+class _Slot:
+    scored: ScoredGroup | None = None
+
+
+class GroupBuffer:
+    """Outstanding groups in the order of dispatch."""
+
+    def __init__(self, *, prompts_per_step: int, max_policy_lag: int) -> None:
+        self._prompts_per_step = prompts_per_step
+        self._num_slots = (max_policy_lag + 1) * prompts_per_step
+        self._slots: dict[str, _Slot] = {}
+        self._num_in_training = 0
+        self._changed = asyncio.Condition()
+
+    @property
+    def num_free(self) -> int:
+        """Groups that may be dispatched now."""
+        return self._num_slots - len(self._slots) - self._num_in_training
+
+    @property
+    def num_unscored(self) -> int:
+        """Groups being sampled or scored."""
+        return sum(slot.scored is None for slot in self._slots.values())
+
+    @property
+    def num_waiting(self) -> int:
+        """Groups that wait to be trained on, scored or not."""
+        return len(self._slots)
+
+    def waiting(self) -> list[tuple[str, ScoredGroup | None]]:
+        """(group id, scores if there are any) in the order of dispatch."""
+        return [(group_id, slot.scored) for group_id, slot in self._slots.items()]
+
+    async def admit(self, group_id: str) -> None:
+        """Takes a slot."""
+        assert self.num_free > 0, "admission must be asked for first"
+        assert group_id not in self._slots, group_id
+        async with self._changed:
+            self._slots[group_id] = _Slot()
+            self._changed.notify_all()
+
+    async def put(self, scored: ScoredGroup) -> None:
+        """The group of a slot has its scores."""
+        async with self._changed:
+            self._slots[scored.group_id].scored = scored
+            self._changed.notify_all()
+
+    async def drop(self, group_id: str) -> None:
+        """Gives the slot of a rejected group back; those behind it move up."""
+        async with self._changed:
+            del self._slots[group_id]
+            self._changed.notify_all()
+
+    async def take(self) -> list[ScoredGroup]:
+        """Waits for the P oldest groups to be scored and takes them; their slots stay taken until `release`."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._ready() is not None)
+            batch = self._ready()
+            assert batch is not None
+            for scored in batch:
+                del self._slots[scored.group_id]
+            self._num_in_training = len(batch)
+            return batch
+
+    async def release(self) -> None:
+        """The engines hold the new weights: the slots of the batch are free."""
+        async with self._changed:
+            self._num_in_training = 0
+            self._changed.notify_all()
+
+    async def changed(self) -> None:
+        """Returns after the next change."""
+        async with self._changed:
+            await self._changed.wait()
+
+    async def wait_until_scored(self) -> None:
+        """Waits until nothing is being sampled or scored."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.num_unscored == 0)
+
+    def _ready(self) -> list[ScoredGroup] | None:
+        oldest = list(self._slots.values())[: self._prompts_per_step]
+        scored = [slot.scored for slot in oldest if slot.scored is not None]
+        return scored if len(scored) == self._prompts_per_step else None

@@ -1,0 +1,168 @@
+"""The life of every group, and the law that none is lost and none comes twice.
+
+    pending --lease--> leased --sampled--> sampled --scored--> scored --consume--> consumed(step)
+                          |                   |                   |
+                          +------ reject(reason): terminal, counted by reason ------+
+                          |
+                          +------ requeue: back to pending, the next lease has attempt + 1
+
+At every step: dispatched = trained + rejected + in flight. Pure: time and file come from outside.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from cluster.errors import LedgerError
+
+
+class GroupState(StrEnum):
+    """Where a group is."""
+
+    PENDING = "pending"
+    """Given back by a stopped run, to be leased again."""
+    LEASED = "leased"
+    SAMPLED = "sampled"
+    SCORED = "scored"
+    CONSUMED = "consumed"
+    REJECTED = "rejected"
+
+
+class RejectReason(StrEnum):
+    """Why a group was not trained on."""
+
+    TOO_FEW_SCORED = "too_few_scored"
+    """Fewer than two completions have a score: there is nothing to compare."""
+    EQUAL_REWARDS = "equal_rewards"
+    """Dynamic sampling: no completion stands out, and another group was sampled instead."""
+    TOO_OLD = "too_old"
+    """Sampled by weights further behind than `max_policy_lag`."""
+    NOTHING_TO_TRAIN = "nothing_to_train"
+    """Fewer than two scored completions have a token with a finite log-probability."""
+
+
+TERMINAL = (GroupState.CONSUMED, GroupState.REJECTED)
+NEXT_STATES = {
+    GroupState.PENDING: (GroupState.LEASED,),
+    GroupState.LEASED: (GroupState.SAMPLED, GroupState.PENDING, GroupState.REJECTED),
+    GroupState.SAMPLED: (GroupState.SCORED, GroupState.PENDING, GroupState.REJECTED),
+    GroupState.SCORED: (GroupState.CONSUMED, GroupState.PENDING, GroupState.REJECTED),
+    GroupState.CONSUMED: (),
+    GroupState.REJECTED: (),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerState:
+    """What a checkpoint keeps of the ledger. Only groups that are not at their end are listed one by one."""
+
+    dispatched: int = 0
+    trained: int = 0
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    open_groups: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    """Group id -> (state, attempt)."""
+
+
+class Ledger:
+    """Counts and states; each change is handed to `append` as a journal line."""
+
+    def __init__(
+        self,
+        append: Callable[[Mapping[str, object]], None],
+        clock: Callable[[], float],
+        state: LedgerState | None = None,
+    ) -> None:
+        state = state or LedgerState()
+        self._append = append
+        self._clock = clock
+        self._dispatched = state.dispatched
+        self._trained = state.trained
+        self._rejected: Counter[str] = Counter(state.rejected)
+        self._open = {group_id: (GroupState(s), attempt) for group_id, (s, attempt) in state.open_groups.items()}
+
+    def state(self) -> LedgerState:
+        return LedgerState(
+            dispatched=self._dispatched,
+            trained=self._trained,
+            rejected=dict(self._rejected),
+            open_groups={group_id: (str(state), attempt) for group_id, (state, attempt) in self._open.items()},
+        )
+
+    @property
+    def dispatched(self) -> int:
+        return self._dispatched
+
+    @property
+    def trained(self) -> int:
+        return self._trained
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """Reason -> groups."""
+        return dict(self._rejected)
+
+    @property
+    def in_flight(self) -> int:
+        """Groups dispatched and not at their end, those that wait for another lease included."""
+        return len(self._open)
+
+    def lease(self, group_id: str, worker: str) -> int:
+        """A prompt goes to a rollout worker; returns the attempt, 1 for the first."""
+        state, attempt = self._open.get(group_id, (None, 0))
+        if state is None:
+            self._dispatched += 1
+        elif state is not GroupState.PENDING:
+            raise LedgerError(f"group {group_id} was leased to {worker} while it is {state}: it would be sampled twice")
+        self._open[group_id] = (GroupState.LEASED, attempt + 1)
+        self._write(group_id, GroupState.LEASED, attempt + 1, worker=worker)
+        return attempt + 1
+
+    def sampled(self, group_id: str, attempt: int, policy_version: int) -> None:
+        self._move(group_id, GroupState.SAMPLED, attempt, policy_version=policy_version)
+
+    def scored(self, group_id: str, attempt: int) -> None:
+        self._move(group_id, GroupState.SCORED, attempt)
+
+    def consume(self, group_id: str, attempt: int, step: int) -> None:
+        """The group is in the batch of a training step that was taken."""
+        self._move(group_id, GroupState.CONSUMED, attempt, step=step)
+        self._trained += 1
+
+    def reject(self, group_id: str, attempt: int, reason: RejectReason) -> None:
+        self._move(group_id, GroupState.REJECTED, attempt, reason=str(reason))
+        self._rejected[str(reason)] += 1
+
+    def requeue(self, group_id: str) -> None:
+        """The group goes back to be sampled again."""
+        _, attempt = self._find(group_id)
+        self._move(group_id, GroupState.PENDING, attempt)
+
+    def check(self) -> None:
+        """Errors: `LedgerError` when dispatched = trained + rejected + in flight does not hold."""
+        rejected = sum(self._rejected.values())
+        if self._dispatched != self._trained + rejected + self.in_flight:
+            raise LedgerError(
+                f"the ledger does not balance: {self._dispatched} groups dispatched, {self._trained} trained, "
+                f"{rejected} rejected, {self.in_flight} in flight; ledger.jsonl has the life of each"
+            )
+
+    def _find(self, group_id: str) -> tuple[GroupState, int]:
+        if group_id not in self._open:
+            raise LedgerError(f"group {group_id} is not in flight: it came twice, or was never leased")
+        return self._open[group_id]
+
+    def _move(self, group_id: str, to: GroupState, attempt: int, **facts: object) -> None:
+        state, current = self._find(group_id)
+        if attempt != current:
+            raise LedgerError(f"group {group_id}: a result of attempt {attempt} came, but attempt {current} is leased")
+        if to not in NEXT_STATES[state]:
+            raise LedgerError(f"group {group_id} cannot become {to}: it is {state}")
+        if to in TERMINAL:
+            del self._open[group_id]
+        else:
+            self._open[group_id] = (to, attempt)
+        self._write(group_id, to, attempt, **facts)
+
+    def _write(self, group_id: str, state: GroupState, attempt: int, **facts: object) -> None:
+        self._append({"time_s": self._clock(), "group_id": group_id, "state": str(state), "attempt": attempt, **facts})

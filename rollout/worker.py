@@ -1,0 +1,322 @@
+"""A rollout worker: one engine, a thread that steps it, and the leases it serves.
+
+    submit(requests) --> queue --> engine thread: add, step, step, ... --> group complete --> wait_group(key)
+    begin_update, load_chunk, finish_update --> same queue, so they happen between two steps
+
+A batch that is submitted together is added together, before the next step: then what the engine computes together is
+the same in every run, and so are the last bits of its log-probabilities.
+
+A worker serves only weights that were verified. It starts STALE, is STALE again from the first byte of an update, and
+serves after `serve(version)`, which the controller sends when digest and canary agree.
+"""
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any
+
+from rollout.config import SamplingConfig
+from rollout.engine import Engine, EngineOutput, SampleSpec
+from rollout.errors import EngineError, WeightSyncError
+from rollout.prompts import sample_seed
+from rollout.types import Completion, FinishReason, RolloutGroup, SampleRequest, VersionSpan
+from rollout.weight_transfer import WeightChunk, WeightManifest, WeightReceiver
+
+# How long the engine thread sleeps in its queue when nothing runs; only shutdown waits for it.
+IDLE_WAIT_S = 0.2
+
+Key = tuple[str, str, int]
+
+
+@dataclass(slots=True)
+class _Lease:
+    """A group that is being sampled."""
+
+    request: SampleRequest
+    started_s: float
+    done: Future[RolloutGroup]
+    completions: dict[int, Completion] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStatus:
+    """What a worker says of itself."""
+
+    name: str
+    policy_version: int | None
+    """Version of the weights that it serves; None while it is STALE."""
+    num_running_groups: int
+    num_tokens: int
+    """Tokens sampled since the start."""
+    busy_s: float
+    """Seconds spent in engine steps since the start."""
+    pid: int
+
+
+class RolloutWorker:
+    """Samples groups on an engine that `build_engine` makes in the worker's own thread.
+
+    Errors: `EngineError` from every method once the engine has failed; `WeightSyncError` for weights that are not as
+    they were sent.
+    """
+
+    def __init__(self, build_engine: Callable[[], Engine], *, name: str, run_seed: int) -> None:
+        self.name = name
+        self._run_seed = run_seed
+        self._commands: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
+        self._leases: dict[Key, _Lease] = {}
+        self._engine: Engine | None = None
+        self._receiver: WeightReceiver | None = None
+        # The engine starts with the weights of the model directory; a run's learner may have others, so it syncs first.
+        self._loaded_version: int | None = 0
+        self._served_version: int | None = None
+        self._failure: EngineError | None = None
+        self._num_tokens = 0
+        self._busy_s = 0.0
+        self._closing = False
+        self._started: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, args=(build_engine,), name=f"{name}-engine", daemon=True)
+        self._thread.start()
+
+    # What the controller calls. All of it returns at once or when the engine thread has done it.
+
+    async def ready(self) -> WorkerStatus:
+        """Returns when the engine has started."""
+        await asyncio.wrap_future(self._started)
+        return await self.status()
+
+    async def status(self) -> WorkerStatus:
+        import os
+
+        return WorkerStatus(
+            name=self.name,
+            policy_version=self._served_version,
+            num_running_groups=len(self._leases),
+            num_tokens=self._num_tokens,
+            busy_s=self._busy_s,
+            pid=os.getpid(),
+        )
+
+    async def submit(self, requests: Sequence[SampleRequest], sampling: SamplingConfig) -> None:
+        """Takes a batch of groups to sample; they are added to the engine together. Results come from `wait_group`."""
+        await self._on_engine_thread(lambda: self._add(requests, sampling))
+
+    async def wait_group(self, key: Key) -> RolloutGroup:
+        """Returns the group of a lease when its last completion has ended; a group is handed out once."""
+        lease = self._leases.get(key)
+        if lease is None:
+            raise self._failure or EngineError(f"{self.name}: no group is leased under {key}; it was handed out already")
+        try:
+            return await asyncio.wrap_future(lease.done)
+        finally:
+            self._leases.pop(key, None)
+
+    async def begin_update(self, manifest: WeightManifest, *, serving_continues: bool = False) -> None:
+        """Starts a transfer; from here the worker is STALE. Groups may run on across it only if `serving_continues`."""
+        await self._on_engine_thread(lambda: self._begin_update(manifest, serving_continues))
+
+    async def load_chunk(self, chunk: WeightChunk) -> None:
+        """Checks and loads one chunk."""
+        await self._on_engine_thread(lambda: self._load_chunk(chunk))
+
+    async def finish_update(self, sent_digest: str) -> str:
+        """Checks that the transfer is whole and makes it the engine's weights; returns the digest of what arrived."""
+        return await self._on_engine_thread(lambda: self._finish_update(sent_digest))
+
+    async def prompt_logprobs(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+        """The canary: log-probabilities of fixed sequences under the loaded weights (temperature 1)."""
+        return await self._on_engine_thread(lambda: self._live_engine().prompt_logprobs(sequences))
+
+    async def serve(self, policy_version: int) -> None:
+        """The weights were verified: sampling may start."""
+        await self._on_engine_thread(lambda: self._serve(policy_version))
+
+    async def close(self) -> None:
+        """Ends the engine thread; what runs is given up."""
+        self._closing = True
+        await asyncio.to_thread(self._thread.join, 10.0)
+
+    # What happens on the engine thread.
+
+    def _run(self, build_engine: Callable[[], Engine]) -> None:
+        try:
+            self._engine = build_engine()
+        except BaseException as error:  # noqa: BLE001 - thread boundary: the error goes to whoever waits for the start
+            self._started.set_exception(_as_engine_error(self.name, "could not start", error))
+            return
+        self._started.set_result(None)
+        while not self._closing:
+            try:
+                self._run_commands()
+                if self._receiver is None and self._engine.has_unfinished():
+                    self._step()
+            except BaseException as error:  # noqa: BLE001 - thread boundary: every lease learns of it
+                self._fail(_as_engine_error(self.name, "failed while sampling", error))
+                return
+        self._engine.close()
+
+    def _run_commands(self) -> None:
+        """Runs everything that waits in the queue; when nothing samples, waits for it a moment."""
+        assert self._engine is not None
+        can_step = self._receiver is None and self._engine.has_unfinished()
+        block = not can_step
+        while True:
+            try:
+                command, done = self._commands.get(block=block, timeout=IDLE_WAIT_S)
+            except queue.Empty:
+                return
+            block = False
+            try:
+                done.set_result(command())
+            except BaseException as error:  # noqa: BLE001 - thread boundary: the caller gets the error
+                done.set_exception(
+                    error
+                    if isinstance(error, EngineError | WeightSyncError)
+                    else _as_engine_error(self.name, "failed", error)
+                )
+
+    def _step(self) -> None:
+        started = time.monotonic()
+        outputs = self._live_engine().step()
+        self._busy_s += time.monotonic() - started
+        for output in outputs:
+            self._finish_completion(output)
+
+    def _add(self, requests: Sequence[SampleRequest], sampling: SamplingConfig) -> None:
+        if self._served_version is None:
+            raise EngineError(f"{self.name}: asked to sample with weights that were not verified")
+        now = time.time()
+        specs = []
+        for request in requests:
+            assert request.key not in self._leases, request.key
+            self._leases[request.key] = _Lease(request=request, started_s=now, done=Future())
+            prompt = request.prompt
+            specs += [
+                SampleSpec(
+                    request_id=_request_id(request.key, i),
+                    token_ids=prompt.token_ids,
+                    sampling=sampling,
+                    seed=sample_seed(self._run_seed, request.purpose, prompt.epoch, prompt.uid, i),
+                )
+                for i in range(request.group_size)
+            ]
+        self._live_engine().add(specs)
+
+    def _finish_completion(self, output: EngineOutput) -> None:
+        key, sample_index = _parse_request_id(output.request_id)
+        lease = self._leases[key]
+        lease.completions[sample_index] = to_completion(output, sample_index, self._served_version)
+        self._num_tokens += len(output.token_ids)
+        if len(lease.completions) == lease.request.group_size:
+            lease.done.set_result(
+                RolloutGroup(
+                    prompt=lease.request.prompt,
+                    completions=tuple(lease.completions[i] for i in range(lease.request.group_size)),
+                    attempt=lease.request.attempt,
+                    worker=self.name,
+                    started_s=lease.started_s,
+                    finished_s=time.time(),
+                )
+            )
+
+    def _begin_update(self, manifest: WeightManifest, serving_continues: bool) -> None:
+        engine = self._live_engine()
+        if engine.has_unfinished() and not serving_continues:
+            raise WeightSyncError(
+                f"{self.name}: weights version {manifest.policy_version} came while {len(self._leases)} groups were "
+                "being sampled; drain the engine first"
+            )
+        self._served_version = None
+        self._receiver = WeightReceiver(manifest, receiver=self.name)
+        engine.start_weight_update()
+
+    def _load_chunk(self, chunk: WeightChunk) -> None:
+        if self._receiver is None:
+            raise WeightSyncError(f"{self.name}: chunk {chunk.index} came outside a transfer")
+        self._live_engine().load_tensors(list(self._receiver.accept(chunk)))
+
+    def _finish_update(self, sent_digest: str) -> str:
+        if self._receiver is None:
+            raise WeightSyncError(f"{self.name}: the end of a transfer came outside a transfer")
+        digest = self._receiver.finish(sent_digest)
+        self._live_engine().finish_weight_update(self._receiver.policy_version)
+        self._loaded_version = self._receiver.policy_version
+        self._receiver = None
+        return digest
+
+    def _serve(self, policy_version: int) -> None:
+        if policy_version != self._loaded_version:
+            raise WeightSyncError(
+                f"{self.name}: told to serve version {policy_version}, but version {self._loaded_version} is loaded"
+            )
+        self._served_version = policy_version
+
+    # Plumbing.
+
+    def _live_engine(self) -> Engine:
+        if self._failure is not None:
+            raise self._failure
+        assert self._engine is not None
+        return self._engine
+
+    async def _on_engine_thread(self, command: Callable[[], Any]) -> Any:
+        if self._failure is not None:
+            raise self._failure
+        done: Future[Any] = Future()
+        self._commands.put((command, done))
+        return await asyncio.wrap_future(done)
+
+    def _fail(self, error: EngineError) -> None:
+        self._failure = error
+        for lease in list(self._leases.values()):
+            if not lease.done.done():
+                lease.done.set_exception(error)
+        while True:
+            try:
+                _, done = self._commands.get(block=False)
+            except queue.Empty:
+                return
+            done.set_exception(error)
+
+
+def to_completion(output: EngineOutput, sample_index: int, policy_version: int | None) -> Completion:
+    """The engine's report as a record; tokens whose log-probability is not finite are masked and counted."""
+    finite = tuple(isfinite(x) for x in output.logprobs)
+    spans = tuple(VersionSpan(policy_version=v, start=start, end=end) for v, start, end in output.versions)
+    if not spans:
+        assert policy_version is not None
+        spans = (VersionSpan(policy_version=policy_version, start=0, end=len(output.token_ids)),)
+    aborted = output.finish_reason is FinishReason.ABORT
+    return Completion(
+        sample_index=sample_index,
+        token_ids=output.token_ids,
+        logprobs=tuple(x if ok else 0.0 for x, ok in zip(output.logprobs, finite, strict=True)),
+        loss_mask=tuple(ok and not aborted for ok in finite),
+        text=output.text,
+        finish_reason=output.finish_reason,
+        version_spans=spans,
+        num_nonfinite_logprobs=finite.count(False),
+    )
+
+
+def _request_id(key: Key, sample_index: int) -> str:
+    purpose, group_id, attempt = key
+    return f"{purpose}|{group_id}|{attempt}|{sample_index}"
+
+
+def _parse_request_id(request_id: str) -> tuple[Key, int]:
+    purpose, group_id, attempt, sample_index = request_id.split("|")
+    return (purpose, group_id, int(attempt)), int(sample_index)
+
+
+def _as_engine_error(name: str, what: str, error: BaseException) -> EngineError:
+    if isinstance(error, EngineError):
+        return error
+    failure = EngineError(f"{name}: the engine {what}: {type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure
