@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Config(BaseModel):
@@ -26,11 +26,11 @@ class TaskBase(Config):
     name: str | None = None
     """Name in records and metrics; null takes the kind's own."""
     template: str = "{question}"
-    """What the user turn says; `{question}` is replaced."""
+    """What the user turn says; `{question}` is replaced. Other braces stay as they are."""
     system_prompt: str | None = None
     """System turn before everything else."""
     few_shot: tuple[tuple[str, str], ...] = ()
-    """Turns shown before the question: pairs of (user, assistant)."""
+    """Turns shown before the question: pairs of (question, answer); the question goes through `template` too."""
     eval_fraction: float = Field(0.2, ge=0, lt=1)
     """Share of the questions held out for evaluation, chosen by a hash of the question: never trained on.
     Ignored by a task that has an evaluation split of its own."""
@@ -38,6 +38,13 @@ class TaskBase(Config):
     """Changes which questions the hash holds out."""
     on_bad_row: Literal["error", "skip"] = "error"
     """A malformed row ends the program, naming file, line and column; or is skipped and counted."""
+
+    @field_validator("template")
+    @classmethod
+    def _check_template(cls, template: str) -> str:
+        if "{question}" not in template:
+            raise ValueError(f"template has no {{question}}, so that every prompt would be the same; got {template!r}")
+        return template
 
 
 class ReasoningGymTask(TaskBase):
