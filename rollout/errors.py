@@ -23,3 +23,7 @@ class EngineError(ShoalError):
 
 class WeightSyncError(ShoalError):
     """Weights did not arrive as they were sent, or the engine does not compute with them."""
+
+
+class CheckpointError(ShoalError):
+    """A checkpoint that is incomplete, altered, or from a run of another shape; nothing was loaded from it."""

@@ -1,0 +1,120 @@
+"""Log-probabilities and entropy of tokens, from hidden states, without ever holding the logits of a whole batch.
+
+For a vocabulary of 150,000, the logits of 4,096 tokens take 2.4 GB in fp32, several times over in a backward pass.
+Here rows are taken in chunks; the backward pass computes each chunk's logits again (arXiv 2411.09009 does the same).
+
+Logits are divided by the sampling temperature, so that the learner's distribution is the one that was sampled from.
+Top-p and top-k are not mirrored: with them the sampler renormalises over the tokens that it kept, the learner does
+not, and the ratio of the two is then below 1 by the share that was cut off even for unchanged weights.
+
+Dimensions: N rows (one for each predicted token), H hidden, V vocabulary, C rows of one chunk.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+# 64 MiB of fp32 logits for each chunk: a matrix product is efficient well before that, and two such buffers live at
+# once.
+CHUNK_ELEMENTS = 2**24
+
+
+def token_logprobs(
+    hidden_NH: Tensor,
+    weight_VH: Tensor,
+    bias_V: Tensor | None,
+    targets_N: Tensor,
+    *,
+    temperature: float,
+    dtype: torch.dtype,
+    chunk_elements: int = CHUNK_ELEMENTS,
+) -> tuple[Tensor, Tensor]:
+    """Log-probability (nats) of each target and entropy (nats, no gradient) of each distribution, both [N] fp32.
+
+    The matrix products run in `dtype`; log-sum-exp, softmax and the sum of the weight's gradient are in fp32.
+    """
+    logprobs_N, entropy_N = _TokenLogprobs.apply(
+        hidden_NH, weight_VH, bias_V, targets_N, temperature, dtype, max(1, chunk_elements // weight_VH.shape[0])
+    )
+    return logprobs_N, entropy_N
+
+
+def logprobs_from_logits(logits_NV: Tensor, targets_N: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
+    """The same from logits that a model already made: for heads that are more than a matrix product."""
+    logprobs_NV = functional.log_softmax(logits_NV.float() / temperature, dim=-1)
+    with torch.no_grad():
+        entropy_N = -(logprobs_NV.exp() * logprobs_NV).nan_to_num(nan=0.0).sum(dim=-1)
+    return logprobs_NV.gather(1, targets_N[:, None]).squeeze(1), entropy_N
+
+
+def _chunk_logits(hidden_CH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, temperature: float) -> Tensor:
+    """[C, V] fp32 logits over temperature. `hidden_CH` and `weight_VH` have the dtype of the product."""
+    return functional.linear(hidden_CH, weight_VH, bias_V).float().div_(temperature)
+
+
+class _TokenLogprobs(torch.autograd.Function):
+    """d logprob_n / d logits_nv = (1[v = target_n] - softmax_nv) / temperature."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_NH: Tensor,
+        weight_VH: Tensor,
+        bias_V: Tensor | None,
+        targets_N: Tensor,
+        temperature: float,
+        dtype: torch.dtype,
+        chunk_rows: int,
+    ) -> tuple[Tensor, Tensor]:
+        # The parameters themselves are saved, not casts of them: under ZeRO-3 their storage is released after the
+        # forward pass and filled again before the backward pass.
+        ctx.save_for_backward(hidden_NH, weight_VH, bias_V, targets_N)
+        ctx.temperature, ctx.dtype, ctx.chunk_rows = temperature, dtype, chunk_rows
+        weight_cast_VH = weight_VH.to(dtype)
+        bias_cast_V = None if bias_V is None else bias_V.to(dtype)
+        logprobs_N = hidden_NH.new_empty(len(targets_N), dtype=torch.float32)
+        entropy_N = torch.empty_like(logprobs_N)
+        for start in range(0, len(targets_N), chunk_rows):
+            rows = slice(start, start + chunk_rows)
+            logits_CV = _chunk_logits(hidden_NH[rows].to(dtype), weight_cast_VH, bias_cast_V, temperature)
+            logsumexp_C = logits_CV.logsumexp(dim=-1)
+            logprobs_N[rows] = logits_CV.gather(1, targets_N[rows, None]).squeeze(1) - logsumexp_C
+            # H = logsumexp - sum_v softmax_v logit_v
+            probs_CV = (logits_CV - logsumexp_C[:, None]).exp_()
+            entropy_N[rows] = logsumexp_C - probs_CV.mul_(logits_CV).sum(dim=-1)
+        ctx.mark_non_differentiable(entropy_N)
+        return logprobs_N, entropy_N
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad_N = grads[0]
+        hidden_NH, weight_VH, bias_V, targets_N = ctx.saved_tensors
+        weight_cast_VH = weight_VH.to(ctx.dtype)
+        bias_cast_V = None if bias_V is None else bias_V.to(ctx.dtype)
+        grad_hidden_NH = torch.empty_like(hidden_NH)
+        grad_weight_VH = torch.zeros_like(weight_VH, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        grad_bias_V = torch.zeros_like(bias_V, dtype=torch.float32) if bias_V is not None else None
+        for start in range(0, len(targets_N), ctx.chunk_rows):
+            rows = slice(start, start + ctx.chunk_rows)
+            hidden_CH = hidden_NH[rows].to(ctx.dtype)
+            logits_CV = _chunk_logits(hidden_CH, weight_cast_VH, bias_cast_V, ctx.temperature)
+            scale_C1 = grad_N[rows, None] / ctx.temperature
+            grad_logits_CV = torch.softmax(logits_CV, dim=-1).mul_(-scale_C1)
+            grad_logits_CV.scatter_add_(1, targets_N[rows, None], scale_C1)
+            if grad_bias_V is not None:
+                grad_bias_V += grad_logits_CV.sum(dim=0)
+            grad_logits_CV = grad_logits_CV.to(ctx.dtype)
+            grad_hidden_NH[rows] = (grad_logits_CV @ weight_cast_VH).to(hidden_NH.dtype)
+            if grad_weight_VH is not None:
+                grad_weight_VH += grad_logits_CV.T @ hidden_CH
+        return (
+            grad_hidden_NH,
+            None if grad_weight_VH is None else grad_weight_VH.to(weight_VH.dtype),
+            None if grad_bias_V is None else grad_bias_V.to(bias_V.dtype),
+            None,
+            None,
+            None,
+            None,
+        )

@@ -1,0 +1,94 @@
+"""Recorded groups and toy models for the learner's tests."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from learner.types import TrainBatch
+from reward.types import RewardOutcome, RewardResult, ScoredGroup
+from rollout.types import Completion, FinishReason, Prompt, RolloutGroup, VersionSpan
+
+VOCABULARY = 32
+
+
+def save_toy_model(directory: Path, *, tied: bool = True, seed: int = 0) -> str:
+    """A Llama of two layers with random weights, as a Hugging Face directory."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        tie_word_embeddings=tied,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=1,
+        initializer_range=0.2,
+        attention_dropout=0.1,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        LlamaForCausalLM(config).save_pretrained(directory)
+    return str(directory)
+
+
+def scored_group(
+    index: int,
+    rewards: Sequence[float | None],
+    *,
+    rng: random.Random,
+    lengths: Sequence[int] | None = None,
+    masked_first: bool = False,
+) -> ScoredGroup:
+    """A group of random tokens; None stands for a reward that failed."""
+    prompt_ids = tuple(rng.randrange(2, VOCABULARY) for _ in range(rng.randrange(2, 7)))
+    completions = []
+    for sample_index in range(len(rewards)):
+        length = lengths[sample_index] if lengths else rng.randrange(1, 12)
+        completions.append(
+            Completion(
+                sample_index=sample_index,
+                token_ids=tuple(rng.randrange(1, VOCABULARY) for _ in range(length)),
+                logprobs=tuple(-3.5 + rng.uniform(-0.5, 0.5) for _ in range(length)),
+                loss_mask=tuple(not (masked_first and i == 0 and length > 1) for i in range(length)),
+                text="",
+                finish_reason=FinishReason.STOP,
+                version_spans=(VersionSpan(policy_version=0, start=0, end=length),),
+            )
+        )
+    prompt = Prompt(
+        uid=f"{index:016x}",
+        epoch=0,
+        index=index,
+        token_ids=prompt_ids,
+        text="",
+        question="",
+        ground_truth=None,
+        task="toy",
+    )
+    group = RolloutGroup(
+        prompt=prompt, completions=tuple(completions), attempt=1, worker="sampler-0", started_s=0.0, finished_s=1.0
+    )
+    results = tuple(
+        RewardResult(outcome=RewardOutcome.ERROR, reward=None)
+        if reward is None
+        else RewardResult(outcome=RewardOutcome.OK, reward=reward)
+        for reward in rewards
+    )
+    return ScoredGroup(group=group, rewards=results, worker="reward-0", started_s=1.0, finished_s=2.0)
+
+
+def train_batch(step: int, *, policy_version: int | None = None, seed: int = 0, num_groups: int = 3) -> TrainBatch:
+    """Groups of 4, with an unscored completion and masked tokens among them; the same for the same arguments."""
+    rng = random.Random(1000 * seed + step)
+    patterns: list[list[float | None]] = [[1.0, 0.0, 0.0, 1.0], [0.5, None, 1.0, 0.0], [0.1, 0.7, 0.2, 0.1]]
+    groups = tuple(
+        scored_group(100 * step + i, patterns[i % len(patterns)], rng=rng, masked_first=i == 1)
+        for i in range(num_groups)
+    )
+    return TrainBatch(step=step, policy_version=step if policy_version is None else policy_version, groups=groups)
