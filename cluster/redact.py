@@ -1,0 +1,41 @@
+"""Keeps secrets out of files and messages: what a run writes is shared, copied and shown on a dashboard."""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+REDACTED = "<redacted>"
+
+_SECRET_NAME = re.compile(
+    r"(?:^|[_\-.])(?:api[_\-]?key|access[_\-]?key|private[_\-]?key|token|password|passwd|secret|credentials?)$", re.I
+)
+"""Ends of names that hold secrets. `max_tokens` is none of them."""
+_URL_PASSWORD = re.compile(r"(?P<scheme>[a-z][a-z0-9+.\-]*://)[^\s/@:]*:[^\s/@]+@", re.I)
+_MIN_SECRET_CHARACTERS = 8
+"""Shorter values of secret-looking variables, such as "1" or "none", would blank out ordinary text."""
+
+
+def redact(value: Any) -> Any:
+    """A copy of plain data in which texts under secret-looking names, and passwords in URLs, are replaced."""
+    if isinstance(value, Mapping):
+        return {
+            key: REDACTED if isinstance(child, str) and child and _SECRET_NAME.search(str(key)) else redact(child)
+            for key, child in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [redact(child) for child in value]
+    return _without_url_password(value) if isinstance(value, str) else value
+
+
+def redact_text(text: str, environ: Mapping[str, str] | None = None) -> str:
+    """`text` without passwords in URLs and without the values of secret-looking environment variables."""
+    text = _without_url_password(text)
+    for name, secret in (os.environ if environ is None else environ).items():
+        if len(secret) >= _MIN_SECRET_CHARACTERS and _SECRET_NAME.search(name):
+            text = text.replace(secret, REDACTED)
+    return text
+
+
+def _without_url_password(text: str) -> str:
+    return _URL_PASSWORD.sub(rf"\g<scheme>{REDACTED}@", text)

@@ -1,0 +1,42 @@
+"""Which configuration a resumed run has: its own, with such changes as do not change what was already computed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cluster.config import RunConfig
+from cluster.config_loading import build_config, changed_keys, load_config
+from cluster.run_directory import RunDirectory
+from rollout.errors import ConfigError
+
+CHANGEABLE = ("name", "runs_dir", "steps", "trackers", "checkpoint", "eval", "weight_sync")
+"""Keys, with all below them, that may differ from the run's own. Keys that end in `_s` are deadlines: they may too."""
+
+
+def resume_config(run_path: Path, recipe: str | None, overrides: Sequence[str]) -> RunConfig:
+    """The run's own configuration, or that of `recipe`, with overrides.
+
+    Raises ConfigError when it would train differently from how the run began, RunDirectoryError for no run.
+    """
+    run = RunDirectory.open(run_path)
+    if recipe is None:
+        own = run.read_config()
+        config = build_config(own.model_dump(mode="json"), overrides, source=str(run_path))
+    else:
+        config = load_config(recipe, overrides)
+        own = run.read_config()
+    refused = [key for key in changed_keys(own, config) if not _is_changeable(key)]
+    if refused:
+        raise ConfigError(
+            f"{run_path} was started with other values of {', '.join(refused)}; a resumed run may change only "
+            f"{', '.join(CHANGEABLE)} and deadlines; start a new run for other changes"
+        )
+    if config.steps != own.steps and config.learner.schedule.kind != "constant":
+        raise ConfigError(
+            f"{run_path} has steps = {own.steps} and a {config.learner.schedule.kind} learning rate, which follows "
+            f"from it: got {config.steps} on resume; keep it, or start a new run"
+        )
+    return config
+
+
+def _is_changeable(key: str) -> bool:
+    return key.endswith("_s") or any(key == name or key.startswith(f"{name}.") for name in CHANGEABLE)

@@ -1,0 +1,266 @@
+"""The files of a run: everything that a person or a tool needs, append-only or replaced atomically.
+
+    config.yaml                    the resolved configuration, secrets redacted
+    metrics.jsonl                  a line for each training step
+    evaluations.jsonl              a line for each evaluation
+    events.jsonl                   spans and instants of every actor
+    ledger.jsonl                   what became of every group
+    rollouts/step-000000.parquet   the completions of a step
+    rollouts/eval-000000.parquet   the completions of an evaluation
+    checkpoints/                   written by checkpointing
+    superseded/000/                what a resumed run took back
+    summary.json                   how the run ended
+
+`step` counts from 0; an evaluation's step is the number of training steps before it.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from cluster.append_log import (
+    RunDirectoryError,
+    append_line,
+    read_lines,
+    sync_folder,
+    write_atomically,
+    write_error,
+)
+from cluster.config import RunConfig
+from cluster.config_loading import parse_config
+from cluster.recipe_yaml import dump_yaml
+from cluster.redact import REDACTED, redact
+from cluster.rollout_table import parquet_bytes, rollout_rows
+from learner.types import SequenceOutput
+from reward.types import ScoredGroup
+
+EventKind = Literal["generate", "score", "train", "sync", "save", "eval", "instant"]
+LOGS = ("metrics", "evaluations", "events", "ledger")
+"""The append-only files, without their ending."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A span of an actor's time, or an instant.
+
+    Example:
+        Event(kind="generate", actor="sampler-0", start_s=1700000000.0, end_s=1700000001.5, step=3,
+              ids=("000017-5f1c09be12aa03d4",), extra={"tokens": 412})
+    """
+
+    kind: EventKind
+    actor: str
+    """Who, for example "sampler-0"."""
+    start_s: float
+    """Unix time."""
+    end_s: float
+    """Unix time; equal to `start_s` for an instant."""
+    step: int | None = None
+    """Training step that it belongs to; None when it belongs to none, or is not known yet."""
+    ids: tuple[str, ...] = ()
+    """Groups that it is about."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """JSON values; an instant has its name here, as {"name": "engine restarted"}."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """How a run ended."""
+
+    status: Literal["finished", "failed", "interrupted"]
+    num_steps: int
+    """Training steps done, those before a resume included."""
+    policy_version: int
+    """Version of the final weights."""
+    weights_digest: str
+    """Digest of the final weights; empty when there are none."""
+    accuracy_before: float | None
+    """Held-out pass@1 before the first step; None when it was not evaluated."""
+    accuracy_after: float | None
+    """Held-out pass@1 after the last step; None when it was not evaluated."""
+    wall_s: float
+    """Time of this process, without that before a resume."""
+    groups_dispatched: int
+    groups_trained: int
+    groups_rejected: Mapping[str, int] = field(default_factory=dict)
+    """Reason -> groups that were dropped for it."""
+    groups_in_flight: int = 0
+    """Groups neither trained nor rejected when the run ended."""
+    error: str = ""
+    """One sentence on what ended a failed run."""
+
+    def unaccounted_groups(self) -> int:
+        """0 when dispatched = trained + rejected + in flight."""
+        return self.groups_dispatched - self.groups_trained - self.groups_in_flight - sum(self.groups_rejected.values())
+
+
+class RunDirectory:
+    """The only writer of a run's files. Every method that writes raises RunWriteError when the disk refuses."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig) -> Self:
+        """A new run. Raises RunDirectoryError when something is there already."""
+        try:
+            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+                raise RunDirectoryError(
+                    f"{path} exists and is not empty; choose another name, or continue that run with --resume {path}"
+                )
+            (path / "rollouts").mkdir(parents=True, exist_ok=True)
+            (path / "checkpoints").mkdir(exist_ok=True)
+        except OSError as error:
+            raise write_error(path, error) from error
+        run = cls(path)
+        run.write_config(config)
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """An existing run, to be continued: a line torn by a crash is moved to superseded/."""
+        if not (path / "config.yaml").is_file():
+            raise RunDirectoryError(f"{path} is no run: it has no config.yaml; give the folder that `shoal train` made")
+        run = cls(path)
+        run._cut({name: run._whole_lines_bytes(name) for name in LOGS if run.log_path(name).exists()}, [])
+        return run
+
+    @property
+    def checkpoints_path(self) -> Path:
+        return self.path / "checkpoints"
+
+    def log_path(self, name: str) -> Path:
+        """File of one of LOGS."""
+        assert name in LOGS, name
+        return self.path / f"{name}.jsonl"
+
+    def write_config(self, config: RunConfig) -> None:
+        """Replaces config.yaml."""
+        text = dump_yaml(redact(config.model_dump(mode="json")))
+        write_atomically(self.path / "config.yaml", text.encode())
+
+    def read_config(self) -> RunConfig:
+        """The run's configuration. Raises ConfigError, and RunDirectoryError where a secret was redacted."""
+        path = self.path / "config.yaml"
+        text = path.read_text(encoding="utf-8")
+        if REDACTED in text:
+            raise RunDirectoryError(f"{path} had a secret, which was not written; name the recipe as well")
+        return parse_config(text, source=str(path))
+
+    def append_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        """The line of a training step: step, then names and values; a value that is not finite becomes null."""
+        append_line(self.log_path("metrics"), {"step": step, **metrics})
+
+    def append_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        """The line of an evaluation after `step` training steps."""
+        append_line(self.log_path("evaluations"), {"step": step, **metrics})
+
+    def append_event(self, event: Event) -> None:
+        append_line(self.log_path("events"), dataclasses.asdict(event))
+
+    def append_ledger(self, record: Mapping[str, Any]) -> None:
+        """A change in the life of a group; a `step` in it lets `rewind` find it."""
+        append_line(self.log_path("ledger"), record)
+
+    def read_log(self, name: str) -> list[dict[str, Any]]:
+        """The whole lines of one of LOGS."""
+        return list(read_lines(self.log_path(name)))
+
+    def write_rollouts(self, step: int, groups: Sequence[ScoredGroup], outputs: Sequence[SequenceOutput] = ()) -> Path:
+        """The completions of a training step, trained on or not; the columns are those of `rollout_table`."""
+        return self._write_table(f"step-{step:06d}", step, groups, outputs)
+
+    def write_eval_rollouts(self, step: int, groups: Sequence[ScoredGroup]) -> Path:
+        """The completions of an evaluation after `step` training steps."""
+        return self._write_table(f"eval-{step:06d}", step, groups, ())
+
+    def write_summary(self, summary: RunSummary) -> None:
+        """Replaces summary.json."""
+        text = json.dumps(dataclasses.asdict(summary), indent=2, allow_nan=False)
+        write_atomically(self.path / "summary.json", (text + "\n").encode())
+
+    def read_summary(self) -> RunSummary | None:
+        """None while the run has not ended."""
+        path = self.path / "summary.json"
+        return RunSummary(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each log now. A checkpoint keeps them, so that `rewind` takes back exactly what came later."""
+        return {name: self.log_path(name).stat().st_size for name in LOGS if self.log_path(name).exists()}
+
+    def rewind(self, step: int, sizes: Mapping[str, int] | None = None) -> None:
+        """Takes the run back to before training step `step`, so that it is the next one and has one line at the end.
+
+        Logs named in `sizes` are cut there. Of the others, lines go whose `step` is `step` or later (evaluations:
+        later than `step`), and lines without a step stay. What goes is moved to superseded/, not lost.
+        """
+        sizes = dict(sizes) if sizes is not None else {}
+        tables = [
+            path
+            for path in sorted((self.path / "rollouts").glob("*.parquet"))
+            if int(path.stem.split("-")[1]) >= step + path.stem.startswith("eval-")
+        ]
+        if (self.path / "summary.json").exists():
+            tables.append(self.path / "summary.json")
+        self._cut(sizes, tables, before={name: step + (name == "evaluations") for name in LOGS if name not in sizes})
+
+    def _write_table(
+        self, stem: str, step: int, groups: Sequence[ScoredGroup], outputs: Sequence[SequenceOutput]
+    ) -> Path:
+        path = self.path / "rollouts" / f"{stem}.parquet"
+        write_atomically(path, parquet_bytes(list(rollout_rows(step, groups, outputs))))
+        return path
+
+    def _whole_lines_bytes(self, name: str) -> int:
+        """Size of a log without a torn last line."""
+        return self.log_path(name).read_bytes().rfind(b"\n") + 1
+
+    def _cut(self, sizes: Mapping[str, int], files: Sequence[Path], before: Mapping[str, int] | None = None) -> None:
+        """Moves to a new folder in superseded/: what is beyond `sizes` of a log, the lines that are not `before` a
+        step, and whole files. Copies first and removes then, so that a crash between the two loses nothing."""
+        parts: dict[str, tuple[bytes, bytes]] = {}
+        for name in LOGS:
+            path = self.log_path(name)
+            data = path.read_bytes() if path.exists() else b""
+            if name in sizes:
+                parts[name] = (data[: sizes[name]], data[sizes[name] :])
+            elif before is not None and name in before:
+                parts[name] = _split_at_step(data, before[name])
+        if not files and not any(gone for _, gone in parts.values()):
+            return
+        folder = self._new_superseded_folder()
+        for name, (_, gone) in parts.items():
+            if gone:
+                write_atomically(folder / f"{name}.jsonl", gone)
+        for name, (kept, gone) in parts.items():
+            if gone:
+                write_atomically(self.log_path(name), kept)
+        try:
+            for file in files:
+                file.rename(folder / file.name)
+            sync_folder(folder)
+        except OSError as error:
+            raise write_error(folder, error) from error
+
+    def _new_superseded_folder(self) -> Path:
+        parent = self.path / "superseded"
+        try:
+            parent.mkdir(exist_ok=True)
+            folder = parent / f"{len(list(parent.iterdir())):03d}"
+            folder.mkdir()
+        except OSError as error:
+            raise write_error(parent, error) from error
+        return folder
+
+
+def _split_at_step(data: bytes, step: int) -> tuple[bytes, bytes]:
+    """(lines before `step` or without one, the others). A torn last line is among the others."""
+    kept: list[bytes] = []
+    gone: list[bytes] = []
+    for line in data.splitlines(keepends=True):
+        value = json.loads(line).get("step") if line.endswith(b"\n") else step
+        (gone if value is not None and value >= step else kept).append(line)
+    return b"".join(kept), b"".join(gone)

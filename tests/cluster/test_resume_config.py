@@ -1,0 +1,37 @@
+"""A resumed run keeps its configuration, except for what does not change what was computed."""
+
+from pathlib import Path
+
+import pytest
+
+from cluster.config_loading import load_config
+from cluster.resume_config import resume_config
+from cluster.run_directory import RunDirectory
+from rollout.errors import ConfigError
+
+
+@pytest.fixture
+def run_path(tmp_path: Path) -> Path:
+    return RunDirectory.create(tmp_path / "a", load_config("tiny", ["seed=7"])).path
+
+
+def test_without_a_recipe_it_is_the_runs_own(run_path: Path) -> None:
+    config = resume_config(run_path, None, ["steps=40", "checkpoint.every=5", "learner.step_deadline_s=9"])
+    assert (config.seed, config.steps, config.checkpoint.every, config.learner.step_deadline_s) == (7, 40, 5, 9)
+
+
+def test_with_a_recipe_it_must_be_the_same_one(run_path: Path) -> None:
+    assert resume_config(run_path, "tiny", ["seed=7"]).seed == 7
+    with pytest.raises(ConfigError, match="was started with other values of seed; a resumed run may change only name"):
+        resume_config(run_path, "tiny", [])
+
+
+def test_what_would_train_differently_is_refused(run_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"other values of learner\.lr, rollout\.group_size;"):
+        resume_config(run_path, None, ["learner.lr=1", "rollout.group_size=4", "steps=40"])
+
+
+def test_steps_are_fixed_where_the_learning_rate_follows_from_them(tmp_path: Path) -> None:
+    path = RunDirectory.create(tmp_path / "a", load_config("tiny", ["learner.schedule.kind=linear"])).path
+    with pytest.raises(ConfigError, match="has steps = 20 and a linear learning rate"):
+        resume_config(path, None, ["steps=40"])
