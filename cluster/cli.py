@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
 
+OWN_PACKAGES = ("rollout", "reward", "learner", "cluster")
+
 EVAL_RECIPES = {"gsm8k": "gsm8k-smollm2"}
 """Short names for `shoal eval --task`: whose task and evaluation settings are meant."""
 
@@ -204,7 +206,16 @@ def _eval_config(model_or_run: str, task: str | None, overrides: Sequence[str]) 
 
 def _late(module: str, name: str) -> Callable[..., Any]:
     """A command of a module that brings Ray, vLLM or torch with it: loaded after everything cheap was checked."""
-    command: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    try:
+        command: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package in OWN_PACKAGES:
+            raise
+        raise ShoalError(
+            f"this command needs the package {package}, which is not installed here; run `make setup`, or install "
+            "shoal[gpu] on a machine with GPUs"
+        ) from error
     return command
 
 

@@ -4,6 +4,7 @@ Model text goes through `printable` before it is shown: completions may hold esc
 or marks that turn the reading direction.
 """
 
+import atexit
 import re
 import statistics
 import sys
@@ -174,6 +175,8 @@ class RichReporter:
     def start(self, config: RunConfig, run_dir: Path) -> None:
         self._headline, self._run_dir = _headline(config), run_dir
         self._live.start()
+        # An error before `finish`, such as a Ray that does not start, must not leave the cursor hidden.
+        atexit.register(self._live.stop)
 
     def phase(self, text: str) -> None:
         self._phase = printable(text)
@@ -192,6 +195,7 @@ class RichReporter:
 
     def finish(self, summary: RunSummary) -> None:
         self._live.stop()
+        atexit.unregister(self._live.stop)
         for line in _summary_lines(summary, self._run_dir):
             self._console.print(printable(line), soft_wrap=True)
 

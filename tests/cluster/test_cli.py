@@ -249,3 +249,15 @@ def test_version_and_export(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     monkeypatch.setattr(cli, "_late", lambda module, name: lambda run, out: calls.append((run, out)))
     assert cli.main(["export", "runs/a", "out"]) == 0
     assert calls == [(Path("runs/a"), Path("out"))]
+
+
+def test_a_package_that_is_not_installed_is_named() -> None:
+    code = """
+import sys
+sys.modules["ray"] = None  # what an import of an absent package meets
+from cluster.cli import main
+raise SystemExit(main(["train", "tiny"]))
+"""
+    result = python(code)
+    assert result.returncode == 1
+    assert result.stderr.startswith("shoal: this command needs the package ray, which is not installed here; run `make")

@@ -1,5 +1,6 @@
 """Every shipped recipe is parsed, planned and described; the paper's recipe has the paper's values."""
 
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,13 @@ def test_tiny_runs_in_fp32_and_deterministically() -> None:
     assert config.deterministic
     assert (config.rollout.dtype, config.learner.dtype) == ("float32", "float32")
     assert config.model.path == "tiny:"
+
+
+def test_the_recipe_in_the_readme_is_a_recipe(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    indented = readme[readme.index("    base: ") :].split("\n\n")[0]
+    (tmp_path / "own.yaml").write_text(textwrap.dedent(indented))
+    config = load_config(str(tmp_path / "own.yaml"))
+    assert config.task.kind == "jsonl"
+    assert [function.component for function in config.reward.functions] == ["math", "brevity"]
+    assert config.model == load_config("gsm8k-qwen").model
