@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from learner.config import LearnerConfig
 from learner.deepspeed_config import deepspeed_config
+from rollout.errors import LearnerError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,10 @@ class StepResult:
 
 
 def join_ranks(place: RankPlace, *, timeout_s: float) -> None:
-    """Joins the ranks' process group: gloo on CPUs, nccl on GPUs. A collective that takes `timeout_s` raises."""
+    """Joins the ranks' process group: gloo on CPUs, nccl on GPUs. A collective that takes `timeout_s` raises.
+
+    Errors: `LearnerError` when the other ranks did not come in that time.
+    """
     on_gpu = torch.cuda.is_available()
     os.environ["DS_ACCELERATOR"] = "cuda" if on_gpu else "cpu"
     # DeepSpeed wants all five, or it looks for MPI.
@@ -57,12 +61,18 @@ def join_ranks(place: RankPlace, *, timeout_s: float) -> None:
     else:
         # An extension that only inference uses; it would be compiled here, for a minute, before anything else.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(
-        dist_backend="nccl" if on_gpu else "gloo",
-        timeout=timedelta(seconds=timeout_s),
-        rank=place.rank,
-        world_size=place.world_size,
-    )
+    try:
+        deepspeed.init_distributed(
+            dist_backend="nccl" if on_gpu else "gloo",
+            timeout=timedelta(seconds=timeout_s),
+            rank=place.rank,
+            world_size=place.world_size,
+        )
+    except torch.distributed.DistError as error:
+        raise LearnerError(
+            f"learner rank {place.rank} did not meet the other ranks ({place.world_size} in all) at "
+            f"{place.master_addr}:{place.master_port} within {timeout_s:g} s: {error}; see their logs"
+        ) from error
 
 
 def leave_ranks() -> None:

@@ -79,11 +79,9 @@ class _TokenLogprobs(torch.autograd.Function):
         for start in range(0, len(targets_N), chunk_rows):
             rows = slice(start, start + chunk_rows)
             logits_CV = _chunk_logits(hidden_NH[rows].to(dtype), weight_cast_VH, bias_cast_V, temperature)
-            logsumexp_C = logits_CV.logsumexp(dim=-1)
-            logprobs_N[rows] = logits_CV.gather(1, targets_N[rows, None]).squeeze(1) - logsumexp_C
-            # H = logsumexp - sum_v softmax_v logit_v
-            probs_CV = (logits_CV - logsumexp_C[:, None]).exp_()
-            entropy_N[rows] = logsumexp_C - probs_CV.mul_(logits_CV).sum(dim=-1)
+            logprobs_CV = logits_CV.sub_(logits_CV.logsumexp(dim=-1, keepdim=True))
+            logprobs_N[rows] = logprobs_CV.gather(1, targets_N[rows, None]).squeeze(1)
+            entropy_N[rows] = -logprobs_CV.exp().mul_(logprobs_CV).sum(dim=-1)
         ctx.mark_non_differentiable(entropy_N)
         return logprobs_N, entropy_N
 

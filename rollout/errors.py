@@ -27,3 +27,7 @@ class WeightSyncError(ShoalError):
 
 class CheckpointError(ShoalError):
     """A checkpoint that is incomplete, altered, or from a run of another shape; nothing was loaded from it."""
+
+
+class LearnerError(ShoalError):
+    """The learner's ranks could not come together."""
