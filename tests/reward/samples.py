@@ -1,0 +1,63 @@
+"""Groups and completions for the tests of rewards."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from reward.functions import RewardInput
+from rollout.types import Completion, FinishReason, Prompt, RolloutGroup, VersionSpan
+
+
+def item(completion: str, ground_truth: str | None = "1", num_tokens: int = 1, **fields: object) -> RewardInput:
+    return RewardInput(
+        question="q",
+        prompt="q",
+        completion=completion,
+        token_ids=tuple(range(num_tokens)),
+        ground_truth=ground_truth,
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+def group(texts: list[str], ground_truth: str | None = "1", row: dict[str, object] | None = None) -> RolloutGroup:
+    prompt = Prompt(
+        uid="0" * 16,
+        epoch=0,
+        index=3,
+        token_ids=(1,),
+        text="q",
+        question="q",
+        ground_truth=ground_truth,
+        task="t",
+        row=row or {},
+    )
+    return RolloutGroup(
+        prompt=prompt,
+        completions=tuple(_completion(index, text) for index, text in enumerate(texts)),
+        attempt=1,
+        worker="sampler-0",
+        started_s=0.0,
+        finished_s=1.0,
+    )
+
+
+def _completion(index: int, text: str) -> Completion:
+    return Completion(
+        sample_index=index,
+        token_ids=(5,),
+        logprobs=(-0.5,),
+        loss_mask=(True,),
+        text=text,
+        finish_reason=FinishReason.STOP,
+        version_spans=(VersionSpan(policy_version=0, start=0, end=1),),
+    )
+
+
+def gsm8k_file(split: str) -> Path:
+    """The rows of GSM8K, or a skip that says where they were looked for."""
+    folder = Path(os.environ.get("SHOAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
+    path = folder / "gsm8k" / f"{split}.jsonl"
+    if not path.is_file():
+        pytest.skip(f"no GSM8K rows at {path}; set SHOAL_DATA to the folder that holds gsm8k/")
+    return path
