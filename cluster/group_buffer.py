@@ -9,6 +9,7 @@ Pure: no clock, no processes.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from reward.types import ScoredGroup
@@ -27,12 +28,13 @@ class GroupBuffer:
         self._num_slots = (max_policy_lag + 1) * prompts_per_step
         self._slots: dict[str, _Slot] = {}
         self._num_in_training = 0
+        self._is_paused = False
         self._changed = asyncio.Condition()
 
     @property
     def num_free(self) -> int:
-        """Groups that may be dispatched now."""
-        return self._num_slots - len(self._slots) - self._num_in_training
+        """Groups that may be dispatched now; none while admission is paused."""
+        return 0 if self._is_paused else self._num_slots - len(self._slots) - self._num_in_training
 
     @property
     def num_unscored(self) -> int:
@@ -79,16 +81,22 @@ class GroupBuffer:
             self._num_in_training = len(batch)
             return batch
 
+    async def pause(self) -> None:
+        """Stops admission, so that running groups drain."""
+        async with self._changed:
+            self._is_paused = True
+
     async def release(self) -> None:
-        """The engines hold the new weights: the slots of the batch are free."""
+        """The engines hold the new weights: the slots of the batch are free and admission goes on."""
         async with self._changed:
             self._num_in_training = 0
+            self._is_paused = False
             self._changed.notify_all()
 
-    async def changed(self) -> None:
-        """Returns after the next change."""
+    async def wait_until(self, predicate: Callable[[], bool]) -> None:
+        """Waits until `predicate` holds; it is asked again after every change."""
         async with self._changed:
-            await self._changed.wait()
+            await self._changed.wait_for(predicate)
 
     async def wait_until_scored(self) -> None:
         """Waits until nothing is being sampled or scored."""

@@ -3,8 +3,8 @@
     pending --lease--> leased --sampled--> sampled --scored--> scored --consume--> consumed(step)
                           |                   |                   |
                           +------ reject(reason): terminal, counted by reason ------+
-                          |
-                          +------ requeue: back to pending, the next lease has attempt + 1
+
+A group that a stopped run was still sampling is pending when the run goes on; its next lease has attempt + 1.
 
 At every step: dispatched = trained + rejected + in flight. Pure: time and file come from outside.
 """
@@ -36,8 +36,6 @@ class RejectReason(StrEnum):
     """Fewer than two completions have a score: there is nothing to compare."""
     EQUAL_REWARDS = "equal_rewards"
     """Dynamic sampling: no completion stands out, and another group was sampled instead."""
-    TOO_OLD = "too_old"
-    """Sampled by weights further behind than `max_policy_lag`."""
     NOTHING_TO_TRAIN = "nothing_to_train"
     """Fewer than two scored completions have a token with a finite log-probability."""
 
@@ -45,9 +43,9 @@ class RejectReason(StrEnum):
 TERMINAL = (GroupState.CONSUMED, GroupState.REJECTED)
 NEXT_STATES = {
     GroupState.PENDING: (GroupState.LEASED,),
-    GroupState.LEASED: (GroupState.SAMPLED, GroupState.PENDING, GroupState.REJECTED),
-    GroupState.SAMPLED: (GroupState.SCORED, GroupState.PENDING, GroupState.REJECTED),
-    GroupState.SCORED: (GroupState.CONSUMED, GroupState.PENDING, GroupState.REJECTED),
+    GroupState.LEASED: (GroupState.SAMPLED, GroupState.REJECTED),
+    GroupState.SAMPLED: (GroupState.SCORED, GroupState.REJECTED),
+    GroupState.SCORED: (GroupState.CONSUMED, GroupState.REJECTED),
     GroupState.CONSUMED: (),
     GroupState.REJECTED: (),
 }
@@ -82,11 +80,17 @@ class Ledger:
         self._open = {group_id: (GroupState(s), attempt) for group_id, (s, attempt) in state.open_groups.items()}
 
     def state(self) -> LedgerState:
+        """A snapshot. What is being sampled or scored would be lost with the run, so it is pending in it."""
+        kept = (GroupState.SCORED, GroupState.PENDING)
+        open_groups = {
+            group_id: (str(state if state in kept else GroupState.PENDING), attempt)
+            for group_id, (state, attempt) in self._open.items()
+        }
         return LedgerState(
             dispatched=self._dispatched,
             trained=self._trained,
             rejected=dict(self._rejected),
-            open_groups={group_id: (str(state), attempt) for group_id, (state, attempt) in self._open.items()},
+            open_groups=open_groups,
         )
 
     @property
@@ -132,11 +136,6 @@ class Ledger:
     def reject(self, group_id: str, attempt: int, reason: RejectReason) -> None:
         self._move(group_id, GroupState.REJECTED, attempt, reason=str(reason))
         self._rejected[str(reason)] += 1
-
-    def requeue(self, group_id: str) -> None:
-        """The group goes back to be sampled again."""
-        _, attempt = self._find(group_id)
-        self._move(group_id, GroupState.PENDING, attempt)
 
     def check(self) -> None:
         """Errors: `LedgerError` when dispatched = trained + rejected + in flight does not hold."""

@@ -154,7 +154,7 @@ class VLLMEngine:
         # Running requests are preempted and their keys and values computed anew: nothing of the old weights remains.
         if not self._engine.reset_prefix_cache(reset_running_requests=True):
             raise EngineError(
-                f"the engine kept keys and values of old weights while it took version {policy_version}; restart the run"
+                f"the engine kept keys and values of old weights while it took version {policy_version}; resume the run"
             )
         self._engine.set_weight_version(str(policy_version))
         # The salt makes a cached block of another version unreachable even if a reset ever left one behind.

@@ -110,7 +110,9 @@ class RolloutWorker:
         """Returns the group of a lease when its last completion has ended; a group is handed out once."""
         lease = self._leases.get(key)
         if lease is None:
-            raise self._failure or EngineError(f"{self.name}: no group is leased under {key}; it was handed out already")
+            raise self._failure or EngineError(
+                f"{self.name}: no group is leased under {key}; it was handed out already"
+            )
         try:
             return await asyncio.wrap_future(lease.done)
         finally:

@@ -1,0 +1,396 @@
+"""The loop of a run.
+
+    _sample_loop --prompts--> GroupPipeline (sample, score) --scored groups--> GroupBuffer --P groups--> _train_loop
+         ^                                                                         ^                        |
+         |                                                                         +--- release, after -----+
+         +----------------------------- free slots ------------------------------------ WeightSync.publish
+
+    _sample_loop  consumes prompts            waits for a free slot               unblocked by release, or a rejection
+    pipeline      consumes one leased prompt  waits for sampler and scorer        unblocked by them
+    _train_loop   consumes P scored groups    waits for the P oldest groups       unblocked by the pipeline
+
+With `max_policy_lag` 0 there are P slots, so the three take turns; with k there are (k + 1) * P and sampling runs
+ahead.
+A step ends in this order: train, drain, sync, record, evaluate, save, release. Release comes last, so that at the end
+of a synchronous step nothing is outstanding and a checkpoint is exact, and so that new groups start on new weights.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+
+from cluster.actors import Fleet
+from cluster.checkpointing import Checkpoints
+from cluster.config import RunConfig
+from cluster.deadlines import finish, finish_all
+from cluster.errors import DivergenceError
+from cluster.evaluation import evaluate
+from cluster.group_buffer import GroupBuffer
+from cluster.group_pipeline import GroupPipeline, RewardRouter, first_of, now_s
+from cluster.ledger import Ledger
+from cluster.metrics import GroupCounts, StepTimings, step_metrics
+from cluster.run_directory import Event, RunDirectory, RunSummary
+from cluster.run_state import RunState
+from cluster.terminal import EvalView, Reporter, step_view
+from cluster.trackers import Trackers
+from cluster.weight_sync import SyncReport, WeightSync
+from learner.types import SequenceOutput, StepOutput, TrainBatch
+from reward.types import ScoredGroup
+from rollout.prompts import PromptStream
+from rollout.types import Prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunParts:
+    """What a controller is given; `cluster.train` makes it."""
+
+    config: RunConfig
+    fleet: Fleet
+    stream: PromptStream
+    eval_prompts: tuple[Prompt, ...]
+    canary_prompts: tuple[Prompt, ...]
+    """What each sync is verified with."""
+    run: RunDirectory
+    checkpoints: Checkpoints
+    reporter: Reporter
+    trackers: Trackers
+    start: RunState
+    """Where to begin: a checkpoint's state, or that of a new run."""
+
+
+class Controller:
+    """Runs the steps of one run. Everything it waits for has a deadline and a typed error."""
+
+    def __init__(self, parts: RunParts, stop: asyncio.Event) -> None:
+        config = parts.config
+        self._parts = parts
+        self._config = config
+        self._stop = stop
+        self._state = parts.start
+        self._num_taken = parts.start.step
+        self._learner_is_whole = True
+        self._weights_digest = ""
+        self._started_s = now_s()
+        self._step_ended_s = time.monotonic()
+        self._buffer = GroupBuffer(
+            prompts_per_step=config.rollout.prompts_per_step, max_policy_lag=config.max_policy_lag
+        )
+        self._ledger = Ledger(parts.run.append_ledger, now_s, parts.start.ledger)
+        self._router = RewardRouter(config, parts.fleet)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pipeline = GroupPipeline(
+            config,
+            parts.fleet,
+            buffer=self._buffer,
+            ledger=self._ledger,
+            router=self._router,
+            run=parts.run,
+            spawn=self._spawn,
+        )
+        self._sync = WeightSync(config, parts.fleet, parts.canary_prompts)
+
+    async def run(self) -> RunSummary:
+        """Trains until the last step, a stop, or an error; the checkpoint of where it ended is written in each case.
+
+        Shutdown: the loops end first, then the state is saved, so that nothing moves while it is written. After an
+        error inside a training step the learner may be half-way, and the checkpoint before stays the newest.
+        """
+        try:
+            await self._until_failure(self._train_loop())
+        finally:
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            if self._learner_is_whole:
+                await self._save()
+        return self.summary("interrupted" if self._state.step < self._config.steps else "finished")
+
+    def summary(self, status: Any, error: str = "") -> RunSummary:
+        return RunSummary(
+            status=status,
+            num_steps=self._state.step,
+            policy_version=self._state.policy_version,
+            weights_digest=self._weights_digest,
+            accuracy_before=self._state.accuracy_before,
+            accuracy_after=self._state.accuracy if self._state.evaluated_at == self._state.step else None,
+            wall_s=now_s() - self._started_s,
+            groups_dispatched=self._ledger.dispatched,
+            groups_trained=self._ledger.trained,
+            groups_rejected=self._ledger.rejected,
+            groups_in_flight=self._ledger.in_flight,
+            error=error,
+        )
+
+    # The loops.
+
+    async def _train_loop(self) -> None:
+        await self._publish()
+        if self._state.step == 0 and self._config.eval.at_start:
+            await self._evaluate()
+        self._mark_boundary()
+        await self._restore_groups()
+        self._spawn(self._sample_loop())
+        while self._state.step < self._config.steps and not self._stop.is_set():
+            wait_started = time.monotonic()
+            in_time, groups = await first_of(self._take_batch(), self._stop)
+            if not in_time:
+                return
+            await self._step(groups, wait_s=time.monotonic() - wait_started)
+
+    async def _sample_loop(self) -> None:
+        while True:
+            await self._buffer.wait_until(lambda: self._num_to_dispatch() > 0)
+            prompts = [self._parts.stream.next() for _ in range(self._num_to_dispatch())]
+            for prompt in prompts:
+                await self._buffer.admit(prompt.group_id)
+            await self._pipeline.launch(prompts)
+
+    def _num_to_dispatch(self) -> int:
+        """Groups to start now: as many as there are slots, and no more than the steps to come will consume."""
+        config = self._config
+        # Synchronous: a replacement for a rejected group waits for the others, so that what an engine computes
+        # together does not depend on who was faster.
+        if config.max_policy_lag == 0 and self._buffer.num_unscored > 0:
+            return 0
+        still_needed = (config.steps - self._num_taken) * config.rollout.prompts_per_step - self._buffer.num_waiting
+        return max(0, min(self._buffer.num_free, still_needed))
+
+    async def _take_batch(self) -> list[ScoredGroup]:
+        # Every group on its way has deadlines of its own; this one is for what no group's deadline covers.
+        deadline_s = self._config.rollout.group_deadline_s * (1 + self._config.dynamic_sampling.max_resample_factor)
+        item = f"the batch of step {self._state.step}"
+        groups = await finish(
+            self._buffer.take(), deadline_s=deadline_s, stage="sample", actor="the group buffer", item=item
+        )
+        self._num_taken += 1
+        return groups
+
+    # One step.
+
+    async def _step(self, groups: list[ScoredGroup], *, wait_s: float) -> None:
+        step, version = self._state.step, self._state.policy_version
+        started = time.monotonic()
+        outputs = await self._train(TrainBatch(step=step, policy_version=version, groups=tuple(groups)))
+        train_s = time.monotonic() - started
+        output = outputs[0]
+        for scored in groups:
+            self._ledger.consume(scored.group_id, scored.group.attempt, step)
+        self._state = replace(
+            self._state, step=step + 1, policy_version=output.policy_version, stream=self._parts.stream.state()
+        )
+        # Asked to stop: the checkpoint is what matters now, and whoever resumes syncs first anyway.
+        sync_s = 0.0
+        if not self._stop.is_set():
+            sync_s = await self._sync_weights(output)
+        timings = StepTimings(
+            step_s=time.monotonic() - self._step_ended_s,
+            generate_s=max(s.group.finished_s for s in groups) - min(s.group.started_s for s in groups),
+            score_s=sum(s.finished_s - s.started_s for s in groups),
+            train_s=train_s,
+            sync_s=sync_s,
+            wait_s=wait_s,
+        )
+        self._step_ended_s = time.monotonic()
+        self._record_step(step, version, groups, outputs, timings)
+        self._ledger.check()
+        self._end_if_diverged(output)
+        await self._evaluate_and_save_if_due()
+        await self._buffer.release()
+
+    async def _train(self, batch: TrainBatch) -> list[StepOutput]:
+        started_s = now_s()
+        learners = self._parts.fleet.learners
+        reference = ray.put(batch)
+        self._learner_is_whole = False
+        outputs = await finish_all(
+            [learner.handle.train_step.remote(reference) for learner in learners],
+            deadline_s=self._config.learner.step_deadline_s,
+            stage="train",
+            actors=[learner.name for learner in learners],
+            item=f"step {batch.step}",
+        )
+        self._learner_is_whole = True
+        ids = tuple(scored.group_id for scored in batch.groups)
+        for learner in learners:
+            self._span("train", learner.name, started_s, step=batch.step, ids=ids)
+        return outputs
+
+    async def _sync_weights(self, output: StepOutput) -> float:
+        """Drains the engines as configured and publishes; returns the seconds. A skipped step changed nothing."""
+        if output.skipped:
+            return 0.0
+        started = time.monotonic()
+        await self._buffer.pause()
+        if self._config.rollout.on_weight_sync == "drain":
+            # Bounded by the deadlines of the groups that are waited for.
+            await self._buffer.wait_until(lambda: self._buffer.num_unscored == 0)
+        await self._publish()
+        return time.monotonic() - started
+
+    async def _publish(self) -> SyncReport:
+        started_s = now_s()
+        report = await self._sync.publish()
+        self._weights_digest = report.weights_digest
+        extra = {
+            "policy_version": report.policy_version,
+            "bytes": report.num_bytes,
+            "canary_max_error": report.canary_max_error,
+            "canary_mean_error": report.canary_mean_error,
+        }
+        for sampler in self._parts.fleet.samplers:
+            self._span("sync", sampler.name, started_s, step=self._state.step, extra=extra)
+        return report
+
+    def _end_if_diverged(self, output: StepOutput) -> None:
+        if output.reason:
+            self._parts.reporter.warn(f"step {output.step}: {output.reason}")
+        if output.bad_steps_in_a_row >= self._config.learner.max_bad_steps:
+            raise DivergenceError(
+                f"{output.bad_steps_in_a_row} steps in a row had a loss or gradient that is not finite, the last step "
+                f"{output.step}: {output.reason}; the weights before them are in the newest checkpoint: lower "
+                "learner.lr, look at the rollouts of these steps, and resume"
+            )
+
+    # Evaluation and checkpoints.
+
+    async def _evaluate_and_save_if_due(self) -> None:
+        config, step = self._config, self._state.step
+        is_last = step == config.steps
+        if (config.eval.every and step % config.eval.every == 0) or (is_last and config.eval.at_end):
+            await self._evaluate()
+        self._mark_boundary()
+        # The last one is written by `run`, after everything else has ended.
+        if config.checkpoint.every and step % config.checkpoint.every == 0 and not is_last:
+            await self._save()
+
+    async def _evaluate(self) -> None:
+        if not self._parts.eval_prompts or self._stop.is_set():
+            return
+        parts, step, started_s = self._parts, self._state.step, now_s()
+        parts.reporter.phase(f"evaluating on {len(parts.eval_prompts)} held-out questions")
+        work = evaluate(self._config.eval, parts.eval_prompts, parts.fleet, self._router)
+        in_time, evaluation = await first_of(work, self._stop)
+        if not in_time:
+            return
+        accuracy = evaluation.accuracy
+        before = accuracy if step == 0 else self._state.accuracy_before
+        self._state = replace(self._state, accuracy=accuracy, accuracy_before=before, evaluated_at=step)
+        metrics = {**evaluation.metrics, "eval/policy_version": float(self._state.policy_version)}
+        parts.run.append_evaluation(step, metrics)
+        parts.run.write_eval_rollouts(step, evaluation.groups)
+        parts.trackers.log(step, metrics)
+        self._span("eval", "controller", started_s, step=step)
+        parts.reporter.evaluation(
+            EvalView(
+                step=step,
+                accuracy=accuracy,
+                num_prompts=len(parts.eval_prompts),
+                num_samples=self._config.eval.num_samples,
+                duration_s=evaluation.duration_s,
+            )
+        )
+        parts.reporter.phase("training")
+
+    async def _save(self) -> None:
+        started_s = now_s()
+        path = await self._parts.checkpoints.save(self._parts.fleet, self._snapshot())
+        if path is not None:
+            self._span("save", "controller", started_s, step=self._state.step, extra={"checkpoint": path.name})
+
+    def _mark_boundary(self) -> None:
+        """Between two steps: what the logs hold now is what a run that goes on from here keeps of them."""
+        self._state = replace(self._state, log_sizes=self._parts.run.sizes())
+
+    def _snapshot(self) -> RunState:
+        """The state as it can be resumed from.
+
+        A synchronous run goes back to the boundary of the step: its groups are sampled again, all together, because
+        what an engine computes together decides the last bits. A run that samples ahead keeps what is scored, and what
+        is still being sampled is sampled again.
+        """
+        if self._config.max_policy_lag == 0:
+            return self._state
+        waiting = self._buffer.waiting()
+        return replace(
+            self._state,
+            log_sizes=self._parts.run.sizes(),
+            stream=self._parts.stream.state(),
+            ledger=self._ledger.state(),
+            scored=tuple(scored for _, scored in waiting if scored is not None),
+            requeued=tuple(self._pipeline.prompt_of(group_id) for group_id, scored in waiting if scored is None),
+        )
+
+    async def _restore_groups(self) -> None:
+        """Puts what the checkpoint held of unfinished groups back, in the order of dispatch."""
+        start = self._parts.start
+        scored = {group.group_id: group for group in start.scored}
+        prompts = sorted([*(g.group.prompt for g in start.scored), *start.requeued], key=lambda p: p.index)
+        for prompt in prompts:
+            await self._buffer.admit(prompt.group_id)
+            if prompt.group_id in scored:
+                await self._buffer.put(scored[prompt.group_id])
+        if start.requeued:
+            await self._pipeline.launch(start.requeued)
+
+    # Records.
+
+    def _record_step(
+        self,
+        step: int,
+        version: int,
+        groups: Sequence[ScoredGroup],
+        outputs: Sequence[StepOutput],
+        timings: StepTimings,
+    ) -> None:
+        parts = self._parts
+        counts = GroupCounts(
+            dispatched=self._ledger.dispatched,
+            trained=self._ledger.trained,
+            in_flight=self._ledger.in_flight,
+            rejected=self._ledger.rejected,
+        )
+        metrics = step_metrics(groups, outputs[0], timings=timings, counts=counts, policy_version=version)
+        sequences: list[SequenceOutput] = [sequence for output in outputs for sequence in output.sequences]
+        parts.run.write_rollouts(step, [*groups, *self._pipeline.take_rejected()], sequences)
+        parts.run.append_metrics(step, metrics)
+        parts.trackers.log(step, metrics)
+        parts.reporter.step(step_view(step, self._config.steps, metrics))
+        self._state = replace(self._state, ledger=self._ledger.state())
+
+    def _span(self, kind: Any, actor: str, started_s: float, **facts: Any) -> None:
+        self._parts.run.append_event(Event(kind=kind, actor=actor, start_s=started_s, end_s=now_s(), **facts))
+
+    # Tasks beside the training loop.
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs `work` beside the loop; what it raises ends the run."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or task.exception() is None or self._failed.done():
+            return
+        error = task.exception()
+        assert error is not None
+        self._failed.set_exception(error)
+
+    async def _until_failure(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs `work`; the first error of a task beside it cancels it and is raised in its place."""
+        main = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait((main, self._failed), return_when=asyncio.FIRST_COMPLETED)
+            if self._failed.done():
+                self._failed.result()
+            main.result()
+        finally:
+            main.cancel()
+            await asyncio.gather(main, return_exceptions=True)
+            if not self._failed.done():
+                self._failed.cancel()

@@ -1,0 +1,57 @@
+"""`shoal eval`: an evaluation alone, of a model or of a run's newest checkpoint. Samplers and scorers, no learner."""
+
+import asyncio
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cluster.actors import launch_fleet
+from cluster.config import RunConfig
+from cluster.evaluation import Evaluation, evaluate
+from cluster.export import export_command
+from cluster.group_pipeline import RewardRouter
+from cluster.placement import plan_bundles, total_resources
+from cluster.ray_session import ray_session
+from cluster.train import read_eval_prompts
+from cluster.weight_sync import serve_as_loaded
+from learner.model_source import resolve_model
+from reward.worker import validate_reward_config
+from rollout.chat import load_tokenizer
+
+SERVE_DEADLINE_S = 60.0
+
+
+def evaluate_command(model_or_run: str, config: RunConfig) -> dict[str, float]:
+    """Samples and scores the held-out questions of the configuration's task; returns the metrics.
+
+    Errors: as `shoal train`.
+    """
+    validate_reward_config(config.reward)
+    with _model_directory(model_or_run, config) as model_dir:
+        tokenizer = load_tokenizer(model_dir, trust_remote_code=config.model.trust_remote_code)
+        prompts = read_eval_prompts(config, tokenizer)
+        bundles = plan_bundles(config, with_learner=False)
+        with ray_session(num_cpus=total_resources(bundles).get("CPU", 1.0)):
+
+            async def main() -> Evaluation:
+                fleet = await launch_fleet(config, model_dir=str(model_dir), with_learner=False)
+                try:
+                    await serve_as_loaded(fleet, SERVE_DEADLINE_S)
+                    return await evaluate(config.eval, prompts, fleet, RewardRouter(config, fleet))
+                finally:
+                    await fleet.close()
+
+            return asyncio.run(main()).metrics
+
+
+@contextmanager
+def _model_directory(model_or_run: str, config: RunConfig) -> Iterator[Path]:
+    """The directory that the engines load; for a run, an export that lasts as long as the evaluation."""
+    if not (Path(model_or_run) / "config.yaml").is_file():
+        yield resolve_model(config.model.path, trust_remote_code=config.model.trust_remote_code)
+        return
+    with tempfile.TemporaryDirectory(prefix="shoal-eval-") as folder:
+        out = Path(folder) / "model"
+        export_command(Path(model_or_run), out)
+        yield out

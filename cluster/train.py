@@ -1,0 +1,200 @@
+"""`shoal train`: from a configuration to a finished run directory.
+
+resolve model -> read prompts -> run directory -> Ray -> actors -> (load checkpoint) -> Controller.run -> summary
+"""
+
+import asyncio
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.actors import Fleet, launch_fleet
+from cluster.checkpointing import Checkpoints, check_fingerprints
+from cluster.config import RunConfig
+from cluster.config_loading import config_fingerprint
+from cluster.controller import Controller, RunParts
+from cluster.errors import StoppedError
+from cluster.ledger import LedgerState
+from cluster.placement import plan_bundles, total_resources
+from cluster.ray_session import ray_session
+from cluster.run_directory import RunDirectory, RunSummary
+from cluster.run_state import Fingerprints, RunState
+from cluster.terminal import Reporter, make_reporter
+from cluster.trackers import start_trackers
+from cluster.weight_sync import NUM_CANARY_PROMPTS
+from learner.model_source import model_fingerprint, resolve_model, tokenizer_fingerprint
+from reward.worker import validate_reward_config
+from rollout.chat import load_tokenizer
+from rollout.errors import DataError
+from rollout.prompts import PromptSet, PromptStream, build_prompts, eval_prompts
+from rollout.types import Prompt
+
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What a run reads before it starts anything."""
+
+    model_dir: Path
+    train: PromptSet
+    eval_prompts: tuple[Prompt, ...]
+    fingerprints: Fingerprints
+
+
+def train_command(config: RunConfig, run_path: Path, *, resume: bool) -> RunSummary:
+    """Trains; returns the summary of a run that reached its last step.
+
+    Errors: `StoppedError` after SIGINT or SIGTERM, with the checkpoint written; any other `ShoalError` with the run's
+    summary saying `failed`.
+    """
+    reporter = make_reporter()
+    validate_reward_config(config.reward)
+    inputs = read_inputs(config, reporter)
+    if resume:
+        run = RunDirectory.open(run_path)
+    else:
+        run = RunDirectory.create(run_path, config)
+    checkpoints = Checkpoints(run.checkpoints_path, config.checkpoint, warn=reporter.warn)
+    checkpoint, start = None, _new_state(config, inputs)
+    if resume:
+        checkpoint, start = checkpoints.newest()
+        check_fingerprints(inputs.fingerprints, start.fingerprints, run_path)
+        run.rewind(start.step, start.log_sizes or None)
+        run.write_config(config)
+    trackers = start_trackers(config, run_path, reporter.warn)
+    reporter.start(config, run_path)
+    bundles = plan_bundles(config)
+    try:
+        with ray_session(num_cpus=total_resources(bundles).get("CPU", 1.0)):
+
+            async def main() -> RunSummary:
+                stop = asyncio.Event()
+                received: list[int] = []
+                with _signals(stop, received):
+                    reporter.phase(f"starting {len(bundles)} actors")
+                    fleet = await launch_fleet(config, model_dir=str(inputs.model_dir))
+                    try:
+                        return await _run(fleet, stop, received)
+                    finally:
+                        await fleet.close()
+
+            async def _run(fleet: Fleet, stop: asyncio.Event, received: list[int]) -> RunSummary:
+                if checkpoint is not None:
+                    reporter.phase(f"going on from {checkpoint.name}")
+                    await checkpoints.load_learners(fleet, checkpoint)
+                parts = RunParts(
+                    config=config,
+                    fleet=fleet,
+                    stream=PromptStream.restore(inputs.train, start.stream),
+                    eval_prompts=inputs.eval_prompts,
+                    canary_prompts=inputs.train.prompts[:NUM_CANARY_PROMPTS],
+                    run=run,
+                    checkpoints=checkpoints,
+                    reporter=reporter,
+                    trackers=trackers,
+                    start=start,
+                )
+                return await _supervise(Controller(parts, stop), run, reporter, received)
+
+            return asyncio.run(main())
+    finally:
+        trackers.close()
+
+
+async def _supervise(controller: Controller, run: RunDirectory, reporter: Reporter, received: list[int]) -> RunSummary:
+    """Runs the controller and writes how it ended, whatever happens."""
+    try:
+        summary = await controller.run()
+    except BaseException as error:
+        failed = controller.summary("failed", error=str(error) or type(error).__name__)
+        run.write_summary(failed)
+        reporter.finish(failed)
+        raise
+    run.write_summary(summary)
+    reporter.finish(summary)
+    if summary.status == "interrupted":
+        name = signal.Signals(received[0]).name if received else "a request"
+        raise StoppedError(
+            f"stopped by {name} after {summary.num_steps} steps; `shoal train --resume {run.path}` goes on from there",
+            EXIT_CODES.get(signal.Signals(received[0]), 1) if received else 1,
+        )
+    return summary
+
+
+@contextmanager
+def _signals(stop: asyncio.Event, received: list[int]) -> Iterator[None]:
+    """The first SIGINT or SIGTERM asks the run to stop and save; a second one of the same kind ends the program."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        received.append(number)
+        stop.set()
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
+
+    for number in EXIT_CODES:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield
+    finally:
+        for number in EXIT_CODES:
+            loop.remove_signal_handler(number)
+
+
+def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
+    """Finds the model and reads the prompts; nothing is started yet, so every mistake in them costs nothing.
+
+    Errors: `ModelError`, `DataError`.
+    """
+    model = config.model
+    started_s = time.monotonic()
+    model_dir = resolve_model(model.path, trust_remote_code=model.trust_remote_code)
+    if time.monotonic() - started_s > 1.0:
+        reporter.phase(f"model {model.path} is in {model_dir}")
+    tokenizer = load_tokenizer(model_dir, trust_remote_code=model.trust_remote_code)
+    max_tokens = config.rollout.sampling.max_tokens
+    train = build_prompts(tokenizer, config.task, model, split="train", max_tokens=max_tokens)
+    reporter.phase(str(train.report))
+    return Inputs(
+        model_dir=model_dir,
+        train=train,
+        eval_prompts=read_eval_prompts(config, tokenizer),
+        fingerprints=Fingerprints(
+            model=model_fingerprint(model_dir),
+            tokenizer=tokenizer_fingerprint(model_dir),
+            data=train.fingerprint,
+            group_size=config.rollout.group_size,
+            config=config_fingerprint(config),
+        ),
+    )
+
+
+def read_eval_prompts(config: RunConfig, tokenizer: Any) -> tuple[Prompt, ...]:
+    """The held-out questions; none when the run never evaluates."""
+    evaluation = config.eval
+    if not (evaluation.at_start or evaluation.at_end or evaluation.every):
+        return ()
+    task = config.eval_task or config.task
+    held_out = build_prompts(tokenizer, task, config.model, split="eval", max_tokens=evaluation.sampling.max_tokens)
+    prompts = eval_prompts(held_out, evaluation.num_prompts)
+    if not prompts:
+        raise DataError(
+            f"task {held_out.report.task} has no held-out question that fits; raise task.eval_fraction or "
+            "model.max_context_tokens, or turn evaluation off (eval.at_start=false eval.at_end=false)"
+        )
+    return prompts
+
+
+def _new_state(config: RunConfig, inputs: Inputs) -> RunState:
+    return RunState(
+        step=0,
+        policy_version=0,
+        stream=PromptStream(inputs.train, seed=config.seed).state(),
+        ledger=LedgerState(),
+        fingerprints=inputs.fingerprints,
+    )
