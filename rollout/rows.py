@@ -82,7 +82,7 @@ def parse_row(raw: Mapping[str, object], schema: RowSchema, source: str) -> Task
     if names.ground_truth is not None:
         ground_truth = _ground_truth(_column(raw, names.ground_truth), names.ground_truth, schema)
     mapped = {names.question, names.ground_truth} - set(schema.keep)
-    columns = {str(name): _json_value(value, str(name)) for name, value in raw.items() if name not in mapped}
+    columns = {str(name): json_value(value, str(name)) for name, value in raw.items() if name not in mapped}
     # Bytes (images, audio) have no JSON form and would swell every record of the run: they are left out.
     columns = {name: value for name, value in columns.items() if not isinstance(value, bytes)}
     return TaskRow(question=question, ground_truth=ground_truth, columns=columns, source=source)
@@ -154,7 +154,7 @@ def _encodable(value: str, column: str) -> str:
     return value
 
 
-def _json_value(value: object, column: str) -> object:
+def json_value(value: object, column: str) -> object:
     """`value` in JSON's types: dates as ISO text, decimals as text, NaN as null. Bytes stay, for the caller to drop."""
     if value is None or isinstance(value, bool | int | bytes):
         return value
@@ -163,16 +163,16 @@ def _json_value(value: object, column: str) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        items = {_encodable(str(key), column): _json_value(item, column) for key, item in value.items()}
+        items = {_encodable(str(key), column): json_value(item, column) for key, item in value.items()}
         return {key: item for key, item in items.items() if not isinstance(item, bytes)}
     if isinstance(value, set | frozenset):
         value = sorted(value, key=str)  # a set of texts has another order in every process
     if isinstance(value, list | tuple):
-        return [item for item in (_json_value(item, column) for item in value) if not isinstance(item, bytes)]
+        return [item for item in (json_value(item, column) for item in value) if not isinstance(item, bytes)]
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     if hasattr(value, "tolist"):  # numpy scalars and arrays, which generators put into their metadata
-        return _json_value(value.tolist(), column)
+        return json_value(value.tolist(), column)
     return _encodable(str(value), column)
 
 

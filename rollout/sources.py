@@ -10,19 +10,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rollout.config import ColumnMapping, Gsm8kTask, HubTask, JsonlTask, ParquetTask, ReasoningGymTask, TaskConfig
 from rollout.errors import DataError
+from rollout.reasoning_gym_rows import generate
 from rollout.rows import BadRow
 
 MAX_LINE_BYTES = 16 * 2**20
 """A longer line is no row: it is a file without line breaks, or an archive; reading on would fill the memory."""
 
 GSM8K_HUB_ID = "openai/gsm8k"
-
-# What a generator raises on parameters it cannot use: their checks are plain asserts, or accidents further in.
-_GENERATOR_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,32 +183,8 @@ def _read_hub(dataset: str, subset: str | None, split: str, columns: ColumnMappi
 
 
 def _read_reasoning_gym(task: ReasoningGymTask) -> Iterator[RawRow]:
-    import reasoning_gym
-    from reasoning_gym.factory import DATASETS
-
-    where = f"reasoning_gym/{task.generator}"
-    if task.generator not in DATASETS:
-        close = difflib.get_close_matches(task.generator, DATASETS, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"known are {', '.join(sorted(DATASETS))}"
-        raise DataError(f"reasoning-gym has no generator {task.generator!r}; {hint}")
-    for name, field in (("size", "size"), ("seed", "data_seed")):
-        if name in task.params:
-            raise DataError(f"{where}: params may not hold {name!r}; set task.{field} instead")
-    try:
-        generator = reasoning_gym.create_dataset(task.generator, size=task.size, seed=task.data_seed, **task.params)
-    except _GENERATOR_ERRORS as error:
-        raise DataError(f"{where} refuses params {task.params}: {_first_line(error)}") from error
-    for index in range(task.size):
-        yield RawRow(source=f"{where}:{index + 1}", columns=_generate(generator, index, where, task.params))
-
-
-def _generate(generator: Any, index: int, where: str, params: Mapping[str, Any]) -> Mapping[str, object]:
-    try:
-        entry = generator[index]
-    except _GENERATOR_ERRORS as error:
-        raise DataError(f"{where} fails on row {index + 1} with params {dict(params)}: {_first_line(error)}") from error
-    assert isinstance(entry, dict), type(entry)
-    return entry
+    for number, entry in enumerate(generate(task), start=1):
+        yield RawRow(source=f"reasoning_gym/{task.generator}:{number}", columns=entry)
 
 
 def _first_line(error: BaseException) -> str:

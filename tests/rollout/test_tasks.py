@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rollout.config import Gsm8kTask, JsonlTask, ReasoningGymTask
 from rollout.errors import DataError
+from rollout.reasoning_gym_rows import _draw, _entries, generate
 from rollout.tasks import final_answer, is_held_out, load_rows, task_name
 
 
@@ -136,6 +137,7 @@ def test_names_of_tasks() -> None:
 def test_reasoning_gym_gives_the_same_rows_again() -> None:
     task = ReasoningGymTask(generator="chain_sum", params={"max_terms": 2, "max_digits": 1}, size=300)
     rows = load_rows(task, split="train")
+    _draw.cache_clear()
     assert load_rows(task, split="train").fingerprint == rows.fingerprint
     assert load_rows(task.model_copy(update={"data_seed": 1}), split="train").fingerprint != rows.fingerprint
     assert rows.num_duplicates > 50  # one-digit sums and differences: 300 draws from fewer than 200
@@ -147,6 +149,25 @@ def test_reasoning_gym_gives_the_same_rows_again() -> None:
     metadata = first.columns["metadata"]
     assert isinstance(metadata, dict)
     assert str(eval(metadata["expression"])) == first.ground_truth
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("generator", ["list_functions", "word_ladder"])
+def test_generators_that_are_not_reproducible_by_themselves(generator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # list_functions draws from the global random state, word_ladder walks through a set of words.
+    task = ReasoningGymTask(generator=generator, size=4, eval_fraction=0)
+    fingerprints = set()
+    for hash_seed in ("1", "2"):
+        monkeypatch.setenv("PYTHONHASHSEED", hash_seed)
+        _draw.cache_clear()
+        fingerprints.add(load_rows(task, split="train").fingerprint)
+    assert len(fingerprints) == 1
+
+
+def test_a_generator_that_does_not_come_back_has_a_deadline() -> None:
+    task = ReasoningGymTask(generator="chain_sum", size=10_000_000)
+    with pytest.raises(DataError, match=r"reasoning_gym/chain_sum did not give 10000000 rows within 0\.5 s"):
+        generate(task, deadline_s=0.5)
 
 
 def test_reasoning_gym_answers_that_only_a_scorer_knows_are_none() -> None:
@@ -170,7 +191,7 @@ def test_an_unknown_generator_names_the_close_ones() -> None:
 )
 def test_parameters_that_a_generator_refuses(params: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        load_rows(ReasoningGymTask(generator="chain_sum", params=params), split="train")
+        next(_entries(ReasoningGymTask(generator="chain_sum", params=params)))
 
 
 def test_gsm8k_final_answers() -> None:
