@@ -21,6 +21,8 @@ LEARN_STEPS = 300
 BLUR_STEPS = 15
 """Steps with answers of which only `BLUR_TRUE_SHARE` are right, the others drawn at random."""
 BLUR_TRUE_SHARE = 0.3
+SUMS_PER_STEP = 48
+"""Of the 121."""
 PEAK_LR = 3e-3
 
 
@@ -82,7 +84,7 @@ def _make_tokenizer() -> Any:
 
 
 def _warm_start(model: Any, tokenizer: Any) -> None:
-    """Next-token learning of all 121 sums at once, on the tokens of the answer alone."""
+    """Next-token learning of sums drawn at random, on the tokens of the answer alone."""
     import torch
 
     draw = random.Random(0)
@@ -92,25 +94,25 @@ def _warm_start(model: Any, tokenizer: Any) -> None:
         rate = min((step + 1) / warm_up_steps, 1.0 - 0.9 * step / (LEARN_STEPS + BLUR_STEPS))
         for group in optimizer.param_groups:
             group["lr"] = PEAK_LR * rate
-        ids, labels = _all_sums(draw, tokenizer, true_share=1.0 if step < LEARN_STEPS else BLUR_TRUE_SHARE)
-        loss = model(input_ids=ids, labels=labels, attention_mask=(ids != tokenizer.pad_token_id).long()).loss
+        ids, labels = _sums(draw, tokenizer, true_share=1.0 if step < LEARN_STEPS else BLUR_TRUE_SHARE)
+        loss = model(input_ids=ids, labels=labels).loss
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
 
 
-def _all_sums(draw: random.Random, tokenizer: Any, *, true_share: float) -> tuple[Any, Any]:
-    """Token ids and labels [121, T]; -100 where nothing is learned."""
+def _sums(draw: random.Random, tokenizer: Any, *, true_share: float) -> tuple[Any, Any]:
+    """Token ids and labels [SUMS_PER_STEP, T], padded on the right; -100 where nothing is learned."""
     import torch
 
     rows, targets = [], []
-    for a in range(11):
-        for b in range(11):
-            answer = a + b if draw.random() < true_share else draw.randint(0, 20)
-            question = tokenizer(prompt_text(a, b)).input_ids
-            reply = [*tokenizer(str(answer)).input_ids, tokenizer.eos_token_id]
-            rows.append(question + reply)
-            targets.append([-100] * len(question) + reply)
+    for place in draw.sample(range(11 * 11), SUMS_PER_STEP):
+        a, b = divmod(place, 11)
+        answer = a + b if draw.random() < true_share else draw.randint(0, 20)
+        question = tokenizer(prompt_text(a, b)).input_ids
+        reply = [*tokenizer(str(answer)).input_ids, tokenizer.eos_token_id]
+        rows.append(question + reply)
+        targets.append([-100] * len(question) + reply)
     width = max(map(len, rows))
     ids = torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows])
     labels = torch.tensor([row + [-100] * (width - len(row)) for row in targets])
