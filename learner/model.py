@@ -104,10 +104,23 @@ def load_causal_lm(model_dir: str, *, trust_remote_code: bool = False) -> nn.Mod
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"cannot load a causal language model from {model_dir}: {error}") from error
+    _check_layout(model, model_dir)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     return model
+
+
+def _check_layout(model: nn.Module, model_dir: str) -> None:
+    """Weights travel to the engines under the names that the model's files have; joined ones have none."""
+    from transformers.core_model_loading import WeightConverter
+
+    for conversion in getattr(model, "_weight_conversions", None) or ():
+        if isinstance(conversion, WeightConverter):
+            raise ModelError(
+                f"{model_dir} cannot be trained: its weights {conversion.source_patterns} are joined when they are "
+                "loaded (a mixture of experts), and the engines would not know them; use a model without"
+            )
 
 
 def _turn_dropout_off(config: object) -> None:

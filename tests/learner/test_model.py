@@ -57,7 +57,11 @@ def test_logprobs_equal_those_of_the_unpadded_model(policy):
 def test_families_that_scale_or_cap_logits(family):
     import transformers
 
-    fields = {"Cohere": {"logit_scale": 0.25}, "Granite": {"logits_scaling": 4.0}, "Gemma2": {"head_dim": 16}}
+    fields: dict[str, dict[str, float]] = {
+        "Cohere": {"logit_scale": 0.25},
+        "Granite": {"logits_scaling": 4.0},
+        "Gemma2": {"head_dim": 16},
+    }
     config = getattr(transformers, f"{family}Config")(**SMALL, **fields.get(family, {}))
     torch.manual_seed(0)
     model = getattr(transformers, f"{family}ForCausalLM")(config).float().eval()
@@ -132,6 +136,15 @@ def test_weight_names_are_those_of_the_checkpoint(policy):
 
     with safe_open(policy.policy.config._name_or_path + "/model.safetensors", "pt") as file:
         assert set(policy.named_weights()) == set(file.keys())
+
+
+def test_weights_that_are_trained_in_another_layout_are_refused(tmp_path):
+    # transformers joins the experts' matrices when it loads them, so their names are not those of the files.
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    MixtralForCausalLM(MixtralConfig(**SMALL, num_local_experts=2)).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="mixture of experts"):
+        load_causal_lm(str(tmp_path))
 
 
 def test_a_directory_without_a_model_is_refused(tmp_path):
