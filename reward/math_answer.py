@@ -17,7 +17,7 @@ from typing import Any
 from latex2sympy2_extended.math_normalization import NormalizationConfig, normalize_latex
 from math_verify import verify
 from math_verify.parser import parse_latex_cached
-from sympy import Basic, Eq, MatrixBase
+from sympy import Basic, Eq, Interval, MatrixBase, Tuple
 
 from reward.functions import RewardInput, register
 from reward.math_extraction import extract_answer, numbers_in
@@ -111,7 +111,7 @@ def _readings(answer: str, truth: str) -> list[str]:
 
 def _is_unfinished(reading: str, truth: Fraction) -> bool:
     """Whether `reading` leaves a computation open, where the truth is a plain number."""
-    if truth.denominator == 1 and re.fullmatch(r"-?\\frac\{-?\d+\}\{-?\d+\}", reading):
+    if truth.denominator == 1 and re.fullmatch(r"-?\\frac\{-?\d+\}\{(?!1\})-?\d+\}", reading):
         return True  # 14/2 for 7
     return _OPERATION.search(_TIMES_POWER_OF_TEN.sub("", _MIXED_NUMBER.sub(r"\1", reading))) is not None
 
@@ -135,6 +135,8 @@ def _equal(truth: Any, reading: str) -> bool:
     parsed = _parse(reading)
     if parsed is None:
         return False
+    if isinstance(truth, (Interval, Tuple)) and reading.startswith("\\{"):
+        return False  # (1, 2) is read as an interval and as a pair; a set in braces is neither
     value = parsed.rhs if isinstance(parsed, Eq) else parsed
     if not truth.free_symbols and value.free_symbols:
         return False  # a number is not an expression in x, and finding that out by simplification is slow

@@ -43,7 +43,8 @@ _NUMBER = re.compile(
 _FRACTION = re.compile(r"[-+]?\\[dtc]?frac\s{0,2}\{[^{}]{1,40}\}\s{0,2}\{[^{}]{1,40}\}")
 # Where a sentence that states an answer goes on to something else.
 _SENTENCE_END = re.compile(
-    r"[.。!?;；](?=\s|$|\*)|\n|,?\s+\b(?:because|since|so|which|where|when|after|but|given|as)\b", re.IGNORECASE
+    r"[.。!?;；](?=\s|$|\*)|\n|,?\s+\b(?:because|since|so|which|where|when|after|but|given|as|not|rather|instead)\b",
+    re.IGNORECASE,
 )
 _MATH_SPAN = re.compile(r"\s*(?:\$\$(.+?)\$\$|\$([^$\n]+?)\$(?!\d)|\\\[(.+?)\\\]|\\\((.+?)\\\))", re.DOTALL)
 _MAX_BARE_CHARS = 60

@@ -21,6 +21,8 @@ MAX_EXPONENT = 5_000
 MAX_FACTORIAL = 300
 MAX_TERM_POWER = 40
 """Exponent of a sum: (x+y)^n is expanded when it is compared."""
+MAX_ROOT = 50
+"""Of a root, and of the numbers in any exponent that is no integer: sympy searches for minimal polynomials."""
 MAX_MAGNITUDE_DIGITS = 6_000
 """Decimal digits of any value inside an expression."""
 
@@ -41,6 +43,8 @@ _COMMANDS = frozenset(
     )
 )
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
+_SIGN_RUN = re.compile(r"(?:[-+]\s*){4}")
+"""The parser's time grows with the square of a run of signs."""
 _DIGIT_RUN = re.compile(r"\d+")
 _POWER = re.compile(r"\^\s*(?:\{([^{}]*)\}|(\S))")
 _FACTORIAL_ARGUMENT = re.compile(r"(?<![\^\d.{])(\d{1,4}|[A-Za-z])\s*$")
@@ -53,7 +57,7 @@ def is_within_limits(latex: str) -> bool:
     commands = _COMMAND.findall(latex)
     if len(commands) > MAX_COMMANDS or not _COMMANDS.issuperset(commands):
         return False
-    if any(len(digits) > MAX_DIGITS for digits in _DIGIT_RUN.findall(latex)):
+    if _SIGN_RUN.search(latex) is not None or any(len(digits) > MAX_DIGITS for digits in _DIGIT_RUN.findall(latex)):
         return False
     return _depth(latex) <= MAX_DEPTH and _powers_are_small(latex) and _factorials_are_small(latex)
 
@@ -127,6 +131,8 @@ def _bounds(node: object) -> tuple[float, float]:
         base, exponent = node.args
         if exponent.is_Number and abs(float(exponent)) > MAX_TERM_POWER and isinstance(base, sympy.Add):
             return math.inf, below
+        if not exponent.is_Integer and any(abs(number) > MAX_ROOT for number in _whole_numbers(exponent)):
+            return math.inf, below
         if exponent.is_Number or exponent.is_number:
             # d digits of the exponent make it less than 10^d.
             size = 10.0 ** min(arguments[1][0], 12.0) if not exponent.is_Number else abs(float(exponent))
@@ -139,3 +145,8 @@ def _bounds(node: object) -> tuple[float, float]:
     if isinstance(node, (sympy.Mul, sympy.Add)):
         return sum(pair[0] for pair in arguments), below
     return max((pair[0] for pair in arguments), default=1.0), below
+
+
+def _whole_numbers(expression: sympy.Basic) -> list[int]:
+    """All integers in `expression`, numerators and denominators among them."""
+    return [part for number in expression.atoms(sympy.Rational) for part in (int(number.p), int(number.q))]
