@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from reward.config import RewardModelConfig
+from reward.functions import RewardInput
 from rollout.errors import ModelError
 
 
@@ -44,7 +45,11 @@ class RewardModelScorer:
         # A decoder's classifier reads the last token that is not padding, which it finds by this id.
         self._model.config.pad_token_id = self._tokenizer.pad_token_id
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    def score(self, items: Sequence[RewardInput]) -> list[float]:
+        """One score for each completion, in order: a reward worker's `reward_model` is this method."""
+        return self.score_pairs([(item.question, item.completion) for item in items])
+
+    def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """One score for each (question, completion), in order; whatever the batch, within rounding."""
         scores = [0.0] * len(pairs)
         texts = [self._text(question, completion) for question, completion in pairs]

@@ -10,14 +10,8 @@ from rollout.types import Completion, FinishReason, Prompt, RolloutGroup, Versio
 
 
 def item(completion: str, ground_truth: str | None = "1", num_tokens: int = 1, **fields: object) -> RewardInput:
-    return RewardInput(
-        question="q",
-        prompt="q",
-        completion=completion,
-        token_ids=tuple(range(num_tokens)),
-        ground_truth=ground_truth,
-        **fields,  # type: ignore[arg-type]
-    )
+    values = {"question": "q", "prompt": "q", "token_ids": tuple(range(num_tokens)), **fields}
+    return RewardInput(completion=completion, ground_truth=ground_truth, **values)  # type: ignore[arg-type]
 
 
 def group(texts: list[str], ground_truth: str | None = "1", row: dict[str, object] | None = None) -> RolloutGroup:

@@ -10,6 +10,7 @@ from transformers import LlamaConfig, LlamaForSequenceClassification, PreTrained
 from reward.config import RewardModelConfig
 from reward.reward_model import RewardModelScorer
 from rollout.errors import ModelError
+from tests.reward.samples import item
 
 PAIRS = [("what is 1 + 1 ?", "2"), ("hi", "hello there you"), ("a b c d e f g h", "z"), ("hi", "no")]
 
@@ -46,9 +47,9 @@ def scorer(path: Path, **fields: int) -> RewardModelScorer:
 
 
 def test_scores_are_the_models_logits_whatever_the_batch(folder: Path) -> None:
-    one_by_one = scorer(folder, batch_size=1).score(PAIRS)
-    assert scorer(folder, batch_size=4).score(PAIRS) == pytest.approx(one_by_one, abs=1e-5)
-    assert scorer(folder, batch_size=3).score(PAIRS) == pytest.approx(one_by_one, abs=1e-5)
+    one_by_one = scorer(folder, batch_size=1).score_pairs(PAIRS)
+    assert scorer(folder, batch_size=4).score_pairs(PAIRS) == pytest.approx(one_by_one, abs=1e-5)
+    assert scorer(folder, batch_size=3).score_pairs(PAIRS) == pytest.approx(one_by_one, abs=1e-5)
     model = LlamaForSequenceClassification.from_pretrained(folder).eval()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     with torch.no_grad():
@@ -59,20 +60,22 @@ def test_scores_are_the_models_logits_whatever_the_batch(folder: Path) -> None:
     assert one_by_one == pytest.approx(by_hand, abs=1e-5)
     assert len({round(score, 4) for score in one_by_one}) == 4
     assert scorer(folder).score([]) == []
+    seen = item("2", question="what is 1 + 1 ?")
+    assert scorer(folder).score([seen]) == pytest.approx(one_by_one[:1], abs=1e-5)
 
 
 def test_long_texts_are_cut_on_the_left(folder: Path) -> None:
     limited = scorer(folder, max_tokens=5)
     # Five characters are left of each: the same ones.
-    first, second, other = limited.score([("a long question", "12345"), ("x", "12345"), ("x", "12346")])
+    first, second, other = limited.score_pairs([("a long question", "12345"), ("x", "12345"), ("x", "12346")])
     assert first == pytest.approx(second, abs=1e-6)
     assert abs(first - other) > 1e-4
 
 
 def test_the_chat_template_is_used_where_there_is_one(tmp_path: Path) -> None:
     template = "{% for turn in messages %}[{{ turn.role[0] }}]{{ turn.content }}{% endfor %}"
-    with_template = scorer(save(tmp_path / "chat", 1, template)).score([("hi", "yo")])
-    plain = scorer(save(tmp_path / "plain", 1)).score([("[u]hi", "[a]yo")])
+    with_template = scorer(save(tmp_path / "chat", 1, template)).score_pairs([("hi", "yo")])
+    plain = scorer(save(tmp_path / "plain", 1)).score_pairs([("[u]hi", "[a]yo")])
     assert with_template == pytest.approx(plain, abs=1e-6)
 
 
