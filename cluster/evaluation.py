@@ -10,6 +10,7 @@ from cluster.deadlines import finish_all
 from cluster.group_pipeline import RewardRouter, now_s, submit_to, wait_group
 from cluster.metrics import evaluation_metrics, maj_at_k
 from reward.math_extraction import extract_answer
+from reward.math_normalization import normalize_answer
 from reward.types import ScoredGroup
 from rollout.types import Prompt, SampleRequest
 
@@ -76,5 +77,5 @@ def _answers(scored: ScoredGroup) -> list[Hashable | None]:
     answers: list[Hashable | None] = []
     for completion in scored.group.completions:
         found = extract_answer(completion.text)
-        answers.append(found.text if found else completion.text.strip() or None)
+        answers.append(normalize_answer(found.text) if found else completion.text.strip() or None)
     return answers

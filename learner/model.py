@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from learner.attention import register_cpu_attention
 from learner.logprobs import logprobs_from_logits, token_logprobs
 from rollout.errors import ModelError
 
@@ -86,9 +87,10 @@ def _head_is_plain(policy: nn.Module) -> bool:
         return torch.allclose(head(hidden_BTH).float(), logits_BTV.float(), rtol=1e-5, atol=1e-6)
 
 
-def load_causal_lm(model_dir: str, *, trust_remote_code: bool = False) -> nn.Module:
+def load_causal_lm(model_dir: str, *, trust_remote_code: bool = False, attention: str | None = None) -> nn.Module:
     """A Hugging Face directory as a model with fp32 weights, on the CPU, without dropout and without a cache.
 
+    `attention` names transformers' implementation; None leaves the choice to it.
     Errors: `ModelError` when the directory cannot be loaded.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -100,7 +102,12 @@ def load_causal_lm(model_dir: str, *, trust_remote_code: bool = False) -> nn.Mod
         config.use_cache = False
         _turn_dropout_off(config)
         model = AutoModelForCausalLM.from_pretrained(
-            model_dir, config=config, dtype=torch.float32, trust_remote_code=trust_remote_code, local_files_only=True
+            model_dir,
+            config=config,
+            dtype=torch.float32,
+            trust_remote_code=trust_remote_code,
+            local_files_only=True,
+            attn_implementation=attention,
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"cannot load a causal language model from {model_dir}: {error}") from error
@@ -134,7 +141,9 @@ def build_policy(
     model_dir: str, *, dtype: str, gradient_checkpointing: bool, trust_remote_code: bool = False
 ) -> LogprobModel:
     """The policy to train."""
-    policy = load_causal_lm(model_dir, trust_remote_code=trust_remote_code)
+    slow_kernel = dtype == "bfloat16" and not torch.cuda.is_available()
+    attention = register_cpu_attention() if slow_kernel else None
+    policy = load_causal_lm(model_dir, trust_remote_code=trust_remote_code, attention=attention)
     model = LogprobModel(policy, dtype=TORCH_DTYPES[dtype])
     if gradient_checkpointing:
         policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

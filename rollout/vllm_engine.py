@@ -39,6 +39,8 @@ from rollout.weight_transfer import TensorSpec
 BACKEND = "shoal_flat"
 # Prompts shorter than a block share nothing; vLLM's default on CPUs is 128, longer than most prompts.
 CPU_BLOCK_TOKENS = 32
+# Tokens that one engine step may compute: room for the prompts of many completions at once.
+MIN_BATCH_TOKENS = 4096
 TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -104,7 +106,7 @@ def engine_args(model_dir: str, model: ModelConfig, rollout: RolloutConfig, *, s
         "seed": seed,
         "max_model_len": model.max_context_tokens,
         "max_num_seqs": rollout.max_num_seqs,
-        "max_num_batched_tokens": max(2048, model.max_context_tokens, rollout.max_num_seqs),
+        "max_num_batched_tokens": max(MIN_BATCH_TOKENS, model.max_context_tokens, rollout.max_num_seqs),
         "enable_prefix_caching": rollout.prefix_caching,
         "trust_remote_code": model.trust_remote_code,
         # What was really sampled from: after temperature, top-p and top-k, not before.
@@ -117,8 +119,10 @@ def engine_args(model_dir: str, model: ModelConfig, rollout: RolloutConfig, *, s
     if on_gpu:
         args["tensor_parallel_size"] = max(1, int(rollout.gpus_per_engine))
     else:
-        # Compiling takes 46 s at each start here and decodes no faster on two cores.
-        args |= {"enforce_eager": True, "block_size": CPU_BLOCK_TOKENS}
+        # Compiling takes 46 s at each start and decodes no faster on two cores.
+        # A prompt that is computed in pieces makes vLLM rewind the sample's random generator, which generators of a
+        # CPU cannot do: the engine would end there. So prompts are computed whole.
+        args |= {"enforce_eager": True, "block_size": CPU_BLOCK_TOKENS, "enable_chunked_prefill": False}
     return EngineArgs(**args)
 
 
