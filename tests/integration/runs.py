@@ -1,0 +1,118 @@
+"""Real runs of the command line, and what to look at when they have ended."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+TAG = "SHOAL_TEST_RUN"
+"""Environment variable that every process of a run inherits: who still has it afterwards was left behind."""
+RUN_DEADLINE_S = 300.0
+REPOSITORY = Path(__file__).parents[2]
+SHORT = ("steps=6", "eval.num_prompts=8", "eval.num_samples=2", "rollout.prompts_per_step=4")
+
+
+@dataclass
+class Run:
+    """A `shoal` process."""
+
+    process: "subprocess.Popen[str]"
+    tag: str
+    log: Path
+    path: Path
+    started_s: float = field(default_factory=time.monotonic)
+
+    def wait(self) -> int:
+        """Exit code; the processes of the run are ended in any case."""
+        try:
+            return self.process.wait(timeout=RUN_DEADLINE_S)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+
+    def output(self) -> str:
+        return self.log.read_text()
+
+    def wait_for_steps(self, count: int) -> None:
+        """Returns when `count` training steps are recorded."""
+        wait_until(lambda: len(read_lines(self.path / "metrics.jsonl")) >= count, self)
+
+    def left_behind(self, grace_s: float = 15.0) -> list[str]:
+        """Command lines of processes that carry the run's tag after `grace_s`."""
+        deadline = time.monotonic() + grace_s
+        while (found := tagged(self.tag)) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return found
+
+
+def start(path: Path, *words: str, command: str = "train", env: dict[str, str] | None = None) -> Run:
+    """Starts `shoal train WORDS --run-dir PATH` (or another command with these words) in the background."""
+    tag = uuid.uuid4().hex
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    environment |= {TAG: tag, "HF_HUB_OFFLINE": "1", **(env or {})}
+    log = path.parent / f"{path.name}-{tag[:6]}.log"
+    place = () if "--resume" in words or command != "train" else ("--run-dir", str(path))
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cluster.cli", command, *words, *place, "--debug"],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=REPOSITORY,
+            env=environment,
+        )
+    return Run(process=process, tag=tag, log=log, path=path)
+
+
+def train(path: Path, *words: str) -> Run:
+    """A whole run; fails with its output unless it ends with exit code 0."""
+    run = start(path, *words)
+    code = run.wait()
+    assert code == 0, run.output()
+    return run
+
+
+def stop(run: Run, number: signal.Signals) -> int:
+    """Sends a signal to the program alone; returns the exit code when nothing of the run is left."""
+    run.process.send_signal(number)
+    code = run.wait()
+    assert run.left_behind() == [], run.output()
+    return code
+
+
+def wait_until(condition: Callable[[], bool], run: Run) -> None:
+    while not condition():
+        assert run.process.poll() is None, f"the run ended early:\n{run.output()}"
+        assert time.monotonic() - run.started_s < RUN_DEADLINE_S, run.output()
+        time.sleep(0.02)
+
+
+def tagged(tag: str) -> list[str]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(TAG) == tag and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(process.cmdline())[:200])
+        except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
+            continue
+    return found
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a log; none while it is not there."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def summary(path: Path) -> dict[str, Any]:
+    return json.loads((path / "summary.json").read_text())

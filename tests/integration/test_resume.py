@@ -1,0 +1,39 @@
+"""A synchronous run that is stopped and resumed ends bit for bit like one that never was (CPU, fp32)."""
+
+import signal
+
+import pytest
+
+from tests.integration import runs
+
+pytestmark = pytest.mark.integration
+
+STOPS = [
+    (1, signal.SIGTERM),
+    (2, signal.SIGKILL),
+    (3, signal.SIGTERM),
+    (4, signal.SIGKILL),
+    (5, signal.SIGTERM),
+]
+
+
+def test_stopped_at_every_step_by_term_and_kill(reference, tmp_path):
+    path = tmp_path / "stopped"
+    words = ("tiny", *runs.SHORT, "checkpoint.every=1")
+    run = runs.start(path, *words)
+    for step, number in STOPS:
+        run.wait_for_steps(step)
+        code = runs.stop(run, number)
+        assert code == (143 if number is signal.SIGTERM else -9), run.output()
+        assert len(runs.read_lines(path / "metrics.jsonl")) < 6, "it was stopped before its end"
+        run = runs.start(path, "--resume", str(path))
+    assert run.wait() == 0, run.output()
+
+    stopped, whole = runs.summary(path), runs.summary(reference.path)
+    assert stopped["weights_digest"] == whole["weights_digest"]
+    assert stopped["policy_version"] == whole["policy_version"] == 6
+    assert stopped["groups_trained"] == whole["groups_trained"]
+    assert stopped["accuracy_after"] == whole["accuracy_after"]
+    assert [line["step"] for line in runs.read_lines(path / "metrics.jsonl")] == list(range(6))
+    consumed = [e["group_id"] for e in runs.read_lines(path / "ledger.jsonl") if e["state"] == "consumed"]
+    assert len(consumed) == len(set(consumed)) == 24

@@ -1,0 +1,88 @@
+"""A whole run of the `tiny` recipe with real Ray, vLLM and DeepSpeed, and everything it leaves behind."""
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.integration import runs
+
+pytestmark = pytest.mark.integration
+
+STEPS, P, G = 6, 4, 8
+
+
+def test_summary_and_files(reference):
+    summary = runs.summary(reference.path)
+    assert summary["status"] == "finished"
+    assert summary["num_steps"] == summary["policy_version"] == STEPS
+    assert summary["groups_dispatched"] == summary["groups_trained"] == STEPS * P
+    assert summary["groups_rejected"] == {}
+    assert summary["groups_in_flight"] == 0
+    assert len(summary["weights_digest"]) == 64
+    assert 0.0 < summary["accuracy_before"] < 1.0
+    assert summary["accuracy_after"] is not None
+    names = {path.name for path in reference.path.iterdir()}
+    assert names >= {"config.yaml", "metrics.jsonl", "events.jsonl", "ledger.jsonl", "rollouts", "checkpoints"}
+    assert [line["step"] for line in runs.read_lines(reference.path / "metrics.jsonl")] == list(range(STEPS))
+    assert list((reference.path).rglob("*tfevents*")), "TensorBoard has its file"
+
+
+def test_no_process_is_left(reference):
+    assert reference.left_behind() == []
+
+
+def test_every_group_was_leased_sampled_scored_and_consumed_once(reference):
+    lives: dict[str, list[str]] = {}
+    for line in runs.read_lines(reference.path / "ledger.jsonl"):
+        lives.setdefault(line["group_id"], []).append(line["state"])
+    assert len(lives) == STEPS * P
+    assert all(life == ["leased", "sampled", "scored", "consumed"] for life in lives.values())
+
+
+def test_rollouts_hold_every_completion(reference):
+    for step in range(STEPS):
+        table = pq.read_table(reference.path / "rollouts" / f"step-{step:06d}.parquet").to_pylist()
+        assert len(table) == P * G
+        for row in table:
+            assert len(row["token_ids"]) == len(row["rollout_logprobs"]) == len(row["loss_mask"])
+            assert row["min_policy_version"] == row["max_policy_version"] == step, "synchronous: sampled on-policy"
+            if row["policy_logprobs"]:
+                gaps = [abs(a - b) for a, b in zip(row["policy_logprobs"], row["rollout_logprobs"], strict=True)]
+                assert max(gaps) < 1e-4, "sampler and learner agree on the tokens that were sampled"
+
+
+def test_every_sync_was_verified_to_rounding(reference):
+    syncs = [e for e in runs.read_lines(reference.path / "events.jsonl") if e["kind"] == "sync"]
+    assert [sync["extra"]["policy_version"] for sync in syncs] == list(range(STEPS + 1))
+    assert max(sync["extra"]["canary_max_error"] for sync in syncs) < 1e-4
+    assert max(sync["extra"]["canary_mean_error"] for sync in syncs) < 1e-5
+
+
+def test_events_span_every_stage(reference):
+    events = runs.read_lines(reference.path / "events.jsonl")
+    assert {event["kind"] for event in events} >= {"generate", "score", "train", "sync", "eval", "save"}
+    assert all(event["end_s"] >= event["start_s"] for event in events)
+
+
+def test_export_loads_in_transformers_with_the_trained_weights(reference, tmp_path):
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    out = tmp_path / "exported"
+    run = runs.start(out, str(reference.path), str(out), command="export")
+    assert run.wait() == 0, run.output()
+    model = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
+    newest = sorted((reference.path / "checkpoints").iterdir())[-1]
+    saved = load_file(newest / "model.safetensors")
+    assert all(torch.equal(value, saved[name]) for name, value in model.named_parameters())
+    assert AutoTokenizer.from_pretrained(out)("1 + 1").input_ids
+
+
+def test_sampling_ahead_trains_within_its_lag(tmp_path):
+    words = ("deterministic=false", "max_policy_lag=1", "rollout.num_engines=2", "rollout.on_weight_sync=keep")
+    run = runs.train(tmp_path / "ahead", "tiny", *runs.SHORT, *words)
+    summary = runs.summary(run.path)
+    assert summary["groups_trained"] == summary["groups_dispatched"] == STEPS * P
+    lags = [line["lag/max"] for line in runs.read_lines(run.path / "metrics.jsonl")]
+    assert max(lags) == 1.0, "with one batch ahead, all but the first are one version old"
+    assert run.left_behind() == []

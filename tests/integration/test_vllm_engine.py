@@ -1,0 +1,72 @@
+"""The real engine against transformers: what it samples from, and what it computes with after new weights."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.integration.runs import REPOSITORY
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_engine_follows_its_weights(tied, tmp_path):
+    report = run_checks(make_model(tmp_path / "model", tied=tied))
+    assert report["same_tokens_again"], "a seed for each sample fixes what is sampled"
+    assert report["distinct_samples"] > 4
+    assert report["sampled_error"] < 1e-4
+    assert report["sampled_error_at_0.7"] < 1e-4, "log-probabilities are those of the distribution sampled from"
+    for version, sync in enumerate(report["sync_errors"], start=1):
+        assert sync["stale"] > 0.01, "the new weights are different enough to see"
+        assert sync["probe"] < 1e-4
+        assert sync["max"] < 1e-4
+        assert sync["mean"] < 1e-5
+        assert sync["versions"] == [version]
+    assert (report["unrepaired_head"] > 0.01) == tied
+
+
+def make_model(directory, *, tied):
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from learner.tiny_model import _make_tokenizer
+
+    tokenizer = _make_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=128,
+        tie_word_embeddings=tied,
+        initializer_range=0.1,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        LlamaForCausalLM(config).float().save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+def run_checks(model_dir):
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.integration.vllm_checks", str(model_dir)],
+        env=env,
+        cwd=REPOSITORY,
+        text=True,
+        capture_output=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    line = next(line for line in done.stdout.splitlines() if line.startswith("REPORT "))
+    return json.loads(line.removeprefix("REPORT "))

@@ -1,0 +1,106 @@
+"""Runs in a process of its own: vLLM's engine changes the process that it runs in. Prints one JSON line."""
+
+import json
+import sys
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM
+
+from rollout import vllm_engine
+from rollout.config import ModelConfig, RolloutConfig, SamplingConfig
+from rollout.engine import SampleSpec
+from rollout.weight_transfer import TensorSpec
+
+PROMPTS = [[10, 20, 30, 40, 50], [7, 8, 9, 10, 11, 12, 13]]
+
+
+def sample(engine, *, temperature: float = 1.0, num_samples: int = 8) -> dict:
+    sampling = SamplingConfig(max_tokens=12, temperature=temperature)
+    engine.add(
+        [
+            SampleSpec(request_id=f"{p}-{i}", token_ids=tuple(prompt), sampling=sampling, seed=100 * p + i)
+            for p, prompt in enumerate(PROMPTS)
+            for i in range(num_samples)
+        ]
+    )
+    outputs = {}
+    while engine.has_unfinished():
+        outputs |= {output.request_id: output for output in engine.step()}
+    return outputs
+
+
+def errors_of(outputs: dict, model: torch.nn.Module, temperature: float = 1.0) -> list[float]:
+    """|log-probability of the engine - of transformers| for every sampled token."""
+    errors = []
+    for request_id, output in outputs.items():
+        prompt = PROMPTS[int(request_id.split("-")[0])]
+        ids = torch.tensor([[*prompt, *output.token_ids]])
+        with torch.no_grad():
+            logprobs = (model(ids).logits[0, len(prompt) - 1 : -1] / temperature).log_softmax(-1)
+        expected = logprobs.gather(1, torch.tensor(output.token_ids)[:, None])[:, 0]
+        errors += (expected - torch.tensor(output.logprobs)).abs().tolist()
+    return errors
+
+
+def probe_errors(engine, model: torch.nn.Module) -> float:
+    found = engine.prompt_logprobs(PROMPTS)
+    worst = 0.0
+    for prompt, logprobs in zip(PROMPTS, found, strict=True):
+        ids = torch.tensor([prompt])
+        with torch.no_grad():
+            expected = model(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+        worst = max(worst, (expected - torch.tensor(logprobs)).abs().max().item())
+    return worst
+
+
+def send(engine, model: torch.nn.Module, version: int) -> None:
+    tensors = []
+    for name, parameter in model.named_parameters():
+        spec = TensorSpec(name=name, dtype="float32", shape=tuple(parameter.shape))
+        tensors.append((spec, np.frombuffer(parameter.detach().numpy().tobytes(), dtype=np.uint8)))
+    engine.start_weight_update()
+    engine.load_tensors(tensors)
+    engine.finish_weight_update(version)
+
+
+def main(model_dir: str) -> None:
+    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
+    rollout = RolloutConfig(dtype="float32", kv_cache_mib=64, threads=1)
+    engine = vllm_engine.VLLMEngine(model_dir, ModelConfig(path=model_dir, max_context_tokens=64), rollout, seed=0)
+    first, again = sample(engine), sample(engine)
+    report: dict = {
+        "same_tokens_again": all(first[i].token_ids == again[i].token_ids for i in first),
+        "distinct_samples": len({first[f"0-{i}"].token_ids for i in range(8)}),
+        "sampled_error": max(errors_of(first, model)),
+        "sampled_error_at_0.7": max(errors_of(sample(engine, temperature=0.7), model, 0.7)),
+        "sync_errors": [],
+    }
+    for version in (1, 2):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.02)
+        before = probe_errors(engine, model)
+        send(engine, model, version)
+        outputs = sample(engine)
+        report["sync_errors"].append(
+            {
+                "stale": before,
+                "probe": probe_errors(engine, model),
+                "max": max(errors_of(outputs, model)),
+                "mean": float(np.mean(errors_of(outputs, model))),
+                "versions": sorted({v for o in outputs.values() for v, _, _ in o.versions}),
+            }
+        )
+    # Without the repair of tied heads the engine computes with the old head: what the canary is there for.
+    vllm_engine.FlatWeightEngine._repack_tied_heads = lambda self: None
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.02)
+    send(engine, model, 3)
+    report["unrepaired_head"] = probe_errors(engine, model)
+    print("REPORT " + json.dumps(report))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
