@@ -14,6 +14,7 @@ from learner.checkpoint_files import (
     checkpoint_name,
     newest_valid,
     publish,
+    published,
     rotate,
     unfinished_path,
     verify_manifest,
@@ -37,10 +38,10 @@ class Checkpoints:
         before stays, nothing half-written is left behind, and the next save tries again.
         """
         final = self._folder / checkpoint_name(state.step)
-        if final.exists():
-            return final  # Stopped right after a periodic save: the same state is there already.
         unfinished = unfinished_path(final)
         try:
+            if final.exists() and await asyncio.to_thread(_is_whole, final):
+                return final  # Stopped right after a periodic save: the same state is there already.
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
             await self._save_learners(fleet, unfinished)
@@ -87,8 +88,21 @@ class Checkpoints:
         write_run_state(unfinished, state)
         write_manifest(unfinished)
         verify_manifest(unfinished)
+        for path in published(self._folder):
+            # The run resumed from an older one, so these were damaged. They would be in the way of this one, or be
+            # taken for the newest and this one removed in their place.
+            if path.name >= final.name:
+                shutil.rmtree(path)
         publish(unfinished, final)
         rotate(self._folder, self._config.keep)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        verify_manifest(checkpoint)
+    except CheckpointError:
+        return False
+    return True
 
 
 def check_fingerprints(now: Fingerprints, then: Fingerprints, run: Path) -> None:

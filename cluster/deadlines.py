@@ -20,8 +20,7 @@ async def finish(work: Awaitable[T], *, deadline_s: float, stage: str, actor: st
     """
     try:
         return await asyncio.wait_for(_as_coroutine(work), deadline_s)
-    except TimeoutError:
-        raise StageTimeoutError(stage, actor, item, deadline_s) from None
+    # Ray's errors first: one that was caused by a TimeoutError over there is a TimeoutError too, but not our deadline.
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
         if isinstance(cause, ShoalError):
@@ -29,6 +28,8 @@ async def finish(work: Awaitable[T], *, deadline_s: float, stage: str, actor: st
         raise ActorFailedError(stage, actor, item, f"{type(cause).__name__}: {first_line(cause)}") from error
     except ray.exceptions.RayError as error:
         raise ActorFailedError(stage, actor, item, f"{type(error).__name__}: {first_line(error)}") from error
+    except TimeoutError:
+        raise StageTimeoutError(stage, actor, item, deadline_s) from None
 
 
 async def finish_all(

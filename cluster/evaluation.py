@@ -60,7 +60,9 @@ async def evaluate(config: EvalConfig, prompts: Sequence[Prompt], fleet: Fleet, 
 def metrics_of(config: EvalConfig, groups: Sequence[ScoredGroup]) -> dict[str, float]:
     """The metrics of `cluster.metrics`, maj@k, and the settings."""
     metrics = evaluation_metrics(groups)
-    votes = [maj_at_k(_answers(scored), [bool(r.correct) for r in scored.rewards]) for scored in groups]
+    # As in the other metrics: what could not be scored is not wrong, so it has no vote.
+    ballots = [_ballot(scored) for scored in groups if scored.num_scored]
+    votes = [maj_at_k([answer for answer, _ in ballot], [right for _, right in ballot]) for ballot in ballots]
     if votes:
         metrics[f"eval/maj_at_{config.num_samples}"] = sum(votes) / len(votes)
     return metrics | {
@@ -72,10 +74,13 @@ def metrics_of(config: EvalConfig, groups: Sequence[ScoredGroup]) -> dict[str, f
     }
 
 
-def _answers(scored: ScoredGroup) -> list[Hashable | None]:
-    """What each completion votes for: its final answer, or its whole text where none can be found."""
-    answers: list[Hashable | None] = []
-    for completion in scored.group.completions:
-        found = extract_answer(completion.text)
-        answers.append(normalize_answer(found.text) if found else completion.text.strip() or None)
-    return answers
+def _ballot(scored: ScoredGroup) -> list[tuple[Hashable | None, bool]]:
+    """What each scored completion votes for (its final answer, or its whole text where none can be found), and whether
+    it is right."""
+    ballot: list[tuple[Hashable | None, bool]] = []
+    for completion, result in zip(scored.group.completions, scored.rewards, strict=True):
+        if result.correct is not None:
+            found = extract_answer(completion.text)
+            answer = normalize_answer(found.text) if found else completion.text.strip() or None
+            ballot.append((answer, result.correct))
+    return ballot

@@ -98,11 +98,6 @@ class GroupBuffer:
         async with self._changed:
             await self._changed.wait_for(predicate)
 
-    async def wait_until_scored(self) -> None:
-        """Waits until nothing is being sampled or scored."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self.num_unscored == 0)
-
     def _ready(self) -> list[ScoredGroup] | None:
         oldest = list(self._slots.values())[: self._prompts_per_step]
         scored = [slot.scored for slot in oldest if slot.scored is not None]

@@ -115,6 +115,8 @@ class GroupPipeline:
     async def launch(self, prompts: Sequence[Prompt]) -> None:
         """Leases prompts whose slots in the buffer are taken, and starts to follow their groups."""
         samplers = self._fleet.samplers
+        # Known before they are leased: a checkpoint asks for the prompt of every slot, also when a lease fails.
+        self._on_their_way |= {prompt.group_id: prompt for prompt in prompts}
         requests = [
             SampleRequest(
                 prompt=prompt,
@@ -123,7 +125,6 @@ class GroupPipeline:
             )
             for i, prompt in enumerate(prompts)
         ]
-        self._on_their_way |= {prompt.group_id: prompt for prompt in prompts}
         for sampler, request in await submit_to(samplers, requests, self._config.rollout.sampling):
             self._spawn(self._follow(sampler, request))
 
@@ -143,10 +144,11 @@ class GroupPipeline:
         self._ledger.sampled(group_id, attempt, group.min_policy_version)
         self._record_span("generate", sampler.name, group.started_s, group.finished_s, group)
         scored = await self._router.score(group)
+        self._record_span("score", scored.worker, scored.started_s, scored.finished_s, group)
+        # Before the ledger moves: where this ends the run, its checkpoint has the group as one to sample again.
+        reason = self._why_rejected(scored)
         self._ledger.scored(group_id, attempt)
         del self._on_their_way[group_id]
-        self._record_span("score", scored.worker, scored.started_s, scored.finished_s, group)
-        reason = self._why_rejected(scored)
         if reason is None:
             await self._buffer.put(scored)
             return
@@ -196,11 +198,14 @@ def now_s() -> float:
 
 
 async def first_of(work: Coroutine[Any, Any, Any], stop: asyncio.Event) -> tuple[bool, Any]:
-    """(True, result) when `work` ends first; (False, None) when `stop` is set first, and `work` is then cancelled."""
+    """(True, result) when `work` ends; (False, None) when `stop` is set first, and `work` is then cancelled. A result
+    that came in the same moment counts: what `work` took would be lost otherwise."""
     task, stopped = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
-        return (True, task.result()) if task.done() else (False, None)
+        task.cancel()
+        await asyncio.wait((task,))
+        return (False, None) if task.cancelled() else (True, task.result())
     finally:
         for pending in (task, stopped):
             pending.cancel()

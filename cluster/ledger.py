@@ -77,6 +77,8 @@ class Ledger:
         self._dispatched = state.dispatched
         self._trained = state.trained
         self._rejected: Counter[str] = Counter(state.rejected)
+        # Of this process: prompts of a run that goes on have indices, and so ids, that were never used.
+        self._ended: set[str] = set()
         self._open = {group_id: (GroupState(s), attempt) for group_id, (s, attempt) in state.open_groups.items()}
 
     def state(self) -> LedgerState:
@@ -113,13 +115,14 @@ class Ledger:
 
     def lease(self, group_id: str, worker: str) -> int:
         """A prompt goes to a rollout worker; returns the attempt, 1 for the first."""
+        if group_id in self._ended:
+            raise LedgerError(f"group {group_id} was leased to {worker} after its end: it would be sampled twice")
         state, attempt = self._open.get(group_id, (None, 0))
-        if state is None:
-            self._dispatched += 1
-        elif state is not GroupState.PENDING:
+        if state not in (None, GroupState.PENDING):
             raise LedgerError(f"group {group_id} was leased to {worker} while it is {state}: it would be sampled twice")
-        self._open[group_id] = (GroupState.LEASED, attempt + 1)
         self._write(group_id, GroupState.LEASED, attempt + 1, worker=worker)
+        self._dispatched += state is None
+        self._open[group_id] = (GroupState.LEASED, attempt + 1)
         return attempt + 1
 
     def sampled(self, group_id: str, attempt: int, policy_version: int) -> None:
@@ -157,11 +160,13 @@ class Ledger:
             raise LedgerError(f"group {group_id}: a result of attempt {attempt} came, but attempt {current} is leased")
         if to not in NEXT_STATES[state]:
             raise LedgerError(f"group {group_id} cannot become {to}: it is {state}")
+        # The line first: where it cannot be written, the state is still the one that the journal tells.
+        self._write(group_id, to, attempt, **facts)
         if to in TERMINAL:
             del self._open[group_id]
+            self._ended.add(group_id)
         else:
             self._open[group_id] = (to, attempt)
-        self._write(group_id, to, attempt, **facts)
 
     def _write(self, group_id: str, state: GroupState, attempt: int, **facts: object) -> None:
         self._append({"time_s": self._clock(), "group_id": group_id, "state": str(state), "attempt": attempt, **facts})

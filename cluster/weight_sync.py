@@ -82,12 +82,17 @@ class WeightSync:
 
     async def _send_chunks(self, num_chunks: int) -> None:
         loading: list[asyncio.Task[Any]] = []
-        for index in range(num_chunks):
-            chunk = await self._gather_chunk(index)
-            if len(loading) >= CHUNKS_IN_FLIGHT:
-                await loading.pop(0)
-            loading.append(asyncio.create_task(self._samplers("load_chunk", chunk, item=f"chunk {index}")))
-        await asyncio.gather(*loading)
+        try:
+            for index in range(num_chunks):
+                chunk = await self._gather_chunk(index)
+                if len(loading) >= CHUNKS_IN_FLIGHT:
+                    await loading.pop(0)
+                loading.append(asyncio.create_task(self._samplers("load_chunk", chunk, item=f"chunk {index}")))
+            await asyncio.gather(*loading)
+        finally:
+            for task in loading:
+                task.cancel()
+            await asyncio.gather(*loading, return_exceptions=True)
 
     async def _gather_chunk(self, index: int) -> Any:
         """Reference to a chunk in Ray's object store: rank 0's; the others only take part in the gathering."""
@@ -107,6 +112,11 @@ class WeightSync:
         worst = (0.0, 0.0)
         for sampler, got in zip(self._fleet.samplers, by_samplers, strict=True):
             errors = canary_errors(by_learner[0], got)
+            if not errors:
+                raise WeightSyncError(
+                    f"weights version {version} cannot be verified: the first {len(self._canary)} prompts have one "
+                    "token each, so none has a log-probability; use a template with more text"
+                )
             max_error, mean_error = max(errors), sum(errors) / len(errors)
             # `not <=` rather than `>`: a NaN on either side must fail too.
             if not (max_error <= self._max_error and mean_error <= self._mean_error):

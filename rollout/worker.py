@@ -87,7 +87,7 @@ class RolloutWorker:
 
     async def ready(self) -> WorkerStatus:
         """Returns when the engine has started."""
-        await asyncio.wrap_future(self._started)
+        await _outcome(self._started)
         return await self.status()
 
     async def status(self) -> WorkerStatus:
@@ -113,10 +113,11 @@ class RolloutWorker:
             raise self._failure or EngineError(
                 f"{self.name}: no group is leased under {key}; it was handed out already"
             )
-        try:
-            return await asyncio.wrap_future(lease.done)
-        finally:
-            self._leases.pop(key, None)
+        group = await _outcome(lease.done)
+        # Taken out only now: a caller that gave up waiting may ask again, and of two that wait one gets the group.
+        if self._leases.pop(key, None) is None:
+            raise EngineError(f"{self.name}: the group of {key} was handed out already")
+        return group
 
     async def begin_update(self, manifest: WeightManifest, *, serving_continues: bool = False) -> None:
         """Starts a transfer; from here the worker is STALE. Groups may run on across it only if `serving_continues`."""
@@ -149,24 +150,30 @@ class RolloutWorker:
         try:
             self._engine = build_engine()
         except BaseException as error:  # noqa: BLE001 - thread boundary: the error goes to whoever waits for the start
-            self._started.set_exception(_as_engine_error(self.name, "could not start", error))
+            failure = _as_engine_error(self.name, "could not start", error)
+            self._fail(failure)
+            self._started.set_exception(failure)
             return
         self._started.set_result(None)
         while not self._closing:
             try:
                 self._run_commands()
-                if self._receiver is None and self._engine.has_unfinished():
+                if self._can_step():
                     self._step()
             except BaseException as error:  # noqa: BLE001 - thread boundary: every lease learns of it
                 self._fail(_as_engine_error(self.name, "failed while sampling", error))
                 return
+        self._fail(EngineError(f"{self.name}: the worker was closed; what it was asked for is given up"))
         self._engine.close()
+
+    def _can_step(self) -> bool:
+        # Groups that run on across an update wait for `serve` too: nothing is sampled from unverified weights.
+        assert self._engine is not None
+        return self._served_version is not None and self._engine.has_unfinished()
 
     def _run_commands(self) -> None:
         """Runs everything that waits in the queue; when nothing samples, waits for it a moment."""
-        assert self._engine is not None
-        can_step = self._receiver is None and self._engine.has_unfinished()
-        block = not can_step
+        block = not self._can_step()
         while True:
             try:
                 command, done = self._commands.get(block=block, timeout=IDLE_WAIT_S)
@@ -192,10 +199,12 @@ class RolloutWorker:
     def _add(self, requests: Sequence[SampleRequest], sampling: SamplingConfig) -> None:
         if self._served_version is None:
             raise EngineError(f"{self.name}: asked to sample with weights that were not verified")
+        keys = {request.key for request in requests}
+        assert len(keys) == len(requests), sorted(keys)
+        assert keys.isdisjoint(self._leases), sorted(keys)
         now = time.time()
         specs = []
         for request in requests:
-            assert request.key not in self._leases, request.key
             self._leases[request.key] = _Lease(request=request, started_s=now, done=Future())
             prompt = request.prompt
             specs += [
@@ -271,7 +280,10 @@ class RolloutWorker:
             raise self._failure
         done: Future[Any] = Future()
         self._commands.put((command, done))
-        return await asyncio.wrap_future(done)
+        # Asked again: had the engine failed in between, nobody would be left to empty the queue.
+        if self._failure is not None:
+            raise self._failure
+        return await _outcome(done)
 
     def _fail(self, error: EngineError) -> None:
         self._failure = error
@@ -284,6 +296,11 @@ class RolloutWorker:
             except queue.Empty:
                 return
             done.set_exception(error)
+
+
+async def _outcome(done: Future[Any]) -> Any:
+    """What the engine thread answers. Shielded: a caller that is cancelled must not cancel what that thread sets."""
+    return await asyncio.shield(asyncio.wrap_future(done))
 
 
 def to_completion(output: EngineOutput, sample_index: int, policy_version: int | None) -> Completion:

@@ -1,0 +1,171 @@
+"""Actors that keep the contracts of the workers and write down what is asked of them. No Ray: a handle's
+`.method.remote(...)` returns an awaitable, as a Ray handle's does."""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cluster.actors import Actor, Fleet
+from reward.types import RewardResult, ScoredGroup
+from rollout.errors import WeightSyncError
+from rollout.types import RolloutGroup, SampleRequest
+from rollout.weight_transfer import (
+    TensorSpec,
+    WeightChunk,
+    WeightManifest,
+    WeightReceiver,
+    tensor_digest,
+    weights_digest,
+)
+from tests.cluster.examples import completion
+
+Journal = list[tuple[str, ...]]
+
+SPECS = tuple(TensorSpec(name=f"w{i}", dtype="float32", shape=(2,)) for i in range(5))
+
+
+class _Method:
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def remote(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        return asyncio.ensure_future(self._run(args, kwargs))
+
+    async def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        # References among the arguments arrive as what they refer to.
+        values = [await arg if inspect.isawaitable(arg) else arg for arg in args]
+        result = self._call(*values, **kwargs)
+        return await result if inspect.isawaitable(result) else result
+
+
+class FakeHandle:
+    """Stands for a Ray handle of `worker`."""
+
+    def __init__(self, worker: object) -> None:
+        self._worker = worker
+
+    def __getattr__(self, name: str) -> _Method:
+        return _Method(getattr(self._worker, name))
+
+
+class FakeLearner:
+    """Rank 0 of a learner with five tensors of 8 bytes, one to a chunk."""
+
+    def __init__(self, journal: Journal, *, name: str = "learner-0") -> None:
+        self.version = 4
+        self.save_error: Exception | None = None
+        self._journal = journal
+        self._name = name
+        self._sent: list[tuple[TensorSpec, str]] = []
+
+    def weight_manifest(self) -> WeightManifest:
+        self._sent = []
+        return WeightManifest(policy_version=self.version, chunks=tuple((spec,) for spec in SPECS))
+
+    def weight_chunk(self, index: int) -> WeightChunk:
+        self._journal.append(("gather", self._name, str(index)))
+        data = np.full(8, index, dtype=np.uint8)
+        self._sent.append((SPECS[index], tensor_digest(data)))
+        return WeightChunk(policy_version=self.version, index=index, digests=(tensor_digest(data),), data=data)
+
+    def weights_digest(self) -> str:
+        self._journal.append(("digest", self._name))
+        return weights_digest(self._sent)
+
+    def score_tokens(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+        return [[-0.5] * (len(sequence) - 1) for sequence in sequences]
+
+    def save(self, directory: str) -> None:
+        self._journal.append(("save", self._name))
+        (Path(directory) / f"{self._name}.bin").write_bytes(b"weights")
+        if self.save_error is not None:
+            raise self.save_error
+
+    def load(self, directory: str) -> None:
+        self._journal.append(("load", self._name, (Path(directory) / f"{self._name}.bin").read_text()))
+
+
+class FakeSampler:
+    """Receives weights through a real `WeightReceiver`; samples what it is told at once."""
+
+    def __init__(self, journal: Journal, *, name: str, canary_shift: float = 0.0, altered: int | None = None) -> None:
+        self.served: int | None = None
+        self.forgets = False
+        self._journal = journal
+        self._name = name
+        self._canary_shift = canary_shift
+        self._altered = altered
+        self._requests: dict[tuple[str, str, int], SampleRequest] = {}
+        self._receiver: WeightReceiver | None = None
+
+    def begin_update(self, manifest: WeightManifest, *, serving_continues: bool) -> None:
+        self._journal.append(("begin", self._name, str(manifest.policy_version)))
+        self.served = None
+        self._receiver = WeightReceiver(manifest, receiver=self._name)
+
+    def load_chunk(self, chunk: WeightChunk) -> None:
+        assert self._receiver is not None
+        self._journal.append(("chunk", self._name, str(chunk.index)))
+        if chunk.index == self._altered:
+            chunk.data[0] ^= 1
+        list(self._receiver.accept(chunk))
+
+    def finish_update(self, sent_digest: str) -> str:
+        assert self._receiver is not None
+        self._journal.append(("finish", self._name))
+        if self.forgets:
+            raise WeightSyncError(f"{self._name}: differ from what the learner sent")
+        return self._receiver.finish(sent_digest)
+
+    def prompt_logprobs(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+        self._journal.append(("canary", self._name))
+        return [[-0.5 + self._canary_shift] * (len(sequence) - 1) for sequence in sequences]
+
+    def serve(self, version: int) -> None:
+        self._journal.append(("serve", self._name, str(version)))
+        self.served = version
+
+    def submit(self, requests: Sequence[SampleRequest], _sampling: object) -> None:
+        self._journal.append(("submit", self._name, str(len(requests))))
+        self._requests |= {request.key: request for request in requests}
+
+    def wait_group(self, key: tuple[str, str, int]) -> RolloutGroup:
+        request = self._requests.pop(key)
+        return RolloutGroup(
+            prompt=request.prompt,
+            completions=tuple(completion(i) for i in range(request.group_size)),
+            attempt=request.attempt,
+            worker=self._name,
+            started_s=1.0,
+            finished_s=2.0,
+        )
+
+
+class FakeReward:
+    """Gives the rewards that `results_of` a group says."""
+
+    def __init__(self, results_of: Callable[[RolloutGroup], Sequence[RewardResult]]) -> None:
+        self._results_of = results_of
+
+    def score(self, group: RolloutGroup) -> ScoredGroup:
+        rewards = tuple(self._results_of(group))
+        return ScoredGroup(group=group, rewards=rewards, worker="reward-0", started_s=2.0, finished_s=3.0)
+
+
+def fleet_of(
+    *, samplers: Sequence[FakeSampler] = (), learners: Sequence[FakeLearner] = (), rewards: Sequence[FakeReward] = ()
+) -> Fleet:
+    def actors(role: str, workers: Sequence[object]) -> tuple[Actor, ...]:
+        return tuple(Actor(name=f"{role}-{i}", handle=FakeHandle(worker)) for i, worker in enumerate(workers))
+
+    return Fleet(
+        samplers=actors("sampler", samplers),
+        learners=actors("learner", learners),
+        rewards=actors("reward", rewards),
+        reward_model=None,
+        placement_group=None,
+    )

@@ -1,0 +1,272 @@
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from math import inf, log, nan
+
+import numpy as np
+import pytest
+
+from rollout.config import SamplingConfig
+from rollout.errors import EngineError, WeightSyncError
+from rollout.types import Prompt, SampleRequest
+from rollout.weight_transfer import TensorSpec, WeightChunk, WeightManifest, tensor_digest, weights_digest
+from rollout.worker import RolloutWorker
+from tests.rollout.fake_engine import FakeEngine
+
+SPEC = TensorSpec(name="w", dtype="float32", shape=(2,))
+DATA = np.arange(8, dtype=np.uint8)
+CHUNK = WeightChunk(policy_version=1, index=0, digests=(tensor_digest(DATA),), data=DATA)
+MANIFEST = WeightManifest(policy_version=1, chunks=((SPEC,),))
+DIGEST = weights_digest([(SPEC, CHUNK.digests[0])])
+SAMPLING = SamplingConfig(max_tokens=2)
+
+
+def request(index: int, *, attempt: int = 1, purpose: str = "train", group_size: int = 2) -> SampleRequest:
+    prompt = Prompt(
+        uid=f"{index:016x}",
+        epoch=0,
+        index=index,
+        token_ids=(1, 2),
+        text="q",
+        question="q",
+        ground_truth="3",
+        task="t",
+    )
+    return SampleRequest(prompt=prompt, attempt=attempt, group_size=group_size, purpose=purpose)
+
+
+@asynccontextmanager
+async def working(engine: FakeEngine, *, serve: bool = True) -> AsyncIterator[RolloutWorker]:
+    worker = RolloutWorker(lambda: engine, name="sampler-0", run_seed=5)
+    try:
+        async with asyncio.timeout(5):
+            await worker.ready()
+            if serve:
+                await worker.serve(0)
+            yield worker
+    finally:
+        await worker.close()
+
+
+async def update(worker: RolloutWorker, *, serving_continues: bool = False) -> str:
+    await worker.begin_update(MANIFEST, serving_continues=serving_continues)
+    await worker.load_chunk(CHUNK)
+    return await worker.finish_update(DIGEST)
+
+
+async def sample(worker: RolloutWorker, requests: Sequence[SampleRequest]) -> None:
+    await worker.submit(requests, SAMPLING)
+    for wanted in requests:
+        await worker.wait_group(wanted.key)
+
+
+def test_a_worker_is_stale_until_it_is_told_to_serve():
+    async def main() -> None:
+        engine = FakeEngine()
+        async with working(engine, serve=False) as worker:
+            assert (await worker.status()).policy_version is None
+            with pytest.raises(EngineError, match="sampler-0: asked to sample with weights that were not verified"):
+                await worker.submit([request(0)], SAMPLING)
+            assert engine.journal == []
+            await worker.serve(0)
+            assert (await worker.status()).policy_version == 0
+            await sample(worker, [request(0)])
+            assert (await worker.status()).num_tokens == 4
+        assert engine.journal == ["add 2", "step 2", "close"]
+
+    asyncio.run(main())
+
+
+def test_a_batch_is_added_together_before_the_next_step():
+    async def main() -> None:
+        engine = FakeEngine(steps=2)
+        async with working(engine) as worker:
+            await sample(worker, [request(i) for i in range(3)])
+            assert engine.journal == ["add 6", "step 6", "step 6"]
+
+    asyncio.run(main())
+
+
+def test_a_group_has_its_completions_in_order_and_is_handed_out_once():
+    async def main() -> None:
+        async with working(FakeEngine()) as worker:
+            wanted = request(4, group_size=3)
+            await worker.submit([wanted], SAMPLING)
+            first, second = await asyncio.gather(
+                worker.wait_group(wanted.key), worker.wait_group(wanted.key), return_exceptions=True
+            )
+            assert not isinstance(first, BaseException)
+            assert [c.sample_index for c in first.completions] == [0, 1, 2]
+            assert (first.attempt, first.worker, first.min_policy_version) == (1, "sampler-0", 0)
+            assert isinstance(second, EngineError)
+            with pytest.raises(EngineError, match="handed out already"):
+                await worker.wait_group(wanted.key)
+            assert (await worker.status()).num_running_groups == 0
+
+    asyncio.run(main())
+
+
+def test_seeds_differ_per_sample_and_purpose_and_are_equal_on_a_retry():
+    async def main() -> None:
+        engine = FakeEngine()
+        async with working(engine) as worker:
+            await sample(worker, [request(0, group_size=4)])
+            await sample(worker, [request(0, group_size=4, attempt=2)])
+            await sample(worker, [request(0, group_size=4, purpose="eval")])
+            await sample(worker, [request(1, group_size=4)])
+            seeds = [spec.seed for spec in engine.specs]
+            assert seeds[:4] == seeds[4:8]
+            assert len(set(seeds)) == 12
+            assert len({spec.request_id for spec in engine.specs}) == 16
+
+    asyncio.run(main())
+
+
+def test_tokens_whose_log_probability_is_not_finite_are_masked_and_counted():
+    async def main() -> None:
+        async with working(FakeEngine(logprobs=(nan, -inf))) as worker:
+            await worker.submit([request(0)], SAMPLING)
+            both = (await worker.wait_group(request(0).key)).completions[0]
+            assert (both.logprobs, both.loss_mask, both.num_nonfinite_logprobs) == ((0.0, 0.0), (False, False), 2)
+        async with working(FakeEngine(logprobs=(-0.5, inf))) as worker:
+            await worker.submit([request(0)], SAMPLING)
+            one = (await worker.wait_group(request(0).key)).completions[1]
+            assert (one.logprobs, one.loss_mask, one.num_nonfinite_logprobs) == ((-0.5, 0.0), (True, False), 1)
+
+    asyncio.run(main())
+
+
+def test_an_update_loads_the_bytes_and_serves_only_when_told():
+    async def main() -> None:
+        engine = FakeEngine()
+        async with working(engine) as worker:
+            assert await update(worker) == DIGEST
+            assert (await worker.status()).policy_version is None
+            with pytest.raises(EngineError, match="not verified"):
+                await worker.submit([request(0)], SAMPLING)
+            with pytest.raises(WeightSyncError, match="told to serve version 0, but version 1 is loaded"):
+                await worker.serve(0)
+            assert await worker.prompt_logprobs([[4, 5]]) == [[-log(2)]]
+            await worker.serve(1)
+            await sample(worker, [request(0)])
+            assert engine.loaded == {"w": bytes(range(8))}
+            assert engine.journal == ["start", "load w", "finish 1", "probe", "add 2", "step 2"]
+
+    asyncio.run(main())
+
+
+def test_an_altered_chunk_is_not_loaded_and_leaves_the_worker_stale():
+    async def main() -> None:
+        engine = FakeEngine()
+        altered = WeightChunk(policy_version=1, index=0, digests=CHUNK.digests, data=DATA + np.uint8(1))
+        async with working(engine) as worker:
+            for outside in (worker.load_chunk(CHUNK), worker.finish_update(DIGEST)):
+                with pytest.raises(WeightSyncError, match="outside a transfer"):
+                    await outside
+            await worker.begin_update(MANIFEST)
+            with pytest.raises(WeightSyncError, match=r"tensor w .* arrived altered"):
+                await worker.load_chunk(altered)
+            with pytest.raises(WeightSyncError, match="incomplete"):
+                await worker.finish_update(DIGEST)
+            with pytest.raises(WeightSyncError, match="told to serve version 1, but version 0"):
+                await worker.serve(1)
+            assert engine.loaded == {}
+            assert await update(worker) == DIGEST
+
+    asyncio.run(main())
+
+
+def test_an_update_while_groups_run_is_refused_unless_serving_continues():
+    async def main() -> None:
+        engine = FakeEngine(steps=10**9)
+        async with working(engine) as worker:
+            await worker.submit([request(0)], SAMPLING)
+            with pytest.raises(WeightSyncError, match="version 1 came while 1 groups were being sampled"):
+                await worker.begin_update(MANIFEST)
+            assert (await worker.status()).policy_version == 0
+            await update(worker, serving_continues=True)
+            before = engine.journal.count("step 2")
+            await worker.prompt_logprobs([[4, 5]])
+            await asyncio.sleep(0.05)
+            assert engine.journal.count("step 2") == before, "sampled from weights that were not verified"
+            await worker.serve(1)
+            await asyncio.sleep(0.05)
+            assert engine.journal.count("step 2") > before
+
+    asyncio.run(main())
+
+
+def test_an_engine_failure_reaches_every_lease_and_every_later_call():
+    async def main() -> None:
+        async with working(FakeEngine(fail_at_step=2, steps=5)) as worker:
+            await worker.submit([request(0), request(1)], SAMPLING)
+            message = "sampler-0: the engine failed while sampling: MemoryError: no block is free"
+            for index in range(2):
+                with pytest.raises(EngineError, match=message):
+                    await worker.wait_group(request(index).key)
+            later = (worker.submit([request(2)], SAMPLING), worker.serve(0), worker.begin_update(MANIFEST))
+            for call in later:
+                with pytest.raises(EngineError, match=message):
+                    await call
+            with pytest.raises(EngineError, match=message):
+                await worker.wait_group(request(2).key)
+
+    asyncio.run(main())
+
+
+def test_an_engine_that_cannot_start_is_said_by_every_call():
+    def build() -> FakeEngine:
+        raise OSError("no such model")
+
+    async def main() -> None:
+        worker = RolloutWorker(build, name="sampler-0", run_seed=0)
+        message = "sampler-0: the engine could not start: OSError: no such model"
+        async with asyncio.timeout(5):
+            with pytest.raises(EngineError, match=message):
+                await worker.ready()
+            with pytest.raises(EngineError, match=message):
+                await worker.serve(0)
+
+    asyncio.run(main())
+
+
+def test_a_caller_that_gives_up_does_not_harm_the_engine():
+    async def main() -> None:
+        engine = FakeEngine()
+        engine.is_held = True
+        async with working(engine) as worker:
+            await worker.submit([request(0)], SAMPLING)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(worker.wait_group(request(0).key), 0.01)
+            engine.is_held = False
+            assert (await worker.wait_group(request(0).key)).num_completion_tokens == 4
+
+    asyncio.run(main())
+
+
+def test_closing_ends_what_still_waits():
+    async def main() -> None:
+        async with working(FakeEngine(steps=10**9)) as worker:
+            await worker.submit([request(0)], SAMPLING)
+            waiting = asyncio.ensure_future(worker.wait_group(request(0).key))
+            await asyncio.sleep(0)
+            await worker.close()
+            with pytest.raises(EngineError, match="closed"):
+                await waiting
+            with pytest.raises(EngineError, match="closed"):
+                await worker.serve(0)
+
+    asyncio.run(main())
+
+
+def test_a_lease_that_runs_already_is_refused_and_adds_nothing():
+    async def main() -> None:
+        engine = FakeEngine(steps=10**9)
+        async with working(engine) as worker:
+            await worker.submit([request(0)], SAMPLING)
+            with pytest.raises(EngineError, match="AssertionError"):
+                await worker.submit([request(1), request(0)], SAMPLING)
+            assert (await worker.status()).num_running_groups == 1
+            assert len(engine.specs) == 2
+
+    asyncio.run(main())
