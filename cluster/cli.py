@@ -181,7 +181,14 @@ def _required(recipe: str | None) -> str:
 
 def _default_run_path(config: "RunConfig", name: str | None, recipe: str) -> Path:
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    return Path(config.runs_dir) / (name or config.name or f"{Path(recipe).stem}-{stamp}")
+    key, chosen = ("--name", name) if name is not None else ("name", config.name)
+    if chosen is None:
+        return Path(config.runs_dir) / f"{Path(recipe).stem}-{stamp}"
+    if chosen in ("", ".", "..") or "/" in chosen or "\0" in chosen:
+        raise ConfigError(
+            f"{key} is {chosen!r}, allowed: the name of one folder, which is made in runs_dir; --run-dir takes a path"
+        )
+    return Path(config.runs_dir) / chosen
 
 
 def _eval_config(model_or_run: str, task: str | None, overrides: Sequence[str]) -> "RunConfig":

@@ -1,6 +1,9 @@
 """Ray: join a running cluster where there is one to join, else one node of our own, on loopback, for this run alone."""
 
 import os
+import re
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +15,11 @@ from cluster.errors import ClusterError
 # cores, so a laptop runs what asks for more actors than it has cores.
 LOCAL_MIN_CPUS = 8
 LOCAL_OBJECT_STORE_BYTES = 2 * 2**30
+# How many times its cores a machine may be asked for: each actor is a process with a model of its own.
+LOCAL_MAX_SHARE = 4
+
+CONNECT_DEADLINE_S = 10.0
+"""Time for something to listen at RAY_ADDRESS. Ray itself would try for a quarter of an hour."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,17 +35,24 @@ class RaySession:
 def ray_session(*, num_cpus: float) -> Iterator[RaySession]:
     """Connects for the time of a run. `RAY_ADDRESS` (set inside a Ray job) names the cluster to join.
 
-    Errors: `ClusterError` when the cluster cannot be joined or local Ray cannot start.
+    Errors: `ClusterError` when the cluster cannot be joined, or local Ray cannot start or has too few cores.
     """
+    address = os.environ.get("RAY_ADDRESS")
+    if address == "local":
+        address = None
+    if address:
+        _require_listener(address)
+    else:
+        _refuse_overload(num_cpus)
     # Our own actors are told what they need; Ray would otherwise warn about, or change, what it finds.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
-    address = os.environ.get("RAY_ADDRESS")
     try:
         if address:
-            ray.init(address=address if address != "local" else None, log_to_driver=False, logging_level="ERROR")
+            _bound_join()
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         else:
             ray.init(
                 address="local",
@@ -52,10 +67,73 @@ def ray_session(*, num_cpus: float) -> Iterator[RaySession]:
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         where = f"join the Ray cluster at {address} (RAY_ADDRESS)" if address else "start Ray on this machine"
         raise ClusterError(
-            f"could not {where}: {type(error).__name__}: {error}; check the address and, for a cluster with "
-            "token authentication, RAY_AUTH_MODE and the token"
+            f"could not {where}: {type(error).__name__}: {' '.join(str(error).split())}; {_what_to_do(address)}"
         ) from error
     try:
         yield RaySession(is_local=not address, address=address or "local")
     finally:
         ray.shutdown()
+
+
+def _what_to_do(address: str | None) -> str:
+    if address:
+        return "check the address and, for a cluster with token authentication, RAY_AUTH_MODE and the token"
+    return "make room on the disk of the temporary folder and in memory, or join a cluster with RAY_ADDRESS"
+
+
+def _refuse_overload(num_cpus: float) -> None:
+    """Actors may share this machine's cores, up to a bound: a typing error must not start a thousand processes."""
+    cores = os.cpu_count() or 1
+    most = max(LOCAL_MIN_CPUS, LOCAL_MAX_SHARE * cores)
+    if num_cpus > most:
+        raise ClusterError(
+            f"the run asks for {num_cpus:g} CPUs, but this machine has {cores}, which actors may share up to {most}; "
+            "use fewer or smaller actors (rollout.num_engines, rollout.cpus_per_engine, learner.num_ranks, "
+            "learner.cpus_per_rank), or join a cluster with RAY_ADDRESS"
+        )
+
+
+def _require_listener(address: str) -> None:
+    """Returns once something accepts connections at `host:port`; other forms ("auto") are Ray's to judge.
+
+    Errors: `ClusterError` when nothing does within the deadline.
+    """
+    match = re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+?)\]?:(\d{1,5})", address)
+    if match is None:
+        return
+    deadline_s = time.monotonic() + CONNECT_DEADLINE_S
+    while True:
+        error = _connect(match[1], int(match[2]))
+        if error is None:
+            return
+        if time.monotonic() + 0.5 > deadline_s:
+            raise ClusterError(
+                f"no Ray cluster answers at {address} (RAY_ADDRESS) within {CONNECT_DEADLINE_S:g} s: {error}; start "
+                "it, correct the address, or unset RAY_ADDRESS to run on this machine"
+            ) from error
+        time.sleep(0.5)  # A cluster that is being started refuses for a moment.
+
+
+def _connect(host: str, port: int) -> OSError | OverflowError | None:
+    """None when a connection was accepted. Ray takes loopback for the machine's outer address, so that counts too."""
+    import ray.util
+
+    hosts = [host, ray.util.get_node_ip_address()] if host in ("127.0.0.1", "localhost", "::1") else [host]
+    failure: OSError | OverflowError | None = None
+    for name in hosts:
+        try:
+            with socket.create_connection((name, port), timeout=2.0):
+                return None
+        except (OSError, OverflowError) as error:  # OverflowError: a port above 65535
+            failure = failure or error
+    return failure
+
+
+def _bound_join() -> None:
+    """One round of Ray's own waiting (about 40 s) for a listener that turns out to be no Ray, instead of twenty.
+
+    Ray reads the number from the environment when it is imported, which may have happened already.
+    """
+    from ray._private import ray_constants
+
+    ray_constants.NUM_REDIS_GET_RETRIES = 1

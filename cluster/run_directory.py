@@ -16,6 +16,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any, Literal, Self
 
 from cluster.append_log import (
     RunDirectoryError,
+    RunWriteError,
     append_line,
     read_lines,
     sync_folder,
@@ -108,16 +110,35 @@ class RunDirectory:
         """A new run. Raises RunDirectoryError when something is there already."""
         try:
             if path.exists() and (not path.is_dir() or any(path.iterdir())):
-                raise RunDirectoryError(
-                    f"{path} exists and is not empty; choose another name, or continue that run with --resume {path}"
-                )
+                raise RunDirectoryError(_why_taken(path))
+        except OSError as error:
+            raise _not_made(path, error) from error
+        try:
             (path / "rollouts").mkdir(parents=True, exist_ok=True)
             (path / "checkpoints").mkdir(exist_ok=True)
-        except OSError as error:
-            raise write_error(path, error) from error
-        run = cls(path)
-        run.write_config(config)
+            run = cls(path)
+            run.write_config(config)
+        except OSError as error:  # RunWriteError among them
+            if path.is_dir():
+                cls(path).discard_unused()
+            raise _not_made(path, error.__cause__ if isinstance(error, RunWriteError) else error) from error
         return run
+
+    def discard_unused(self) -> bool:
+        """Removes the directory if nothing was recorded in it, so that the next try can have its name; True if so."""
+        if self.has_records():
+            return False
+        shutil.rmtree(self.path, ignore_errors=True)
+        return True
+
+    def has_records(self) -> bool:
+        """Whether there is anything that a run made: a line of a log, rollouts, a checkpoint, a summary."""
+        if any(self.log_path(name).exists() and self.log_path(name).stat().st_size for name in LOGS):
+            return True
+        if (self.path / "summary.json").exists() or (self.path / "superseded").exists():
+            return True
+        folders = (self.path / "rollouts", self.checkpoints_path)
+        return any(folder.is_dir() and any(folder.iterdir()) for folder in folders)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -254,6 +275,24 @@ class RunDirectory:
         except OSError as error:
             raise write_error(parent, error) from error
         return folder
+
+
+def _not_made(path: Path, error: BaseException | None) -> RunDirectoryError:
+    return RunDirectoryError(
+        f"cannot make the run directory {path}: {getattr(error, 'strerror', None) or error}; make room or fix "
+        "permissions there, or choose another place with --run-dir or runs_dir"
+    )
+
+
+def _why_taken(path: Path) -> str:
+    """Why a new run cannot have this place, and what to do."""
+    if not path.is_dir():
+        return f"{path} is a file, where the run directory would be; choose another name"
+    if not (path / "config.yaml").is_file():
+        return f"{path} exists, is not empty and is no run; choose another name"
+    if not RunDirectory(path).has_records():
+        return f"{path} is a run that never began (or is just starting); remove it, or choose another name"
+    return f"{path} exists and is not empty; choose another name, or continue that run with --resume {path}"
 
 
 def _split_at_step(data: bytes, step: int) -> tuple[bytes, bytes]:

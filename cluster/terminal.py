@@ -144,6 +144,9 @@ class PlainReporter:
     def warn(self, text: str) -> None:
         self._write(f"warning: {printable(text)}")
 
+    def close(self) -> None:
+        """The end of what never became a run: nothing is drawn any more."""
+
     def finish(self, summary: RunSummary) -> None:
         for line in _summary_lines(summary, self._run_dir):
             self._write(line)
@@ -193,9 +196,13 @@ class RichReporter:
     def warn(self, text: str) -> None:
         self._live.console.print(f"warning: {printable(text)}", style="yellow")
 
-    def finish(self, summary: RunSummary) -> None:
+    def close(self) -> None:
+        """Gives the terminal back without a summary, for what never became a run."""
         self._live.stop()
         atexit.unregister(self._live.stop)
+
+    def finish(self, summary: RunSummary) -> None:
+        self.close()
         for line in _summary_lines(summary, self._run_dir):
             self._console.print(printable(line), soft_wrap=True)
 

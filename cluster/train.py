@@ -1,6 +1,6 @@
 """`shoal train`: from a configuration to a finished run directory.
 
-resolve model -> read prompts -> run directory -> Ray -> actors -> (load checkpoint) -> Controller.run -> summary
+run directory -> resolve model -> read prompts -> Ray -> actors -> (load checkpoint) -> Controller.run -> summary
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from cluster.weight_sync import NUM_CANARY_PROMPTS
 from learner.model_source import model_fingerprint, resolve_model, tokenizer_fingerprint
 from reward.worker import validate_reward_config
 from rollout.chat import load_tokenizer
-from rollout.errors import DataError
+from rollout.errors import DataError, ModelError
 from rollout.prompts import PromptSet, PromptStream, build_prompts, eval_prompts
 from rollout.types import Prompt
 
@@ -49,59 +49,91 @@ class Inputs:
 def train_command(config: RunConfig, run_path: Path, *, resume: bool) -> RunSummary:
     """Trains; returns the summary of a run that reached its last step.
 
-    Errors: `StoppedError` after SIGINT or SIGTERM, with the checkpoint written; any other `ShoalError` with the run's
-    summary saying `failed`.
+    What fails before the first step leaves nothing behind: a new run's directory is removed again, a resumed one is as
+    it was. After that the directory stays, with a summary that says `failed`.
+
+    Errors: `StoppedError` after SIGINT or SIGTERM, with the checkpoint written; any other `ShoalError`.
     """
     reporter = make_reporter()
     validate_reward_config(config.reward)
-    inputs = read_inputs(config, reporter)
-    if resume:
-        run = RunDirectory.open(run_path)
-    else:
-        run = RunDirectory.create(run_path, config)
+    # First of all: a place that cannot be written is told before a model is made or fetched.
+    run = RunDirectory.open(run_path) if resume else RunDirectory.create(run_path, config)
     checkpoints = Checkpoints(run.checkpoints_path, config.checkpoint, warn=reporter.warn)
-    checkpoint, start = None, _new_state(config, inputs)
-    if resume:
-        checkpoint, start = checkpoints.newest()
-        check_fingerprints(inputs.fingerprints, start.fingerprints, run_path)
-        run.rewind(start.step, start.log_sizes or None)
-        run.write_config(config)
-    trackers = start_trackers(config, run_path, reporter.warn)
-    reporter.start(config, run_path)
-    bundles = plan_bundles(config)
     try:
+        resumed = checkpoints.newest() if resume else None
+        inputs = read_inputs(config, reporter)
+        if resumed is not None:
+            check_fingerprints(inputs.fingerprints, resumed[1].fingerprints, run_path)
+        start = _Start(
+            config=config,
+            inputs=inputs,
+            run=run,
+            checkpoints=checkpoints,
+            resumed=resumed,
+            reporter=reporter,
+        )
+        reporter.start(config, run_path)
+        bundles = plan_bundles(config)
         with ray_session(num_cpus=total_resources(bundles).get("CPU", 1.0)):
+            reporter.phase(f"starting {len(bundles)} actors")
+            return asyncio.run(_run(start))
+    finally:
+        reporter.close()
+        if not resume:
+            run.discard_unused()
 
-            async def main() -> RunSummary:
-                stop = asyncio.Event()
-                received: list[int] = []
-                with _signals(stop, received):
-                    reporter.phase(f"starting {len(bundles)} actors")
-                    fleet = await launch_fleet(config, model_dir=str(inputs.model_dir))
-                    try:
-                        return await _run(fleet, stop, received)
-                    finally:
-                        await fleet.close()
 
-            async def _run(fleet: Fleet, stop: asyncio.Event, received: list[int]) -> RunSummary:
-                if checkpoint is not None:
-                    reporter.phase(f"going on from {checkpoint.name}")
-                    await checkpoints.load_learners(fleet, checkpoint)
-                parts = RunParts(
-                    config=config,
-                    fleet=fleet,
-                    stream=PromptStream.restore(inputs.train, start.stream),
-                    eval_prompts=inputs.eval_prompts,
-                    canary_prompts=inputs.train.prompts[:NUM_CANARY_PROMPTS],
-                    run=run,
-                    checkpoints=checkpoints,
-                    reporter=reporter,
-                    trackers=trackers,
-                    start=start,
-                )
-                return await _supervise(Controller(parts, stop), run, reporter, received)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Start:
+    """All that a run has before its first actor."""
 
-            return asyncio.run(main())
+    config: RunConfig
+    inputs: Inputs
+    run: RunDirectory
+    checkpoints: Checkpoints
+    resumed: tuple[Path, RunState] | None
+    """The checkpoint that the run goes on from; None for a new run."""
+    reporter: Reporter
+
+
+async def _run(start: _Start) -> RunSummary:
+    """From the first actor to the last."""
+    stop = asyncio.Event()
+    received: list[int] = []
+    with _signals(stop, received):
+        fleet = await launch_fleet(start.config, model_dir=str(start.inputs.model_dir))
+        try:
+            return await _train(start, fleet, stop, received)
+        finally:
+            await fleet.close()
+
+
+async def _train(start: _Start, fleet: Fleet, stop: asyncio.Event, received: list[int]) -> RunSummary:
+    config, inputs, run, reporter = start.config, start.inputs, start.run, start.reporter
+    if start.resumed is None:
+        state = _new_state(config, inputs)
+    else:
+        checkpoint, state = start.resumed
+        reporter.phase(f"going on from {checkpoint.name}")
+        await start.checkpoints.load_learners(fleet, checkpoint)
+        # Only now: a resume that fails earlier leaves the run as it found it.
+        run.rewind(state.step, state.log_sizes or None)
+        run.write_config(config)
+    trackers = start_trackers(config, run.path, reporter.warn)
+    try:
+        parts = RunParts(
+            config=config,
+            fleet=fleet,
+            stream=PromptStream.restore(inputs.train, state.stream),
+            eval_prompts=inputs.eval_prompts,
+            canary_prompts=inputs.train.prompts[:NUM_CANARY_PROMPTS],
+            run=run,
+            checkpoints=start.checkpoints,
+            reporter=reporter,
+            trackers=trackers,
+            start=state,
+        )
+        return await _supervise(Controller(parts, stop), run, reporter, received)
     finally:
         trackers.close()
 
@@ -153,9 +185,10 @@ def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
     """
     model = config.model
     started_s = time.monotonic()
-    model_dir = resolve_model(model.path, trust_remote_code=model.trust_remote_code)
+    model_dir = resolve_model(model.path, trust_remote_code=model.trust_remote_code, announce=reporter.phase)
     if time.monotonic() - started_s > 1.0:
         reporter.phase(f"model {model.path} is in {model_dir}")
+    _check_reward_model(config)
     tokenizer = load_tokenizer(model_dir, trust_remote_code=model.trust_remote_code)
     max_tokens = config.rollout.sampling.max_tokens
     train = build_prompts(tokenizer, config.task, model, split="train", max_tokens=max_tokens)
@@ -188,6 +221,18 @@ def read_eval_prompts(config: RunConfig, tokenizer: Any) -> tuple[Prompt, ...]:
             "model.max_context_tokens, or turn evaluation off (eval.at_start=false eval.at_end=false)"
         )
     return prompts
+
+
+def _check_reward_model(config: RunConfig) -> None:
+    """A folder that is missing is told before any process starts; a hub id is looked up by the actor that loads it."""
+    reward_model = config.reward.reward_model
+    if reward_model is None or not (reward_model.path.startswith(("/", ".")) or Path(reward_model.path).exists()):
+        return
+    if not (Path(reward_model.path) / "config.json").is_file():
+        raise ModelError(
+            f"reward.reward_model.path is {reward_model.path!r}, which is no model directory (it has no config.json); "
+            "name the folder of a sequence classifier, or a hub id"
+        )
 
 
 def _new_state(config: RunConfig, inputs: Inputs) -> RunState:

@@ -33,16 +33,23 @@ _HUB_PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 _logger = logging.getLogger(__name__)
 
 
-def resolve_model(path: str, *, cache_dir: str | Path | None = None, trust_remote_code: bool = False) -> Path:
+def resolve_model(
+    path: str,
+    *,
+    cache_dir: str | Path | None = None,
+    trust_remote_code: bool = False,
+    announce: Callable[[str], None] = lambda _: None,
+) -> Path:
     """The directory of the model that `path` names: a directory, a hub id, `package:NAME` or `tiny:`.
 
     Fetches or makes the model when it is not there yet. `cache_dir` takes the place of the cache folder.
+    `announce` is told of what may take long, before it begins.
     Raises ModelError, one sentence, when there is no usable model.
     """
     if path == "tiny:":
-        return _tiny(_cache(cache_dir))
+        return _tiny(_cache(cache_dir), announce)
     if path.startswith("package:"):
-        return _package(path.removeprefix("package:"), _cache(cache_dir))
+        return _package(path.removeprefix("package:"), _cache(cache_dir), announce)
     if path.startswith("tiny:"):
         raise ModelError(f"model.path is {path!r}; the toy model has no variants, use 'tiny:'")
     folder = Path(path).expanduser()
@@ -53,6 +60,7 @@ def resolve_model(path: str, *, cache_dir: str | Path | None = None, trust_remot
             f"model.path is {path!r}, which is no folder here and no hub id; use a Hugging Face directory, a hub id "
             f"like 'owner/name', {', '.join(repr(f'package:{name}') for name in PACKAGES)} or 'tiny:'"
         )
+    announce(f"model {path}: looking for it on the hub, or in the hub's cache")
     return check_model_directory(_download(path, trust_remote_code))
 
 
@@ -121,7 +129,7 @@ def convert_gguf(gguf: Path, directory: Path) -> None:
     tokenizer.save_pretrained(directory)
 
 
-def _package(name: str, cache: Path) -> Path:
+def _package(name: str, cache: Path, announce: Callable[[str], None]) -> Path:
     known = ", ".join(f"'package:{package}'" for package in PACKAGES)
     if name not in PACKAGES:
         raise ModelError(f"model.path is 'package:{name}'; known packages with a model are {known}")
@@ -135,13 +143,18 @@ def _package(name: str, cache: Path) -> Path:
     with gguf.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     directory = cache / "models" / f"{gguf.stem.lower()}-{digest[:16]}-v{CONVERSION_VERSION}"
+    if not directory.is_dir():
+        announce(f"model package:{name}: converting it, once, which takes about half a minute")
     return _make_once(directory, lambda target: convert_gguf(gguf, target))
 
 
-def _tiny(cache: Path) -> Path:
+def _tiny(cache: Path, announce: Callable[[str], None]) -> Path:
     from learner.tiny_model import TINY_VERSION, make_tiny_model
 
-    return _make_once(cache / "models" / f"tiny-v{TINY_VERSION}", make_tiny_model)
+    directory = cache / "models" / f"tiny-v{TINY_VERSION}"
+    if not directory.is_dir():
+        announce("model tiny: making and warm-starting it, once, which takes about a minute")
+    return _make_once(directory, make_tiny_model)
 
 
 def _cache(cache_dir: str | Path | None) -> Path:
@@ -204,7 +217,13 @@ def _sync_files(folder: Path) -> None:
 
 def _download(hub_id: str, trust_remote_code: bool) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     patterns = [*_HUB_PATTERNS, *(["*.py"] if trust_remote_code else [])]
     try:
@@ -218,7 +237,10 @@ def _download(hub_id: str, trust_remote_code: bool) -> Path:
     except RepositoryNotFoundError as error:
         raise ModelError(f"model {hub_id!r} is no folder here and not on the hub, or is private") from error
     except (HFValidationError, HfHubHTTPError, OSError) as error:
-        detail = " ".join(str(error).split()).split(". ")[0][:200] or type(error).__name__
+        if isinstance(error, LocalEntryNotFoundError):
+            detail = "the hub cannot be reached, or HF_HUB_OFFLINE is set"
+        else:
+            detail = " ".join(str(error).split()).split(". ")[0][:200] or type(error).__name__
         raise ModelError(
             f"model {hub_id!r} is no folder here, not in the hub's cache, and cannot be fetched: {detail}; go online, "
             "or set model.path to a directory"

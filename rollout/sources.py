@@ -106,6 +106,7 @@ def read_jsonl(path: Path) -> Iterator[RawRow]:
                 continue
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")
+            line = line.rstrip(b"\r\n")  # else a line that breaks off would be told as column 1 of the next one
             if line.strip():
                 yield _parse_line(line, source)
 

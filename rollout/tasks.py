@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from rollout.config import ColumnMapping, Gsm8kTask, HubTask, ReasoningGymTask, TaskConfig
+from rollout.config import ColumnMapping, Gsm8kTask, HubTask, JsonlTask, ParquetTask, ReasoningGymTask, TaskConfig
 from rollout.errors import DataError
 from rollout.rows import BadRow, RowSchema, TaskRow, parse_row
 from rollout.sources import has_eval_source, read_rows
@@ -179,10 +179,19 @@ def _nothing_left(task: TaskConfig, rows: TaskRows) -> str:
     )
 
 
+def _file_of(task: TaskConfig, split: Split) -> str:
+    """The file of a split as part of a sentence; empty for a source that is no file of the user's choice."""
+    match task:
+        case JsonlTask() | ParquetTask():
+            return f" ({task.eval_path if split == 'eval' and task.eval_path is not None else task.path})"
+        case _:
+            return ""
+
+
 def _no_rows(task: TaskConfig, split: Split, skipped: Mapping[str, int]) -> str:
     """Why a source has no usable row."""
     source = f"the {split} source of task {task_name(task)!r}"
     if not skipped:
-        return f"{source} is empty; give it rows"
+        return f"{source} is empty{_file_of(task, split)}; give it rows"
     reasons = ", ".join(f"{count} x {reason}" for reason, count in skipped.items())
     return f"{source} has no usable row, all were malformed and skipped ({reasons}); mend them or set task.columns"

@@ -33,12 +33,15 @@ def test_a_new_run_has_its_configuration(run: RunDirectory) -> None:
 
 
 def test_a_folder_with_something_in_it_is_refused(run: RunDirectory, tmp_path: Path) -> None:
+    with pytest.raises(RunDirectoryError, match="is a run that never began"):
+        RunDirectory.create(run.path, load_config("tiny"))
+    run.append_metrics(0, {"reward/mean": 1.0})
     with pytest.raises(RunDirectoryError, match="exists and is not empty; choose another name, or continue"):
         RunDirectory.create(run.path, load_config("tiny"))
     (tmp_path / "file").touch()
-    with pytest.raises(RunDirectoryError, match="exists and is not empty"):
+    with pytest.raises(RunDirectoryError, match="is a file, where the run directory would be"):
         RunDirectory.create(tmp_path / "file", load_config("tiny"))
-    with pytest.raises(RunWriteError, match="cannot write"):
+    with pytest.raises(RunDirectoryError, match="cannot make the run directory"):
         RunDirectory.create(tmp_path / "file" / "below", load_config("tiny"))
     with pytest.raises(RunDirectoryError, match=r"is no run: it has no config\.yaml"):
         RunDirectory.open(tmp_path / "absent")
