@@ -6,13 +6,13 @@ STAMP := $(VENV)/.installed
 TORCH := torch==2.13.0+cpu
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup quickstart test lint format lock clean
+.PHONY: help setup quickstart test test-slow lint format clean
 
 help:
 	@echo "make quickstart   set up and train a pretrained model with GRPO on this machine"
 	@echo "make test         set up and run lint, types and tests"
 	@echo "make lint         ruff and mypy alone"
-	@echo "make lock         make requirements-cpu.lock anew from $(VENV)"
+	@echo "make test-slow    set up and run the tests that take long: every ZeRO stage on a whole run"
 
 setup: $(STAMP)
 
@@ -40,7 +40,10 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

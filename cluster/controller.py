@@ -184,19 +184,24 @@ class Controller:
             self._state, step=step + 1, policy_version=output.policy_version, stream=self._parts.stream.state()
         )
         # Asked to stop: the checkpoint is what matters now, and whoever resumes syncs first anyway.
-        sync_s = 0.0
-        if not self._stop.is_set():
-            sync_s = await self._sync_weights(output)
-        timings = StepTimings(
-            step_s=time.monotonic() - self._step_ended_s,
-            generate_s=max(s.group.finished_s for s in groups) - min(s.group.started_s for s in groups),
-            score_s=sum(s.finished_s - s.started_s for s in groups),
-            train_s=train_s,
-            sync_s=sync_s,
-            wait_s=wait_s,
-        )
-        self._step_ended_s = time.monotonic()
-        self._record_step(step, version, groups, outputs, timings)
+        started = time.monotonic()
+        try:
+            if not self._stop.is_set() and not output.skipped:
+                await self._sync_weights()
+        finally:
+            # The step was taken, so it is on record even if its weights could not be published: what is saved then
+            # goes on after it.
+            timings = StepTimings(
+                step_s=time.monotonic() - self._step_ended_s,
+                generate_s=max(s.group.finished_s for s in groups) - min(s.group.started_s for s in groups),
+                score_s=sum(s.finished_s - s.started_s for s in groups),
+                train_s=train_s,
+                sync_s=time.monotonic() - started,
+                wait_s=wait_s,
+            )
+            self._step_ended_s = time.monotonic()
+            self._record_step(step, version, groups, outputs, timings)
+            self._mark_boundary()
         self._ledger.check()
         self._end_if_diverged(output)
         await self._evaluate_and_save_if_due()
@@ -220,17 +225,13 @@ class Controller:
             self._span("train", learner.name, started_s, step=batch.step, ids=ids)
         return outputs
 
-    async def _sync_weights(self, output: StepOutput) -> float:
-        """Drains the engines as configured and publishes; returns the seconds. A skipped step changed nothing."""
-        if output.skipped:
-            return 0.0
-        started = time.monotonic()
+    async def _sync_weights(self) -> None:
+        """Drains the engines as configured and publishes."""
         await self._buffer.pause()
         if self._config.rollout.on_weight_sync == "drain":
             # Bounded by the deadlines of the groups that are waited for.
             await self._buffer.wait_until(lambda: self._buffer.num_unscored == 0)
         await self._publish()
-        return time.monotonic() - started
 
     async def _publish(self) -> SyncReport:
         started_s = now_s()

@@ -134,6 +134,7 @@ class VLLMEngine:
         self._engine.set_weight_version("0")
         self._cache_salt = "v0"
         self._num_probes = 0
+        self._finished_in_probe: list[EngineOutput] = []
 
     def add(self, specs: Sequence[SampleSpec]) -> None:
         for spec in specs:
@@ -141,10 +142,11 @@ class VLLMEngine:
             self._engine.add_request(spec.request_id, prompt, _sampling_params(spec.sampling, spec.seed))
 
     def step(self) -> list[EngineOutput]:
-        return [_engine_output(output) for output in self._engine.step() if output.finished]
+        earlier, self._finished_in_probe = self._finished_in_probe, []
+        return earlier + [_engine_output(output) for output in self._engine.step() if output.finished]
 
     def has_unfinished(self) -> bool:
-        return self._engine.has_unfinished_requests()
+        return bool(self._finished_in_probe) or self._engine.has_unfinished_requests()
 
     def start_weight_update(self) -> None:
         self._engine.collective_rpc("start_weight_update")
@@ -165,7 +167,7 @@ class VLLMEngine:
         self._cache_salt = f"v{policy_version}"
 
     def prompt_logprobs(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
-        assert not self.has_unfinished(), "probing would step running requests too"
+        # Requests that are kept running across a sync are stepped along; what ends here is returned by the next step.
         ids = []
         for sequence in sequences:
             self._num_probes += 1
@@ -175,9 +177,11 @@ class VLLMEngine:
             )
             self._engine.add_request(ids[-1], tokens_input(list(sequence)), params)
         found: dict[str, list[float]] = {}
-        while self.has_unfinished():
+        while len(found) < len(ids):
             for output in self._engine.step():
-                if output.finished:
+                if output.finished and output.request_id not in ids:
+                    self._finished_in_probe.append(_engine_output(output))
+                elif output.finished:
                     scored = zip(output.prompt_token_ids[1:], output.prompt_logprobs[1:], strict=True)
                     found[output.request_id] = [float(entry[token].logprob) for token, entry in scored]
         return [found[i] for i in ids]

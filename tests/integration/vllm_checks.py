@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from rollout.weight_transfer import TensorSpec
 PROMPTS = [[10, 20, 30, 40, 50], [7, 8, 9, 10, 11, 12, 13]]
 
 
-def sample(engine, *, temperature: float = 1.0, num_samples: int = 8) -> dict:
+def sample(engine: Any, *, temperature: float = 1.0, num_samples: int = 8) -> dict:
     sampling = SamplingConfig(max_tokens=12, temperature=temperature)
     engine.add(
         [
@@ -43,7 +44,7 @@ def errors_of(outputs: dict, model: torch.nn.Module, temperature: float = 1.0) -
     return errors
 
 
-def probe_errors(engine, model: torch.nn.Module) -> float:
+def probe_errors(engine: Any, model: torch.nn.Module) -> float:
     found = engine.prompt_logprobs(PROMPTS)
     worst = 0.0
     for prompt, logprobs in zip(PROMPTS, found, strict=True):
@@ -54,7 +55,7 @@ def probe_errors(engine, model: torch.nn.Module) -> float:
     return worst
 
 
-def send(engine, model: torch.nn.Module, version: int) -> None:
+def send(engine: Any, model: torch.nn.Module, version: int) -> None:
     tensors = []
     for name, parameter in model.named_parameters():
         spec = TensorSpec(name=name, dtype="float32", shape=tuple(parameter.shape))
@@ -93,7 +94,7 @@ def main(model_dir: str) -> None:
             }
         )
     # Without the repair of tied heads the engine computes with the old head: what the canary is there for.
-    vllm_engine.FlatWeightEngine._repack_tied_heads = lambda self: None
+    setattr(vllm_engine.FlatWeightEngine, "_repack_tied_heads", lambda self: None)  # noqa: B010
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.02)
