@@ -108,7 +108,7 @@ def test_tokens_by_hand() -> None:
     assert tokens.completion_tokens == 64 * 32
     assert tokens.learner_tokens == 64 * 128
     assert tokens.min_micro_batches == 16  # 32 sequences on each rank, 2 of 128 tokens fit into 300
-    assert tokens.eval_completions == 24 * 4
+    assert tokens.eval_completions == 32 * 8
 
 
 def test_the_chunk_of_logits_is_the_learners() -> None:

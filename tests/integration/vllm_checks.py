@@ -25,7 +25,7 @@ def sample(engine: Any, *, temperature: float = 1.0, num_samples: int = 8) -> di
             for i in range(num_samples)
         ]
     )
-    outputs = {}
+    outputs: dict = {}
     while engine.has_unfinished():
         outputs |= {output.request_id: output for output in engine.step()}
     return outputs
