@@ -1,8 +1,9 @@
 """A toy policy for tests, benchmarks and first steps: a Llama of about a million parameters that reads characters.
 
-It is warm-started by supervised learning on the sums of two numbers from 0 to 10, and then its logits are scaled down:
-it knows the sums and is unsure of them. It starts with most answers wrong, and GRPO teaches it to say what it knows.
-(The warm start has seen every sum; the questions that a run holds out are held out of GRPO alone.)
+It is warm-started by supervised learning on the sums of two numbers from 0 to 10: first with right answers, so that it
+knows the sums, then with answers that are mostly wrong, so that it no longer says what it knows. It starts with the
+format right and most answers wrong, and GRPO brings the sums out again. (The warm start has seen every sum; the
+questions that a run holds out are held out of GRPO alone.)
 """
 
 import json
@@ -10,14 +11,16 @@ import random
 from pathlib import Path
 from typing import Any
 
-TINY_VERSION = "3"
+TINY_VERSION = "4"
 """Raised whenever this file changes what it makes: the cache of made models is keyed by it."""
 
 CHARACTERS = " 0123456789+-*/=?.,:;()abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ'\"!\n"
 SPECIAL_TOKENS = ("<pad>", "<eos>", "<unk>")
 LEARN_STEPS = 300
-UNSURE_SCALE = 0.5
-"""Factor on the logits after the warm start."""
+"""Steps with right answers."""
+BLUR_STEPS = 8
+"""Steps with answers of which only `BLUR_TRUE_SHARE` are right, the others drawn at random."""
+BLUR_TRUE_SHARE = 0.3
 SUMS_PER_STEP = 48
 """Of the 121."""
 PEAK_LR = 3e-3
@@ -87,29 +90,27 @@ def _warm_start(model: Any, tokenizer: Any) -> None:
     draw = random.Random(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LR, betas=(0.9, 0.99), weight_decay=0.0)
     warm_up_steps = 20
-    for step in range(LEARN_STEPS):
-        rate = min((step + 1) / warm_up_steps, 1.0 - 0.9 * step / LEARN_STEPS)
+    for step in range(LEARN_STEPS + BLUR_STEPS):
+        rate = min((step + 1) / warm_up_steps, 1.0 - 0.9 * step / (LEARN_STEPS + BLUR_STEPS))
         for group in optimizer.param_groups:
             group["lr"] = PEAK_LR * rate
-        ids, labels = _sums(draw, tokenizer)
+        ids, labels = _sums(draw, tokenizer, true_share=1.0 if step < LEARN_STEPS else BLUR_TRUE_SHARE)
         loss = model(input_ids=ids, labels=labels).loss
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-    with torch.no_grad():
-        # The head is the embedding, so the logits are scaled through the last normalisation.
-        model.model.norm.weight.mul_(UNSURE_SCALE)
 
 
-def _sums(draw: random.Random, tokenizer: Any) -> tuple[Any, Any]:
+def _sums(draw: random.Random, tokenizer: Any, *, true_share: float) -> tuple[Any, Any]:
     """Token ids and labels [SUMS_PER_STEP, T], padded on the right; -100 where nothing is learned."""
     import torch
 
     rows, targets = [], []
     for place in draw.sample(range(11 * 11), SUMS_PER_STEP):
         a, b = divmod(place, 11)
+        answer = a + b if draw.random() < true_share else draw.randint(0, 20)
         question = tokenizer(prompt_text(a, b)).input_ids
-        reply = [*tokenizer(str(a + b)).input_ids, tokenizer.eos_token_id]
+        reply = [*tokenizer(str(answer)).input_ids, tokenizer.eos_token_id]
         rows.append(question + reply)
         targets.append([-100] * len(question) + reply)
     width = max(map(len, rows))
