@@ -9,6 +9,6 @@ from tests.integration import runs
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
-    """Six deterministic steps of `tiny`, never stopped."""
+    """Seven deterministic steps of `tiny`, never stopped."""
     path: Path = tmp_path_factory.mktemp("reference") / "run"
     return runs.train(path, "tiny", *runs.SHORT)

@@ -18,7 +18,7 @@ TAG = "SHOAL_TEST_RUN"
 """Environment variable that every process of a run inherits: who still has it afterwards was left behind."""
 RUN_DEADLINE_S = 300.0
 REPOSITORY = Path(__file__).parents[2]
-SHORT = ("steps=6", "eval.num_prompts=8", "eval.num_samples=2", "rollout.prompts_per_step=4")
+SHORT = ("steps=7", "eval.num_prompts=8", "eval.num_samples=2", "rollout.prompts_per_step=4")
 
 
 @dataclass
@@ -54,16 +54,18 @@ class Run:
         return found
 
 
-def start(path: Path, *words: str, command: str = "train", env: dict[str, str] | None = None) -> Run:
-    """Starts `shoal train WORDS --run-dir PATH` (or another command with these words) in the background."""
+def start(path: Path, *words: str, command: str = "train", module: str = "cluster.cli") -> Run:
+    """Starts `shoal train WORDS --run-dir PATH` in the background: or another command, or another program that takes
+    the command among its words."""
     tag = uuid.uuid4().hex
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    environment |= {TAG: tag, "HF_HUB_OFFLINE": "1", **(env or {})}
+    environment |= {TAG: tag, "HF_HUB_OFFLINE": "1"}
     log = path.parent / f"{path.name}-{tag[:6]}.log"
     place = () if "--resume" in words or command != "train" else ("--run-dir", str(path))
+    arguments = words if module != "cluster.cli" else (command, *words)
     with log.open("w") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cluster.cli", command, *words, *place, "--debug"],
+            [sys.executable, "-m", module, *arguments, *place, "--debug"],
             stdout=out,
             stderr=subprocess.STDOUT,
             text=True,

@@ -14,7 +14,7 @@ def test_run_completes_with_timeouts_counted(tmp_path):
     functions = 'reward.functions=[{function: "tests.integration.hanging_reward:score"}]'
     run = runs.train(tmp_path / "run", "tiny", *runs.SHORT, functions, f"reward.timeout_s={TIMEOUT_S}")
     metrics = runs.read_lines(run.path / "metrics.jsonl")
-    assert len(metrics) == 6
+    assert len(metrics) == 7
     assert max(line["reward/score_s_max"] for line in metrics) < TIMEOUT_S + 0.5
     rows = [row for path in (run.path / "rollouts").glob("*.parquet") for row in pq.read_table(path).to_pylist()]
     timeouts = [row for row in rows if row["outcome"] == "timeout"]

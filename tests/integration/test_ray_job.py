@@ -93,7 +93,7 @@ def test_job_ends_with_the_same_weights_as_local_mode(head, reference, tmp_path)
     done = submit(head, path, "tiny", *runs.SHORT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert runs.summary(path)["weights_digest"] == runs.summary(reference.path)["weights_digest"]
-    assert "step 6/6" in done.stdout, "the log is readable without the live view"
+    assert "step 7/7" in done.stdout, "the log is readable without the live view"
 
 
 def test_failed_job_has_the_exit_code_of_the_run(head, tmp_path):

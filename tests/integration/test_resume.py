@@ -14,6 +14,7 @@ STOPS = [
     (3, signal.SIGTERM),
     (4, signal.SIGKILL),
     (5, signal.SIGTERM),
+    (6, signal.SIGKILL),
 ]
 
 
@@ -25,15 +26,15 @@ def test_stopped_at_every_step_by_term_and_kill(reference, tmp_path):
         run.wait_for_steps(step)
         code = runs.stop(run, number)
         assert code == (143 if number is signal.SIGTERM else -9), run.output()
-        assert len(runs.read_lines(path / "metrics.jsonl")) < 6, "it was stopped before its end"
+        assert len(runs.read_lines(path / "metrics.jsonl")) < 7, "it was stopped before its end"
         run = runs.start(path, "--resume", str(path))
     assert run.wait() == 0, run.output()
 
     stopped, whole = runs.summary(path), runs.summary(reference.path)
     assert stopped["weights_digest"] == whole["weights_digest"]
-    assert stopped["policy_version"] == whole["policy_version"] == 6
+    assert stopped["policy_version"] == whole["policy_version"] == 7
     assert stopped["groups_trained"] == whole["groups_trained"]
     assert stopped["accuracy_after"] == whole["accuracy_after"]
-    assert [line["step"] for line in runs.read_lines(path / "metrics.jsonl")] == list(range(6))
+    assert [line["step"] for line in runs.read_lines(path / "metrics.jsonl")] == list(range(7))
     consumed = [e["group_id"] for e in runs.read_lines(path / "ledger.jsonl") if e["state"] == "consumed"]
-    assert len(consumed) == len(set(consumed)) == 24
+    assert len(consumed) == len(set(consumed)) == 28

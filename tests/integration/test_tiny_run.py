@@ -7,7 +7,7 @@ from tests.integration import runs
 
 pytestmark = pytest.mark.integration
 
-STEPS, P, G = 6, 4, 8
+STEPS, P, G = 7, 4, 8
 
 
 def test_summary_and_files(reference):
