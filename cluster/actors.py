@@ -105,6 +105,7 @@ async def launch_fleet(config: RunConfig, *, model_dir: str, with_learner: bool 
             _ready(fleet.samplers, "ready", config.rollout.start_deadline_s),
             _ready(fleet.learners, "__ray_ready__", config.learner.start_deadline_s),
             _ready(fleet.rewards, "check", REWARD_START_DEADLINE_S),
+            _ready((reward_model,) if reward_model else (), "__ray_ready__", REWARD_START_DEADLINE_S),
         )
     except BaseException:
         await fleet.close()
@@ -128,7 +129,12 @@ class _Launcher:
             "VLLM_NO_USAGE_STATS": "1",
             **_threads(config.rollout.threads, share=1),
         }
-        build = partial(build_vllm_engine, self._model_dir, config.model, config.rollout, config.seed)
+        rollout = config.rollout
+        if config.deterministic:
+            # What lies in the prefix cache depends on what ran before, and decides the last bits: a resumed run has
+            # an empty one.
+            rollout = rollout.model_copy(update={"prefix_caching": False})
+        build = partial(build_vllm_engine, self._model_dir, config.model, rollout, config.seed)
         return tuple(
             self._start(
                 RolloutWorker,

@@ -17,13 +17,14 @@ of a synchronous step nothing is outstanding and a checkpoint is exact, and so t
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
 
 from cluster.actors import Fleet
+from cluster.background import BackgroundTasks
 from cluster.checkpointing import Checkpoints
 from cluster.config import RunConfig
 from cluster.deadlines import finish, finish_all
@@ -81,8 +82,8 @@ class Controller:
         )
         self._ledger = Ledger(parts.run.append_ledger, now_s, parts.start.ledger)
         self._router = RewardRouter(config, parts.fleet)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._background = BackgroundTasks()
+        self._launching = asyncio.Lock()
         self._pipeline = GroupPipeline(
             config,
             parts.fleet,
@@ -90,7 +91,7 @@ class Controller:
             ledger=self._ledger,
             router=self._router,
             run=parts.run,
-            spawn=self._spawn,
+            spawn=self._background.spawn,
         )
         self._sync = WeightSync(config, parts.fleet, parts.canary_prompts)
 
@@ -101,14 +102,13 @@ class Controller:
         error inside a training step the learner may be half-way, and the checkpoint before stays the newest.
         """
         try:
-            await self._until_failure(self._train_loop())
+            await self._background.run_beside(self._train_loop())
         finally:
-            for task in list(self._tasks):
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._background.cancel()
             if self._learner_is_whole:
                 await self._save()
-        return self.summary("interrupted" if self._state.step < self._config.steps else "finished")
+        is_whole = self._state.step == self._config.steps and not self._final_evaluation_is_owed()
+        return self.summary("finished" if is_whole else "interrupted")
 
     def summary(self, status: Any, error: str = "") -> RunSummary:
         return RunSummary(
@@ -130,25 +130,36 @@ class Controller:
 
     async def _train_loop(self) -> None:
         await self._publish()
-        if self._state.step == 0 and self._config.eval.at_start:
+        if self._state.step == 0 and self._state.evaluated_at is None and self._config.eval.at_start:
             await self._evaluate()
         self._mark_boundary()
         await self._restore_groups()
-        self._spawn(self._sample_loop())
+        self._background.spawn(self._sample_loop())
         while self._state.step < self._config.steps and not self._stop.is_set():
             wait_started = time.monotonic()
             in_time, groups = await first_of(self._take_batch(), self._stop)
             if not in_time:
                 return
             await self._step(groups, wait_s=time.monotonic() - wait_started)
+        if self._final_evaluation_is_owed():
+            await self._evaluate()
+            self._mark_boundary()
+
+    def _final_evaluation_is_owed(self) -> bool:
+        """Whether the last step is done and its evaluation is not: a stop may have come between the two."""
+        state, config = self._state, self._config
+        at_end = config.eval.at_end and bool(self._parts.eval_prompts)
+        return at_end and state.step == config.steps and state.evaluated_at != state.step
 
     async def _sample_loop(self) -> None:
         while True:
             await self._buffer.wait_until(lambda: self._num_to_dispatch() > 0)
-            prompts = [self._parts.stream.next() for _ in range(self._num_to_dispatch())]
-            for prompt in prompts:
-                await self._buffer.admit(prompt.group_id)
-            await self._pipeline.launch(prompts)
+            # A launch and a sync exclude each other: half of a batch would meet engines that are STALE.
+            async with self._launching:
+                prompts = [self._parts.stream.next() for _ in range(self._num_to_dispatch())]
+                for prompt in prompts:
+                    await self._buffer.admit(prompt.group_id)
+                await self._pipeline.launch(prompts)
 
     def _num_to_dispatch(self) -> int:
         """Groups to start now: as many as there are slots, and no more than the steps to come will consume."""
@@ -185,6 +196,8 @@ class Controller:
         )
         # Asked to stop: the checkpoint is what matters now, and whoever resumes syncs first anyway.
         started = time.monotonic()
+        if not output.skipped:
+            self._weights_digest = ""  # of weights that no engine has yet; known when they are published
         try:
             if not self._stop.is_set() and not output.skipped:
                 await self._sync_weights()
@@ -231,7 +244,8 @@ class Controller:
         if self._config.rollout.on_weight_sync == "drain":
             # Bounded by the deadlines of the groups that are waited for.
             await self._buffer.wait_until(lambda: self._buffer.num_unscored == 0)
-        await self._publish()
+        async with self._launching:
+            await self._publish()
 
     async def _publish(self) -> SyncReport:
         started_s = now_s()
@@ -262,7 +276,7 @@ class Controller:
     async def _evaluate_and_save_if_due(self) -> None:
         config, step = self._config, self._state.step
         is_last = step == config.steps
-        if (config.eval.every and step % config.eval.every == 0) or (is_last and config.eval.at_end):
+        if config.eval.every and step % config.eval.every == 0:
             await self._evaluate()
         self._mark_boundary()
         # The last one is written by `run`, after everything else has ended.
@@ -365,33 +379,3 @@ class Controller:
 
     def _span(self, kind: Any, actor: str, started_s: float, **facts: Any) -> None:
         self._parts.run.append_event(Event(kind=kind, actor=actor, start_s=started_s, end_s=now_s(), **facts))
-
-    # Tasks beside the training loop.
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs `work` beside the loop; what it raises ends the run."""
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._task_ended)
-
-    def _task_ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if task.cancelled() or task.exception() is None or self._failed.done():
-            return
-        error = task.exception()
-        assert error is not None
-        self._failed.set_exception(error)
-
-    async def _until_failure(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs `work`; the first error of a task beside it cancels it and is raised in its place."""
-        main = asyncio.ensure_future(work)
-        try:
-            await asyncio.wait((main, self._failed), return_when=asyncio.FIRST_COMPLETED)
-            if self._failed.done():
-                self._failed.result()
-            main.result()
-        finally:
-            main.cancel()
-            await asyncio.gather(main, return_exceptions=True)
-            if not self._failed.done():
-                self._failed.cancel()

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -193,10 +193,14 @@ def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
     max_tokens = config.rollout.sampling.max_tokens
     train = build_prompts(tokenizer, config.task, model, split="train", max_tokens=max_tokens)
     reporter.phase(str(train.report))
+    evaluation = config.eval
+    is_evaluated = evaluation.at_start or evaluation.at_end or evaluation.every > 0
+    questions = read_eval_prompts(config, tokenizer) if is_evaluated else ()
+    train = _without(train, questions, reporter)
     return Inputs(
         model_dir=model_dir,
         train=train,
-        eval_prompts=read_eval_prompts(config, tokenizer),
+        eval_prompts=questions,
         fingerprints=Fingerprints(
             model=model_fingerprint(model_dir),
             tokenizer=tokenizer_fingerprint(model_dir),
@@ -208,10 +212,8 @@ def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
 
 
 def read_eval_prompts(config: RunConfig, tokenizer: Any) -> tuple[Prompt, ...]:
-    """The held-out questions; none when the run never evaluates."""
+    """The held-out questions. Errors: `DataError` when there are none."""
     evaluation = config.eval
-    if not (evaluation.at_start or evaluation.at_end or evaluation.every):
-        return ()
     task = config.eval_task or config.task
     held_out = build_prompts(tokenizer, task, config.model, split="eval", max_tokens=evaluation.sampling.max_tokens)
     prompts = eval_prompts(held_out, evaluation.num_prompts)
@@ -221,6 +223,17 @@ def read_eval_prompts(config: RunConfig, tokenizer: Any) -> tuple[Prompt, ...]:
             "model.max_context_tokens, or turn evaluation off (eval.at_start=false eval.at_end=false)"
         )
     return prompts
+
+
+def _without(train: PromptSet, questions: tuple[Prompt, ...], reporter: Reporter) -> PromptSet:
+    """No question that is evaluated is ever trained on, not even when it comes from another task (`eval_task`)."""
+    held_out = {prompt.question for prompt in questions}
+    kept = tuple(prompt for prompt in train.prompts if prompt.question not in held_out)
+    if not kept:
+        raise DataError("every training question is evaluated too, so none is left to train on; change eval_task")
+    if len(kept) < len(train.prompts):
+        reporter.phase(f"{len(train.prompts) - len(kept)} training questions are evaluated: left out")
+    return replace(train, prompts=kept)
 
 
 def _check_reward_model(config: RunConfig) -> None:

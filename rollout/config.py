@@ -160,7 +160,8 @@ class RolloutConfig(Config):
     """What an engine's actor asks of Ray."""
     on_weight_sync: Literal["drain", "keep"] = "drain"
     """With sampling ahead: let running completions end before new weights arrive, or keep them running across it
-    (then a completion mixes versions and each token says which)."""
+    (then a completion mixes versions and each token says which; the canary steps such completions along, by a token or
+    two of weights that are not verified yet, and where it fails the run ends without training on them)."""
     group_deadline_s: float = Field(600.0, gt=0)
     """A group that takes longer ends the run with an error that names it."""
     start_deadline_s: float = Field(300.0, gt=0)

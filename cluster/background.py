@@ -1,0 +1,47 @@
+"""Tasks beside the loop of a run: the first of them to fail ends it."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+
+class BackgroundTasks:
+    """Tasks that run while the loop does. Made inside the event loop."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Starts `work`; what it raises ends what `run_beside` runs."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    async def run_beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs `work`; the first error of a task cancels it and is raised in its place."""
+        main = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait((main, self._failed), return_when=asyncio.FIRST_COMPLETED)
+            if self._failed.done():
+                self._failed.result()
+            main.result()
+        finally:
+            main.cancel()
+            await asyncio.gather(main, return_exceptions=True)
+            if not self._failed.done():
+                self._failed.cancel()
+
+    async def cancel(self) -> None:
+        """Ends all tasks, and returns when they have ended."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or self._failed.done():
+            return
+        error = task.exception()
+        if error is not None:
+            self._failed.set_exception(error)
