@@ -1,0 +1,209 @@
+"""What the dashboard knows of a run: the records between the files (`store`) and what is shown (`views`).
+
+A rollout is one completion. Its address is (phase, step, group_id, sample_index), which stays the same when the index
+is made anew; `phase` is "train" or "eval", and the step of an evaluation is the number of training steps before it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Phase = Literal["train", "eval"]
+RunStatus = Literal["live", "finished", "failed", "interrupted", "stopped"]
+"""`stopped`: there is no summary and no process that still writes."""
+SpanKind = Literal["generate", "score", "train", "sync", "save", "eval", "wait", "down", "instant"]
+
+SOURCES = ("config", "metrics", "evaluations", "events", "ledger", "rollouts", "checkpoints", "summary", "vocabulary")
+"""What a run consists of; also the names by which the page is told what changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A file that is missing, torn or cannot be read; everything else is shown all the same."""
+
+    file: str
+    """Relative to the run, for example "rollouts/step-000004.parquet"."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupAddress:
+    """Where a group is."""
+
+    phase: Phase
+    step: int
+    group_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutRow:
+    """A line of the table of rollouts: no text beyond a preview, no tokens."""
+
+    phase: Phase
+    step: int
+    group_id: str
+    sample_index: int
+    uid: str
+    """Of the prompt: the same in every epoch and every run on the same data."""
+    epoch: int
+    reward: float | None
+    """None when it was not scored."""
+    components: Mapping[str, float]
+    advantage: float | None
+    correct: bool | None
+    outcome: str
+    """`ok`, `timeout`, `error` or `invalid`."""
+    finish: str
+    """`stop`, `length` or `abort`."""
+    length: int
+    """Tokens."""
+    entropy: float | None
+    """Mean over the tokens: the learner's entropy where recorded, else the mean of -log p of what was sampled; nats."""
+    max_gap: float | None
+    """Largest |log p(learner) - log p(sampler)| of its tokens, nats; None where the learner computed none."""
+    k3: float | None
+    """Mean of exp(d) - d - 1 with d = log p(learner) - log p(sampler)."""
+    repetition: float
+    """Share of its 4-grams of tokens that occurred before in it; 0 for short ones."""
+    lag: int | None
+    """Training step's version minus that of its oldest token; None for an evaluation."""
+    worker: str
+    answer: str | None
+    """The final answer that was extracted from it; None where there is none."""
+    truth: str | None
+    question: str
+    """Its first 120 characters."""
+    preview: str
+    """First 160 characters of the completion."""
+
+    @property
+    def address(self) -> GroupAddress:
+        return GroupAddress(phase=self.phase, step=self.step, group_id=self.group_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutPage:
+    """A part of a filtered, sorted table."""
+
+    rows: Sequence[RolloutRow]
+    total: int
+    """Rows that pass the filter."""
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutRecord:
+    """One completion in full, as the Parquet file has it. [T] are its tokens."""
+
+    row: RolloutRow
+    task: str
+    prompt_text: str
+    question: str
+    ground_truth: str | None
+    text: str
+    detail: str
+    """Why scoring failed."""
+    attempt: int
+    reward_worker: str
+    score_s: float
+    prompt_token_ids: Sequence[int]
+    token_ids: Sequence[int]
+    rollout_logprobs: Sequence[float]
+    policy_logprobs: Sequence[float]
+    """Empty where the learner computed none; so are the two after it."""
+    ref_logprobs: Sequence[float]
+    entropies: Sequence[float]
+    loss_mask: Sequence[bool]
+    version_spans: Sequence[tuple[int, int, int]]
+    """(policy_version, start, end) over the tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A span of an actor's time, or an instant (start = end). Unix seconds."""
+
+    id: int
+    """Line number in events.jsonl, from 0."""
+    kind: SpanKind
+    actor: str
+    start_s: float
+    end_s: float
+    step: int | None = None
+    ids: Sequence[str] = ()
+    """Groups."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEntry:
+    """Where a group is now."""
+
+    group_id: str
+    state: str
+    """`pending`, `leased`, `sampled`, `scored`, `consumed` or `rejected`."""
+    attempt: int
+    worker: str
+    step: int | None
+    """Training step that consumed it."""
+    reason: str
+    """Why it was rejected."""
+    first_s: float
+    """Unix time of its first line."""
+    last_s: float
+    times_consumed: int = 0
+    """1 for every group that was trained on, if all is well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptStats:
+    """How a prompt has fared over the training steps."""
+
+    uid: str
+    question: str
+    num_groups: int
+    num_scored: int
+    """Completions."""
+    pass_rate: float | None
+    """Share of the judged completions that are correct; None when none was judged."""
+    mean_reward: float | None
+    last: GroupAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptVisit:
+    """One group of a prompt's history."""
+
+    address: GroupAddress
+    epoch: int
+    pass_rate: float | None
+    mean_reward: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricTable:
+    """metrics.jsonl by columns."""
+
+    steps: Sequence[int]
+    columns: Mapping[str, Sequence[float | None]]
+    """Name -> values, as long as `steps`; None where a line lacks the name or has null."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    step: int
+    name: str
+    num_bytes: int
+    written_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexProgress:
+    """How much of the rollouts is in the index."""
+
+    files_done: int
+    files_total: int
+    rows: int
+
+    @property
+    def ready(self) -> bool:
+        return self.files_done >= self.files_total
