@@ -1,0 +1,118 @@
+// One completion: its figures, then its tokens, its text, or everything as JSON.
+
+import { Badge, Button, Empty, fmt, html, Problem, Tabs, useState } from "shoal/ui.js";
+import { useApi } from "shoal/api.js";
+import { addressParts, go, href } from "shoal/route.js";
+import { useKeys } from "shoal/keys.js";
+import { Text } from "shoal/text.js";
+import { TokenView } from "shoal/token_view.js";
+import { Facts, RewardMark, SampleStrip } from "shoal/rollout_parts.js";
+
+const VIEWS = [
+  { id: "tokens", label: "Tokens" },
+  { id: "text", label: "Text" },
+  { id: "raw", label: "Raw JSON" },
+];
+
+function CopyButton({ label, text }) {
+  const [done, setDone] = useState("");
+  const copy = () =>
+    navigator.clipboard.writeText(text).then(
+      () => setDone("copied"),
+      () => setDone("the browser refused"),
+    );
+  return html`<${Button} onClick=${copy}>${label}${done ? html` <span class="tk-dim" role="status">${done}</span>` : null}<//>`;
+}
+
+function TextTab({ rollout }) {
+  return html`<div class="ro-text" data-testid="text-tab">
+    <h3>Prompt, as the model read it</h3>
+    <div class="ro-foreign"><${Text} value=${rollout.prompt_text} /></div>
+    <h3>Completion</h3>
+    <div class="ro-foreign"><${Text} value=${rollout.text} /></div>
+    ${rollout.detail ? html`<h3>What the grader said</h3><div class="ro-foreign"><${Text} value=${rollout.detail} /></div>` : null}
+  </div>`;
+}
+
+function RawTab({ rollout }) {
+  const json = JSON.stringify(rollout, null, 1);
+  return html`<div class="ro-text" data-testid="raw-tab">
+    <div class="ro-actions">
+      <${CopyButton} label="Copy JSON" text=${json} />
+      <${CopyButton} label="Copy token ids" text=${JSON.stringify(rollout.tokens.ids)} />
+      <${CopyButton} label="Copy prompt ids" text=${JSON.stringify(rollout.prompt_tokens.ids)} />
+      <${CopyButton} label="Copy address" text=${addressOf(rollout).join("/")} />
+    </div>
+    <div class="ro-foreign"><${Text} value=${json} /></div>
+  </div>`;
+}
+
+const addressOf = (rollout) => [rollout.phase, rollout.step, rollout.group_id, rollout.sample_index];
+
+export default function RolloutPage({ run, route }) {
+  const { parts, params } = route;
+  const path = `/runs/${encodeURIComponent(run)}/rollouts/${parts.slice(0, 4).map(encodeURIComponent).join("/")}`;
+  const { data: rollout, error } = useApi(path, ["rollouts", "vocabulary"]);
+  const kept = { colour: params.colour, view: params.view };
+  const to = (address) => (address ? go("rollout", addressParts(address), kept) : false);
+  const sibling = (by) => {
+    const list = rollout?.siblings ?? [];
+    const at = list.findIndex((one) => one.sample_index === rollout?.sample_index) + by;
+    return list[at] ? go("rollout", [...parts.slice(0, 3), list[at].sample_index], kept) : false;
+  };
+  useKeys(
+    {
+      j: [() => sibling(1), "next completion of the group"],
+      k: [() => sibling(-1), "previous completion of the group"],
+      J: [() => to(rollout?.next), "next group"],
+      K: [() => to(rollout?.previous), "previous group"],
+      u: [() => go("group", parts.slice(0, 3)), "up to the group"],
+    },
+    "Rollout",
+  );
+  if (!rollout) return error ? html`<${Problem} error=${error} />` : html`<${Empty} title="Reading the completion …" />`;
+  const view = VIEWS.some((one) => one.id === params.view) ? params.view : "tokens";
+  const stepParts = [rollout.phase, rollout.step];
+  return html`<div class="ro-page" data-testid="rollout-page">
+    <header class="ro-head">
+      <nav class="ro-crumbs" aria-label="Where this is">
+        <a href=${href("steps", stepParts)}>${rollout.phase} step ${rollout.step}</a>
+        <span aria-hidden="true">/</span>
+        <a href=${href("group", parts.slice(0, 3))} data-testid="to-group">group ${rollout.group_id}</a>
+        <span aria-hidden="true">/</span>
+        <b>sample ${rollout.sample_index}</b>
+      </nav>
+      <${SampleStrip} samples=${rollout.siblings} current=${rollout.sample_index}
+        hrefOf=${(index) => href("rollout", [...parts.slice(0, 3), index], kept)} />
+      <span class="ro-steps">
+        <${Button} disabled=${!rollout.previous} onClick=${() => to(rollout.previous)} title="K">previous group<//>
+        <${Button} disabled=${!rollout.next} onClick=${() => to(rollout.next)} title="J">next group<//>
+      </span>
+    </header>
+    ${error ? html`<${Problem} error=${error} />` : null}
+    <div class="ro-question"><span class="tk-dim">asked</span> <${Text} value=${rollout.question} fold=${400} /></div>
+    <${Facts}
+      items=${[
+        ["reward", html`<${RewardMark} reward=${rollout.reward} correct=${rollout.correct} />`],
+        ...Object.entries(rollout.components ?? {}).map(([name, value]) => [name, fmt.number(value)]),
+        ["advantage", fmt.number(rollout.advantage)],
+        ["answer", rollout.answer === null ? "none" : html`<${Text} value=${rollout.answer} inline fold=${80} />`],
+        ["truth", rollout.truth === null ? "none" : html`<${Text} value=${rollout.truth} inline fold=${80} />`],
+        ["length", `${fmt.count(rollout.length)} tokens`],
+        ["finish", html`<${Badge} state=${rollout.finish === "stop" ? "ok" : "watch"}>${rollout.finish}<//>`],
+        ["graded", html`<${Badge} state=${rollout.outcome === "ok" ? "ok" : "alarm"}>${rollout.outcome}<//> ${fmt.seconds(rollout.score_s)}`],
+        ["entropy", fmt.number(rollout.entropy)],
+        ["largest gap", fmt.number(rollout.max_gap)],
+        ["k3", fmt.number(rollout.k3)],
+        ["repetition", fmt.percent(rollout.repetition)],
+        ["lag", rollout.lag === null ? "–" : fmt.number(rollout.lag)],
+        ["by", `${rollout.worker}, ${rollout.reward_worker}${rollout.attempt > 1 ? `, attempt ${rollout.attempt}` : ""}`],
+      ]}
+    />
+    <${Tabs} label="Views of the completion" current=${view} data-testid="rollout-tabs"
+      items=${VIEWS.map((one) => ({ ...one, href: href("rollout", parts, { ...params, view: one.id === "tokens" ? null : one.id }) }))} />
+    ${view === "tokens" ? html`<${TokenView} rollout=${rollout} run=${run} params=${params} />` : null}
+    ${view === "text" ? html`<${TextTab} rollout=${rollout} />` : null}
+    ${view === "raw" ? html`<${RawTab} rollout=${rollout} />` : null}
+  </div>`;
+}

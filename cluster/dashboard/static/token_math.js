@@ -1,0 +1,119 @@
+// The numbers of one completion's tokens, derived from the arrays of the rollout's API answer. Pure functions.
+//
+// Every returned array has one entry for each token: a number, or null where it cannot be told.
+
+const MAX_LOG_RATIO = 20; // as in the loss: beyond it the ratio is cut off
+
+/** An array of the answer, or null where the run has none of that length (the learner computed none, or an older run). */
+function column(values, length) {
+  return Array.isArray(values) && values.length === length && length > 0 ? values : null;
+}
+
+function zip(a, b, f) {
+  if (!a || !b) return null;
+  return a.map((x, i) => (x === null || b[i] === null ? null : f(x, b[i])));
+}
+
+const limited = (d) => Math.max(-MAX_LOG_RATIO, Math.min(MAX_LOG_RATIO, d));
+
+/** {count, ids, pieces, sampler, learner, reference, entropy, mask, version, gap, ratio, prob, kl, k3, credit, clipped}.
+ *  Arrays of [count], or null where the run did not record what they need. Log-probabilities in nats. */
+export function deriveTokens(rollout) {
+  const t = rollout.tokens;
+  const count = t.ids.length;
+  const sampler = column(t.rollout_logprobs, count);
+  const learner = column(t.policy_logprobs, count);
+  const reference = column(t.ref_logprobs, count);
+  const mask = column(t.loss_mask, count) ?? t.ids.map(() => true);
+  const gap = zip(learner, sampler, (l, s) => l - s);
+  const ratio = gap && gap.map((d) => (d === null ? null : Math.exp(limited(d))));
+  const advantage = rollout.advantage;
+  const [low, high] = rollout.clip ?? [-Infinity, Infinity];
+  const credit =
+    ratio && advantage !== null && advantage !== undefined
+      ? ratio.map((r, i) => (r === null ? null : mask[i] ? surrogate(advantage, r, low, high) : 0))
+      : null;
+  return {
+    count,
+    ids: t.ids,
+    pieces: column(t.pieces, count),
+    sampler,
+    learner,
+    reference,
+    entropy: column(t.entropies, count),
+    mask,
+    version: column(t.versions, count),
+    gap,
+    ratio,
+    prob: sampler && sampler.map((s) => (s === null ? null : Math.exp(s))),
+    kl: zip(reference, learner, (r, l) => Math.expm1(limited(r - l)) - limited(r - l)),
+    k3: gap && gap.map((d) => (d === null ? null : Math.expm1(limited(d)) - limited(d))),
+    credit,
+    clipped: credit && ratio.map((r, i) => mask[i] && r !== null && isClipped(advantage, r, low, high)),
+  };
+}
+
+/** The token's term of the objective: the smaller of advantage x ratio and advantage x clipped ratio. */
+export function surrogate(advantage, ratio, low, high) {
+  return Math.min(advantage * ratio, advantage * Math.max(low, Math.min(high, ratio)));
+}
+
+/** Whether the clipped branch is the smaller one: the token then has no gradient. */
+export function isClipped(advantage, ratio, low, high) {
+  return (advantage > 0 && ratio > high) || (advantage < 0 && ratio < low);
+}
+
+/** First positions of each run of equal versions, without position 0: where new weights began to speak. */
+export function versionSeams(versions) {
+  if (!versions) return [];
+  const seams = [];
+  for (let i = 1; i < versions.length; i++) if (versions[i] !== versions[i - 1]) seams.push(i);
+  return seams;
+}
+
+/** Positions of the `limit` tokens that stand out most by `score`, highest first; scores that are null or 0 are left out. */
+export function topPositions(count, score, limit) {
+  const found = [];
+  for (let i = 0; i < count; i++) {
+    const value = score(i);
+    if (value > 0) found.push([value, i]);
+  }
+  found.sort((a, b) => b[0] - a[0] || a[1] - b[1]);
+  return found.slice(0, limit).map(([, i]) => i);
+}
+
+/** Running sum; null entries add nothing. */
+export function cumulative(values) {
+  let sum = 0;
+  return values.map((value) => (sum += value ?? 0));
+}
+
+/** [[start, end), ...) blocks of about `size` tokens, cut after a line break near there where there is one, so that
+ *  blocks look like paragraphs. */
+export function blocks(count, pieces, size = 200) {
+  const out = [];
+  let start = 0;
+  while (start < count) {
+    let end = Math.min(count, start + size);
+    if (pieces && end < count) {
+      for (let i = end; i > start + size / 2; i--) {
+        if (pieces[i - 1].endsWith("\n")) {
+          end = i;
+          break;
+        }
+      }
+    }
+    out.push([start, end]);
+    start = end;
+  }
+  return out;
+}
+
+const SPECIAL = /^(<\|[^\n]*\|>|<\/?(s|pad|unk|bos|eos|mask|think|tool_call|endoftext)>|\[(PAD|UNK|CLS|SEP|MASK|BOS|EOS)\])$/i;
+const BYTE = /^<0x[0-9A-F]{2}>$/;
+
+/** "byte" for a token that is no whole character, "special" for control tokens of the vocabulary, else "text". */
+export function pieceKind(piece) {
+  if (BYTE.test(piece)) return "byte";
+  return SPECIAL.test(piece) ? "special" : "text";
+}
