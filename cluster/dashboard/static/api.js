@@ -1,0 +1,194 @@
+// Answers of the server: fetched, kept while they are fetched anew, and fetched anew when the stream says so.
+// In an exported report the answers are in the page and there is no server.
+
+import { useEffect, useRef, useState } from "preact/hooks";
+
+const report = readReport();
+
+function readReport() {
+  const element = document.getElementById("report");
+  return element ? new Map(Object.entries(JSON.parse(element.textContent))) : null;
+}
+
+/** True in an exported report: nothing but the embedded answers is there. */
+export const isReport = report !== null;
+
+export class ApiError extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** The path with its query in order and without empty parameters, so that one question has one address. */
+export function canonical(path) {
+  const [base, query = ""] = path.split("?");
+  const pairs = [...new URLSearchParams(query)].filter(([, value]) => value !== "" && value !== "null" && value !== "undefined");
+  pairs.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+  const tail = new URLSearchParams(pairs).toString();
+  return (base.startsWith("/api/") ? base : "/api" + (base.startsWith("/") ? "" : "/") + base) + (tail ? "?" + tail : "");
+}
+
+function fromReport(url) {
+  const found = report.get(url) ?? report.get(url.split("?")[0]);
+  if (found === undefined) throw new ApiError("This is not part of the exported report; the running dashboard has it.", 404);
+  return found;
+}
+
+/** The answer to GET `path` ("/runs/q2/overview?points=400", with or without /api); ApiError with the server's sentence. */
+export async function get(path, { signal } = {}) {
+  const url = canonical(path);
+  if (isReport) return fromReport(url);
+  let response;
+  try {
+    response = await fetch(url, { signal, headers: { Accept: "application/json" } });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError("The dashboard does not answer. Is it still running?", 0);
+  }
+  const body = await response.json().catch(() => null);
+  if (!response.ok) throw new ApiError(body?.error ?? `The dashboard answered ${response.status} to ${url}.`, response.status);
+  return body;
+}
+
+// ---- the stream -----------------------------------------------------------------------------------------------------
+
+const subscribers = new Set();
+const watchers = new Set();
+let stream = null;
+let streamRun = undefined;
+let streamState = isReport ? "report" : "connecting";
+
+/** Listens to the changes of `run` (null: of every run). One stream for the page. */
+export function listen(run) {
+  if (isReport || streamRun === run) return;
+  streamRun = run;
+  stream?.close();
+  connect();
+}
+
+function connect() {
+  const run = streamRun;
+  const source = new EventSource("/api/stream" + (run ? "?run=" + encodeURIComponent(run) : ""));
+  stream = source;
+  source.addEventListener("open", () => {
+    // Whatever happened while we were away is not told again: ask for everything once.
+    if (streamState === "lost") for (const subscriber of subscribers) subscriber(null);
+    setStreamState("open");
+  });
+  source.addEventListener("error", () => {
+    setStreamState("lost");
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => source === stream && connect(), 3000);
+  });
+  source.addEventListener("change", (event) => {
+    const change = JSON.parse(event.data);
+    for (const subscriber of subscribers) subscriber(change);
+  });
+}
+
+function setStreamState(state) {
+  streamState = state;
+  for (const watcher of watchers) watcher(state);
+}
+
+/** "open", "connecting", "lost", or "report" in an exported file. */
+export function useStreamState() {
+  const [state, setState] = useState(streamState);
+  useEffect(() => {
+    setState(streamState);
+    watchers.add(setState);
+    return () => watchers.delete(setState);
+  }, []);
+  return state;
+}
+
+/** Calls `handler(change)` for every change that the stream tells; null after a lost connection came back. */
+export function useChanges(handler) {
+  const latest = useRef(handler);
+  latest.current = handler;
+  useEffect(() => {
+    const subscriber = (change) => latest.current(change);
+    subscribers.add(subscriber);
+    return () => subscribers.delete(subscriber);
+  }, []);
+}
+
+// ---- answers as state -----------------------------------------------------------------------------------------------
+
+/**
+ * The answer to `path`, fetched anew when the stream names one of `sources` (null: any) for its run.
+ *
+ * {data, error, loading, stale, refresh}: `data` stays while it is fetched anew, also while another path is on its way
+ * (`stale` is true then), so that nothing on the page jumps. A null path asks nothing.
+ */
+export function useApi(path, sources = []) {
+  const [state, setState] = useState({ path: null, data: null, error: null, loading: Boolean(path) });
+  const fetcher = useRef(null);
+  useEffect(() => {
+    if (!path) return undefined;
+    fetcher.current = makeFetcher(path, setState);
+    fetcher.current.now();
+    return () => {
+      fetcher.current.stop();
+      fetcher.current = null;
+    };
+  }, [path]);
+  useChanges((change) => {
+    if (fetcher.current && (change === null || concerns(change, path, sources))) fetcher.current.soon();
+  });
+  const stale = state.path !== path;
+  return { ...state, loading: state.loading || (Boolean(path) && stale), stale, refresh: () => fetcher.current?.now() };
+}
+
+function concerns(change, path, sources) {
+  const run = /\/runs\/([^/?]+)/.exec(path)?.[1];
+  if (run && decodeURIComponent(run) !== change.run) return false;
+  return sources === null || change.changed.some((name) => sources.includes(name));
+}
+
+/**
+ * Fetches one path, one request at a time. Between two it waits twice as long as an answer takes (0.15 to 1 s), so that
+ * a page that is open costs a busy machine little and still shows an event within two seconds.
+ */
+function makeFetcher(path, setState) {
+  const control = new AbortController();
+  let busy = false;
+  let again = false;
+  let timer = 0;
+  let pause = 150;
+  async function now() {
+    if (busy) {
+      again = true;
+      return;
+    }
+    busy = true;
+    const begun = performance.now();
+    try {
+      const data = await get(path, { signal: control.signal });
+      if (!control.signal.aborted) setState({ path, data, error: null, loading: false });
+    } catch (error) {
+      // What was read before stays in sight when it is of the same path: a server that restarts blanks no page.
+      if (!control.signal.aborted) {
+        setState((old) => ({ path, data: old.path === path ? old.data : null, error, loading: false }));
+      }
+    }
+    busy = false;
+    pause = Math.min(1000, Math.max(150, 2 * (performance.now() - begun)));
+    if (again) soon();
+    again = false;
+  }
+  function soon() {
+    if (busy) again = true;
+    else if (!timer) {
+      timer = setTimeout(() => {
+        timer = 0;
+        now();
+      }, pause);
+    }
+  }
+  function stop() {
+    control.abort();
+    clearTimeout(timer);
+  }
+  return { now, soon, stop };
+}

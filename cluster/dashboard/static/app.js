@@ -1,0 +1,95 @@
+// The page: finds what the address names and draws it inside the frame.
+
+import { Component, Empty, Problem, html, render, useEffect, useState } from "shoal/ui.js";
+import { listen, useApi } from "shoal/api.js";
+import { restoreTheme } from "shoal/colours.js";
+import { HelpOverlay, PlainFrame, RunFrame, useFollow, useFrameKeys } from "shoal/frame.js";
+import { href, useRoute } from "shoal/route.js";
+import Compare from "shoal/pages/compare.js";
+import Config from "shoal/pages/config.js";
+import Doctor from "shoal/pages/doctor.js";
+import Fleet from "shoal/pages/fleet.js";
+import Group from "shoal/pages/group.js";
+import Ledger from "shoal/pages/ledger.js";
+import Overview from "shoal/pages/overview.js";
+import Rollout from "shoal/pages/rollout.js";
+import Rollouts from "shoal/pages/rollouts.js";
+import Runs from "shoal/pages/runs.js";
+import Steps from "shoal/pages/steps.js";
+import Timeline from "shoal/pages/timeline.js";
+
+const SOURCES_OF_FRAME = null; // anything may change what the frame shows
+
+/** Page -> [component, its title]. */
+const PAGES = {
+  overview: [Overview, "Overview"],
+  steps: [Steps, "Steps"],
+  step: [Steps, "Step"],
+  rollouts: [Rollouts, "Rollouts"],
+  group: [Group, "Group"],
+  rollout: [Rollout, "Rollout"],
+  timeline: [Timeline, "Timeline"],
+  fleet: [Fleet, "Fleet"],
+  ledger: [Ledger, "Ledger"],
+  doctor: [Doctor, "Doctor"],
+  config: [Config, "Config"],
+};
+
+/** A page that fails says so and leaves the frame standing. */
+class Boundary extends Component {
+  componentDidCatch(error) {
+    this.setState({ error, name: this.props.name });
+    console.error(error);
+  }
+
+  render({ name, children }, { error, name: failed }) {
+    if (!error || failed !== name) return children;
+    return html`<${Problem} error=${"This page cannot be drawn: " + error.message} retry=${() => this.setState({ error: null })} />`;
+  }
+}
+
+function NotFound({ page }) {
+  return html`<${Empty} title=${`There is no page "${page}".`}><a href=${href("runs")}>All runs</a><//>`;
+}
+
+function RunPage({ route, openHelp }) {
+  const { run, page } = route;
+  const { data, error, stale } = useApi(`/runs/${encodeURIComponent(run)}`, SOURCES_OF_FRAME);
+  const frame = stale && data?.info.run !== run ? null : data;
+  const [Page, title] = PAGES[page] ?? [NotFound, "?"];
+  useFrameKeys({ run, route, frame, onHelp: openHelp });
+  useFollow(route, frame);
+  useEffect(() => {
+    document.title = `${run} · ${title}`;
+  }, [run, title]);
+  return html`<${RunFrame} run=${run} route=${route} frame=${frame} error=${error} onHelp=${openHelp}>
+    ${error?.status === 404
+      ? html`<${Empty} title="There is no such run."><a href=${href("runs")}>All runs</a><//>`
+      : html`<${Boundary} name=${run + page}><${Page} key=${run} run=${run} route=${route} frame=${frame} page=${page} /><//>`}
+  <//>`;
+}
+
+function PlainPage({ route, openHelp }) {
+  const isCompare = route.page === "compare";
+  const Page = isCompare ? Compare : route.page === "runs" ? Runs : NotFound;
+  useFrameKeys({ run: null, route, frame: null, onHelp: openHelp });
+  useEffect(() => {
+    document.title = isCompare ? "Compare · shoal" : "shoal";
+  }, [isCompare]);
+  return html`<${PlainFrame} current=${route.page} title=${isCompare ? "Compare" : "Runs"} onHelp=${openHelp}>
+    <${Boundary} name=${route.page}><${Page} run=${null} route=${route} frame=${null} page=${route.page} /><//>
+  <//>`;
+}
+
+function App() {
+  const route = useRoute();
+  const [help, setHelp] = useState(false);
+  useEffect(() => listen(route.run), [route.run]);
+  useEffect(() => scrollTo(0, 0), [route.run, route.page]);
+  const openHelp = () => setHelp(true);
+  const Shown = route.run ? RunPage : PlainPage;
+  return html`<${Shown} route=${route} openHelp=${openHelp} />${help ? html`<${HelpOverlay} onClose=${() => setHelp(false)} />` : null}`;
+}
+
+restoreTheme();
+render(html`<${App} />`, document.getElementById("app"));
