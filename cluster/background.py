@@ -1,7 +1,8 @@
 """Tasks beside the loop of a run: the first of them to fail ends it."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 
@@ -11,6 +12,24 @@ class BackgroundTasks:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._interruptible = asyncio.Event()
+        self._interruptible.set()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a task has failed: what runs beside the tasks is about to be cancelled."""
+        return self._failed.done()
+
+    @asynccontextmanager
+    async def uninterrupted(self) -> AsyncIterator[None]:
+        """What runs in here, within `run_beside`, is not cancelled for the error of a task before it leaves."""
+        self._interruptible.clear()
+        try:
+            yield
+        finally:
+            self._interruptible.set()
+        if self._failed.done():
+            await asyncio.Event().wait()  # until the cancellation that was held back arrives
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Starts `work`; what it raises ends what `run_beside` runs."""
@@ -24,6 +43,9 @@ class BackgroundTasks:
         try:
             await asyncio.wait((main, self._failed), return_when=asyncio.FIRST_COMPLETED)
             if self._failed.done():
+                left = asyncio.ensure_future(self._interruptible.wait())
+                await asyncio.wait((main, left), return_when=asyncio.FIRST_COMPLETED)
+                left.cancel()
                 self._failed.result()
             main.result()
         finally:

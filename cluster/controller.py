@@ -17,7 +17,7 @@ of a synchronous step nothing is outstanding and a checkpoint is exact, and so t
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,6 +58,8 @@ class RunParts:
     run: RunDirectory
     checkpoints: Checkpoints
     reporter: Reporter
+    warn: Callable[[str], None]
+    """Says something to the person and to the record."""
     trackers: Trackers
     start: RunState
     """Where to begin: a checkpoint's state, or that of a new run."""
@@ -184,6 +186,16 @@ class Controller:
     # One step.
 
     async def _step(self, groups: list[ScoredGroup], *, wait_s: float) -> None:
+        # A sampler or scorer that fails meanwhile ends the run only when the step is on record: it was paid for, and a
+        # learner that is left half-way cannot be saved.
+        async with self._background.uninterrupted():
+            output = await self._train_and_record(groups, wait_s=wait_s)
+        self._ledger.check()
+        self._end_if_diverged(output)
+        await self._evaluate_and_save_if_due()
+        await self._buffer.release()
+
+    async def _train_and_record(self, groups: list[ScoredGroup], *, wait_s: float) -> StepOutput:
         step, version = self._state.step, self._state.policy_version
         started = time.monotonic()
         outputs = await self._train(TrainBatch(step=step, policy_version=version, groups=tuple(groups)))
@@ -199,7 +211,7 @@ class Controller:
         if not output.skipped:
             self._weights_digest = ""  # of weights that no engine has yet; known when they are published
         try:
-            if not self._stop.is_set() and not output.skipped:
+            if not (self._stop.is_set() or self._background.has_failed or output.skipped):
                 await self._sync_weights()
         finally:
             # The step was taken, so it is on record even if its weights could not be published: what is saved then
@@ -211,14 +223,12 @@ class Controller:
                 train_s=train_s,
                 sync_s=time.monotonic() - started,
                 wait_s=wait_s,
+                ended_s=now_s(),
             )
             self._step_ended_s = time.monotonic()
             self._record_step(step, version, groups, outputs, timings)
             self._mark_boundary()
-        self._ledger.check()
-        self._end_if_diverged(output)
-        await self._evaluate_and_save_if_due()
-        await self._buffer.release()
+        return output
 
     async def _train(self, batch: TrainBatch) -> list[StepOutput]:
         started_s = now_s()
@@ -263,7 +273,7 @@ class Controller:
 
     def _end_if_diverged(self, output: StepOutput) -> None:
         if output.reason:
-            self._parts.reporter.warn(f"step {output.step}: {output.reason}")
+            self._parts.warn(f"step {output.step}: {output.reason}")
         if output.bad_steps_in_a_row >= self._config.learner.max_bad_steps:
             raise DivergenceError(
                 f"{output.bad_steps_in_a_row} steps in a row had a loss or gradient that is not finite, the last step "

@@ -9,7 +9,6 @@ from cluster.config import EvalConfig
 from cluster.deadlines import finish_all
 from cluster.group_pipeline import RewardRouter, now_s, submit_to, wait_group
 from cluster.metrics import evaluation_metrics, maj_at_k
-from reward.math_extraction import extract_answer
 from reward.math_normalization import normalize_answer
 from reward.types import ScoredGroup
 from rollout.types import Prompt, SampleRequest
@@ -80,7 +79,7 @@ def _ballot(scored: ScoredGroup) -> list[tuple[Hashable | None, bool]]:
     ballot: list[tuple[Hashable | None, bool]] = []
     for completion, result in zip(scored.group.completions, scored.rewards, strict=True):
         if result.correct is not None:
-            found = extract_answer(completion.text)
-            answer = normalize_answer(found.text) if found else completion.text.strip() or None
+            found = result.answer
+            answer = normalize_answer(found) if found is not None else completion.text.strip() or None
             ballot.append((answer, result.correct))
     return ballot

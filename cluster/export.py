@@ -15,7 +15,7 @@ def export_command(run_path: Path, out: Path) -> None:
     Errors: `RunDirectoryError` for no run, `ResumeError` without a complete checkpoint, `ModelError` for a directory
     that is not empty.
     """
-    run = RunDirectory.open(run_path)
+    run = RunDirectory.existing(run_path)
     checkpoint = newest_valid(run.checkpoints_path)
     if checkpoint is None:
         raise ResumeError(f"{run_path} has no complete checkpoint, so there are no weights to export")

@@ -30,6 +30,8 @@ class StepTimings:
     sync_s: float
     wait_s: float = 0.0
     """What the learner waited for a batch."""
+    ended_s: float | None = None
+    """Unix time of the end of the step; None where it does not matter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +153,8 @@ def time_metrics(groups: Sequence[ScoredGroup], timings: StepTimings) -> dict[st
         "time/sync_s": timings.sync_s,
         "time/wait_s": timings.wait_s,
     }
+    if timings.ended_s is not None:
+        metrics["time/ended_s"] = timings.ended_s
     sampled = sum(scored.group.num_completion_tokens for scored in groups)
     read = sum(len(scored.group.prompt.token_ids) * len(scored.group.completions) for scored in groups)
     if timings.generate_s > 0:

@@ -17,7 +17,7 @@ def resume_config(run_path: Path, recipe: str | None, overrides: Sequence[str]) 
 
     Raises ConfigError when it would train differently from how the run began, RunDirectoryError for no run.
     """
-    run = RunDirectory.open(run_path)
+    run = RunDirectory.existing(run_path)
     if recipe is None:
         own = run.read_config()
         config = build_config(own.model_dump(mode="json"), overrides, source=str(run_path))

@@ -8,10 +8,11 @@ Columns (T tokens of one completion):
     prompt_token_ids                            list of int
     token_ids                                   [T] list of int
     rollout_logprobs                            [T] list of float32, nats
-    policy_logprobs, ref_logprobs               [T] list of float32, nats; empty where the learner computed none
+    policy_logprobs, ref_logprobs, entropies    [T] list of float32, nats; empty where the learner computed none
     loss_mask                                   [T] list of bool
     advantage, reward                           float or null (not scored)
     components                                  JSON text, name -> value before its weight
+    answer                                      text or null: the final answer that was found in the completion
     outcome, detail, finish_reason              text
     correct                                     bool or null
     min_policy_version, max_policy_version      int
@@ -46,6 +47,7 @@ COLUMNS = (
     ("rollout_logprobs", "list<float32>"),
     ("policy_logprobs", "list<float32>"),
     ("ref_logprobs", "list<float32>"),
+    ("entropies", "list<float32>"),
     ("loss_mask", "list<bool>"),
     ("advantage", "float64"),
     ("reward", "float64"),
@@ -53,6 +55,7 @@ COLUMNS = (
     ("outcome", "string"),
     ("detail", "string"),
     ("correct", "bool"),
+    ("answer", "string"),
     ("finish_reason", "string"),
     ("min_policy_version", "int64"),
     ("max_policy_version", "int64"),
@@ -112,6 +115,7 @@ def _row(
         "rollout_logprobs": completion.logprobs,
         "policy_logprobs": output.policy_logprobs if output is not None else (),
         "ref_logprobs": output.ref_logprobs if output is not None else (),
+        "entropies": output.entropies if output is not None else (),
         "loss_mask": completion.loss_mask,
         "advantage": output.advantage if output is not None else None,
         "reward": result.reward,
@@ -119,6 +123,7 @@ def _row(
         "outcome": str(result.outcome),
         "detail": _utf8(result.detail),
         "correct": result.correct,
+        "answer": None if result.answer is None else _utf8(result.answer),
         "finish_reason": str(completion.finish_reason),
         "min_policy_version": min(versions, default=None),
         "max_policy_version": max(versions, default=None),

@@ -10,6 +10,8 @@
     checkpoints/                   written by checkpointing
     superseded/000/                what a resumed run took back
     summary.json                   how the run ended
+    vocabulary.json                the text of each token
+    run.lock                       who writes (`run_lock`)
 
 `step` counts from 0; an evaluation's step is the number of training steps before it.
 """
@@ -26,6 +28,7 @@ from cluster.append_log import (
     RunDirectoryError,
     RunWriteError,
     append_line,
+    json_line,
     read_lines,
     sync_folder,
     write_atomically,
@@ -141,11 +144,16 @@ class RunDirectory:
         return any(folder.is_dir() and any(folder.iterdir()) for folder in folders)
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """An existing run, to be continued: a line torn by a crash is moved to superseded/."""
+    def existing(cls, path: Path) -> Self:
+        """An existing run, to be read: it may be live, so nothing in it is touched."""
         if not (path / "config.yaml").is_file():
             raise RunDirectoryError(f"{path} is no run: it has no config.yaml; give the folder that `shoal train` made")
-        run = cls(path)
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """An existing run, to be continued by who holds its lock: a line torn by a crash is moved to superseded/."""
+        run = cls.existing(path)
         run._cut({name: run._whole_lines_bytes(name) for name in LOGS if run.log_path(name).exists()}, [])
         return run
 
@@ -170,6 +178,10 @@ class RunDirectory:
         if REDACTED in text:
             raise RunDirectoryError(f"{path} had a secret, which was not written; name the recipe as well")
         return parse_config(text, source=str(path))
+
+    def write_vocabulary(self, pieces: Sequence[str]) -> None:
+        """[V] the text of each token id, for whoever shows completions token by token."""
+        write_atomically(self.path / "vocabulary.json", json_line({"pieces": list(pieces)}).encode())
 
     def append_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         """The line of a training step: step, then names and values; a value that is not finite becomes null."""

@@ -6,22 +6,26 @@ run directory -> resolve model -> read prompts -> Ray -> actors -> (load checkpo
 import asyncio
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cluster.actors import Fleet, launch_fleet
+from cluster.append_log import RunWriteError
 from cluster.checkpointing import Checkpoints, check_fingerprints
 from cluster.config import RunConfig
 from cluster.config_loading import config_fingerprint
 from cluster.controller import Controller, RunParts
 from cluster.errors import StoppedError
+from cluster.group_pipeline import now_s
 from cluster.ledger import LedgerState
 from cluster.placement import plan_bundles, total_resources
 from cluster.ray_session import ray_session
-from cluster.run_directory import RunDirectory, RunSummary
+from cluster.redact import redact_text
+from cluster.run_directory import Event, RunDirectory, RunSummary
+from cluster.run_lock import run_lock
 from cluster.run_state import Fingerprints, RunState
 from cluster.terminal import Reporter, make_reporter
 from cluster.trackers import start_trackers
@@ -32,6 +36,7 @@ from rollout.chat import load_tokenizer
 from rollout.errors import DataError, ModelError
 from rollout.prompts import PromptSet, PromptStream, build_prompts, eval_prompts
 from rollout.types import Prompt
+from rollout.vocabulary import token_pieces
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -44,6 +49,8 @@ class Inputs:
     train: PromptSet
     eval_prompts: tuple[Prompt, ...]
     fingerprints: Fingerprints
+    vocabulary: list[str]
+    """[V] the text of each token."""
 
 
 def train_command(config: RunConfig, run_path: Path, *, resume: bool) -> RunSummary:
@@ -57,13 +64,24 @@ def train_command(config: RunConfig, run_path: Path, *, resume: bool) -> RunSumm
     reporter = make_reporter()
     validate_reward_config(config.reward)
     # First of all: a place that cannot be written is told before a model is made or fetched.
-    run = RunDirectory.open(run_path) if resume else RunDirectory.create(run_path, config)
-    checkpoints = Checkpoints(run.checkpoints_path, config.checkpoint, warn=reporter.warn)
+    run = RunDirectory.existing(run_path) if resume else RunDirectory.create(run_path, config)
     try:
+        with run_lock(run.path):
+            return _train_locked(config, run, reporter, resume=resume)
+    finally:
+        reporter.close()
+
+
+def _train_locked(config: RunConfig, run: RunDirectory, reporter: Reporter, *, resume: bool) -> RunSummary:
+    warn = _warner(run, reporter)
+    checkpoints = Checkpoints(run.checkpoints_path, config.checkpoint, warn=warn)
+    try:
+        if resume:
+            run = RunDirectory.open(run.path)
         resumed = checkpoints.newest() if resume else None
         inputs = read_inputs(config, reporter)
         if resumed is not None:
-            check_fingerprints(inputs.fingerprints, resumed[1].fingerprints, run_path)
+            check_fingerprints(inputs.fingerprints, resumed[1].fingerprints, run.path)
         start = _Start(
             config=config,
             inputs=inputs,
@@ -71,14 +89,14 @@ def train_command(config: RunConfig, run_path: Path, *, resume: bool) -> RunSumm
             checkpoints=checkpoints,
             resumed=resumed,
             reporter=reporter,
+            warn=warn,
         )
-        reporter.start(config, run_path)
+        reporter.start(config, run.path)
         bundles = plan_bundles(config)
         with ray_session(num_cpus=total_resources(bundles).get("CPU", 1.0)):
             reporter.phase(f"starting {len(bundles)} actors")
             return asyncio.run(_run(start))
     finally:
-        reporter.close()
         if not resume:
             run.discard_unused()
 
@@ -94,6 +112,7 @@ class _Start:
     resumed: tuple[Path, RunState] | None
     """The checkpoint that the run goes on from; None for a new run."""
     reporter: Reporter
+    warn: Callable[[str], None]
 
 
 async def _run(start: _Start) -> RunSummary:
@@ -119,7 +138,9 @@ async def _train(start: _Start, fleet: Fleet, stop: asyncio.Event, received: lis
         # Only now: a resume that fails earlier leaves the run as it found it.
         run.rewind(state.step, state.log_sizes or None)
         run.write_config(config)
-    trackers = start_trackers(config, run.path, reporter.warn)
+        run.append_event(_instant("resumed", f"from {checkpoint.name}", step=state.step))
+    run.write_vocabulary(inputs.vocabulary)
+    trackers = start_trackers(config, run.path, start.warn)
     try:
         parts = RunParts(
             config=config,
@@ -130,6 +151,7 @@ async def _train(start: _Start, fleet: Fleet, stop: asyncio.Event, received: lis
             run=run,
             checkpoints=start.checkpoints,
             reporter=reporter,
+            warn=start.warn,
             trackers=trackers,
             start=state,
         )
@@ -144,6 +166,7 @@ async def _supervise(controller: Controller, run: RunDirectory, reporter: Report
         summary = await controller.run()
     except BaseException as error:
         failed = controller.summary("failed", error=str(error) or type(error).__name__)
+        _append_if_possible(run, _instant("error", failed.error))
         run.write_summary(failed)
         reporter.finish(failed)
         raise
@@ -156,6 +179,27 @@ async def _supervise(controller: Controller, run: RunDirectory, reporter: Report
             EXIT_CODES.get(signal.Signals(received[0]), 1) if received else 1,
         )
     return summary
+
+
+def _instant(name: str, text: str, *, step: int | None = None) -> Event:
+    """Something that happened to the run as a whole, now."""
+    at_s = now_s()
+    extra = {"name": name, "text": redact_text(text)}
+    return Event(kind="instant", actor="controller", start_s=at_s, end_s=at_s, step=step, extra=extra)
+
+
+def _append_if_possible(run: RunDirectory, event: Event) -> None:
+    """An event that tells of a fault: a disk that cannot take it is told to the person, by whoever writes next."""
+    with suppress(RunWriteError):
+        run.append_event(event)
+
+
+def _warner(run: RunDirectory, reporter: Reporter) -> Callable[[str], None]:
+    def warn(text: str) -> None:
+        reporter.warn(text)
+        _append_if_possible(run, _instant("warning", text))
+
+    return warn
 
 
 @contextmanager
@@ -208,6 +252,7 @@ def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
             group_size=config.rollout.group_size,
             config=config_fingerprint(config),
         ),
+        vocabulary=token_pieces(tokenizer),
     )
 
 

@@ -34,6 +34,8 @@ class SequenceOutput:
     """[T] log-probability (nats) under the weights that the step started from; empty for one not trained on."""
     ref_logprobs: tuple[float, ...] = ()
     """[T] under the frozen reference; empty without one."""
+    entropies: tuple[float, ...] = ()
+    """[T] entropy (nats) of the whole distribution that `policy_logprobs` are from; empty where they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

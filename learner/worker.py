@@ -46,6 +46,8 @@ class _Update:
     max_abs_log_ratio: float
     policy_logprobs: tuple[Tensor, ...]
     """Of this rank's micro-batches, under the weights before the update."""
+    entropies: tuple[Tensor, ...]
+    """As `policy_logprobs`."""
 
     def why_not_applied(self, number: int, num_updates: int) -> str:
         return (
@@ -146,7 +148,7 @@ class LearnerWorker:
                 "train/padding_fraction": _padding_fraction(shares),
                 "train/seconds": time.monotonic() - started_s,
             },
-            sequences=self._sequence_outputs(plan, micro_batches, updates[0].policy_logprobs, ref_logprobs),
+            sequences=self._sequence_outputs(plan, micro_batches, updates[0], ref_logprobs),
             reason=updates[-1].why_not_applied(len(updates), self._config.updates_per_batch) if bad else "",
         )
 
@@ -222,6 +224,7 @@ class LearnerWorker:
         totals = torch.zeros(1 + len(SUM_NAMES), dtype=torch.float64, device=self._engine.device)
         largest = torch.zeros((), dtype=torch.float64, device=self._engine.device)
         policy_logprobs: list[Tensor] = []
+        entropies: list[Tensor] = []
         for micro_batch, ref_logprobs_N in zip(micro_batches, ref_logprobs, strict=True):
             logprobs_N, entropy_N = self._engine(
                 micro_batch.input_ids_BT, micro_batch.positions_N, micro_batch.targets_N, self._temperature
@@ -242,6 +245,7 @@ class LearnerWorker:
             totals += torch.cat([loss.detach().double()[None], sums.as_vector()])
             largest = torch.maximum(largest, sums.max_abs_log_ratio)
             policy_logprobs.append(logprobs_N.detach())
+            entropies.append(entropy_N.detach())
         torch.distributed.all_reduce(totals)
         torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)
         lr = lr_at(
@@ -260,22 +264,20 @@ class LearnerWorker:
             sums=totals[1:].cpu(),
             max_abs_log_ratio=float(largest),
             policy_logprobs=tuple(policy_logprobs),
+            entropies=tuple(entropies),
         )
 
     def _sequence_outputs(
         self,
         plan: StepPlan,
         micro_batches: Sequence[MicroBatch],
-        policy_logprobs: Sequence[Tensor],
+        update: _Update | None,
         ref_logprobs: Sequence[Tensor | None],
     ) -> tuple[SequenceOutput, ...]:
-        """This rank's share; rank 0 also answers for the completions that no rank computed."""
-        policy: dict[tuple[str, int], tuple[float, ...]] = {}
-        reference: dict[tuple[str, int], tuple[float, ...]] = {}
-        for micro_batch, policy_N, ref_N in zip(micro_batches, policy_logprobs, ref_logprobs, strict=True):
-            policy.update(_by_sequence(micro_batch, policy_N))
-            if ref_N is not None:
-                reference.update(_by_sequence(micro_batch, ref_N))
+        """This rank's share; rank 0 also answers for the completions that no rank computed. `update` is the first."""
+        policy = _by_sequences(micro_batches, update.policy_logprobs if update else ())
+        entropies = _by_sequences(micro_batches, update.entropies if update else ())
+        reference = _by_sequences(micro_batches, ref_logprobs)
         computed = {(sequence.group_id, sequence.sample_index) for sequence in plan.sequences}
         return tuple(
             SequenceOutput(
@@ -284,6 +286,7 @@ class LearnerWorker:
                 advantage=advantage,
                 policy_logprobs=policy.get((group_id, sample_index), ()),
                 ref_logprobs=reference.get((group_id, sample_index), ()),
+                entropies=entropies.get((group_id, sample_index), ()),
             )
             for group_id, sample_index, advantage in plan.advantages
             if (group_id, sample_index) in policy or (self._rank == 0 and (group_id, sample_index) not in computed)
@@ -297,7 +300,7 @@ class LearnerWorker:
             skipped=True,
             bad_steps_in_a_row=self._bad_steps_in_a_row,
             metrics={"train/num_sequences": 0.0, "train/tokens": 0.0},
-            sequences=self._sequence_outputs(plan, (), (), ()),
+            sequences=self._sequence_outputs(plan, (), None, ()),
             reason="no completion of the batch has a token to train on",
         )
 
@@ -323,6 +326,17 @@ def _padding_fraction(shares: Sequence[Sequence[Sequence[TrainSequence]]]) -> fl
     lengths = [[len(sequence.token_ids) for sequence in part] for part in parts]
     computed = sum(max(part) * len(part) for part in lengths)
     return 1.0 - sum(map(sum, lengths)) / computed if computed else 0.0
+
+
+def _by_sequences(
+    micro_batches: Sequence[MicroBatch], values: Sequence[Tensor | None]
+) -> dict[tuple[str, int], tuple[float, ...]]:
+    """`_by_sequence` of all micro-batches that have values."""
+    found: dict[tuple[str, int], tuple[float, ...]] = {}
+    for micro_batch, values_N in zip(micro_batches, values, strict=True):
+        if values_N is not None:
+            found.update(_by_sequence(micro_batch, values_N))
+    return found
 
 
 def _by_sequence(micro_batch: MicroBatch, values_N: Tensor) -> dict[tuple[str, int], tuple[float, ...]]:

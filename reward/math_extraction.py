@@ -12,6 +12,8 @@ from reward.math_normalization import fold_unicode
 
 MAX_TEXT_CHARS = 200_000
 """Of a longer completion only the end is read: the final answer stands there."""
+MAX_ANSWER_CHARS = 1000
+"""Of a longer answer, what is recorded: a completion that is one endless answer must not be stored twice."""
 _MAX_NESTING = 8
 # Only marks near the end can be the last one; more of them would cost quadratic time on a text made of marks.
 _MAX_MARKS = 32
@@ -75,6 +77,12 @@ def extract_answer(text: str) -> ExtractedAnswer | None:
         return ExtractedAnswer(text=text.rsplit("=", 1)[-1].strip(), mark="bare")
     number = last_number(text)
     return None if number is None else ExtractedAnswer(text=number, mark="number")
+
+
+def final_answer(text: str) -> str | None:
+    """The text of the final answer, at most MAX_ANSWER_CHARS of it: for records and for counting votes."""
+    found = extract_answer(text)
+    return None if found is None else found.text[:MAX_ANSWER_CHARS]
 
 
 def last_number(text: str) -> str | None:

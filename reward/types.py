@@ -36,6 +36,8 @@ class RewardResult:
     """Whether the accuracy component calls the completion right; None unless the outcome is `ok`."""
     detail: str = ""
     """One line on what went wrong; empty for `ok`."""
+    answer: str | None = None
+    """The final answer that the completion gives (`math_extraction`), whatever the outcome; None without one."""
     duration_s: float = 0.0
 
     def __post_init__(self) -> None:

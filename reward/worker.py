@@ -14,10 +14,12 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import replace
 
 from reward.config import RewardConfig
 from reward.errors import RewardError
 from reward.functions import RewardInput, ScoreWithModel, load_functions, reward_input, weighted_sum
+from reward.math_extraction import final_answer
 from reward.sandbox import CONTROL_DEADLINE_S, ComponentAnswer, Sandbox
 from reward.sandbox_child import one_line
 from reward.types import RewardOutcome, RewardResult, ScoredGroup
@@ -115,8 +117,8 @@ class RewardWorker:
         for index, answer in enumerate(model_answers):
             answers[index][self._components[-1]] = answer
         rewards = tuple(
-            self._combine(by_component, duration_s)
-            for by_component, duration_s in zip(answers, durations_s, strict=True)
+            replace(self._combine(by_component, duration_s), answer=final_answer(completion.text))
+            for by_component, duration_s, completion in zip(answers, durations_s, group.completions, strict=True)
         )
         return ScoredGroup(group=group, rewards=rewards, worker=self.name, started_s=started_s, finished_s=time.time())
 

@@ -8,6 +8,7 @@ from cluster.config import EvalConfig, RunConfig
 from cluster.errors import StageTimeoutError
 from cluster.evaluation import evaluate, metrics_of
 from cluster.group_pipeline import RewardRouter
+from reward.math_extraction import final_answer
 from reward.types import RewardResult, ScoredGroup
 from rollout.config import ReasoningGymTask, SamplingConfig
 from rollout.types import RolloutGroup
@@ -19,6 +20,7 @@ RUN = RunConfig(task=ReasoningGymTask(generator="chain_sum"))
 
 
 def answered(texts: list[str], rewards: list[RewardResult]) -> ScoredGroup:
+    rewards = [dataclasses.replace(r, answer=final_answer(t)) for r, t in zip(rewards, texts, strict=True)]
     return scored(0, rewards, [completion(i, text=text) for i, text in enumerate(texts)])
 
 

@@ -129,6 +129,7 @@ def test_sequence_outputs_are_of_the_weights_the_step_started_from(trained):
     outputs = trained["single"][True][2]
     completions = {(g.group_id, c.sample_index): c for g in train_batch(0).groups for c in g.group.completions}
     assert len(outputs[0].sequences) == 12
+    trained_on: list[float] = []
     for sequence in outputs[0].sequences:
         if sequence.advantage is None:
             assert sequence.policy_logprobs == ()
@@ -137,6 +138,10 @@ def test_sequence_outputs_are_of_the_weights_the_step_started_from(trained):
         assert len(sequence.policy_logprobs) == num_tokens
         # At the first step the policy still is the reference.
         assert sequence.policy_logprobs == sequence.ref_logprobs
+        assert len(sequence.entropies) == len(sequence.policy_logprobs)
+        mask = completions[sequence.group_id, sequence.sample_index].loss_mask
+        trained_on += [entropy for entropy, keep in zip(sequence.entropies, mask, strict=True) if keep]
+    assert sum(trained_on) / len(trained_on) == pytest.approx(outputs[0].metrics["train/entropy"], rel=1e-6)
     assert outputs[0].metrics["train/kl_ref"] == 0.0
     assert outputs[1].metrics["train/kl_ref"] > 0.0
 

@@ -92,6 +92,7 @@ def test_reward_is_the_weighted_sum_and_correct_is_the_accuracy(make: Make) -> N
     assert (right.reward, right.correct) == (1.75, True)
     assert dict(right.components) == {"math": 1.0, "length": 6.0, "format": 0.0}
     assert (wrong.reward, wrong.correct) == (0.75, False)
+    assert (right.answer, wrong.answer) == ("1", "2")
 
 
 def test_accuracy_may_be_another_component(make: Make) -> None:
