@@ -5,7 +5,7 @@ import { Gantt } from "shoal/gantt.js";
 import { clampView, panView, stepView, zoomView } from "shoal/gantt_model.js";
 import { useKeys } from "shoal/keys.js";
 import { replaceParams } from "shoal/route.js";
-import { Legend, SpanPanel, Waits } from "shoal/timeline_panels.js";
+import { Legend, SpanPanel, StepTimes, Waits } from "shoal/timeline_panels.js";
 import { SPAN_LIMIT, useTimeline } from "shoal/timeline_window.js";
 import { Button, Empty, Panel, Problem, fmt, html, useRef, useState } from "shoal/ui.js";
 
@@ -31,19 +31,21 @@ export default function TimelinePage({ run, route, frame }) {
   const selected = route.params.span === undefined ? null : Number(route.params.span);
   const other = route.params.with === undefined ? null : Number(route.params.with);
   const [start] = whole.extent;
+  const path = route.params.path === "1" ? data.critical : null;
   const shared = { steps: windows, selected, highlight: hovered ?? pinned, onSelect: (span) => replaceParams({ span: span?.id ?? null }) };
   return html`<div class="page timeline">
     <${Problem} error=${timeline.error} />
     <${Panel} title="Timeline" help="One lane for each actor. The bar beside a name is how it spent the time that is shown."
-        actions=${html`<${Toolbar} ...${{ run, windows, view, actions, other, start, live }} />`}>
-      <${Gantt} ...${shared} data=${data} view=${view} origin=${start} depths=${depths.current} name=${describe(data, view, start)}
+        actions=${html`<${Toolbar} ...${{ run, windows, view, actions, other, start, live, path }} />`}>
+      <${Gantt} ...${shared} data=${data} view=${view} path=${path} origin=${start} depths=${depths.current} name=${describe(data, view, start)}
         onView=${setView} onReset=${actions.whole} />
       ${other !== null ? html`<${SecondStep} ...${{ run, step: other, windows, view, whole, depths: depths.current, shared }} />` : null}
       <div class="timeline-foot"><${Legend} lanes=${data.lanes} />
         <span class="muted">wheel zooms · drag pans · shift-drag measures · double click shows all</span></div>
     <//>
+    <${StepTimes} critical=${data.critical ?? []} view=${view} step=${actions.current} onStep=${actions.toStep} />
     <div class="timeline-below">
-      <${Waits} waits=${data.waits} length=${data.to - data.from} pinned=${pinned} onHover=${setHovered} onPin=${setPinned} />
+      <${Waits} waits=${data.waits} window=${data.waits_window ?? [data.from, data.to]} whole=${[data.from, data.to]} pinned=${pinned} onHover=${setHovered} onPin=${setPinned} />
       <${SpanPanel} run=${run} id=${selected} origin=${start} onClose=${() => replaceParams({ span: null })} />
     </div>
   </div>`;
@@ -95,7 +97,7 @@ function currentStep(windows, view) {
   return view.to - view.from < 3 * (windows[index].end - from) ? windows[index].step : null;
 }
 
-function Toolbar({ run, windows, view, actions, other, start, live }) {
+function Toolbar({ run, windows, view, actions, other, start, live, path }) {
   const choose = (event) => (event.currentTarget.value === "" ? actions.whole() : actions.toStep(Number(event.currentTarget.value)));
   const compare = (event) => replaceParams({ with: event.currentTarget.value || null });
   const options = windows.map((each) => html`<option key=${each.step} value=${each.step}>${each.step}</option>`);
@@ -106,6 +108,8 @@ function Toolbar({ run, windows, view, actions, other, start, live }) {
       <option value="">all</option>${options}</select></label>
     <label>beside <select data-testid="pick-other" value=${other ?? ""} onChange=${compare}>
       <option value="">none</option>${options}</select></label>
+    <${Button} active=${path !== null} aria-pressed=${path !== null} data-testid="path" onClick=${() => replaceParams({ path: path ? null : 1 })}
+      title="The chain of work that each step had to wait for: making anything else faster makes no step shorter">Critical path<//>
     <${Button} onClick=${() => actions.zoom(ZOOM)} aria-label="zoom in" data-testid="zoom-in">+<//>
     <${Button} onClick=${() => actions.zoom(1 / ZOOM)} aria-label="zoom out" data-testid="zoom-out">−<//>
     <${Button} onClick=${actions.whole} data-testid="whole">${live ? "Follow" : "All"}<//>
