@@ -1,0 +1,55 @@
+"""Tokens per second of each sampler: one that is slow hides in the mean of all."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from cluster.dashboard.series import Thinning, Values
+
+if TYPE_CHECKING:
+    from cluster.dashboard.records import ActorStats
+
+HELP = (
+    "Tokens per second of the slowest, the mean and the fastest sampler while it samples. A fleet is as fast as its "
+    "slowest member where every step waits for all: a slowest line that leaves the mean is one engine in trouble."
+)
+
+
+def rates(stats: Sequence["ActorStats"], steps: Sequence[int]) -> dict[str, Values]:
+    """Sampler -> [N] tokens per second of its time in generate spans; None where it did not sample for a step."""
+    return {
+        actor.actor: [_rate(actor, step) for step in steps]
+        for actor in stats
+        if actor.role == "sampler" and any(_rate(actor, step) is not None for step in steps)
+    }
+
+
+def chart(stats: Sequence["ActorStats"], steps: Sequence[int], thinning: Thinning) -> dict[str, Any] | None:
+    """The chart of the API; None with fewer than two samplers, where the throughput says it all."""
+    by_sampler = list(rates(stats, steps).values())
+    if len(by_sampler) < 2:
+        return None
+    found = [[value for value in row if value is not None] for row in zip(*by_sampler, strict=True)]
+    columns: dict[str, Values] = {
+        "mean": [sum(row) / len(row) if row else None for row in found],
+        "slowest": [min(row, default=None) for row in found],
+        "fastest": [max(row, default=None) for row in found],
+    }
+    roles = {"mean": "line", "slowest": "low", "fastest": "high"}
+    return {
+        "id": "samplers",
+        "group": "System",
+        "title": f"Throughput of {len(by_sampler)} samplers",
+        "unit": "tokens/s",
+        "scale": "linear",
+        "help": HELP,
+        "series": [
+            {"name": f"samplers/{name}", "label": name, "role": roles[name], "values": thinning.mean(values)}
+            for name, values in columns.items()
+        ],
+        "bands": [],
+    }
+
+
+def _rate(actor: "ActorStats", step: int) -> float | None:
+    tokens, seconds = actor.generate_by_step.get(step, (0, 0.0))
+    return tokens / seconds if seconds > 0 else None
