@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from cluster.cli_dashboard import add_dashboard_commands
 from rollout.errors import ConfigError, ShoalError
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("run", type=Path, metavar="RUN")
     export.add_argument("out", type=Path, metavar="DIR")
     add("recipes", _recipes, "list the shipped recipes")
+    add_dashboard_commands(add)
     return parser
 
 

@@ -1,0 +1,210 @@
+"""The addresses below /api/runs/{run}: what each takes, within which bounds, and the view that answers it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cluster.dashboard.params import (
+    RequestError,
+    names,
+    optional_seconds,
+    optional_whole,
+    path_id,
+    path_phase,
+    path_step,
+    path_whole,
+    whole,
+)
+from cluster.dashboard.records import GroupAddress
+from cluster.dashboard.stream import OpenRun
+
+
+def _late(module: str, name: str) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        import importlib
+
+        return getattr(importlib.import_module(f"cluster.dashboard.{module}"), name)(*args, **kwargs)
+
+    return call
+
+
+compare = _late("compare", "compare")
+config_page = _late("config_view", "config_page")
+doctor_page = _late("doctor", "doctor_page")
+fleet = _late("fleet", "fleet")
+frame = _late("frame", "frame")
+group_page = _late("groups", "group_page")
+ledger_groups = _late("ledger_view", "ledger_groups")
+ledger_page = _late("ledger_view", "ledger_page")
+prompt_page = _late("ledger_view", "prompt_page")
+metrics_view = _late("overview", "metrics_view")
+overview = _late("overview", "overview")
+rollout_page = _late("rollouts", "rollout_page")
+rollout_table = _late("rollouts", "rollout_table")
+step_list = _late("steps", "step_list")
+step_page = _late("steps", "step_page")
+span_page = _late("timeline", "span_page")
+timeline = _late("timeline", "timeline")
+chrome_trace = _late("trace", "chrome_trace")
+
+if TYPE_CHECKING:
+    from cluster.dashboard.store import RunStore
+
+DOCTOR_SOURCES = ("config", "metrics", "evaluations", "rollouts", "summary")
+"""Not events and ledger: they change many times a step, and what the doctor tells of them can wait for its end."""
+DEFAULT_POINTS, MAX_POINTS = 400, 5000
+DEFAULT_ROWS, MAX_ROWS, MAX_OFFSET = 100, 1000, 10**9
+DEFAULT_SPANS, MAX_SPANS = 4000, 20_000
+DEFAULT_GROUPS, MAX_GROUPS = 200, 5000
+MAX_NAMES = 200
+MAX_SAMPLE = 10**6
+
+Parts = Sequence[str]
+Values = Mapping[str, str]
+View = Callable[[OpenRun, "RunStore", Parts, Values], dict[str, Any]]
+"""(run, store, the open parts of the path, the parameters) -> JSON. Raises RequestError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One address."""
+
+    parts: tuple[str, ...]
+    """What follows the run; an empty one stands for any value."""
+    parameters: tuple[str, ...]
+    view: View
+
+
+def endpoint_of(parts: Parts) -> tuple[Endpoint, list[str]] | None:
+    """The endpoint of a path and the values of its open parts; None when there is none."""
+    for endpoint in ENDPOINTS:
+        pairs = list(zip(endpoint.parts, parts, strict=False))
+        if len(endpoint.parts) == len(parts) and all(wanted in ("", part) for wanted, part in pairs):
+            return endpoint, [part for wanted, part in pairs if wanted == ""]
+    return None
+
+
+def _frame(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    return frame(run.name, store, revision=run.revision, findings=_doctor(run, store, parts, values)["findings"])
+
+
+def _doctor(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    page: dict[str, Any] = run.remember("doctor", DOCTOR_SOURCES, lambda: doctor_page(store))
+    return page
+
+
+def _overview(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    return overview(store, points=_points(values), **_step_range(values))
+
+
+def _metrics(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    chosen = names(values, "names", MAX_NAMES)
+    return metrics_view(store, names=chosen, points=_points(values), **_step_range(values))
+
+
+def _steps(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    return step_list(store, path_phase(values.get("phase", "") or "train"))
+
+
+def _step(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    return _found(step_page(store, path_phase(parts[0]), path_step(parts[1])), "such step with rollouts")
+
+
+def _rollouts(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    return rollout_table(
+        store,
+        filter_text=values.get("filter", ""),
+        sort=values.get("sort", ""),
+        offset=whole(values, "offset", 0, 0, MAX_OFFSET),
+        limit=whole(values, "limit", DEFAULT_ROWS, 1, MAX_ROWS),
+    )
+
+
+def _rollout(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    sample = path_whole("the sample", parts[3], MAX_SAMPLE)
+    return _found(rollout_page(store, _group_address(parts), sample), "such rollout")
+
+
+def _group(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    return _found(group_page(store, _group_address(parts)), "such group")
+
+
+def _timeline(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    from_s, to_s = optional_seconds(values, "from"), optional_seconds(values, "to")
+    if from_s is not None and to_s is not None and from_s >= to_s:
+        raise RequestError(400, f"from is {from_s} and to is {to_s}, allowed: from before to")
+    return timeline(store, from_s, to_s, whole(values, "limit", DEFAULT_SPANS, 1, MAX_SPANS))
+
+
+def _span(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    return _found(span_page(store, path_whole("the span", parts[0])), "such span")
+
+
+def _trace(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    return chrome_trace(store)
+
+
+def _fleet(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    return fleet(store)
+
+
+def _ledger(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    return ledger_page(store)
+
+
+def _ledger_groups(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    offset = whole(values, "offset", 0, 0, MAX_OFFSET)
+    return ledger_groups(store, offset, whole(values, "limit", DEFAULT_GROUPS, 1, MAX_GROUPS))
+
+
+def _prompt(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    return _found(prompt_page(store, path_id(parts[0])), "such prompt")
+
+
+def _config(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    return config_page(store)
+
+
+def _points(values: Values) -> int:
+    return whole(values, "points", DEFAULT_POINTS, 1, MAX_POINTS)
+
+
+def _step_range(values: Values) -> dict[str, int | None]:
+    return {"from_step": optional_whole(values, "from"), "to_step": optional_whole(values, "to")}
+
+
+def _group_address(parts: Parts) -> GroupAddress:
+    return GroupAddress(phase=path_phase(parts[0]), step=path_step(parts[1]), group_id=path_id(parts[2]))
+
+
+def _found(value: dict[str, Any] | None, what: str) -> dict[str, Any]:
+    if value is None:
+        raise RequestError(404, f"this run has no {what}; a resume may have taken it back")
+    return value
+
+
+def _at(path: str, view: View, *parameters: str) -> Endpoint:
+    """`*` in the path stands for any value."""
+    parts = tuple("" if part == "*" else part for part in path.split("/")) if path else ()
+    return Endpoint(parts=parts, parameters=parameters, view=view)
+
+
+ENDPOINTS = (
+    _at("", _frame),
+    _at("overview", _overview, "points", "from", "to"),
+    _at("metrics", _metrics, "names", "points", "from", "to"),
+    _at("steps", _steps, "phase"),
+    _at("steps/*/*", _step),
+    _at("rollouts", _rollouts, "filter", "sort", "offset", "limit"),
+    _at("rollouts/*/*/*/*", _rollout),
+    _at("groups/*/*/*", _group),
+    _at("timeline", _timeline, "from", "to", "limit"),
+    _at("spans/*", _span),
+    _at("trace.json", _trace),
+    _at("fleet", _fleet),
+    _at("ledger", _ledger),
+    _at("ledger/groups", _ledger_groups, "offset", "limit"),
+    _at("prompts/*", _prompt),
+    _at("doctor", _doctor),
+    _at("config", _config),
+)

@@ -1,0 +1,210 @@
+"""Which runs there are below the folders that were given, and what is known of each without opening it.
+
+A run's name is that of its folder, and of its parents' where two are the same. It is looked up in a dictionary: no part
+of a request ever becomes a path.
+"""
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.dashboard.frame import RunFacts, facts_info
+from cluster.dashboard.records import RunStatus
+from rollout.errors import ConfigError
+
+MARKS = ("config.yaml", "metrics.jsonl", "events.jsonl", "ledger.jsonl", "summary.json")
+"""A folder with one of these is a run: any of the others may be missing."""
+SKIPPED = frozenset({"checkpoints", "rollouts", "superseded", "tensorboard", "node_modules"})
+MAX_DEPTH = 4
+MAX_FOLDERS = 20_000
+"""Folders looked into in one search, so that `shoal dashboard /` answers too."""
+TAIL_BYTES = 65_536
+"""Longer than a line of metrics.jsonl: the last line is within it."""
+LIVE_S = 120.0
+"""A run without a summary whose files have not changed for so long is taken for stopped until it is opened, which tells
+more exactly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A run that was found."""
+
+    name: str
+    path: Path
+
+
+def check_roots(roots: Sequence[Path]) -> None:
+    """Raises ConfigError for what was given and is not there."""
+    for root in roots:
+        if not root.exists():
+            raise ConfigError(f"there is no folder {root}; give run directories, or folders with runs in them")
+        if not root.is_dir():
+            raise ConfigError(f"{root} is a file; give run directories, or folders with runs in them")
+
+
+def find_runs(roots: Sequence[Path]) -> dict[str, Path]:
+    """Name -> folder of every run that is one of `roots` or lies below one, each once, sorted by name."""
+    paths: dict[str, Path] = {}  # by real path: a link to a run is not another run
+    for root in roots:
+        for path in _runs_below(root):
+            paths.setdefault(os.path.realpath(path), path)
+    return dict(sorted(_named(list(paths.values())).items()))
+
+
+def is_run(path: Path) -> bool:
+    return any((path / mark).is_file() for mark in MARKS)
+
+
+def _runs_below(root: Path) -> Iterator[Path]:
+    """Breadth first, without going into a run."""
+    level, looked = [root], 0
+    for _ in range(MAX_DEPTH + 1):
+        below: list[Path] = []
+        for path in level:
+            looked += 1
+            if looked > MAX_FOLDERS:
+                return
+            if is_run(path):
+                yield path
+            else:
+                below += _folders(path)
+        level = below
+
+
+def _folders(path: Path) -> list[Path]:
+    try:
+        with os.scandir(path) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir())
+    except OSError:  # no permission, or removed meanwhile: nothing to show from there
+        return []
+    return [path / name for name in names if name not in SKIPPED and not name.startswith(".")]
+
+
+def _named(paths: Sequence[Path]) -> dict[str, Path]:
+    """The shortest tails of the paths that differ, "~" between their parts; numbered if even whole paths do not."""
+    named: dict[str, Path] = {}
+    for path in paths:
+        parts = [_plain(part) for part in Path(os.path.abspath(path)).parts[1:]] or ["root"]
+        tails = ["~".join(parts[-length:]) for length in range(1, len(parts) + 1)]
+        others = [[_plain(part) for part in Path(os.path.abspath(other)).parts[1:]] for other in paths if other != path]
+        name = next(
+            (
+                tail
+                for length, tail in enumerate(tails, start=1)
+                if all(other[-length:] != parts[-length:] for other in others)
+            ),
+            tails[-1],
+        )
+        number = 2
+        unique = name
+        while unique in named:
+            unique, number = f"{name}~{number}", number + 1
+        named[unique] = path
+    return named
+
+
+def _plain(part: str) -> str:
+    """A folder's name without what has a meaning in an address or in a list of runs, or is no character at all."""
+    return re.sub(r"[^\w.+=@ -]", "_", part.encode("utf-8", "backslashreplace").decode())
+
+
+class RunInfos:
+    """RunInfo of runs that nobody has opened, from the ends of their small files; read again only when these change."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[tuple[object, ...], RunFacts]] = {}
+
+    def info(self, name: str, path: Path) -> dict[str, Any]:
+        """As in `docs/dashboard-api.md`, `num_rollouts` null: counting them means opening the run."""
+        stamp = tuple(_stamp(path / mark) for mark in (*MARKS, "evaluations.jsonl"))
+        known = self._known.get(path)
+        if known is None or known[0] != stamp:
+            known = self._known[path] = (stamp, read_facts(path))
+        facts = known[1]
+        status = _status(facts)
+        return facts_info(name, facts, status=status)
+
+
+def _status(facts: RunFacts) -> RunStatus:
+    if facts.summary is not None and facts.summary.get("status") in ("finished", "failed", "interrupted"):
+        status: RunStatus = facts.summary["status"]
+        return status
+    return "live" if facts.updated_s is not None and time.time() - facts.updated_s < LIVE_S else "stopped"
+
+
+def read_facts(path: Path) -> RunFacts:
+    """What the small files say; a file that is missing or torn says nothing."""
+    evaluations = [
+        line for line in (_first_line(path / "evaluations.jsonl"), _last_line(path / "evaluations.jsonl")) if line
+    ]
+    times = [stamp[0] / 1e9 for mark in MARKS if (stamp := _stamp(path / mark)) is not None]
+    first_event = _first_line(path / "events.jsonl") or {}
+    started = first_event.get("start_s")
+    return RunFacts(
+        path=path,
+        config=_yaml(path / "config.yaml"),
+        summary=_json(path / "summary.json"),
+        last_metrics=_last_line(path / "metrics.jsonl") or {},
+        first_evaluation=evaluations[0] if evaluations else {},
+        last_evaluation=evaluations[-1] if evaluations else {},
+        started_s=started if isinstance(started, (int, float)) else min(times, default=None),
+        updated_s=max(times, default=None),
+        num_rollouts=None,
+        num_problems=0,
+    )
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
+
+
+def _first_line(path: Path) -> dict[str, Any] | None:
+    return _object(_bytes(path, last=False).split(b"\n", 1)[0])
+
+
+def _last_line(path: Path) -> dict[str, Any] | None:
+    """The last whole line: what follows the last newline is still being written."""
+    lines = _bytes(path, last=True).split(b"\n")[:-1]
+    return next((record for line in reversed(lines) if (record := _object(line)) is not None), None)
+
+
+def _bytes(path: Path, *, last: bool) -> bytes:
+    try:
+        with path.open("rb") as file:
+            if last:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
+            return file.read(TAIL_BYTES)
+    except OSError:
+        return b""
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    return _object(_bytes(path, last=False))
+
+
+def _object(data: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(data)
+    except ValueError:  # torn, or not JSON (UnicodeDecodeError is one too)
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _yaml(path: Path) -> Mapping[str, Any] | None:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml was there to build with
+    try:
+        config = yaml.load(_bytes(path, last=False), Loader=loader)
+    except yaml.YAMLError:
+        return None
+    return config if isinstance(config, dict) else None

@@ -1,0 +1,312 @@
+"""Follows the runs: one thread reads what is new in every opened run and tells those who listen.
+
+    request -> use(run) ---------------> RunStore (read from any thread)
+                  | opens it, waits for the first look
+                  v
+    the thread: refresh() each opened run -> revision + 1 -> Listener.put -> event loop -> browser
+
+Polling is a few stat calls. A run is looked at every 0.25 s while it is live and somebody listens, else every 2 s, and
+never so often that looking costs more than 1 % of a processor.
+"""
+
+import contextlib
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cluster.dashboard.params import RequestError, shown
+from cluster.dashboard.records import SOURCES
+from cluster.dashboard.runs import RunInfos, find_runs
+
+if TYPE_CHECKING:
+    from cluster.dashboard.store import RunStore
+
+LIVE_POLL_S, IDLE_POLL_S = 0.25, 2.0
+MAX_POLL_SHARE = 0.01
+REFRESH_S = 0.5
+"""Longest that one run keeps the thread from the others while its index is being built."""
+FIRST_LOOK_S = 5.0
+"""Longest that the first request for a run waits for its files to be read; then it is answered with what there is."""
+SEARCH_S = 2.0
+"""Between two searches for new runs."""
+CLOSE_AFTER_S, KEEP_OPEN = 900.0, 8
+"""A run that nobody asked for so long is closed when more than this many are open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a listener is told of a run: a message of `/api/stream`."""
+
+    run: str
+    revision: int
+    step: int
+    status: str
+    changed: frozenset[str]
+
+
+class Listener:
+    """One browser tab. It holds at most one change for each run: what a slow client missed is joined into it."""
+
+    def __init__(self, run: str | None, wake: Callable[[], None]) -> None:
+        self.run = run
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._pending: dict[str, Change] = {}
+
+    def put(self, change: Change) -> None:
+        if self.run is not None and change.run != self.run:
+            return
+        with self._lock:
+            before = self._pending.get(change.run)
+            changed = change.changed | (before.changed if before else frozenset())
+            self._pending[change.run] = Change(
+                run=change.run, revision=change.revision, step=change.step, status=change.status, changed=changed
+            )
+        self._wake()
+
+    def take(self) -> list[Change]:
+        with self._lock:
+            changes = list(self._pending.values())
+            self._pending.clear()
+        return changes
+
+
+@dataclass(slots=True, kw_only=True)
+class OpenRun:
+    """An opened run; the fields belong to the follower's thread, but for `users` and `used_s` (under its lock)."""
+
+    name: str
+    path: Path
+    revision: int
+    store: "RunStore | None" = None
+    error: BaseException | None = None
+    """Why it could not be opened."""
+    looked: threading.Event = field(default_factory=threading.Event)
+    """Set when the files were read for the first time, or opening failed."""
+    status: str = ""
+    seen: dict[str, int] = field(default_factory=dict)
+    """Source -> revision at which it changed last."""
+    users: int = 0
+    used_s: float = 0.0
+    due_s: float = 0.0
+    memo: dict[str, tuple[tuple[int, ...], Any]] = field(default_factory=dict)
+
+    def remember(self, key: str, sources: Sequence[str], compute: Callable[[], Any]) -> Any:
+        """What `compute` gave, until one of the sources changes."""
+        stamp = tuple(self.seen.get(source, 0) for source in sources)
+        known = self.memo.get(key)
+        if known is None or known[0] != stamp:
+            known = self.memo[key] = (stamp, compute())
+        return known[1]
+
+
+class Follower:
+    """The runs below `roots`. `start` before use; `stop` closes every store."""
+
+    def __init__(self, roots: Sequence[Path], open_store: "Callable[[Path], RunStore]") -> None:
+        self._roots = tuple(roots)
+        self._open_store = open_store
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
+        self._open: dict[str, OpenRun] = {}
+        self._listeners: set[Listener] = set()
+        self._found: dict[str, Path] = {}
+        self._found_s = -SEARCH_S
+        self._infos = RunInfos()
+        self._info_seen: dict[str, Mapping[str, Any]] = {}
+        # Revisions rise over restarts of the dashboard too, so that a page that comes back sees that it missed some.
+        self._first_revision = int(time.time())
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=10.0)
+
+    def paths(self) -> dict[str, Path]:
+        """Name -> folder of every run; searched for again when the last search is old."""
+        with self._lock:
+            if time.monotonic() - self._found_s >= SEARCH_S:
+                self._found = find_runs(self._roots)
+                self._found_s = time.monotonic()
+            return self._found
+
+    def cheap_info(self, name: str, path: Path) -> dict[str, Any]:
+        """RunInfo without opening the run."""
+        with self._lock:
+            return self._infos.info(name, path)
+
+    def opened(self, name: str) -> bool:
+        with self._lock:
+            run = self._open.get(name)
+            return run is not None and run.store is not None
+
+    @contextlib.contextmanager
+    def use(self, name: str) -> Iterator[OpenRun]:
+        """The run, opened and looked at; it stays open within the block. Raises RequestError (404) for no such run."""
+        path = self.paths().get(name)
+        if path is None:
+            raise RequestError(404, f"there is no run {shown(name)} here; /api/runs lists those there are")
+        with self._lock:
+            run = self._open.get(name)
+            if run is None or run.path != path:
+                run = self._open[name] = OpenRun(name=name, path=path, revision=self._first_revision)
+            run.users += 1
+            run.used_s = time.monotonic()
+        try:
+            if not run.looked.is_set():
+                self._wake.set()
+                run.looked.wait(FIRST_LOOK_S)
+            if run.error is not None:
+                raise RequestError(500, f"the run {shown(name)} cannot be read: {run.error}") from run.error
+            if run.store is None:
+                raise RequestError(503, f"the run {shown(name)} is still being opened; ask again in a moment")
+            yield run
+        finally:
+            with self._lock:
+                run.users -= 1
+
+    def listen(self, run: str | None, wake: Callable[[], None]) -> Listener:
+        """From now on `wake` is called, from another thread, when there is something to `take`."""
+        listener = Listener(run, wake)
+        with self._lock:
+            self._listeners.add(listener)
+            for opened in self._open.values():
+                opened.due_s = 0.0
+        self._wake.set()
+        return listener
+
+    def unlisten(self, listener: Listener) -> None:
+        with self._lock:
+            self._listeners.discard(listener)
+
+    def num_listeners(self) -> int:
+        with self._lock:
+            return len(self._listeners)
+
+    def _follow(self) -> None:
+        search_due_s = 0.0
+        while not self._stopping:
+            now = time.monotonic()
+            with self._lock:
+                runs, everyone = list(self._open.values()), any(item.run is None for item in self._listeners)
+            for run in runs:
+                if run.due_s <= now:
+                    self._guarded(run)
+            if everyone and search_due_s <= now:
+                self._watch_unopened()
+                search_due_s = now + SEARCH_S
+            self._close_unused()
+            with self._lock:
+                due = min((run.due_s for run in self._open.values()), default=now + IDLE_POLL_S)
+                if any(not run.looked.is_set() for run in self._open.values()):
+                    due = 0.0
+            self._wake.wait(max(0.0, min(due, now + IDLE_POLL_S) - time.monotonic()))
+            self._wake.clear()
+        self._close_all()
+
+    def _guarded(self, run: OpenRun) -> None:
+        """A run that cannot be read must not end the following of the others."""
+        try:
+            self._look(run)
+        except Exception as error:  # noqa: BLE001 - the boundary of the thread; told to all who ask for the run
+            if run.error is None or str(run.error) != str(error):
+                print(f"shoal: the run {run.path} cannot be read: {error}", file=sys.stderr)
+                traceback.print_exc()
+            run.error = error
+            run.due_s = time.monotonic() + IDLE_POLL_S
+        finally:
+            run.looked.set()
+
+    def _look(self, run: OpenRun) -> None:
+        started, cpu = time.monotonic(), time.thread_time()
+        first = run.store is None
+        store = run.store or self._open_store(run.path)
+        changed = store.refresh(max_s=REFRESH_S)
+        run.error = None
+        status = store.status()
+        if changed or status != run.status or first:
+            run.status = status
+            run.revision += 1
+            for source in changed:
+                run.seen[source] = run.revision
+            run.store = store
+            self._tell(run, SOURCES if first else changed)
+        run.store = store
+        if changed and not store.progress().ready:
+            run.due_s = 0.0  # the index is being built: go on at once, after the other runs had their turn
+            return
+        poll_s = LIVE_POLL_S if status == "live" and self._is_listened_to(run.name) else IDLE_POLL_S
+        run.due_s = started + max(poll_s, (time.thread_time() - cpu) / MAX_POLL_SHARE if not changed else 0.0)
+
+    def _tell(self, run: OpenRun, changed: Sequence[str] | frozenset[str]) -> None:
+        change = change_of(run, changed)
+        with self._lock:
+            listeners = list(self._listeners)
+        for listener in listeners:
+            listener.put(change)
+
+    def _is_listened_to(self, name: str) -> bool:
+        with self._lock:
+            return any(listener.run in (None, name) for listener in self._listeners)
+
+    def _watch_unopened(self) -> None:
+        """Tells those who listen to every run of new ones, and of progress in those that nobody opened."""
+        paths = self.paths()
+        infos = {name: self.cheap_info(name, path) for name, path in paths.items() if not self.opened(name)}
+        for name, info in infos.items():
+            before = self._info_seen.get(name)
+            if before != info and self._info_seen:
+                revision = int(time.time())
+                self._put_all(
+                    Change(run=name, revision=revision, step=info["step"], status=info["status"], changed=_ANY)
+                )
+        self._info_seen = infos or {"": {}}
+
+    def _put_all(self, change: Change) -> None:
+        with self._lock:
+            listeners = list(self._listeners)
+        for listener in listeners:
+            listener.put(change)
+
+    def _close_unused(self) -> None:
+        before = time.monotonic() - CLOSE_AFTER_S
+        with self._lock:
+            if len(self._open) <= KEEP_OPEN:
+                return
+            followed = {listener.run for listener in self._listeners}
+            old = [run for run in self._open.values() if not run.users and run.used_s < before]
+            closing = [run for run in old if run.name not in followed]
+            for run in closing:
+                del self._open[run.name]
+        for run in closing:
+            if run.store is not None:
+                run.store.close()
+
+    def _close_all(self) -> None:
+        with self._lock:
+            runs, self._open = list(self._open.values()), {}
+        for run in runs:
+            if run.store is not None:
+                run.store.close()
+
+
+_ANY = frozenset({"metrics", "summary"})
+
+
+def change_of(run: OpenRun, changed: Sequence[str] | frozenset[str]) -> Change:
+    """A message about an opened run."""
+    assert run.store is not None
+    steps = run.store.metrics().steps
+    step = steps[-1] + 1 if steps else 0
+    return Change(run=run.name, revision=run.revision, step=step, status=run.status, changed=frozenset(changed))
