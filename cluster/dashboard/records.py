@@ -207,3 +207,23 @@ class IndexProgress:
     @property
     def ready(self) -> bool:
         return self.files_done >= self.files_total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActorStats:
+    """What the spans tell of one actor, over the whole run."""
+
+    actor: str
+    role: str
+    """`sampler`, `reward`, `learner` or `controller`."""
+    by_kind: Mapping[str, tuple[int, float]]
+    """Kind -> (spans, their seconds added up, those at the same time too)."""
+    tokens: int
+    """Sampled by it."""
+    last_kind: str
+    """Of its span that ended last; "" when it has none."""
+    last_end_s: float
+    policy_version: int | None
+    """Of its last span that says one."""
+    generate_by_step: Mapping[int, tuple[int, float]]
+    """Training step -> (tokens, seconds in which at least one of its generate spans ran)."""
