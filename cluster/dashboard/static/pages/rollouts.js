@@ -1,5 +1,184 @@
-import { Empty, html } from "shoal/ui.js";
+// Every rollout of the run as one table: filter, search, saved views, columns by choice, pins.
 
-export default function Page() {
-  return html`<${Empty} title="rollouts" />`;
+import { Button, Empty, fmt, html, Problem, useEffect, useLayoutEffect, useRef, useState } from "shoal/ui.js";
+import { useApi } from "shoal/api.js";
+import { go, replaceParams } from "shoal/route.js";
+import { useKeys } from "shoal/keys.js";
+import { VirtualTable } from "shoal/table.js";
+import { FilterBox, FilterHelp } from "shoal/filter_box.js";
+import { combined } from "shoal/filter_language.js";
+import { addressOf, allColumns, chosenColumns, DEFAULT_COLUMNS } from "shoal/rollout_columns.js";
+import { usePagedRows } from "shoal/paged_rows.js";
+import { PinnedSideBySide, pinsOf, PinTray, togglePin } from "shoal/pinned.js";
+
+const DEFAULT_SORT = "-step";
+const SEARCH_DELAY_MS = 300;
+
+function SearchBox({ value, onSearch, inputRef }) {
+  const [draft, setDraft] = useState(value);
+  const timer = useRef(0);
+  useEffect(() => setDraft(value), [value]);
+  useEffect(() => () => clearTimeout(timer.current), []);
+  const soon = (text) => {
+    setDraft(text);
+    clearTimeout(timer.current);
+    timer.current = setTimeout(() => onSearch(text), SEARCH_DELAY_MS);
+  };
+  return html`<div class="rl-field">
+    <input ref=${inputRef} type="search" data-testid="search" aria-label="Search the completions" placeholder="search completions ( / )" spellcheck=${false} value=${draft}
+      onInput=${(event) => soon(event.currentTarget.value)}
+      onKeyDown=${(event) => {
+        if (event.key === "Enter") {
+          clearTimeout(timer.current);
+          onSearch(draft);
+        }
+        if (event.key === "Escape") event.currentTarget.blur();
+      }} />
+  </div>`;
+}
+
+function ColumnChoice({ all, shown, onChange }) {
+  const names = shown.map(({ key }) => key);
+  return html`<details class="rl-columns" data-testid="column-choice">
+    <summary>columns</summary>
+    <div>
+      ${all.map(
+        ({ key, label, help }) => html`<label key=${key} title=${help}>
+          <input type="checkbox" checked=${names.includes(key)} onChange=${() => onChange(names.includes(key) ? names.filter((one) => one !== key) : [...names, key])} />
+          ${label}
+        </label>`,
+      )}
+      <${Button} onClick=${() => onChange(DEFAULT_COLUMNS)}>as usual<//>
+    </div>
+  </details>`;
+}
+
+function SavedViews({ views, filter, sort, onChoose }) {
+  return html`<nav class="rl-views" aria-label="Saved views" data-testid="views">
+    <button type="button" class=${filter === "" && sort === DEFAULT_SORT ? "active" : ""} onClick=${() => onChoose({ filter: "", sort: DEFAULT_SORT })}>all</button>
+    ${views.map((view) => {
+      const active = view.filter === filter && (view.sort || DEFAULT_SORT) === sort;
+      return html`<button type="button" key=${view.name} title=${`${view.help ?? ""}\n${view.filter}`} class=${active ? "active" : ""} aria-pressed=${active} onClick=${() => onChoose(view)}>${view.name}</button>`;
+    })}
+  </nav>`;
+}
+
+function Status({ rows, frame, stale }) {
+  const { head, total, fresh, showFresh } = rows;
+  const index = frame?.index;
+  return html`<div class="rl-status" role="status" data-testid="status">
+    <span class=${stale ? "rl-stale" : ""}><b data-testid="total">${fmt.count(total)}</b> ${total === 1 ? "rollout" : "rollouts"}</span>
+    ${head.data && !stale ? html`<span class="tk-dim">${fmt.seconds(head.data.elapsed_ms / 1000)}</span>` : null}
+    ${index && !index.ready ? html`<span class="tk-dim">still reading: ${index.files_done} of ${index.files_total} files</span>` : null}
+    ${fresh > 0 ? html`<${Button} data-testid="fresh" onClick=${showFresh}>show ${fmt.count(fresh)} new<//>` : null}
+    <span class="tk-dim rl-keyline">j k move · Enter open · x pin · c compare · / search · f filter</span>
+  </div>`;
+}
+
+/** Height that the table can have: from its top to the end of the window, no less than a dozen rows. */
+function useTableHeight(below) {
+  const ref = useRef(null);
+  const [height, setHeight] = useState(480);
+  useLayoutEffect(() => {
+    const measure = () => {
+      const top = ref.current ? ref.current.getBoundingClientRect().top + scrollY : 320;
+      setHeight(Math.max(338, Math.floor(innerHeight - top - below)));
+    };
+    measure();
+    addEventListener("resize", measure);
+    const observer = new ResizeObserver(measure); // the help above it opens and closes
+    observer.observe(document.body);
+    return () => {
+      removeEventListener("resize", measure);
+      observer.disconnect();
+    };
+  }, [below]);
+  return [ref, height];
+}
+
+/** Names of the reward's components in the rows at hand: more than one, or one that is not the reward itself. */
+function componentNames(rows) {
+  return [...new Set(rows.slice(0, 50).flatMap((row) => Object.keys(row.components ?? {})))].sort().slice(0, 12);
+}
+
+export default function RolloutsPage({ run, route, frame }) {
+  const { params } = route;
+  const filter = params.filter ?? "";
+  const search = params.q ?? "";
+  const sort = params.sort || DEFAULT_SORT;
+  const pins = pinsOf(params.pins);
+  const comparing = params.compare === "1" && pins.length >= 2;
+  // A range that was dragged on the scrubber narrows the table like every other page.
+  const range = /^\d+$/.test(params.from ?? "") && /^\d+$/.test(params.to ?? "") ? `step:${params.from}-${params.to}` : "";
+  const asked = combined(range ? (filter ? `(${filter}) & ${range}` : range) : filter, search);
+  const rows = usePagedRows(`/runs/${encodeURIComponent(run)}/rollouts?filter=${encodeURIComponent(asked)}&sort=${encodeURIComponent(sort)}`);
+  const { data: saved } = useApi("/views");
+  const [selected, setSelected] = useState(/^\d+$/.test(params.row ?? "") ? Number(params.row) : -1);
+  const [help, setHelp] = useState(false);
+  const [filterInput, searchInput] = [useRef(null), useRef(null)];
+  const [tableRef, height] = useTableHeight(pins.length ? 76 : 24);
+  const fields = rows.head.data?.fields ?? [];
+  const sortable = new Set(fields.map(({ name }) => name));
+  const all = allColumns({ mark: search, pins, components: componentNames(rows.head.data?.rows ?? []) });
+  const shown = chosenColumns(params.cols, all).map((column) => ({ ...column, title: column.help, sortable: sortable.has(column.key) }));
+
+  const change = (patch) => {
+    setSelected(-1);
+    replaceParams({ ...patch, row: null });
+  };
+  const open = (row, index) => {
+    replaceParams({ row: index }); // so that going back comes back to this row
+    go("rollout", [row.phase, row.step, row.group_id, row.sample_index]);
+  };
+  const pin = () => {
+    const row = selected >= 0 ? rows.rowAt(selected) : undefined;
+    if (!row) return false;
+    replaceParams({ pins: togglePin(pins, addressOf(row)).join(",") });
+    return true;
+  };
+  const focus = (input) => () => {
+    input.current?.focus();
+    input.current?.select();
+  };
+  useKeys(
+    {
+      "/": [focus(searchInput), "search the completions"],
+      f: [focus(filterInput), "filter"],
+      x: [pin, "pin the row"],
+      c: [() => (pins.length < 2 ? false : replaceParams({ compare: comparing ? null : 1 })), "compare what is pinned"],
+    },
+    "Rollouts",
+  );
+
+  const { head } = rows;
+  const refused = head.error && head.error.status === 400;
+  const stale = head.stale || head.loading;
+  return html`<div class="rl-page" data-testid="rollouts-page">
+    <${SavedViews} views=${saved?.views ?? []} filter=${filter} sort=${sort} onChoose=${(view) => change({ filter: view.filter, sort: view.sort || null })} />
+    <div class="rl-bar">
+      <${FilterBox} value=${filter} error=${refused ? head.error.message : null} shift=${asked === filter ? 0 : asked.indexOf(filter)} fields=${fields}
+        inputRef=${filterInput} helpOpen=${help} onHelp=${() => setHelp(!help)} onApply=${(text) => change({ filter: text })} />
+      <${SearchBox} value=${search} inputRef=${searchInput} onSearch=${(text) => change({ q: text })} />
+      <${ColumnChoice} all=${all} shown=${shown} onChange=${(names) => replaceParams({ cols: names.join(",") === DEFAULT_COLUMNS.join(",") ? null : names.join(",") })} />
+    </div>
+    ${help ? html`<${FilterHelp} fields=${fields} onTry=${(text) => change({ filter: text })} />` : null}
+    ${head.error && !refused ? html`<${Problem} error=${head.error} retry=${head.refresh} />` : null}
+    <${Status} rows=${rows} frame=${frame} stale=${stale} />
+    <div ref=${tableRef} class=${stale && rows.total ? "rl-stale-table" : ""}>
+      ${comparing
+        ? html`<${PinnedSideBySide} run=${run} pins=${pins} />`
+        : head.data === null && !head.error
+          ? html`<${Empty} title="Reading the rollouts …" />`
+          : rows.total === 0 && !stale && !head.error
+            ? html`<${Empty} title="No rollout passes this filter" data-testid="none">
+                ${asked ? html`<${Button} onClick=${() => change({ filter: null, q: null, from: null, to: null })}>show all<//>` : "The run has not finished a step yet."}
+              <//>`
+            : html`<${VirtualTable} key=${asked + sort} label="Rollouts" data-testid="rollouts" rowTestid="rollout-row" columns=${shown} total=${rows.total} rowAt=${rows.rowAt}
+                onVisible=${rows.onVisible} sort=${sort} onSort=${(name) => change({ sort: name })} selected=${selected} onSelect=${setSelected} onOpen=${open} height=${height} />`}
+    </div>
+    ${pins.length
+      ? html`<${PinTray} pins=${pins} comparing=${comparing} onChange=${(next) => replaceParams({ pins: next.join(","), compare: next.length < 2 ? null : params.compare })}
+          onCompare=${() => replaceParams({ compare: comparing ? null : 1 })} />`
+      : null}
+  </div>`;
 }
