@@ -7,11 +7,12 @@ TORCH := torch==2.13.0+cpu
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help setup quickstart test test-slow lint format clean
+.PHONY: help setup quickstart test browser test-slow lint format clean
 
 help:
 	@echo "make quickstart   set up and train a pretrained model with GRPO on this machine"
 	@echo "make test         set up and run lint, types and tests"
+	@echo "make browser      set up and drive the dashboard in a headless Chromium (part of make test where one is found)"
 	@echo "make lint         ruff and mypy alone"
 	@echo "make test-slow    set up and run the tests that take long: every ZeRO stage on a whole run"
 
@@ -42,6 +43,9 @@ format: $(STAMP)
 
 test: lint
 	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+browser: $(STAMP)
+	$(BIN)/python -m pytest -m browser tests/browser
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
