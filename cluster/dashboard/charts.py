@@ -1,7 +1,7 @@
 """The charts of the overview: what each shows, what it means and when to worry. Definitions, as data.
 
-A chart is shown with whatever of its metrics the run has; one without any is left out, unless it is `always` there,
-so that the page of a run that is just starting does not move when the first step comes.
+A chart is shown with whatever of its metrics the run has. Most are `always` there, empty at first, so that the page of a
+run that is just starting does not move when the first step comes; the others only where they have more to show than 0.
 """
 
 from collections.abc import Callable, Iterator
@@ -344,8 +344,8 @@ def chart_of(spec: ChartSpec, table: MetricTable, facts: RunFacts, thinning: Thi
     series = []
     for part in _resolve(spec, table):
         values = metric(table, facts, part.name)
-        has_any = any(value is not None for value in values)
-        if has_any or (spec.always and not series):
+        is_told = any(value is not None if spec.always else bool(value) for value in values)
+        if is_told or (spec.always and not series):
             shown = thinning.greatest(values) if part.greatest else thinning.mean(values)
             if spec.scale == "log":  # the gap of an exact run is 0, or less by rounding
                 shown = [value if value is not None and value > 0 else None for value in shown]

@@ -3,6 +3,7 @@
 All six are always there; what a run does not have yet is None with state `none`.
 """
 
+import math
 from typing import Any
 
 from cluster.dashboard import thresholds
@@ -64,12 +65,17 @@ def _accuracy_tile(evaluations: MetricTable) -> dict[str, Any]:
         unit="share" if is_share else "",
         better="up",
         state="none",
-        text="watch when below the first evaluation",
-        note="not evaluated yet" if not found else "",
+        text="watch two standard errors below the first evaluation" if is_share else "",
+        note="" if found else "not evaluated yet",
     )
     if len(found) > 1:
         tile |= {"delta": found[-1] - found[0], "delta_text": "since the first evaluation"}
-        tile["state"] = "watch" if found[-1] < found[0] else "ok"
+        num_questions = last_known(evaluations.columns.get("eval/questions", ()))
+        if is_share and num_questions:
+            # Of the questions, not of the samples: those of one question are right or wrong together.
+            error = math.sqrt(found[0] * (1 - found[0]) / num_questions)
+            bound = Threshold(watch_below=found[0] - 2 * error)
+            tile |= {"state": bound.state(found[-1]), "note": f"{num_questions:.0f} questions, +-{error:.1%}"}
     return tile
 
 
