@@ -41,7 +41,7 @@ export async function get(path, { signal } = {}) {
   if (isReport) return fromReport(url);
   let response;
   try {
-    response = await fetch(url, { signal, headers: { Accept: "application/json" } });
+    response = await fetch("." + url, { signal, headers: { Accept: "application/json" } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError("The dashboard does not answer. Is it still running?", 0);
@@ -69,7 +69,7 @@ export function listen(run) {
 
 function connect() {
   const run = streamRun;
-  const source = new EventSource("/api/stream" + (run ? "?run=" + encodeURIComponent(run) : ""));
+  const source = new EventSource("./api/stream" + (run ? "?run=" + encodeURIComponent(run) : ""));
   stream = source;
   source.addEventListener("open", () => {
     // Whatever happened while we were away is not told again: ask for everything once.

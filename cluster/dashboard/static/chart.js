@@ -6,6 +6,7 @@ import { series as seriesColour, token, useTheme } from "shoal/colours.js";
 
 const BAND_OPACITY = { watch: 0.07, alarm: 0.09, ok: 0.05 };
 const DRAG_PIXELS = 4;
+const STACK_OPACITY = 0.35;
 
 function faded(colour, opacity) {
   const [r, g, b] = colour.match(/\d+(\.\d+)?/g);
@@ -53,6 +54,10 @@ function axisValue(value, unit) {
   return unit === "%" || unit === "fraction" || unit === "s" || unit === "bytes" ? fmt.withUnit(value, unit).replace(" ", "\u202f") : fmt.number(value, 3);
 }
 
+function fromZero(_, low, high) {
+  return [0, high > 0 ? high * 1.08 : 1];
+}
+
 /** The range of the values with room around; flat lines get a range too, since 0 height shows nothing. */
 function linearRange(_, low, high) {
   if (low === null || low === undefined) return [0, 1];
@@ -67,25 +72,20 @@ function logRange(_, low, high) {
 
 function options(spec, size, handlers) {
   const { series, scale, bands, unit, sync, formatX } = spec;
+  const stacked = series.some((line) => line.role === "stack");
   return {
     ...size,
     legend: { show: false },
     padding: [8, 10, 0, 0],
     scales: {
       x: { time: false, range: (_, low, high) => (low === high ? [low - 0.5, high + 0.5] : [low, high]) },
-      y: scale === "log" ? { distr: 3, range: logRange } : { range: spec.range ? () => spec.range : linearRange },
+      y: scale === "log" ? { distr: 3, range: logRange } : { range: spec.range ? () => spec.range : stacked ? fromZero : linearRange },
     },
+    bands: fills(series),
     axes: axes(unit, formatX),
     series: [
       {},
-      ...series.map((line, i) => ({
-        stroke: line.colour ?? seriesColour(i),
-        width: line.width ?? 1.5,
-        dash: line.dash,
-        spanGaps: line.spanGaps ?? false,
-        fill: line.fill,
-        points: { show: line.points ?? isSparse, size: 5, fill: line.colour ?? seriesColour(i) },
-      })),
+      ...series.map((line, i) => lineOptions(line, i)),
     ],
     cursor: {
       y: false,
@@ -102,17 +102,61 @@ function options(spec, size, handlers) {
   };
 }
 
+function colourOf(line, i) {
+  return line.colour ?? seriesColour(i);
+}
+
+function lineOptions(line, i) {
+  const isBound = line.role === "low" || line.role === "high";
+  const colour = colourOf(line, i);
+  return {
+    stroke: isBound ? faded(rgbOf(seriesColour(0)), 0.25) : colour,
+    width: isBound ? 1 : (line.width ?? 1.5),
+    dash: line.dash,
+    spanGaps: line.spanGaps ?? false,
+    fill: line.role === "stack" && i === 0 ? faded(rgbOf(colour), STACK_OPACITY) : undefined,
+    points: { show: isBound ? false : (line.points ?? isSparse), size: 5, fill: colour },
+  };
+}
+
+/** What lies between two lines: a mean's spread, and the layers of a stack. uPlot counts series from 1. */
+function fills(series) {
+  const found = [];
+  const low = series.findIndex((line) => line.role === "low");
+  const high = series.findIndex((line) => line.role === "high");
+  if (low >= 0 && high >= 0) found.push({ series: [high + 1, low + 1], fill: faded(rgbOf(seriesColour(0)), 0.12) });
+  series.forEach((line, i) => {
+    if (line.role === "stack" && i > 0) found.push({ series: [i + 1, i], fill: faded(rgbOf(colourOf(line, i)), STACK_OPACITY) });
+  });
+  return found;
+}
+
+function rgbOf(hex) {
+  return hex.startsWith("#") ? `rgb(${[1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)).join(", ")})` : hex;
+}
+
+/** What is drawn: the values, those of a stack on top of the ones before. */
+function plotted(series, scale) {
+  let below = null;
+  return series.map((line) => {
+    if (line.role !== "stack") return clean(line.values, scale);
+    const base = below;
+    below = line.values.map((value, i) => (base === null ? value : value === null && base[i] === null ? null : (value ?? 0) + (base[i] ?? 0)));
+    return below;
+  });
+}
+
 /** A few points, or points among gaps, are drawn as points: a line through one is invisible. */
 function isSparse(plot, index) {
-  const known = plot.data[index].reduce((sum, value) => sum + (value !== null), 0);
+  const known = plot.data[index].reduce((sum, value) => sum + (value !== null && value !== undefined ? 1 : 0), 0);
   return known <= 16;
 }
 
 function Legend({ series, unit, valueRefs, single }) {
   return html`<div class="chart-legend">
-    ${series.map((line, i) => html`<span class="chart-key" key=${line.label}>
-      ${single ? null : html`<i class="swatch" style=${{ background: line.colour ?? seriesColour(i) }}></i>`}${single ? null : html`<span class="chart-name">${line.label}</span>`}
-      <b ref=${(element) => (valueRefs.current[i] = element)}></b></span>`)}
+    ${series.map((line, i) => line.role === "low" || line.role === "high" ? null : html`<span class="chart-key" key=${line.label}>
+      ${single ? null : html`<i class="swatch" style=${{ background: colourOf(line, i) }}></i><span class="chart-name">${line.label}</span>`}
+      <b ref=${(element) => void (valueRefs.current[i] = element)}></b></span>`)}
   </div>`;
 }
 
@@ -132,8 +176,8 @@ function showValues({ spec, elements, place, index }) {
 }
 
 /**
- * x [n] ascending; series [{label, values [n], colour?, width?, dash?, fill?, spanGaps?}]; bands [{from, to, state}];
- * scale "linear" or "log". `sync`: charts of the same name share the crosshair. onClick(index): a click on the plot;
+ * x [n] ascending; series [{label, values [n], role?, colour?, width?, dash?, spanGaps?}], role "low" and "high" for the
+ * bounds of a spread, "stack" for layers; bands [{from, to, state}]; scale "linear" or "log". `sync`: charts of the same name share the crosshair. onClick(index): a click on the plot;
  * onRange(low, high): a brush over it, in x. The height is the same with and without data.
  */
 export function Chart({ title, help, x, series, bands = [], scale = "linear", unit = "", height = 132, range, sync = "run", xLabel = "step", formatX = fmt.number, onClick, onRange, mark, ...rest }) {
@@ -145,9 +189,9 @@ export function Chart({ title, help, x, series, bands = [], scale = "linear", un
   const spec = { x, series, bands, scale, unit, sync, xLabel, formatX, range };
   const handlers = useRef({});
   handlers.current = makeHandlers({ spec, plot, place, valueRefs, onClick, onRange });
-  const data = useMemo(() => [x, ...series.map((line) => clean(line.values, scale))], [x, series, scale]);
+  const data = useMemo(() => [x, ...plotted(series, scale)], [x, series, scale]);
   // What uPlot is made from anew when it changes; new values alone go in by setData.
-  const shape = JSON.stringify([theme, scale, unit, xLabel, height, range, bands, series.map((s) => [s.label, s.colour, s.dash])]);
+  const shape = JSON.stringify([theme, scale, unit, xLabel, height, range, bands, series.map((s) => [s.label, s.colour, s.dash, s.role])]);
   const empty = !data[0].length || data.slice(1).every((values) => values.every((value) => value === null));
   useEffect(() => {
     if (empty) return undefined;
@@ -170,7 +214,7 @@ export function Chart({ title, help, x, series, bands = [], scale = "linear", un
   return html`<figure class="chart" ...${rest}>
     <figcaption>
       <span class="chart-title" title=${help}>${title}${mark}</span><span class="chart-place" ref=${place}></span>
-      <${Legend} series=${series} unit=${unit} valueRefs=${valueRefs} single=${series.length === 1} />
+      <${Legend} series=${series} unit=${unit} valueRefs=${valueRefs} single=${series.filter((line) => line.role !== "low" && line.role !== "high").length === 1} />
     </figcaption>
     <div class=${"chart-box" + (onClick ? " pickable" : "")} ref=${box} style=${{ height: `${height}px` }} role="img" aria-label=${title}>
       ${empty ? html`<span class="chart-empty">no values</span>` : null}

@@ -110,12 +110,12 @@ export function KeyHint({ keys }) {
 }
 
 /** A figure that is to be read from afar: value, change, sparkline, state against its threshold. */
-export function Tile({ label, value, delta, better, spark, state = "none", note, ...rest }) {
+export function Tile({ label, value, unit, delta, deltaText, better, spark, state = "none", note, format = fmt.number, ...rest }) {
   return html`<div class=${`tile ${state}`} ...${rest}>
     <div class="tile-label"><span class="glyph" aria-hidden="true">${state === "none" ? "" : glyph(state)}</span>${label}</div>
-    <div class="tile-value">${value}</div>
+    <div class="tile-value">${value}${unit ? html`<small>${unit}</small>` : null}</div>
     <div class="tile-foot">
-      <span class=${"delta " + judge(delta, better)}>${delta ? arrow(delta) + " " + fmt.number(Math.abs(delta), 2) : "\u00a0"}</span>
+      <span class=${"delta " + judge(delta, better)} title=${deltaText}>${delta ? arrow(delta) + " " + format(Math.abs(delta)) : "\u00a0"}</span>
       ${note ? html`<span class="tile-note">${note}</span>` : null}
     </div>
     <${Spark} values=${spark ?? []} state=${state} />

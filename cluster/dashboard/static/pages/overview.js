@@ -1,5 +1,119 @@
-import { Empty, html } from "shoal/ui.js";
+// Is the run all right? Six tiles, then everything that is measured, over one x axis with one crosshair.
 
-export default function Page() {
-  return html`<${Empty} title="overview" />`;
+import { Button, Empty, Help, Problem, Segmented, Tile, fmt, html, useMemo } from "shoal/ui.js";
+import { useApi } from "shoal/api.js";
+import { Chart } from "shoal/chart.js";
+import { go, replaceParams } from "shoal/route.js";
+import { atSteps, axisOf, smoothed } from "shoal/smooth.js";
+
+const POINTS = 400;
+const AXES = [
+  { value: "step", label: "step" },
+  { value: "tokens", label: "tokens", title: "Sampled tokens so far" },
+  { value: "time", label: "time", title: "Since the first step began" },
+];
+const GROUPS = [
+  ["Learning", "Does the policy get better, and is there anything to learn from?"],
+  ["Stability", "Could the training go wrong?"],
+  ["Off-policy", "How far were the weights that sampled from those that learn?"],
+  ["System", "Where does the time go?"],
+];
+const EVALUATION_COLOURS = ["#d55e00", "#cc79a7", "#009e73", "#e69f00"];
+
+function tileValue({ value, unit }) {
+  return unit === "share" ? [fmt.percent(value), ""] : unit === "s" || unit === "bytes" ? [fmt.withUnit(value, unit), ""] : [fmt.number(value), value === null ? "" : unit];
+}
+
+function Tiles({ tiles }) {
+  return html`<div class="tiles" data-testid="tiles">
+    ${tiles.map((tile) => {
+      const [value, unit] = tileValue(tile);
+      const title = [tile.threshold, tile.delta_text && `change ${tile.delta_text}`].filter(Boolean).join("; ");
+      return html`<${Tile} key=${tile.id} label=${tile.label} value=${value} unit=${unit} delta=${tile.delta} deltaText=${tile.delta_text}
+        better=${tile.better} spark=${tile.spark} state=${tile.state} note=${tile.note} title=${title} data-state=${tile.state}
+        format=${tile.unit === "share" ? fmt.percent : (delta) => fmt.number(delta, 2)} data-testid=${"tile-" + tile.id} />`;
+    })}
+  </div>`;
+}
+
+function Controls({ params, range }) {
+  const smooth = Number(params.smooth ?? 0);
+  return html`<div class="toolbar" data-testid="controls">
+    <${Segmented} label="x axis" options=${AXES} value=${params.x ?? "step"} onChange=${(x) => replaceParams({ x: x === "step" ? null : x })} data-testid="axis" />
+    <label>smoothing
+      <input type="range" min="0" max="0.95" step="0.05" value=${smooth} aria-label="Smoothing" data-testid="smooth"
+        onInput=${(event) => replaceParams({ smooth: Number(event.currentTarget.value) || null })} />
+      <span class="fixed-3">${smooth ? smooth.toFixed(2) : "off"}</span></label>
+    <span class="muted">${range ? `steps ${range}` : "drag over a chart for a range, click for a step"}</span>
+    ${range ? html`<${Button} onClick=${() => replaceParams({ from: null, to: null })} data-testid="whole-run">whole run<//>` : null}
+  </div>`;
+}
+
+/** The held-out evaluations as a chart beside the others; they have steps of their own. */
+function evaluationChart(evaluations, x, axis) {
+  if (!evaluations?.series.length) return null;
+  return {
+    chart: {
+      id: "evaluations",
+      title: "Held-out accuracy",
+      unit: evaluations.series.some(({ name }) => name === "eval/reward_mean") ? "" : "share",
+      scale: "linear",
+      help: "On prompts that are never trained on. This is what counts: the reward while training may be gamed, memorised, or measured on easier prompts.",
+      bands: [],
+      series: evaluations.series.map((line, i) => ({ ...line, colour: EVALUATION_COLOURS[i % EVALUATION_COLOURS.length], points: true, spanGaps: true })),
+    },
+    x: atSteps(evaluations.step, x, axis),
+    steps: evaluations.step.map((step) => Math.max(0, step)),
+    phase: "eval",
+  };
+}
+
+function OneChart({ item, axis, smooth, run }) {
+  const { chart, x, steps, phase } = item;
+  const series = useMemo(() => chart.series.map((line) => ({ ...line, values: smoothed(line.values, smooth) })), [chart, smooth]);
+  const pick = (index) => go("step", [phase, steps[index]], {}, run);
+  const brush = (low, high) => {
+    const within = steps.filter((_, i) => x[i] >= low && x[i] <= high);
+    if (within.length) replaceParams({ from: within[0], to: within.at(-1), live: null });
+  };
+  return html`<${Chart} title=${chart.title} mark=${html`<${Help} text=${chart.help} />`} x=${x} series=${series} bands=${chart.bands}
+    scale=${chart.scale} unit=${chart.unit} xLabel=${axis.label} formatX=${axis.format} sync=${"overview-" + axis.id}
+    onClick=${pick} onRange=${brush} data-testid=${"chart-" + chart.id} />`;
+}
+
+/** Group -> its charts, the evaluations second in Learning. */
+function arranged(data, axis) {
+  const x = axisOf(data.x, axis.id);
+  const items = data.charts.map((chart) => ({ group: chart.group, item: { chart, x, steps: data.x.step, phase: "train" } }));
+  const evaluations = evaluationChart(data.evaluations, data.x, axis.id);
+  if (evaluations) items.splice(1, 0, { group: "Learning", item: evaluations });
+  return GROUPS.map(([name, question]) => ({ name, question, items: items.filter(({ group }) => group === name).map(({ item }) => item) }));
+}
+
+const AXIS_FORMATS = {
+  step: { id: "step", label: "step", format: (x) => (Number.isInteger(x) ? String(x) : "") },
+  tokens: { id: "tokens", label: "tokens", format: (x) => fmt.number(x) },
+  time: { id: "time", label: "after", format: (x) => fmt.seconds(x) },
+};
+
+export default function Overview({ run, route }) {
+  const { params } = route;
+  const query = new URLSearchParams({ points: POINTS });
+  for (const name of ["from", "to"]) if (params[name]) query.set(name, params[name]);
+  const { data, error, refresh } = useApi(`/runs/${encodeURIComponent(run)}/overview?${query}`, ["metrics", "evaluations", "events", "config"]);
+  const axis = AXIS_FORMATS[params.x] ?? AXIS_FORMATS.step;
+  const smooth = Math.min(0.95, Math.max(0, Number(params.smooth) || 0));
+  const groups = useMemo(() => (data ? arranged(data, axis) : []), [data, axis]);
+  const range = params.from || params.to ? `${params.from ?? 0} to ${params.to ?? "the end"}` : "";
+  if (error && !data) return html`<${Problem} error=${error} retry=${refresh} />`;
+  return html`<div class="page overview" data-testid="overview">
+    <${Problem} error=${error} retry=${refresh} />
+    ${data ? html`<${Tiles} tiles=${data.tiles} />` : html`<div class="tiles">${[0, 1, 2, 3, 4, 5].map((i) => html`<div class="tile" key=${i}></div>`)}</div>`}
+    <${Controls} params=${params} range=${range} />
+    ${data && !data.x.step.length ? html`<${Empty} title=${range ? "No step in this range." : "No training step yet."}>The charts begin with the first one.<//>` : null}
+    ${groups.filter(({ items }) => items.length).map(({ name, question, items }) => html`<section class="chart-group" key=${name} data-testid=${"group-" + name.toLowerCase()}>
+      <h2>${name}<span class="muted">${question}</span></h2>
+      <div class="chart-grid">${items.map((item) => html`<${OneChart} key=${item.chart.id} item=${item} axis=${axis} smooth=${smooth} run=${run} />`)}</div>
+    </section>`)}
+  </div>`;
 }
