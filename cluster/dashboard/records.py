@@ -216,14 +216,27 @@ class ActorStats:
     actor: str
     role: str
     """`sampler`, `reward`, `learner` or `controller`."""
-    by_kind: Mapping[str, tuple[int, float]]
-    """Kind -> (spans, their seconds added up, those at the same time too)."""
+    counts: Mapping[str, int]
+    """Kind -> spans."""
+    seconds: Mapping[str, float]
+    """Kind -> the spans' seconds added up, those at the same time too."""
     tokens: int
     """Sampled by it."""
+    num_groups: int
+    """Sampled or scored by it."""
     last_kind: str
     """Of its span that ended last; "" when it has none."""
     last_end_s: float
     policy_version: int | None
     """Of its last span that says one."""
-    generate_by_step: Mapping[int, tuple[int, float]]
-    """Training step -> (tokens, seconds in which at least one of its generate spans ran)."""
+    steps: Sequence[int]
+    """[N] training steps that it sampled for, in order; empty for all but samplers."""
+    step_tokens: Sequence[int]
+    """[N]"""
+    step_busy_s: Sequence[float]
+    """[N] seconds in which at least one of its generate spans ran."""
+
+    @property
+    def generate_by_step(self) -> dict[int, tuple[int, float]]:
+        """Training step -> (tokens, seconds)."""
+        return dict(zip(self.steps, zip(self.step_tokens, self.step_busy_s, strict=True), strict=True))
