@@ -1,5 +1,87 @@
-import { Empty, html } from "shoal/ui.js";
+// Compare: up to eight runs, over steps, tokens or time; what they were told, what they reached, what they answer.
 
-export default function Page() {
-  return html`<${Empty} title="compare" />`;
+import { useApi } from "shoal/api.js";
+import { Chart } from "shoal/chart.js";
+import { series as colourOf } from "shoal/colours.js";
+import { aligned } from "shoal/compare_align.js";
+import { SharedPrompts } from "shoal/compare_prompts.js";
+import { Differences, Figures } from "shoal/compare_tables.js";
+import { href, replaceParams } from "shoal/route.js";
+import { Text } from "shoal/text.js";
+import { Empty, Panel, Problem, Segmented, fmt, html, useMemo } from "shoal/ui.js";
+
+const MOST_RUNS = 8;
+const POINTS = 400;
+const AXES = {
+  step: { label: "step", format: (x) => (Number.isInteger(x) ? String(x) : "") },
+  tokens: { label: "tokens", format: (x) => fmt.number(x) },
+  time: { label: "after", format: (x) => fmt.seconds(x) },
+};
+const AXIS_OPTIONS = [
+  { value: "step", label: "step" },
+  { value: "tokens", label: "tokens", title: "Sampled tokens so far" },
+  { value: "time", label: "time", title: "Since each run's first step began" },
+];
+
+export default function ComparePage({ route }) {
+  const { params } = route;
+  const chosen = [...new Set((params.runs ?? "").split(",").filter(Boolean))].slice(0, MOST_RUNS);
+  const known = useApi("/runs", ["summary", "config"]);
+  const path = chosen.length ? `/compare?points=${POINTS}&runs=${encodeURIComponent(chosen.join(","))}` : null;
+  const { data, error, stale } = useApi(path, ["metrics", "evaluations", "rollouts", "config"]);
+  const choose = (runs) => replaceParams({ runs: runs.join(",") });
+  const axis = AXES[params.x] ? params.x : "step";
+  // The runs of the answer, not of the address: while another answer is on its way, names and values stay together.
+  const runs = path && data ? data.runs.map((info) => info.run) : [];
+  return html`<div class="page compare" data-testid="compare">
+    <${Picker} chosen=${chosen} known=${known.data?.runs ?? []} onChoose=${choose} axis=${axis} />
+    <${Problem} error=${error} />
+    ${chosen.length === 0 ? html`<${Empty} title="Choose two runs to compare.">Up to ${MOST_RUNS}; the first is what the others are measured against.<//>` : null}
+    ${runs.length
+      ? html`<div class=${`page ${stale ? "stale" : ""}`}>
+          <${Charts} charts=${data.charts} runs=${runs} axis=${axis} />
+          <div class="compare-tables"><${Figures} runs=${runs} table=${data.table} /><${Differences} runs=${runs} config=${data.config} /></div>
+          <${SharedPrompts} runs=${runs} prompts=${data.prompts} total=${data.num_shared} chosen=${params.prompt ?? null} onChoose=${(prompt) => replaceParams({ prompt })} />
+        </div>`
+      : null}
+  </div>`;
+}
+
+function Picker({ chosen, known, onChoose, axis }) {
+  const others = known.filter((info) => !chosen.includes(info.run));
+  const add = (event) => {
+    if (event.currentTarget.value) onChoose([...chosen, event.currentTarget.value]);
+    event.currentTarget.value = "";
+  };
+  return html`<div class="toolbar picker" data-testid="picker">
+    ${chosen.map((run, index) => html`<span class="picked" key=${run} data-testid=${`picked-${run}`}>
+      <i class="swatch" style=${{ background: colourOf(index) }}></i><a href=${href("overview", [], {}, run)}><${Text} value=${run} inline /></a>
+      ${index === 0 ? html`<span class="faint" title="differences are against this one">base</span>` : html`<button type="button" class="link faint" title="measure the others against this one"
+        aria-label=${`make ${run} the base`} onClick=${() => onChoose([run, ...chosen.filter((each) => each !== run)])}>to front</button>`}
+      <button type="button" class="icon" aria-label=${`remove ${run}`} onClick=${() => onChoose(chosen.filter((each) => each !== run))}>✕</button></span>`)}
+    ${chosen.length < MOST_RUNS && others.length
+      ? html`<select class="field" aria-label="add a run" onChange=${add} data-testid="add-run"><option value="">add a run …</option>
+          ${others.map((info) => html`<option key=${info.run} value=${info.run}>${info.run} (${info.status}, step ${info.step ?? 0})</option>`)}</select>`
+      : null}
+    <span class="spring"></span>
+    <${Segmented} label="x axis" options=${AXIS_OPTIONS} value=${axis} onChange=${(x) => replaceParams({ x: x === "step" ? null : x })} data-testid="axis" />
+  </div>`;
+}
+
+function Charts({ charts, runs, axis }) {
+  const key = html`<span class="compare-legend" data-testid="legend">${runs.map((run, index) => html`<span class="chart-key" key=${run}>
+    <i class="swatch" style=${{ background: colourOf(index) }}></i><${Text} value=${run} inline /></span>`)}</span>`;
+  return html`<${Panel} title="Curves" actions=${key}>
+    <div class="chart-grid">${charts.map((chart) => html`<${Overlay} key=${chart.id} chart=${chart} runs=${runs} axis=${axis} />`)}</div>
+  <//>`;
+}
+
+function Overlay({ chart, runs, axis }) {
+  const { x, values } = useMemo(() => aligned(chart.series, axis), [chart, axis]);
+  const series = useMemo(
+    () => chart.series.map((line, i) => ({ label: line.run, values: values[i], colour: colourOf(runs.indexOf(line.run)), points: chart.series[i].values.length <= 16 })),
+    [chart, values, runs.join()],
+  );
+  return html`<${Chart} title=${chart.title} x=${x} series=${series} scale=${chart.scale} unit=${chart.unit} xLabel=${AXES[axis].label} formatX=${AXES[axis].format}
+    sync=${`compare-${axis}`} data-testid=${`compare-${chart.id}`} />`;
 }
