@@ -1,0 +1,148 @@
+"""What is asked of the spans in the index."""
+
+import json
+import sqlite3
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+from cluster.dashboard.records import ActorStats, Span
+
+MAX_WHOLE_SPANS = 1000
+"""Spans beyond which ids and extra are left out of a window."""
+_COLUMNS = "id, kind, actor, start_s, end_s, step"
+_BATCH = 2000
+Role = Literal["sampler", "reward", "learner", "controller"]
+
+
+def extent(connection: sqlite3.Connection) -> tuple[float, float] | None:
+    start, end = connection.execute("select min(start_s), max(end_s) from spans").fetchone()
+    return None if start is None else (start, end)
+
+
+def actors(connection: sqlite3.Connection) -> list[str]:
+    return [actor for (actor,) in connection.execute("select distinct actor from spans order by actor")]
+
+
+def spans_between(connection: sqlite3.Connection, from_s: float, to_s: float, limit: int) -> tuple[list[Span], bool]:
+    """Spans that overlap the window by their start; the longest `limit`, and whether shorter ones were left out."""
+    window = "from spans where start_s <= ? and end_s >= ?"
+    found = connection.execute(
+        f"select {_COLUMNS} {window} order by end_s - start_s desc, id limit ?", (to_s, from_s, limit + 1)
+    ).fetchall()
+    cut = len(found) > limit
+    if len(found) > MAX_WHOLE_SPANS:
+        spans = [_span(row) for row in found[:limit]]
+    else:
+        ids = [row[0] for row in found[:limit]]
+        spans = [_span(row) for row in _whole(connection, ids)]
+    return sorted(spans, key=lambda span: (span.start_s, span.id)), cut
+
+
+def span(connection: sqlite3.Connection, id_: int) -> Span | None:
+    found = _whole(connection, [id_])
+    return _span(found[0]) if found else None
+
+
+def spans_after(connection: sqlite3.Connection, id_: int) -> list[Span]:
+    """Some spans with higher ids, whole; none at the end."""
+    rows = connection.execute(
+        f"select {_COLUMNS}, ids, extra from spans where id > ? order by id limit ?", (id_, _BATCH)
+    )
+    return [_span(row) for row in rows]
+
+
+def instants(connection: sqlite3.Connection) -> list[Span]:
+    rows = connection.execute(f"select {_COLUMNS}, ids, extra from spans where kind = 'instant' order by id")
+    return [_span(row) for row in rows]
+
+
+def actor_stats(connection: sqlite3.Connection) -> list[ActorStats]:
+    """Of every actor, in order of names."""
+    kinds: dict[str, list[tuple[str, int, float, int, int]]] = {}
+    for actor, *rest in connection.execute(
+        "select actor, kind, count(*), sum(end_s - start_s), sum(case when kind = 'generate' then tokens else 0 end),"
+        " sum(case when kind in ('generate', 'score') then num_groups else 0 end) from spans group by actor, kind"
+    ):
+        kinds.setdefault(actor, []).append(tuple(rest))
+    ends = [end for (end,) in connection.execute("select end_s from spans where kind = 'train' order by end_s")]
+    steps = [step for (step,) in connection.execute("select step from spans where kind = 'train' order by end_s")]
+    by_step = dict(_generated_by_step(connection, ends, steps))
+    return [_stats(connection, actor, kinds[actor], by_step.get(actor, ((), (), ()))) for actor in sorted(kinds)]
+
+
+def role_of(actor: str) -> Role:
+    for role in ("sampler", "reward", "learner"):
+        if actor.startswith(role):
+            return role
+    return "controller"
+
+
+def _stats(
+    connection: sqlite3.Connection,
+    actor: str,
+    kinds: Sequence[tuple[str, int, float, int, int]],
+    by_step: tuple[Sequence[int], Sequence[int], Sequence[float]],
+) -> ActorStats:
+    kind, end = connection.execute("select kind, max(end_s) from spans where actor = ?", (actor,)).fetchone()
+    version = connection.execute(
+        "select policy_version, max(end_s) from spans where actor = ? and policy_version is not null", (actor,)
+    ).fetchone()
+    return ActorStats(
+        actor=actor,
+        role=role_of(actor),
+        counts={kind: count for kind, count, *_ in kinds},
+        seconds={kind: seconds for kind, _, seconds, *_ in kinds},
+        tokens=sum(tokens for *_, tokens, _ in kinds),
+        num_groups=sum(groups for *_, groups in kinds),
+        last_kind=kind,
+        last_end_s=end,
+        policy_version=version[0],
+        steps=by_step[0],
+        step_tokens=by_step[1],
+        step_busy_s=by_step[2],
+    )
+
+
+def _generated_by_step(
+    connection: sqlite3.Connection, ends: list[float], steps: list[int | None]
+) -> Iterator[tuple[str, tuple[list[int], list[int], list[float]]]]:
+    """(actor, (steps, tokens, seconds in which it generated)). A span counts for the step during which it ended."""
+    current = ""
+    tokens: dict[int, int] = {}
+    busy: dict[int, float] = {}
+    reached = 0.0
+    for actor, start, end, count in connection.execute(
+        "select actor, start_s, end_s, tokens from spans where kind = 'generate' order by actor, start_s"
+    ):
+        if actor != current:
+            if tokens:
+                yield current, (sorted(tokens), [tokens[s] for s in sorted(tokens)], [busy[s] for s in sorted(tokens)])
+            current, tokens, busy, reached = actor, {}, {}, float("-inf")
+        place = bisect_left(ends, end)
+        step = steps[place] if place < len(steps) else (steps[-1] or 0) + 1 if steps else 0
+        step = step or 0
+        tokens[step] = tokens.get(step, 0) + count
+        busy[step] = busy.get(step, 0.0) + max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    if tokens:
+        yield current, (sorted(tokens), [tokens[s] for s in sorted(tokens)], [busy[s] for s in sorted(tokens)])
+
+
+def _whole(connection: sqlite3.Connection, ids: Sequence[int]) -> list[Any]:
+    marks = ", ".join("?" * len(ids))
+    return connection.execute(f"select {_COLUMNS}, ids, extra from spans where id in ({marks})", ids).fetchall()
+
+
+def _span(row: Sequence[Any]) -> Span:
+    ids, extra = (row[6], row[7]) if len(row) > 6 else ("[]", "{}")
+    return Span(
+        id=row[0],
+        kind=row[1],
+        actor=row[2],
+        start_s=row[3],
+        end_s=row[4],
+        step=row[5],
+        ids=tuple(json.loads(ids)),
+        extra=json.loads(extra),
+    )

@@ -1,0 +1,116 @@
+"""Keeps the index in step with the folder of rollouts: new files, replaced files, files that went away."""
+
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cluster.dashboard.ingest_rollouts import FileKey, insert_file, insert_problem, remove_file
+from cluster.dashboard.records import IndexProgress, Problem
+from cluster.dashboard.rollout_file import UnreadableRolloutsError, read_rollout_file
+
+_NAME = re.compile(r"(step|eval)-(\d{1,12})\.parquet")
+_RESCAN_S = 20.0
+"""A file that is written over in place leaves its folder's time as it was, so now and then all are looked at."""
+
+
+class RolloutFolder:
+    """Used by the thread that refreshes alone; `progress` and `problems` are replaced whole and read by any."""
+
+    def __init__(self, path: Path, version_of: Callable[[int], int]) -> None:
+        self.progress = IndexProgress(files_done=0, files_total=0, rows=0)
+        self.problems: tuple[Problem, ...] = ()
+        self._path = path
+        self._version_of = version_of
+        self._folder_ns = -1
+        self._next_scan_s = 0.0
+        self._todo: list[FileKey] = []
+
+    def forget(self) -> None:
+        """After the index was made anew."""
+        self._folder_ns, self._next_scan_s, self._todo = -1, 0.0, []
+
+    def refresh(self, connection: sqlite3.Connection, deadline_s: float) -> bool:
+        """Whether anything changed. Within the writer's transaction; reads at least one file of those that wait."""
+        changed = self._scan(connection)
+        while self._todo:
+            key = self._todo.pop(0)
+            remove_file(connection, key.name)
+            try:
+                content = read_rollout_file(self._path / key.name)
+                insert_file(connection, key, content, version=self._version_of(key.step))
+            except UnreadableRolloutsError as error:
+                insert_problem(connection, key, str(error))
+            changed = True
+            if time.monotonic() > deadline_s:
+                break
+        if changed or not self.progress.files_total:
+            self._note(connection)
+        return changed
+
+    def _scan(self, connection: sqlite3.Connection) -> bool:
+        """Finds what is to be read; whether something was taken out."""
+        folder_ns = self._modified_ns()
+        broken = [problem.file for problem in self.problems]
+        if folder_ns == self._folder_ns and time.monotonic() < self._next_scan_s and not broken:
+            return False
+        self._folder_ns, self._next_scan_s = folder_ns, time.monotonic() + _RESCAN_S
+        present = self._present()
+        known = {
+            name: (inode, size, mtime_ns)
+            for name, inode, size, mtime_ns in connection.execute("select name, inode, size, mtime_ns from files")
+        }
+        gone = [name for name in known if name not in present]
+        for name in gone:
+            remove_file(connection, name)
+        todo = [key for name, key in present.items() if known.get(name) != key.state]
+        # The newest first: a page that follows the run is of use before the rest is indexed.
+        self._todo = sorted(todo, key=lambda key: (-key.step, key.phase))
+        return bool(gone)
+
+    def _present(self) -> dict[str, FileKey]:
+        found = {}
+        try:
+            if self._path.is_symlink():
+                return {}  # it may lead out of the run
+            with os.scandir(self._path) as entries:
+                for entry in entries:
+                    match = _NAME.fullmatch(entry.name)
+                    if match is None or not entry.is_file(follow_symlinks=False):
+                        continue
+                    status = entry.stat(follow_symlinks=False)
+                    found[entry.name] = FileKey(
+                        phase="train" if match[1] == "step" else "eval",
+                        step=int(match[2]),
+                        name=entry.name,
+                        inode=status.st_ino,
+                        size=status.st_size,
+                        mtime_ns=status.st_mtime_ns,
+                    )
+        except OSError:
+            return found  # not there yet, or a file went away while it was listed
+        return found
+
+    def _modified_ns(self) -> int:
+        try:
+            return self._path.lstat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def _note(self, connection: sqlite3.Connection) -> None:
+        files, rows = connection.execute("select count(*), coalesce(sum(num_rows), 0) from files").fetchone()
+        new = {key.name for key in self._todo}
+        waiting = len(new)
+        if new:
+            marks = ", ".join("?" * min(len(new), 900))
+            (indexed,) = connection.execute(
+                f"select count(*) from files where name in ({marks})", sorted(new)[:900]
+            ).fetchone()
+            files -= indexed
+        self.progress = IndexProgress(files_done=files, files_total=files + waiting, rows=rows)
+        self.problems = tuple(
+            Problem(file=f"rollouts/{name}", message=problem)
+            for name, problem in connection.execute("select name, problem from files where problem != '' order by name")
+        )

@@ -1,0 +1,210 @@
+"""The small files of a run, kept in memory: configuration, metrics, evaluations, vocabulary, summary, checkpoints."""
+
+import fcntl
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cluster.dashboard.records import Checkpoint, MetricTable, Problem, RunStatus
+from cluster.dashboard.tail import TailState, changed, open_inside, read_batches, was_rewritten
+
+LOGS = ("metrics", "evaluations", "events", "ledger")
+LIVE_S = 60.0
+"""A run without run.lock whose logs changed within this time is live."""
+_MAX_FILE_BYTES = 256 << 20
+_MAX_PROBLEMS = 20
+_CHECKPOINT = re.compile(r"step-(\d{1,12})")
+
+
+class WatchedFile:
+    """A file that is replaced as a whole; it is read again when its inode, size or time changes."""
+
+    def __init__(self, path: Path, *, required: bool = False) -> None:
+        self.path = path
+        self.value: Any = None
+        self.text = ""
+        self.problem: Problem | None = None
+        self._required = required
+        self._seen: tuple[int, int, int] | None = (-1, -1, -1)
+
+    def refresh(self) -> bool:
+        """Whether it changed."""
+        try:
+            status = os.lstat(self.path)
+            seen: tuple[int, int, int] | None = (status.st_ino, status.st_size, status.st_mtime_ns)
+        except OSError:
+            seen = None
+        if seen == self._seen:
+            return False
+        self._seen = seen
+        self.value, self.text, self.problem = None, "", None
+        if seen is None:
+            if self._required:
+                self.problem = Problem(file=self.path.name, message="is missing")
+            return True
+        try:
+            self._read()
+        except OSError as error:
+            self._broken(f"cannot be read: {error.strerror or error}")
+        except (ValueError, RecursionError, yaml.YAMLError) as error:  # no UTF-8, no JSON, no YAML
+            self._broken(f"cannot be parsed: {(str(error).splitlines() or ['?'])[0][:200]}")
+        return True
+
+    def _read(self) -> None:
+        with open_inside(self.path) as file:
+            data = file.read(_MAX_FILE_BYTES)
+        text = data.decode("utf-8")
+        if self.path.suffix == ".yaml":
+            self.text = text
+            self.value = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        else:
+            self.value = json.loads(text)
+        if not isinstance(self.value, dict):
+            self.value = None
+            self._broken("is no mapping of names to values")
+
+    def _broken(self, message: str) -> None:
+        self.problem = Problem(file=self.path.name, message=message)
+
+
+class MetricLog:
+    """metrics.jsonl or evaluations.jsonl by columns. Of two lines of one step the later one counts."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._state = TailState()
+        self._lines: dict[int, dict[str, float | None]] = {}
+        self._problems: list[Problem] = []
+        self._table: MetricTable | None = None
+
+    def refresh(self) -> bool:
+        """Whether it changed."""
+        if not changed(self._path, self._state):
+            return False
+        before = self._state
+        if was_rewritten(self._path, self._state):
+            self._state, self._lines, self._problems = TailState(), {}, []
+        lines = dict(self._lines)
+        try:
+            for batch in read_batches(self._path, self._state):
+                for line in batch.lines:
+                    self._take(lines, line.number, line.record, line.error)
+                self._state = batch.state
+        except OSError:
+            pass  # gone or not readable now; it is tried again
+        if self._state == before:
+            return False
+        self._lines, self._table = lines, None
+        return True
+
+    def table(self) -> MetricTable:
+        if self._table is None:
+            lines = self._lines
+            steps = sorted(lines)
+            names = dict.fromkeys(name for step in steps for name in lines[step])
+            columns = {name: [lines[step].get(name) for step in steps] for name in names}
+            self._table = MetricTable(steps=steps, columns=columns)
+        return self._table
+
+    def problems(self) -> list[Problem]:
+        return self._problems[:_MAX_PROBLEMS]
+
+    def skipped_before(self, step: int) -> int:
+        """Training steps before `step` whose update was not applied, so that the version did not rise."""
+        lines = self._lines
+        return sum(1 for at, line in lines.items() if at < step and line.get("train/skipped"))
+
+    def _take(
+        self, lines: dict[int, dict[str, float | None]], number: int, record: dict[str, Any] | None, error: str
+    ) -> None:
+        step = record.get("step") if record is not None else None
+        if record is None or isinstance(step, bool) or not isinstance(step, int) or not 0 <= step < 2**53:
+            message = error or f"line {number + 1} has no step; it is left out"
+            self._problems.append(Problem(file=self._path.name, message=message))
+            return
+        lines[step] = {name: _finite(value) for name, value in record.items() if name != "step" and _is_value(value)}
+
+
+def read_checkpoints(folder: Path) -> tuple[Checkpoint, ...]:
+    """Those that are complete, in order of their steps."""
+    found = []
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        return ()
+    for entry in entries:
+        match = _CHECKPOINT.fullmatch(entry.name)
+        if match is None or not entry.is_dir(follow_symlinks=False):
+            continue
+        manifest = Path(entry.path) / "manifest.json"
+        try:
+            with open_inside(manifest) as file:
+                status = os.fstat(file.fileno())
+                files = json.loads(file.read(_MAX_FILE_BYTES))["files"]
+            num_bytes = sum(int(about["bytes"]) for about in files.values())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue  # being written, or of another layout: not a checkpoint that a run could go on from
+        found.append(Checkpoint(step=int(match[1]), name=entry.name, num_bytes=num_bytes, written_s=status.st_mtime))
+    return tuple(found)
+
+
+def pieces_of(vocabulary: dict[str, Any] | None) -> Sequence[str] | None:
+    """Token id -> piece."""
+    pieces = (vocabulary or {}).get("pieces")
+    return [str(piece) for piece in pieces] if isinstance(pieces, list) else None
+
+
+def run_status(run: Path, summary: dict[str, Any] | None) -> RunStatus:
+    """How the run ended, or whether somebody still writes it."""
+    held = _lock_is_held(run / "run.lock")
+    if held:
+        return "live"  # also a finished run that was resumed and has not yet taken its summary away
+    status = (summary or {}).get("status")
+    if status in ("finished", "failed", "interrupted"):
+        return status
+    if held is None:
+        newest = max((_modified_s(run / f"{name}.jsonl") for name in LOGS), default=0.0)
+        return "live" if time.time() - newest < LIVE_S else "stopped"
+    return "stopped"
+
+
+def _lock_is_held(path: Path) -> bool | None:
+    """None when there is no such file."""
+    try:
+        with open_inside(path) as file:
+            try:
+                fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            fcntl.flock(file.fileno(), fcntl.LOCK_UN)
+            return False
+    except OSError:
+        return None
+
+
+def _modified_s(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _is_value(value: object) -> bool:
+    return value is None or isinstance(value, int | float)
+
+
+def _finite(value: float | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,381 @@
+"""One run as the dashboard sees it: the files, and an index beside them that is made anew when it is lost.
+
+`refresh` is called by one thread, again and again; everything else may be called from any thread at any time and
+tells what the last refresh saw. Nothing here raises because of the state of the run's files: what cannot be read is a
+Problem.
+"""
+
+import contextlib
+import sqlite3
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.dashboard import event_queries, ledger_queries, rollout_queries
+from cluster.dashboard.columns import Columns, TextSearch
+from cluster.dashboard.filters import parse_filter, parse_sort
+from cluster.dashboard.index_db import IndexDb
+from cluster.dashboard.index_query import Evaluator
+from cluster.dashboard.ingest_logs import LogIngest, clear_events, clear_ledger, insert_events, insert_ledger
+from cluster.dashboard.records import (
+    ActorStats,
+    Checkpoint,
+    GroupAddress,
+    IndexProgress,
+    LedgerEntry,
+    MetricTable,
+    Phase,
+    Problem,
+    PromptStats,
+    PromptVisit,
+    RolloutPage,
+    RolloutRecord,
+    RolloutRow,
+    RunStatus,
+    Span,
+)
+from cluster.dashboard.rollout_folder import RolloutFolder
+from cluster.dashboard.rollout_reader import read_records
+from cluster.dashboard.small_files import MetricLog, WatchedFile, pieces_of, read_checkpoints, run_status
+
+T = TypeVar("T")
+_MAX_PAGE_ROWS = 1000
+_KEPT_RESULTS = 8
+"""Filtered and sorted tables that are kept, each 4 bytes a row: the next page of the same table costs nothing."""
+_COMMIT_S = 0.5
+"""Readers see what was indexed after this time, and the write-ahead log stays small."""
+
+
+class RunStore:
+    """The files of one run."""
+
+    def __init__(self, path: Path, *, index_path: Path | None = None) -> None:
+        """`index_path` None: RUN/.index/dashboard.sqlite, or the user's cache where RUN cannot be written or another
+        dashboard holds it."""
+        self.path = path.resolve()
+        self._db = IndexDb(self.path, index_path)
+        self._lock = threading.RLock()
+        self._files = {
+            "config": WatchedFile(self.path / "config.yaml", required=True),
+            "summary": WatchedFile(self.path / "summary.json"),
+            "vocabulary": WatchedFile(self.path / "vocabulary.json"),
+        }
+        self._pieces: Sequence[str] | None = None
+        self._checkpoints: tuple[Checkpoint, ...] = ()
+        self._metrics = MetricLog(self.path / "metrics.jsonl")
+        self._evaluations = MetricLog(self.path / "evaluations.jsonl")
+        self._logs = {
+            "events": LogIngest(self.path / "events.jsonl", insert_events, clear_events),
+            "ledger": LogIngest(self.path / "ledger.jsonl", insert_ledger, clear_ledger),
+        }
+        self._log_problems: dict[str, list[Problem]] = {}
+        self._index_problem: Problem | None = None
+        self._folder = RolloutFolder(self.path / "rollouts", self._version_before)
+        self._search = TextSearch(self._db.read)
+        self._columns: Columns | None = None
+        self._results: OrderedDict[tuple[str, str], NDArray] = OrderedDict()
+        self._cache: dict[str, dict[Any, Any]] = {"events": {}, "ledger": {}, "rollouts": {}}
+
+    def refresh(self, *, max_s: float | None = None) -> frozenset[str]:
+        """Reads what is new; returns the SOURCES that changed. Stops after about `max_s` with the rest for the next
+        call (`progress` tells)."""
+        deadline_s = time.monotonic() + (max_s if max_s is not None else 1e9)
+        changed = self._refresh_small()
+        try:
+            changed |= self._refresh_index(deadline_s)
+            self._index_problem = None
+        except sqlite3.OperationalError as error:  # the disk is full, or somebody holds the file
+            self._undo()
+            self._index_problem = Problem(file=".index", message=f"the index cannot be written: {error}")
+        except sqlite3.DatabaseError:  # damaged: made anew, which the next call begins
+            self._db.rebuild()
+            self._folder.forget()
+            self._drop_caches(("events", "ledger", "rollouts"))
+        return frozenset(changed)
+
+    def problems(self) -> tuple[Problem, ...]:
+        files = [file.problem for file in self._files.values() if file.problem is not None]
+        logs = [problem for problems in self._log_problems.values() for problem in problems]
+        index = [self._index_problem] if self._index_problem is not None else []
+        return (
+            *files,
+            *self._metrics.problems(),
+            *self._evaluations.problems(),
+            *logs,
+            *self._folder.problems,
+            *index,
+        )
+
+    def progress(self) -> IndexProgress:
+        return self._folder.progress
+
+    def status(self) -> RunStatus:
+        return run_status(self.path, self.summary())
+
+    def config(self) -> dict | None:
+        """config.yaml; None, with a Problem, where it is missing or broken."""
+        return self._files["config"].value
+
+    def config_text(self) -> str:
+        return self._files["config"].text
+
+    def summary(self) -> dict | None:
+        """None while the run has not ended."""
+        return self._files["summary"].value
+
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        return self._checkpoints
+
+    def metrics(self) -> MetricTable:
+        """Training steps in order."""
+        return self._metrics.table()
+
+    def evaluations(self) -> MetricTable:
+        return self._evaluations.table()
+
+    def vocabulary(self) -> Sequence[str] | None:
+        """Token id -> piece; None where the run has none."""
+        return self._pieces
+
+    def table_steps(self, phase: Phase) -> list[int]:
+        """Steps whose rollouts are in the index."""
+        with self._db.read() as connection:
+            return rollout_queries.table_steps(connection, phase)
+
+    def step_rows(self, phase: Phase, step: int) -> list[RolloutRow]:
+        """Groups in order of dispatch, samples in order; empty where there is no such step."""
+        with self._db.read() as connection:
+            return rollout_queries.step_rows(connection, phase, step)
+
+    def query(self, filter_text: str, sort: str, offset: int, limit: int) -> RolloutPage:
+        """Rows `offset` to `offset + limit` (at most 1000) of the filtered, sorted table. Raises FilterError."""
+        node = parse_filter(filter_text)
+        field, descending = parse_sort(sort)
+        columns = self._current_columns()
+        key = (filter_text.strip(), sort.strip())
+        with self._lock:
+            places = self._results.get(key) if columns is self._columns else None
+        if places is None:
+            evaluator = Evaluator(columns, self._db.read, self._search)
+            places = evaluator.order(evaluator.rows(node), field, descending=descending).astype(np.int32)
+            self._keep_result(columns, key, places)
+        offset, limit = max(0, offset), max(0, min(limit, _MAX_PAGE_ROWS))
+        ids = columns.row_ids(places[offset : offset + limit].astype(np.int64))
+        with self._db.read() as connection:
+            rows = rollout_queries.rows_by_id(connection, ids)
+        return RolloutPage(rows=rows, total=len(places), offset=offset)
+
+    def rollout(self, address: GroupAddress, sample_index: int) -> RolloutRecord | None:
+        """One completion in full; None where there is none (any more)."""
+        with self._db.read() as connection:
+            rows, places, name = rollout_queries.group_rows(connection, address)
+        wanted = [index for index, row in enumerate(rows) if row.sample_index == sample_index][:1]
+        if not wanted:
+            return None
+        found = read_records(self._folder_file(name), [rows[i] for i in wanted], [places[i] for i in wanted])
+        return found[0] if found else None
+
+    def group(self, address: GroupAddress) -> list[RolloutRecord]:
+        """All completions of a group in full, in order of their samples; empty where there is none."""
+        with self._db.read() as connection:
+            rows, places, name = rollout_queries.group_rows(connection, address)
+        return read_records(self._folder_file(name), rows, places) if rows else []
+
+    def neighbours(self, address: GroupAddress) -> tuple[GroupAddress | None, GroupAddress | None]:
+        """The groups before and after it in order of dispatch."""
+        with self._db.read() as connection:
+            return rollout_queries.neighbours(connection, address)
+
+    def num_rollouts(self) -> int:
+        return self._folder.progress.rows
+
+    def extent_s(self) -> tuple[float, float] | None:
+        """(first start, last end) of the events."""
+        return self._once("events", "extent", event_queries.extent)
+
+    def actors(self) -> list[str]:
+        return self._once("events", "actors", event_queries.actors)
+
+    def spans(self, from_s: float, to_s: float, *, limit: int) -> tuple[list[Span], bool]:
+        """Spans that overlap the window, by their start; the longest `limit`, True when shorter ones were left out.
+        Above 1000 they come without ids and extra."""
+        with self._db.read() as connection:
+            return event_queries.spans_between(connection, from_s, to_s, limit)
+
+    def span(self, id: int) -> Span | None:
+        with self._db.read() as connection:
+            return event_queries.span(connection, id)
+
+    def all_spans(self) -> Iterator[Span]:
+        """In order of their lines; no transaction is held between parts, as the caller may be a slow network."""
+        last = -1
+        while True:
+            with self._db.read() as connection:
+                part = event_queries.spans_after(connection, last)
+            if not part:
+                return
+            yield from part
+            last = part[-1].id
+
+    def instants(self) -> list[Span]:
+        return self._once("events", "instants", event_queries.instants)
+
+    def find_groups(self, ids: Sequence[str]) -> list[GroupAddress]:
+        """Where the groups with these ids are; those without rollouts are left out."""
+        with self._db.read() as connection:
+            return rollout_queries.find_groups(connection, ids)
+
+    def actor_stats(self) -> list[ActorStats]:
+        return self._once("events", "actor_stats", event_queries.actor_stats)
+
+    def ledger_counts(self) -> dict[str, int]:
+        """State -> groups."""
+        return self._once("ledger", "counts", ledger_queries.counts)
+
+    def ledger_reasons(self) -> dict[str, int]:
+        """Reason -> rejected groups."""
+        return self._once("ledger", "reasons", ledger_queries.reasons)
+
+    def ledger_letters(self) -> str:
+        """p l s o c r for each group in order of its first lease."""
+        return self._once("ledger", "letters", ledger_queries.letters)
+
+    def ledger_entries(self, offset: int, limit: int) -> tuple[list[LedgerEntry], int]:
+        """(entries in order of the first lease, how many there are in all)"""
+        with self._db.read() as connection:
+            return ledger_queries.entries(connection, max(0, offset), max(0, limit))
+
+    def ledger_entries_of(self, group_ids: Sequence[str]) -> dict[str, LedgerEntry]:
+        """Group id -> entry, of those that the ledger has."""
+        with self._db.read() as connection:
+            return ledger_queries.entries_of(connection, list(group_ids))
+
+    def ledger_history(self, group_id: str) -> list[dict]:
+        """The group's journal lines."""
+        with self._db.read() as connection:
+            return ledger_queries.history(connection, self.path / "ledger.jsonl", group_id)
+
+    def ledger_anomalies(self) -> dict[str, int]:
+        """What breaks "each group trained on exactly once": name -> groups; 0 is good."""
+        with self._lock:
+            self._cache["ledger"].setdefault("with", self._cache["rollouts"])
+            if self._cache["ledger"]["with"] is not self._cache["rollouts"]:
+                self._cache["ledger"].pop("anomalies", None)
+                self._cache["ledger"]["with"] = self._cache["rollouts"]
+        return self._once("ledger", "anomalies", ledger_queries.anomalies)
+
+    def prompt_stats(self, order: Literal["hardest", "easiest"], limit: int) -> tuple[list[PromptStats], int]:
+        """(prompts by pass rate in training, how many there are in all); those never judged come last."""
+        table = self._once("rollouts", "prompts", rollout_queries.prompt_table)
+        judged = [row for row in table if row[4] is not None]
+        rows = judged if order == "hardest" else judged[::-1]
+        rows = (rows + [row for row in table if row[4] is None])[: max(0, limit)]
+        with self._db.read() as connection:
+            return [rollout_queries.prompt_stats_of(connection, row) for row in rows], len(table)
+
+    def prompt_history(self, uid: str) -> list[PromptVisit]:
+        """Every group of a prompt, in training and evaluations, by step."""
+        with self._db.read() as connection:
+            return rollout_queries.prompt_history(connection, uid)
+
+    def prompt_uids(self) -> set[str]:
+        """Of the prompts that were trained on."""
+        return {row[0] for row in self._once("rollouts", "prompts", rollout_queries.prompt_table)}
+
+    def prompt_stat(self, uid: str) -> PromptStats | None:
+        with self._db.read() as connection:
+            return rollout_queries.prompt_stat(connection, uid)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _refresh_small(self) -> set[str]:
+        changed = {name for name, file in self._files.items() if file.refresh()}
+        if "vocabulary" in changed:
+            self._pieces = pieces_of(self._files["vocabulary"].value)
+        if self._metrics.refresh():
+            changed.add("metrics")
+        if self._evaluations.refresh():
+            changed.add("evaluations")
+        folder = self.path / "checkpoints"
+        checkpoints = () if folder.is_symlink() else read_checkpoints(folder)
+        if checkpoints != self._checkpoints:
+            self._checkpoints = checkpoints
+            changed.add("checkpoints")
+        return changed
+
+    def _refresh_index(self, deadline_s: float) -> set[str]:
+        changed: set[str] = set()
+        for name, log in self._logs.items():
+            changed |= self._in_parts(name, deadline_s, partial(log.refresh, self._db.writer))
+            self._log_problems[name] = log.problems(self._db.writer)
+
+        def rollouts(until_s: float) -> tuple[bool, bool]:
+            any_change = self._folder.refresh(self._db.writer, until_s)
+            return any_change, self._folder.progress.ready
+
+        return changed | self._in_parts("rollouts", deadline_s, rollouts)
+
+    def _in_parts(self, source: str, deadline_s: float, step: Callable[[float], tuple[bool, bool]]) -> set[str]:
+        """Runs `step` in transactions of about half a second until it is done or the time is over."""
+        changed = False
+        done = False
+        while not done:
+            self._db.writer.execute("begin immediate")
+            part_changed, done = step(min(deadline_s, time.monotonic() + _COMMIT_S))
+            self._db.writer.execute("commit")
+            if part_changed:
+                changed = True
+                self._drop_caches((source,))
+            if time.monotonic() > deadline_s:
+                break
+        return {source} if changed else set()
+
+    def _undo(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            self._db.writer.execute("rollback")
+        self._folder.forget()
+
+    def _drop_caches(self, sources: Sequence[str]) -> None:
+        with self._lock:
+            for source in sources:
+                self._cache[source] = {}
+            if "rollouts" in sources:
+                self._columns = None
+                self._results.clear()
+
+    def _once(self, source: str, name: str, ask: Callable[[sqlite3.Connection], T]) -> T:
+        """What `ask` tells, asked again only after the source changed."""
+        cache = self._cache[source]
+        if name not in cache:
+            with self._db.read() as connection:
+                cache[name] = ask(connection)
+        return cache[name]
+
+    def _current_columns(self) -> Columns:
+        with self._lock:
+            if self._columns is None:
+                self._columns = Columns(self._db.read)
+            return self._columns
+
+    def _keep_result(self, columns: Columns, key: tuple[str, str], places: NDArray) -> None:
+        with self._lock:
+            if columns is not self._columns:
+                return
+            self._results[key] = places
+            while len(self._results) > _KEPT_RESULTS:
+                self._results.popitem(last=False)
+
+    def _folder_file(self, name: str) -> Path:
+        return self.path / "rollouts" / name
+
+    def _version_before(self, step: int) -> int:
+        """Version of the weights that a training step starts from."""
+        return step - self._metrics.skipped_before(step)
