@@ -1,6 +1,7 @@
 """The commands of `shoal` that read runs: dashboard, export-report, sql. They load no more than they need."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,18 @@ def add_dashboard_commands(add: Add) -> None:
     dashboard.add_argument("--token", action="store_true", help="ask for a token on loopback too, where others log in")
     dashboard.add_argument("--open", action="store_true", help="open the page in a browser")
 
+    sql = add("sql", _sql, "ask the files of a run with SQL")
+    sql.add_argument("run", type=Path, metavar="RUN")
+    sql.add_argument(
+        "query",
+        metavar="QUERY",
+        help="over rollouts, evals, metrics, evaluations, events, ledger; `show tables` lists them",
+    )
+    sql.add_argument("--format", choices=("table", "csv", "json"), help="(table on a terminal, else csv)")
+    report = add("export-report", _export_report, "write a run as one HTML file that needs no network")
+    report.add_argument("run", type=Path, metavar="RUN")
+    report.add_argument("-o", "--out", type=Path, required=True, metavar="FILE")
+
 
 def _dashboard(arguments: argparse.Namespace) -> int:
     from cluster.dashboard.runs import check_roots
@@ -42,4 +55,19 @@ def _dashboard(arguments: argparse.Namespace) -> int:
         ),
         open_browser=arguments.open,
     )
+    return 0
+
+
+def _sql(arguments: argparse.Namespace) -> int:
+    from cluster.dashboard.sql import sql_command
+
+    sql_command(arguments.run, arguments.query, arguments.format, sys.stdout)
+    return 0
+
+
+def _export_report(arguments: argparse.Namespace) -> int:
+    from cluster.dashboard.export_report import export_report
+
+    num_bytes = export_report(arguments.run, arguments.out)
+    print(f"{arguments.out}, {num_bytes / 1e6:.1f} MB")
     return 0

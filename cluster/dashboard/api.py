@@ -4,15 +4,15 @@ The same answers go into an exported report, so nothing here knows of HTTP but f
 """
 
 import contextlib
-import json
-import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from cluster.dashboard.endpoints import MAX_POINTS, endpoint_of
+from cluster.dashboard.compare import compare
+from cluster.dashboard.encoding import encode
+from cluster.dashboard.endpoints import DEFAULT_POINTS, MAX_POINTS, endpoint_of, saved_views
 from cluster.dashboard.frame import run_info
 from cluster.dashboard.params import RequestError, bad, names, parse_query, shown, whole
 from cluster.dashboard.stream import Follower
@@ -49,7 +49,7 @@ class Api:
                 return _answer(self._runs())
             case ["views"]:
                 parse_query(query, ())
-                return _answer(_views())
+                return _answer({"views": saved_views()})
             case ["compare"]:
                 return self._compare(parse_query(query, ("runs", "points")), have)
             case ["runs", name, *rest]:
@@ -90,12 +90,10 @@ class Api:
             return None
 
     def _compare(self, values: Mapping[str, str], have: str | None) -> Answer:
-        from cluster.dashboard.compare import compare
-
         chosen = names(values, "runs", MAX_COMPARED)
         if not chosen:
             raise bad("runs is empty, allowed: 1 to 8 names of runs with commas between")
-        points = whole(values, "points", 400, 1, MAX_POINTS)
+        points = whole(values, "points", DEFAULT_POINTS, 1, MAX_POINTS)
         with contextlib.ExitStack() as stack:
             runs = [stack.enter_context(self._follower.use(name)) for name in chosen]
             etag = f'"{self._boot}-{"-".join(str(run.revision) for run in runs)}"'
@@ -103,24 +101,6 @@ class Api:
                 return Answer(body=None, etag=etag)
             stores = {run.name: run.store for run in runs if run.store is not None}
             return Answer(body=encode(compare(stores, points)), etag=etag)
-
-
-def encode(value: Any) -> bytes:
-    """JSON in ASCII: lone surrogates and NUL are escaped. Numbers that JSON cannot hold become null."""
-    try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
-    except ValueError:
-        return json.dumps(_finite(value), allow_nan=False, separators=(",", ":")).encode()
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(child) for key, child in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(child) for child in value]
-    return value
 
 
 def _answer(value: dict[str, Any]) -> Answer:
@@ -137,9 +117,3 @@ def _unescaped(path: str) -> list[str]:
 
 def _nothing_here(path: str) -> RequestError:
     return RequestError(404, f"there is nothing at {shown('/api/' + path)}; docs/dashboard-api.md lists what there is")
-
-
-def _views() -> dict[str, Any]:
-    from cluster.dashboard.rollouts import saved_views
-
-    return {"views": saved_views()}

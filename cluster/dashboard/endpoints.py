@@ -1,9 +1,18 @@
 """The addresses below /api/runs/{run}: what each takes, within which bounds, and the view that answers it."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cluster.dashboard.config_view import config_page
+from cluster.dashboard.doctor import doctor_page
+from cluster.dashboard.filters import VIEWS
+from cluster.dashboard.fleet import fleet
+from cluster.dashboard.frame import frame
+from cluster.dashboard.groups import group_page
+from cluster.dashboard.ledger_view import ledger_groups, ledger_page, prompt_page
+from cluster.dashboard.overview import metrics_view, overview
 from cluster.dashboard.params import (
     RequestError,
     names,
@@ -16,36 +25,11 @@ from cluster.dashboard.params import (
     whole,
 )
 from cluster.dashboard.records import GroupAddress
+from cluster.dashboard.rollouts import rollout_page, rollout_table
+from cluster.dashboard.steps import step_list, step_page
 from cluster.dashboard.stream import OpenRun
-
-
-def _late(module: str, name: str) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        import importlib
-
-        return getattr(importlib.import_module(f"cluster.dashboard.{module}"), name)(*args, **kwargs)
-
-    return call
-
-
-compare = _late("compare", "compare")
-config_page = _late("config_view", "config_page")
-doctor_page = _late("doctor", "doctor_page")
-fleet = _late("fleet", "fleet")
-frame = _late("frame", "frame")
-group_page = _late("groups", "group_page")
-ledger_groups = _late("ledger_view", "ledger_groups")
-ledger_page = _late("ledger_view", "ledger_page")
-prompt_page = _late("ledger_view", "prompt_page")
-metrics_view = _late("overview", "metrics_view")
-overview = _late("overview", "overview")
-rollout_page = _late("rollouts", "rollout_page")
-rollout_table = _late("rollouts", "rollout_table")
-step_list = _late("steps", "step_list")
-step_page = _late("steps", "step_page")
-span_page = _late("timeline", "span_page")
-timeline = _late("timeline", "timeline")
-chrome_trace = _late("trace", "chrome_trace")
+from cluster.dashboard.timeline import span_page, timeline
+from cluster.dashboard.trace import chrome_trace
 
 if TYPE_CHECKING:
     from cluster.dashboard.store import RunStore
@@ -82,6 +66,11 @@ def endpoint_of(parts: Parts) -> tuple[Endpoint, list[str]] | None:
         if len(endpoint.parts) == len(parts) and all(wanted in ("", part) for wanted, part in pairs):
             return endpoint, [part for wanted, part in pairs if wanted == ""]
     return None
+
+
+def saved_views() -> list[dict[str, Any]]:
+    """The saved views of the table of rollouts."""
+    return [dataclasses.asdict(view) for view in VIEWS]
 
 
 def _frame(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:

@@ -10,7 +10,9 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 STATIC = Path(__file__).parent / "static"
 LIBRARIES = {
@@ -91,32 +93,32 @@ def served_page(folder: Path = STATIC) -> Page:
 def report_page(answers: Mapping[str, object], *, title: str, run: str, folder: Path = STATIC) -> Page:
     """One document with everything in it: modules as data: URLs, styles, and the API's answers by their address.
 
-    Nothing is fetched (`connect-src` is absent from the policy), and no script runs but these.
+    Nothing is fetched (the policy has no `connect-src`), and no script runs but these.
     """
+    names = static_names(folder)
     imports = {name: _data_url(folder / file) for name, file in LIBRARIES.items()}
-    for name in static_names(folder):
-        if name.endswith(".js"):
-            imports[f"shoal/{name}"] = _data_url(folder / name)
+    imports |= {f"shoal/{name}": _data_url(folder / name) for name in names if name.endswith(".js")}
     import_map = json.dumps({"imports": imports})
+    # Before the modules run: a report opened without a fragment begins at its run, not at a list of one.
+    begin = f"location.hash ||= {_harmless(json.dumps('#/r/' + quote(run, safe='')))};"
     start = f'import "{ENTRY}";'
-    styles = "\n".join((folder / name).read_text(encoding="utf-8") for name in style_sheets(static_names(folder)))
-    # A module of the import map is fetched from its data: URL, which no hash source can allow. Those in the map are the
-    # only ones that can be: the map's own hash is in the policy, and the page makes no script element.
-    policy = (
-        f"default-src 'none'; script-src data: {hash_source(import_map)} {hash_source(start)}; "
-        f"style-src {hash_source(styles)}; img-src data:; {COMMON_POLICY}"
-    )
-    report = json.dumps({"run": run, "title": title, "answers": answers}, separators=(",", ":"), allow_nan=False)
+    styles = "\n".join((folder / name).read_text(encoding="utf-8") for name in style_sheets(names))
+    # `data:` is needed for the modules of the map, which no hash can name. No other data: script can come in: the map
+    # is fixed by its hash, and text from the run is only ever set as text.
+    allowed = f"script-src data: {hash_source(import_map)} {hash_source(begin)} {hash_source(start)}"
+    policy = f"default-src 'none'; {allowed}; style-src {hash_source(styles)}; img-src data:; {COMMON_POLICY}"
+    report = json.dumps(answers, separators=(",", ":"), allow_nan=False)
     head = [
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
         f"<style>{styles}</style>",
         f'<script type="importmap">{import_map}</script>',
+        f"<script>{begin}</script>",
     ]
     body = [
         f'<script type="application/json" id="report">{_harmless(report)}</script>',
         f'<script type="module">{start}</script>',
     ]
-    return Page(html=_filled(folder, head, body), policy=policy)
+    return Page(html=_filled(folder, head, body, title=title), policy=policy)
 
 
 def style_sheets(names: Sequence[str]) -> list[str]:
@@ -130,11 +132,12 @@ def hash_source(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _filled(folder: Path, head: Sequence[str], body: Sequence[str]) -> str:
+def _filled(folder: Path, head: Sequence[str], body: Sequence[str], *, title: str = "Shoal") -> str:
     """The HTML with what belongs to its marks. Split first: what is put in may hold a mark itself."""
     html = (folder / "index.html").read_text(encoding="utf-8")
     before, rest = html.split("<!--head-->")
     between, after = rest.split("<!--body-->")
+    before = before.replace("<title>Shoal</title>", f"<title>{escape(title)}</title>")
     return "".join((before, "\n".join(head), between, "\n".join(body), after))
 
 
