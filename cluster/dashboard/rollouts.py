@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from cluster.dashboard.filters import FIELDS
 from cluster.dashboard.records import GroupAddress, RolloutRecord, RolloutRow
 from cluster.dashboard.thresholds import facts_of
 
@@ -19,8 +20,6 @@ _DECIMALS = 7
 
 def rollout_table(store: "RunStore", *, filter_text: str, sort: str, offset: int, limit: int) -> dict[str, Any]:
     """`/api/runs/{run}/rollouts`. Raises FilterError where the filter or the sort does not parse."""
-    from cluster.dashboard.filters import FIELDS
-
     started_s = time.perf_counter()
     page = store.query(filter_text, sort, offset, limit)
     return {
@@ -29,7 +28,16 @@ def rollout_table(store: "RunStore", *, filter_text: str, sort: str, offset: int
         "offset": page.offset,
         "sort": sort,
         "filter": filter_text,
-        "fields": [{"name": field.name, "type": field.type, "help": field.help} for field in FIELDS],
+        "fields": [
+            {
+                "name": field.name,
+                "type": field.type,
+                "help": field.help,
+                "aliases": list(field.aliases),
+                "sortable": field.sortable,
+            }
+            for field in FIELDS
+        ],
         "elapsed_ms": round((time.perf_counter() - started_s) * 1000, 3),
     }
 

@@ -1,12 +1,10 @@
 """Tokens per second of each sampler: one that is slow hides in the mean of all."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from cluster.dashboard.records import ActorStats
 from cluster.dashboard.series import Thinning, Values
-
-if TYPE_CHECKING:
-    from cluster.dashboard.records import ActorStats
 
 HELP = (
     "Tokens per second of the slowest, the mean and the fastest sampler while it samples. A fleet is as fast as its "
@@ -14,7 +12,7 @@ HELP = (
 )
 
 
-def rates(stats: Sequence["ActorStats"], steps: Sequence[int]) -> dict[str, Values]:
+def rates(stats: Sequence[ActorStats], steps: Sequence[int]) -> dict[str, Values]:
     """Sampler -> [N] tokens per second of its time in generate spans; None where it did not sample for a step."""
     return {
         actor.actor: [_rate(actor, step) for step in steps]
@@ -23,7 +21,7 @@ def rates(stats: Sequence["ActorStats"], steps: Sequence[int]) -> dict[str, Valu
     }
 
 
-def chart(stats: Sequence["ActorStats"], steps: Sequence[int], thinning: Thinning) -> dict[str, Any] | None:
+def chart(stats: Sequence[ActorStats], steps: Sequence[int], thinning: Thinning) -> dict[str, Any] | None:
     """The chart of the API; None with fewer than two samplers, where the throughput says it all."""
     by_sampler = list(rates(stats, steps).values())
     if len(by_sampler) < 2:
@@ -50,6 +48,6 @@ def chart(stats: Sequence["ActorStats"], steps: Sequence[int], thinning: Thinnin
     }
 
 
-def _rate(actor: "ActorStats", step: int) -> float | None:
+def _rate(actor: ActorStats, step: int) -> float | None:
     tokens, seconds = actor.generate_by_step.get(step, (0, 0.0))
     return tokens / seconds if seconds > 0 else None
