@@ -1,0 +1,92 @@
+"""The doctor: looks at a run through all rules and says what is wrong, since when, and what to try.
+
+The same findings on the page (`doctor_page`), in the terminal (`doctor_text`) and as an exit code (`exit_code`).
+"""
+
+import dataclasses
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cluster.dashboard.doctor_facts import Facts, Finding, gather
+from cluster.dashboard.doctor_rules import RULES, Rule
+
+if TYPE_CHECKING:
+    from cluster.dashboard.store import RunStore
+
+SEVERITIES = ("error", "warning", "info")
+"""The worst first."""
+EXIT_CODES = {"error": 4, "warning": 3, "info": 0}
+WIDTH = 100
+"""Columns of the text."""
+
+Named = tuple[Rule, Finding]
+
+
+def diagnose(facts: Facts, rules: Sequence[Rule] = RULES) -> list[Named]:
+    """What the rules found, the worst first, and in the order of the rules where equally bad."""
+    found = [(rule, finding) for rule in rules if (finding := rule.check(facts)) is not None]
+    return sorted(found, key=lambda pair: SEVERITIES.index(pair[1].severity))
+
+
+def doctor_page(store: "RunStore") -> dict[str, Any]:
+    """`/api/runs/{run}/doctor`."""
+    return page_of(diagnose(gather(store)))
+
+
+def page_of(found: Iterable[Named]) -> dict[str, Any]:
+    return {
+        "findings": [_json(rule, finding) for rule, finding in found],
+        "rules": [{"rule": rule.name, "help": rule.help} for rule in RULES],
+    }
+
+
+def exit_code(page: dict[str, Any]) -> int:
+    """0 when there is nothing but information, 3 with a warning, 4 with an error."""
+    return max((EXIT_CODES[finding["severity"]] for finding in page["findings"]), default=0)
+
+
+def doctor_text(page: dict[str, Any]) -> str:
+    """The page for a terminal. What comes from a run is data: control characters are written as escapes."""
+    if not page["findings"]:
+        return f"nothing found by {len(page['rules'])} rules"
+    return "\n\n".join(_text(finding) for finding in page["findings"])
+
+
+def _text(finding: dict[str, Any]) -> str:
+    since = "" if finding["since_step"] is None else f", since step {finding['since_step']}"
+    lines = [f"{finding['severity'].upper()}  {finding['title']}  ({finding['rule']}{since})"]
+    lines += _wrapped("    ", finding["evidence"])
+    for title, sentences in (("may be:", finding["causes"]), ("try:", finding["try"])):
+        for place, sentence in enumerate(sentences):
+            lines += _wrapped(f"    {title if place == 0 else '':<8}", sentence)
+    return "\n".join(printable(line) for line in lines)
+
+
+def _wrapped(start: str, text: str) -> list[str]:
+    # A number and its unit stay together: textwrap does not break at a no-break space.
+    kept = text.replace(" %", "\N{NO-BREAK SPACE}%")
+    lines = textwrap.wrap(kept, WIDTH, initial_indent=start, subsequent_indent=" " * len(start))
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
+
+
+def printable(text: str) -> str:
+    """The text with everything that a terminal would obey, or that would hide, as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def _json(rule: Rule, finding: Finding) -> dict[str, Any]:
+    return {
+        "rule": rule.name,
+        "severity": finding.severity,
+        "title": finding.title,
+        "since_step": finding.since_step,
+        "evidence": finding.evidence,
+        "chart": None if finding.chart is None else dataclasses.asdict(finding.chart),
+        "causes": list(finding.causes),
+        "try": list(finding.attempts),
+        "links": [
+            {"label": link.label, "page": link.page, "parts": list(link.parts), "params": dict(link.params)}
+            for link in finding.links
+        ],
+    }

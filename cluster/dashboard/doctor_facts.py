@@ -1,0 +1,210 @@
+"""What the doctor's rules look at, gathered from a run once, and what a rule answers."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakKeyDictionary
+
+from cluster.dashboard.derived import metric
+from cluster.dashboard.records import MetricTable, Problem, RolloutRow, RunStatus
+from cluster.dashboard.samplers import rates
+from cluster.dashboard.series import Values, column
+from cluster.dashboard.thresholds import RunFacts, Setting, facts_of, setting
+
+if TYPE_CHECKING:
+    from cluster.dashboard.store import RunStore
+
+Severity = Literal["error", "warning", "info"]
+LAST_STEPS_READ, EARLIER_STEPS_READ = 10, 30
+"""Whose rollouts are looked at: the last ones, and as many before them, evenly spread. More would tell little more, and
+a run has thousands."""
+REPEATING = 0.5
+"""A completion repeats itself when this share of its 4-grams occurred before in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """The evidence as a line over steps."""
+
+    title: str
+    step: Sequence[int]
+    values: Values
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A page that shows it: page, parts of its path and parameters, as the page's addresses have them."""
+
+    label: str
+    page: str
+    parts: tuple[str | int, ...] = ()
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One problem: what, since when, why it is believed, what may cause it, what to try."""
+
+    severity: Severity
+    title: str
+    evidence: str
+    """One sentence with numbers."""
+    since_step: int | None = None
+    causes: tuple[str, ...] = ()
+    """The likeliest first."""
+    attempts: tuple[str, ...] = ()
+    """What to try, the cheapest first; `key` is a key of the configuration."""
+    chart: Chart | None = None
+    links: tuple[Link, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """The same answer to the same question, judged right in one completion and wrong in another."""
+
+    group_id: str
+    answer: str
+    num_right: int
+    num_wrong: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepDigest:
+    """What the rules need of the rollouts of one training step."""
+
+    step: int
+    num_groups: int
+    gaps: Mapping[str, float]
+    """Sampler -> mean k3 of its completions."""
+    lags: Mapping[str, int]
+    """Sampler -> largest lag of its completions."""
+    repeating: float
+    """Share of the completions that repeat themselves."""
+    conflicts: tuple[Conflict, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """Everything that the rules look at. Anything may be missing: they then have nothing to say."""
+
+    table: MetricTable
+    limits: RunFacts
+    status: RunStatus = "finished"
+    config: Mapping[str, Any] | None = None
+    digests: tuple[StepDigest, ...] = ()
+    """In order of steps; not of every step."""
+    paces: Mapping[str, Values] = field(default_factory=dict)
+    """Sampler -> [N] tokens per second while it sampled."""
+    held_out: Values = ()
+    """Pass@1 of each evaluation, in order."""
+    rewards_failed_with: str = ""
+    """What a failed reward said last."""
+    anomalies: Mapping[str, int] = field(default_factory=dict)
+    """What the ledger's journal and the rollouts contradict each other in -> how many groups."""
+    problems: tuple[Problem, ...] = ()
+    error: str = ""
+    """What ended a failed run."""
+
+    @property
+    def steps(self) -> Sequence[int]:
+        return self.table.steps
+
+    def values(self, name: str) -> Values:
+        """[N] a recorded or derived metric."""
+        return metric(self.table, self.limits, name)
+
+    def chart(self, title: str, name: str, threshold: float | None = None) -> Chart:
+        return Chart(title=title, step=list(self.steps), values=list(self.values(name)), threshold=threshold)
+
+    def setting(self, key: str, default: Setting) -> Setting:
+        """A value of the configuration; the default where it is not known."""
+        return setting(self.config, key, default)
+
+
+def gather(store: "RunStore") -> Facts:
+    """The facts of a run as it is now."""
+    config, table = store.config(), store.metrics()
+    limits = facts_of(config, table)
+    return Facts(
+        table=table,
+        limits=limits,
+        status=store.status(),
+        config=config,
+        digests=tuple(_digests(store)),
+        paces=rates(store.actor_stats(), table.steps),
+        held_out=column(store.evaluations(), "eval/pass_at_1"),
+        rewards_failed_with=_last_failure(store, metric(table, limits, "reward/failed_share")),
+        anomalies={name: count for name, count in store.ledger_anomalies().items() if count},
+        problems=store.problems(),
+        error=str((store.summary() or {}).get("error", "")),
+    )
+
+
+def digest(step: int, rows: Sequence[RolloutRow]) -> StepDigest:
+    """Of the rollouts of a step."""
+    gaps: dict[str, list[float]] = {}
+    lags: dict[str, int] = {}
+    for row in rows:
+        if row.k3 is not None:
+            gaps.setdefault(row.worker, []).append(row.k3)
+        if row.lag is not None:
+            lags[row.worker] = max(row.lag, lags.get(row.worker, 0))
+    return StepDigest(
+        step=step,
+        num_groups=len({row.group_id for row in rows}),
+        gaps={worker: math.fsum(values) / len(values) for worker, values in gaps.items()},
+        lags=lags,
+        repeating=sum(row.repetition > REPEATING for row in rows) / len(rows) if rows else 0.0,
+        conflicts=tuple(_conflicts(rows)),
+    )
+
+
+def _last_failure(store: "RunStore", failed_share: Values) -> str:
+    """What the newest failed reward said; "" where there was none."""
+    if not any(failed_share):
+        return ""
+    page = store.query("outcome!=ok", "-step", 0, 1)
+    if not page.rows:
+        return ""
+    record = store.rollout(page.rows[0].address, page.rows[0].sample_index)
+    return "" if record is None else record.detail
+
+
+def _conflicts(rows: Sequence[RolloutRow]) -> Iterator[Conflict]:
+    judged: dict[tuple[str, str], Counter[bool]] = {}
+    for row in rows:
+        if row.answer is not None and row.correct is not None:
+            judged.setdefault((row.group_id, row.answer), Counter())[row.correct] += 1
+    for (group_id, answer), counts in judged.items():
+        if len(counts) > 1:
+            yield Conflict(group_id=group_id, answer=answer, num_right=counts[True], num_wrong=counts[False])
+
+
+_READ: "WeakKeyDictionary[RunStore, dict[tuple[int, int], StepDigest]]" = WeakKeyDictionary()
+"""Store -> (step, time at which its file was written) -> its digest: rollouts do not change, unless a resumed run
+replaces the file."""
+
+
+def _digests(store: "RunStore") -> Iterator[StepDigest]:
+    known, kept = _READ.get(store, {}), {}
+    for step in _spread(store.table_steps("train")):
+        try:
+            written_ns = (store.path / "rollouts" / f"step-{step:06d}.parquet").stat().st_mtime_ns
+        except OSError:  # taken back by a resumed run in this moment: the index will follow
+            continue
+        found = known.get((step, written_ns)) or digest(step, store.step_rows("train", step))
+        kept[step, written_ns] = found
+        yield found
+    _READ[store] = kept
+
+
+def _spread(steps: Sequence[int]) -> list[int]:
+    """The last steps, and some of those before: the same ones as the run grows, so that what was read serves again."""
+    last, earlier = steps[-LAST_STEPS_READ:], steps[:-LAST_STEPS_READ]
+    every = 1
+    while len(earlier) > EARLIER_STEPS_READ * every:
+        every *= 2
+    return [*(step for step in earlier if step % every == 0), *last]
