@@ -56,7 +56,7 @@ export function makeFills(context, colours, ratio) {
       paint.fillRect(0, 0, TILE, TILE);
     }
     paint.strokeStyle = paint.fillStyle = open ? colours[kind] : colours.paper;
-    paint.globalAlpha = open ? 0.9 : 0.45;
+    paint.globalAlpha = kind === "down" ? 0.9 : kind === "wait" ? 0.55 : 0.45;
     paint.lineWidth = kind === "down" ? 1.2 : 1;
     traceTile(paint, pattern);
     const repeated = context.createPattern(tile, "repeat");
@@ -88,7 +88,7 @@ function drawSteps(scene) {
     if (each.end < view.from || each.end > view.to) continue;
     const x = Math.round(toX(view, width, each.end));
     context.fillStyle = colours.step;
-    for (let y = TOP; y < height; y += 4) context.fillRect(x, y, 1, 2);
+    for (let y = TOP; y < height - 2; y += 4) context.fillRect(x, y, 1, 2);
     const label = `${each.step}`;
     const room = context.measureText(label).width;
     if (x - room - 4 > lastLabel && x - room - 3 > 0) {
@@ -140,7 +140,7 @@ function drawBox(scene, box, dimmed) {
     context.fillRect(left, top, long > 3 ? long - 0.5 : long, height);
   }
   context.globalAlpha = shade;
-  if ((span.kind === "wait" || span.kind === "down") && long > 3) {
+  if ((span.kind === "wait" || span.kind === "down") && long > 14) {
     context.strokeStyle = colours[span.kind];
     context.lineWidth = 1;
     context.strokeRect(left + 0.5, top + 0.5, long - 1.5, height - 1);

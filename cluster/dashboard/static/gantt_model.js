@@ -18,6 +18,7 @@ const CONCURRENT = new Set(["generate", "score"]);
 const MAX_ROWS = 12;
 const MAX_PART_ROWS = 32;
 const LANE_GAP = 10;
+const FOOT_HEIGHT = 12; // numbers of the steps
 const RIBBON_HEIGHT = 22;
 const AXIS_HEIGHT = 20;
 export const TOP = RIBBON_HEIGHT + AXIS_HEIGHT;
@@ -65,7 +66,7 @@ export function layoutLanes(lanes, depths) {
     top += height + LANE_GAP;
     return result;
   });
-  return { lanes: placed, height: top };
+  return { lanes: placed, height: top + FOOT_HEIGHT };
 }
 
 // The spans that a block holds, as {spans: [{start, end, row}], rows}; null for a single one.

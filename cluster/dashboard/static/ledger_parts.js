@@ -4,7 +4,7 @@ import { useApi, get } from "shoal/api.js";
 import { go, href } from "shoal/route.js";
 import { VirtualTable } from "shoal/table.js";
 import { Text } from "shoal/text.js";
-import { Badge, Empty, Panel, Segmented, Spark, fmt, glyph, html, useEffect, useRef, useState } from "shoal/ui.js";
+import { Badge, Empty, Panel, Segmented, Spark, fmt, html, useEffect, useRef, useState } from "shoal/ui.js";
 
 const CHUNK = 200;
 const TABLE_HEIGHT = 420;
@@ -20,8 +20,8 @@ export function Balance({ balance, checks, reasons }) {
       <b> ${fmt.count(trained)}</b> trained + <b>${fmt.count(rejected)}</b> rejected + <b>${fmt.count(flying)}</b> in flight</p>
     <div class="balance-bar" aria-hidden="true">${parts.map(([name, count, letter]) =>
       html`<i key=${name} class=${`letter-${letter}`} title=${`${count} ${name}`} style=${{ width: `${(100 * count) / total}%` }}></i>`)}</div>
-    <ul class="checks">${checks.map((check) => html`<li key=${check.name} class=${check.ok ? "" : "broken"} data-testid="check">
-      <span class="glyph" aria-label=${check.ok ? "holds" : "broken"}>${glyph(check.ok ? "ok" : "alarm")}</span><${Text} value=${check.text} inline /></li>`)}</ul>
+    <ul class="checks">${checks.filter((check) => check.name !== "balance" || !check.ok).map((check) => html`<li key=${check.name} class=${check.ok ? "" : "broken"} data-testid="check">
+      <span class="glyph" aria-label=${check.ok ? "holds" : "broken"}>${check.ok ? "✓" : "✖"}</span><${Text} value=${check.text} inline /></li>`)}</ul>
     <${Reasons} reasons=${reasons} />
   <//>`;
 }
@@ -95,7 +95,7 @@ export function openGroup(run, entry) {
 const COLUMNS = [
   { key: "place", label: "#", width: 72, align: "right", render: (row, index) => index },
   { key: "group_id", label: "group", width: "220px", render: (row) => html`<${Text} value=${row.group_id} inline />` },
-  { key: "state", label: "state", width: 96, render: (row) => html`<span class=${`letter-mark letter-${row.state === "scored" ? "o" : row.state[0]}`}></span> ${row.state}` },
+  { key: "state", label: "state", width: 116, render: (row) => html`<span class=${`letter-mark letter-${row.state === "scored" ? "o" : row.state[0]}`}></span> ${row.state}` },
   { key: "step", label: "step", width: 64, align: "right", render: (row) => row.step ?? "–" },
   { key: "attempt", label: "attempt", width: 72, align: "right" },
   { key: "worker", label: "worker", width: 120, render: (row) => html`<${Text} value=${row.worker} inline />` },

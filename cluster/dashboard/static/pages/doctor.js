@@ -9,6 +9,7 @@ import { Text } from "shoal/text.js";
 import { Badge, Panel, Problem, fmt, glyph, html, useEffect, useRef } from "shoal/ui.js";
 
 const SEVERITIES = ["error", "warning", "info"];
+const SIGNS = { error: "✖", warning: "▲", info: "i" };
 const WORDS = { error: "act now", warning: "worth a look", info: "good to know" };
 
 export default function DoctorPage({ run, route, frame }) {
@@ -25,7 +26,7 @@ export default function DoctorPage({ run, route, frame }) {
   return html`<div class="page doctor" data-testid="doctor">
     <${Problem} error=${error} />
     ${serious.length ? html`<${Summary} findings=${findings} num=${data.rules.length} />` : html`<${Well} num=${data.rules.length} frame=${frame} />`}
-    <div class="findings" ref=${list}>
+    <div class=${findings.length ? "findings" : "findings none"} ref=${list}>
       ${findings.map((finding, index) => html`<${Finding} key=${`${finding.rule} ${index}`} run=${run} finding=${finding} />`)}
     </div>
     <${Silent} rules=${data.rules} findings=${findings} />
@@ -49,18 +50,19 @@ function turn(list, by) {
 function Summary({ findings, num }) {
   const counts = SEVERITIES.map((severity) => [severity, findings.filter((each) => each.severity === severity).length]);
   return html`<div class="doctor-summary" data-testid="doctor-summary">
-    ${counts.filter(([, count]) => count > 0).map(([severity, count]) => html`<${Badge} state=${severity} key=${severity}>${count} ${WORDS[severity]}<//>`)}
+    ${counts.filter(([, count]) => count > 0).map(([severity, count]) => html`<${Badge} state=${severity} plain key=${severity}>
+      <span class="glyph" aria-hidden="true">${SIGNS[severity]}</span>${count} ${WORDS[severity]}<//>`)}
     <span class="muted">${num} rules were checked; the other ${num - new Set(findings.map((each) => each.rule)).size} are silent.</span>
   </div>`;
 }
 
 // What one is pleased to see: a shoal that swims one way.
 function Well({ num, frame }) {
-  const fish = [[22, 20], [58, 10], [50, 34], [90, 22], [126, 12], [120, 36], [160, 24]];
+  const fish = [[8, 26], [44, 12], [40, 42], [80, 27], [118, 12], [114, 43], [152, 28]];
   const step = frame?.info?.step;
   return html`<section class="panel well" data-testid="doctor-well">
-    <svg viewBox="0 0 196 52" width="196" height="52" aria-hidden="true">
-      ${fish.map(([x, y]) => html`<path key=${x} transform=${`translate(${x} ${y})`} d="M0 4c5-6 14-6 19 0l6-4v8l-6-4c-5 6-14 6-19 0z" />`)}
+    <svg viewBox="0 0 190 64" width="190" height="64" aria-hidden="true">
+      ${fish.map(([x, y]) => html`<path key=${x} transform=${`translate(${x} ${y})`} d="M0 0l8 5c6-8 18-8 25 0c-7 8-19 8-25 0l-8 5z" />`)}
     </svg>
     <div>
       <h1>All is well${step ? ` at step ${step}` : ""}.</h1>
@@ -73,7 +75,7 @@ function Finding({ run, finding }) {
   const { rule, severity, title, since_step: since, evidence, chart, causes, links } = finding;
   return html`<article class=${`panel finding ${severity}`} tabindex="-1" id=${`finding-${rule}`} data-testid="finding" data-rule=${rule} aria-label=${title}>
     <header>
-      <span class="glyph" title=${severity} aria-label=${severity}>${glyph(severity)}</span>
+      <span class="glyph" title=${severity} aria-label=${severity}>${SIGNS[severity]}</span>
       <h2><${Text} value=${title} inline /></h2>
       ${since === null || since === undefined
         ? null
@@ -84,8 +86,8 @@ function Finding({ run, finding }) {
       <div class="finding-words">
         <p class="evidence"><${Text} value=${evidence} /></p>
         <div class="advice">
-          ${causes.length ? html`<div><h3>Likely causes</h3><ol>${causes.map((cause) => html`<li key=${cause}><${Text} value=${cause} /></li>`)}</ol></div>` : null}
-          ${finding.try.length ? html`<div><h3>What to try</h3><ul>${finding.try.map((what) => html`<li key=${what}><${Text} value=${what} /></li>`)}</ul></div>` : null}
+          ${causes.length ? html`<div><h3>Likely causes</h3><ol>${causes.map((cause) => html`<li key=${cause}><${Advice} text=${cause} /></li>`)}</ol></div>` : null}
+          ${finding.try.length ? html`<div><h3>What to try</h3><ul>${finding.try.map((what) => html`<li key=${what}><${Advice} text=${what} /></li>`)}</ul></div>` : null}
         </div>
         ${links.length
           ? html`<div class="finding-links">${links.map((link) => html`<a class="button" key=${link.label} href=${href(link.page, link.parts ?? [], link.params ?? {}, run)}>${link.label}</a>`)}</div>`
@@ -94,6 +96,11 @@ function Finding({ run, finding }) {
       ${chart ? html`<${Evidence} run=${run} chart=${chart} />` : null}
     </div>
   </article>`;
+}
+
+// A sentence in which `names` of configuration keys are set apart.
+function Advice({ text }) {
+  return text.split("`").map((part, index) => (index % 2 ? html`<code>${part}</code>` : html`<${Text} value=${part} />`));
 }
 
 // The figure that gave it away, with its threshold as a dashed line.

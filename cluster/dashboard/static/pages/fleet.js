@@ -59,10 +59,14 @@ function trouble(actor) {
   return weight + (actor.last_error ? 3 : 0) + Math.min(1, actor.restarts / 10) + Math.min(0.5, actor.retried / 100);
 }
 
+// Role -> tokens per second of its fastest actor, for roles that have several that differ.
 function fastestByRole(actors) {
   const fastest = new Map();
   for (const { role, tokens_per_s: rate } of actors) {
     if (rate) fastest.set(role, Math.max(rate, fastest.get(role) ?? 0));
+  }
+  for (const [role, rate] of fastest) {
+    if (actors.every((actor) => actor.role !== role || actor.tokens_per_s === rate)) fastest.delete(role);
   }
   return fastest;
 }
@@ -89,11 +93,13 @@ function Actor({ run, actor, fastest, live }) {
       ${version === null || version === undefined ? null : html`<span class="actor-version" title="version of its weights">version ${version}</span>`}
     </header>
     <div class="actor-rate">
-      <div><span class="actor-number">${rate ? fmt.number(rate) : "–"}</span><span class="muted"> ${rate ? "tokens/s" : "no tokens"}</span></div>
+      <div>${rate
+        ? html`<span class="actor-number">${fmt.number(rate)}</span><span class="muted"> tokens/s</span>`
+        : html`<span class="actor-number">${fmt.count(actor.groups)}</span><span class="muted"> groups</span>`}</div>
       <${Spark} values=${actor.spark ?? []} width=${140} height=${36} />
     </div>
     <${Meter} label="busy" share=${actor.busy} text=${fmt.percent(actor.busy, 0)} />
-    ${fastest ? html`<${Meter} label="speed" share=${rate / fastest} text=${`${fmt.percent(rate / fastest, 0)} of the fastest`} />` : null}
+    ${fastest && rate ? html`<${Meter} label="speed" share=${rate / fastest} text=${`${fmt.percent(rate / fastest, 0)} of the fastest`} />` : null}
     <dl class="actor-facts">
       <${Fact} name="groups" value=${fmt.count(actor.groups)} />
       <${Fact} name="restarts" value=${fmt.count(actor.restarts)} loud=${actor.restarts > 0} />
