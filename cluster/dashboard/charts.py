@@ -1,7 +1,7 @@
 """The charts of the overview: what each shows, what it means and when to worry. Definitions, as data.
 
-A chart is shown with whatever of its metrics the run has. Most are `always` there, empty at first, so that the page of a
-run that is just starting does not move when the first step comes; the others only where they have more to show than 0.
+A chart is shown with whatever of its metrics the run has. Most are `always` there, empty at first, so that the page of
+a run that is just starting does not move when the first step comes; the others only where there is more than 0 to show.
 """
 
 from collections.abc import Callable, Iterator
@@ -341,7 +341,7 @@ CHARTS = (*LEARNING, *STABILITY, *OFF_POLICY, *SYSTEM)
 
 def chart_of(spec: ChartSpec, table: MetricTable, facts: RunFacts, thinning: Thinning) -> dict[str, Any] | None:
     """The chart of the API, or None where the run has nothing of it."""
-    series = []
+    series: list[dict[str, Any]] = []
     for part in _resolve(spec, table):
         values = metric(table, facts, part.name)
         is_told = any(value is not None if spec.always else bool(value) for value in values)

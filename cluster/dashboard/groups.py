@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.dashboard.records import GroupAddress, PromptVisit, RolloutRecord, RolloutRow
 from cluster.dashboard.rollouts import address_text, finite, row_of
+from cluster.dashboard.series import known
 from cluster.dashboard.steps import group_status
 from reward.math_normalization import normalize_answer
 
@@ -103,7 +104,7 @@ def _clusters(rows: Sequence[RolloutRow], keys: Sequence[str | None]) -> list[di
     clusters = []
     for key in order:
         members = [row for row, other in zip(rows, keys, strict=True) if other == key]
-        rewards = [row.reward for row in members if finite(row.reward) is not None]
+        rewards = known([finite(row.reward) for row in members])
         clusters.append(
             {
                 "answer": key,

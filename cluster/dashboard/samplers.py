@@ -14,11 +14,12 @@ HELP = (
 
 def rates(stats: Sequence[ActorStats], steps: Sequence[int]) -> dict[str, Values]:
     """Sampler -> [N] tokens per second of its time in generate spans; None where it did not sample for a step."""
-    return {
-        actor.actor: [_rate(actor, step) for step in steps]
-        for actor in stats
-        if actor.role == "sampler" and any(_rate(actor, step) is not None for step in steps)
-    }
+    found: dict[str, Values] = {}
+    for actor in stats:
+        by_step = actor.generate_by_step
+        if actor.role == "sampler" and by_step:
+            found[actor.actor] = [_rate(*by_step.get(step, (0, 0.0))) for step in steps]
+    return found
 
 
 def chart(stats: Sequence[ActorStats], steps: Sequence[int], thinning: Thinning) -> dict[str, Any] | None:
@@ -48,6 +49,5 @@ def chart(stats: Sequence[ActorStats], steps: Sequence[int], thinning: Thinning)
     }
 
 
-def _rate(actor: ActorStats, step: int) -> float | None:
-    tokens, seconds = actor.generate_by_step.get(step, (0, 0.0))
+def _rate(tokens: int, seconds: float) -> float | None:
     return tokens / seconds if seconds > 0 else None

@@ -112,9 +112,9 @@ def setting(config: Mapping[str, Any] | None, key: str, default: Setting) -> Set
     value: Any = config
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    return value if isinstance(value, type(default)) and not isinstance(value, bool) else default
+    if isinstance(default, float) and type(value) is int:
+        value = float(value)
+    return value if type(value) is type(default) else default
 
 
 def gap(facts: RunFacts) -> Threshold:
