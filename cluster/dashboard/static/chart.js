@@ -1,11 +1,13 @@
 // Line charts (uPlot): one crosshair over all charts of a page, threshold bands, click on a step, brush a range.
 
 import uPlot from "uplot";
-import { fmt, html, useEffect, useMemo, useRef } from "shoal/ui.js";
+import { Help, fmt, html, useEffect, useMemo, useRef } from "shoal/ui.js";
 import { series as seriesColour, token, useTheme } from "shoal/colours.js";
 
 const BAND_OPACITY = { watch: 0.07, alarm: 0.09, ok: 0.05 };
 const DRAG_PIXELS = 4;
+/** Units that are part of the number; every other one stands beside the title. */
+const BUILT_IN = new Set(["share", "%", "fraction", "s", "bytes"]);
 const STACK_OPACITY = 0.35;
 
 function faded(colour, opacity) {
@@ -46,12 +48,23 @@ function axes(unit, formatX) {
   };
   return [
     { ...common, size: 24, gap: 4, space: 64, grid: { show: false }, values: (_, splits) => splits.map((x) => formatX(x)) },
-    { ...common, size: 46, gap: 6, space: 28, values: (_, splits) => splits.map((y) => (y === null ? "" : axisValue(y, unit))) },
+    { ...common, grid: { ...common.grid, filter: wholeDecades }, size: 46, gap: 6, space: 28, values: (_, splits) => splits.map((y) => (y === null ? "" : axisValue(y, unit))) },
   ];
 }
 
+/** Lines of a log axis at the powers of ten alone, where there are some: nine lines a decade hide the curve. */
+function wholeDecades(plot, splits) {
+  if (plot.scales.y.distr !== 3) return splits;
+  const decades = splits.filter(isPowerOfTen).length;
+  return decades > 1 ? splits.map((y) => (isPowerOfTen(y) ? y : null)) : splits;
+}
+
+function isPowerOfTen(value) {
+  return value > 0 && Math.abs(Math.log10(value) - Math.round(Math.log10(value))) < 1e-9;
+}
+
 function axisValue(value, unit) {
-  return unit === "%" || unit === "fraction" || unit === "s" || unit === "bytes" ? fmt.withUnit(value, unit).replace(" ", "\u202f") : fmt.number(value, 3);
+  return BUILT_IN.has(unit) ? fmt.withUnit(value, unit).replace(" ", "\u202f") : fmt.number(value, 3);
 }
 
 function fromZero(_, low, high) {
@@ -90,6 +103,8 @@ function options(spec, size, handlers) {
     cursor: {
       y: false,
       points: { size: 6 },
+      // The crosshair stands on a step, not between two: what it shows is of that step.
+      move: (plot, left, top) => [left < 0 ? left : plot.valToPos(plot.data[0][plot.posToIdx(left)], "x"), top],
       drag: { x: true, y: false, setScale: false, dist: DRAG_PIXELS },
       // Only the crosshair is shared: a click or a brush is of one chart.
       sync: sync ? { key: sync, scales: ["x", null], setSeries: false, filters: { pub: (type) => type === "mousemove" || type === "mouseleave" } } : undefined,
@@ -170,7 +185,7 @@ function showValues({ spec, elements, place, index }) {
   const { x, series, unit, formatX, xLabel } = spec;
   series.forEach((line, i) => {
     const at = index ?? lastKnown(line.values);
-    if (elements[i]) elements[i].textContent = at < 0 ? "–" : fmt.withUnit(line.values[at], unit);
+    if (elements[i]) elements[i].textContent = at < 0 ? "–" : fmt.withUnit(line.values[at], BUILT_IN.has(unit) ? unit : "");
   });
   if (place) place.textContent = index === null || x[index] === undefined ? "" : `${xLabel} ${formatX(x[index])}`;
 }
@@ -180,7 +195,7 @@ function showValues({ spec, elements, place, index }) {
  * bounds of a spread, "stack" for layers; bands [{from, to, state}]; scale "linear" or "log". `sync`: charts of the same name share the crosshair. onClick(index): a click on the plot;
  * onRange(low, high): a brush over it, in x. The height is the same with and without data.
  */
-export function Chart({ title, help, x, series, bands = [], scale = "linear", unit = "", height = 132, range, sync = "run", xLabel = "step", formatX = fmt.number, onClick, onRange, mark, ...rest }) {
+export function Chart({ title, help, x, series, bands = [], scale = "linear", unit = "", height = 132, range, sync = "run", xLabel = "step", formatX = fmt.number, onClick, onRange, ...rest }) {
   const theme = useTheme();
   const box = useRef(null);
   const plot = useRef(null);
@@ -195,11 +210,13 @@ export function Chart({ title, help, x, series, bands = [], scale = "linear", un
   const empty = !data[0].length || data.slice(1).every((values) => values.every((value) => value === null));
   useEffect(() => {
     if (empty) return undefined;
-    const made = new uPlot(options(spec, { width: Math.max(50, box.current.clientWidth), height }, handlers), data, box.current);
+    const host = box.current; // the ref is empty already when the page goes and the observer still speaks
+    const size = () => ({ width: Math.max(50, host.clientWidth), height });
+    const made = new uPlot(options(spec, size(), handlers), data, host);
     plot.current = made;
     const onUp = clickCatcher(made, handlers);
-    const observer = new ResizeObserver(() => made.setSize({ width: Math.max(50, box.current.clientWidth), height }));
-    observer.observe(box.current);
+    const observer = new ResizeObserver(() => made.setSize(size()));
+    observer.observe(host);
     return () => {
       observer.disconnect();
       onUp();
@@ -213,7 +230,7 @@ export function Chart({ title, help, x, series, bands = [], scale = "linear", un
   }, [data, shape]);
   return html`<figure class="chart" ...${rest}>
     <figcaption>
-      <span class="chart-title" title=${help}>${title}${mark}</span><span class="chart-place" ref=${place}></span>
+      <span class="chart-title">${title}${unit && !BUILT_IN.has(unit) ? html`<span class="chart-unit">${unit}</span>` : null}${help ? html`<${Help} text=${help} />` : null}</span><span class="chart-place" ref=${place}></span>
       <${Legend} series=${series} unit=${unit} valueRefs=${valueRefs} single=${series.filter((line) => line.role !== "low" && line.role !== "high").length === 1} />
     </figcaption>
     <div class=${"chart-box" + (onClick ? " pickable" : "")} ref=${box} style=${{ height: `${height}px` }} role="img" aria-label=${title}>

@@ -7,12 +7,15 @@ const listeners = new Set();
 const resolved = new Map();
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
-/** Okabe-Ito without black and yellow, which are lost on one of the two backgrounds. */
-export const categorical = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c7ae6", "#7f8c8d"];
+/** Okabe-Ito without black and yellow, which are lost on one of the two backgrounds; on the dark one a shade lighter. */
+const CATEGORICAL = {
+  light: ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c7ae6", "#7f8c8d"],
+  dark: ["#4da3dd", "#e8ab2e", "#2fb48d", "#d98fb8", "#8ecdf0", "#ef7b3a", "#a99bf0", "#9aa6a8"],
+};
 
-/** Colour of the series number `index`. */
-export function series(index) {
-  return categorical[index % categorical.length];
+/** Colour of the series number `index`, "#rrggbb". */
+export function series(index, now = theme()) {
+  return CATEGORICAL[now][index % CATEGORICAL[now].length];
 }
 
 /** "light" or "dark": what was chosen, else what the system prefers. */
@@ -78,7 +81,7 @@ export function token(name) {
 
 const STOPS = {
   // [at -1, at 0, at +1]: the middle is the page's own grey, so that nothing shouts where nothing is.
-  diverging: { light: [[205, 92, 16], [236, 233, 227], [33, 102, 172]], dark: [[232, 122, 48], [43, 51, 60], [88, 158, 226]] },
+  diverging: { light: [[211, 104, 36], [236, 233, 227], [46, 113, 179]], dark: [[232, 122, 48], [43, 51, 60], [88, 158, 226]] },
   // [at 0, at 1/2, at 1]
   sequential: { light: [[240, 239, 234], [120, 168, 204], [16, 62, 112]], dark: [[30, 38, 47], [52, 112, 164], [168, 214, 250]] },
 };

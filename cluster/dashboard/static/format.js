@@ -18,7 +18,8 @@ function number(value, digits = 3) {
   if (size >= 1e4) return trimmed((value / 1e3).toPrecision(digits)) + "k";
   if (Number.isInteger(value)) return String(value).replace("-", "−");
   if (size < 1e-3) return value.toExponential(Math.max(0, digits - 2)).replace(/^-/, "−").replace("e+", "e");
-  return trimmed(value.toPrecision(Math.max(digits, size >= 1000 ? 4 : digits))).replace("-", "−");
+  const whole = String(Math.floor(size)).length;
+  return trimmed(value.toPrecision(Math.max(digits, whole))).replace("-", "−");
 }
 
 /** 1234567 -> "1,234,567": for counts that are to be exact. */
@@ -88,7 +89,7 @@ function withUnit(value, unit) {
 /** Any value of a configuration or an extra as one line. */
 function plain(value) {
   if (value === null || value === undefined) return "none";
-  if (typeof value === "number") return Number.isInteger(value) ? String(value) : trimmed(String(value));
+  if (typeof value === "number") return value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential() : String(value);
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 

@@ -69,8 +69,8 @@ function RunSwitcher({ run, page }) {
 function DoctorCounts({ counts, run }) {
   const { error = 0, warning = 0 } = counts ?? {};
   const nothing = !error && !warning;
-  return html`<a class="doctor-counts" href=${href("doctor", [], {}, run)} data-testid="doctor-counts" title="What the doctor found">
-    ${nothing ? html`<span class="muted">${counts ? "● doctor content" : "doctor"}</span>` : null}
+  return html`<a class="doctor-counts" href=${href("doctor", [], {}, run)} data-testid="doctor-counts" title="What the doctor found in this run">
+    ${nothing ? html`<span class="muted">${counts ? "● nothing found" : ""}</span>` : null}
     ${error ? html`<${Badge} state="error">${error}<//>` : null}${warning ? html`<${Badge} state="warning">${warning}<//>` : null}
   </a>`;
 }

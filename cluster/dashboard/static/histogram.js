@@ -28,7 +28,7 @@ function describe(edges, counts, parts, partLabel, format, index) {
  * edges [n + 1], counts [n], parts [n] of which are hatched. `onPick(low, high)`: a bar was clicked. Its height is
  * the same without data, so that nothing moves when they come.
  */
-export function Histogram({ title, edges, counts, parts, partLabel = "truncated", height = 110, format = fmt.number, onPick, ...rest }) {
+export function Histogram({ title, edges, counts, parts, partLabel = "truncated", height = 148, format = fmt.number, onPick, ...rest }) {
   const [box, { width }] = useSize();
   const [hovered, setHovered] = useState(null);
   const pattern = useId();

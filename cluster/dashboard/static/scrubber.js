@@ -10,7 +10,8 @@ function place(steps, width) {
   const [first, last] = [steps[0] ?? 0, steps.at(-1) ?? 1];
   const span = Math.max(1, last - first);
   return {
-    x: (step) => 6 + ((step - first) / span) * (width - 12),
+    // What is after the last step (its checkpoint, the evaluation that ends the run) stands on the edge.
+    x: (step) => 6 + Math.min(1, Math.max(0, (step - first) / span)) * (width - 12),
     step: (x) => Math.round(Math.min(last, Math.max(first, first + ((x - 6) / (width - 12)) * span))),
   };
 }

@@ -1,7 +1,7 @@
 // The completions of a step: a row for each group, a cell for each completion.
 
 import { HoverCard, fmt, html, useMemo, useState } from "shoal/ui.js";
-import { diverging, rewardColour, sequential, useTheme } from "shoal/colours.js";
+import { diverging, rewardColour, sequential, textOn, useTheme } from "shoal/colours.js";
 import { href } from "shoal/route.js";
 import { Text } from "shoal/text.js";
 
@@ -65,11 +65,15 @@ function CellCard({ group, cell, x, y }) {
   <//>`;
 }
 
+function cellStyle(colour) {
+  return { backgroundColor: colour, color: colour === "transparent" ? "inherit" : textOn(colour) };
+}
+
 function GroupRow({ run, data, group, index, paint, selected }) {
   const address = [data.phase, data.step, group.group_id];
   const judged = group.cells.some((cell) => known(cell.correct));
   return html`<div class=${"grid-row" + (selected ? " selected" : "") + (group.status === "rejected" ? " rejected" : "")} data-testid="group-row" data-group=${group.group_id} data-row=${index}>
-    <span class="cells">${group.cells.map((cell, i) => html`<a key=${cell.sample_index} class=${"cell" + (selected?.[1] === i ? " chosen" : "")} style=${{ backgroundColor: paint(cell) }}
+    <span class="cells">${group.cells.map((cell, i) => html`<a key=${cell.sample_index} class=${"cell" + (selected?.[1] === i ? " chosen" : "")} style=${cellStyle(paint(cell))}
       href=${href("rollout", [...address, cell.sample_index], {}, run)} data-cell=${i} tabindex="-1"
       aria-label=${`completion ${cell.sample_index}, reward ${fmt.number(cell.reward)}`}>${sign(cell)}</a>`)}</span>
     <a class="grid-link" href=${href("group", address, {}, run)} data-testid="group-link">

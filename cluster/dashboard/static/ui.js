@@ -9,7 +9,7 @@ export const html = htm.bind(h);
 export { h, render, Fragment, Component, createContext, fmt };
 export { useCallback, useContext, useEffect, useId, useLayoutEffect, useMemo, useReducer, useRef, useState };
 
-const GLYPHS = { ok: "●", watch: "▲", alarm: "✖", none: "○", info: "ⓘ", warning: "▲", error: "✖" };
+const GLYPHS = { ok: "●", live: "●", watch: "▲", alarm: "✖", none: "○", info: "ⓘ", warning: "▲", error: "✖" };
 
 /** The glyph of a state or severity: never colour alone. */
 export function glyph(state) {
@@ -115,8 +115,8 @@ export function Tile({ label, value, unit, delta, deltaText, better, spark, stat
     <div class="tile-label"><span class="glyph" aria-hidden="true">${state === "none" ? "" : glyph(state)}</span>${label}</div>
     <div class="tile-value">${value}${unit ? html`<small>${unit}</small>` : null}</div>
     <div class="tile-foot">
-      <span class=${"delta " + judge(delta, better)} title=${deltaText}>${delta ? arrow(delta) + " " + format(Math.abs(delta)) : "\u00a0"}</span>
-      ${note ? html`<span class="tile-note">${note}</span>` : null}
+      ${delta ? html`<span class=${"delta " + judge(delta, better)} title=${deltaText}>${arrow(delta)} ${format(Math.abs(delta))}</span>` : null}
+      <span class="tile-note" title=${note}>${note || "\u00a0"}</span>
     </div>
     <${Spark} values=${spark ?? []} state=${state} />
   </div>`;
@@ -160,13 +160,14 @@ export function useSize() {
   const ref = useRef(null);
   const [size, setSize] = useState({ width: 0, height: 0 });
   useLayoutEffect(() => {
-    if (!ref.current) return undefined;
+    const element = ref.current;
+    if (!element) return undefined;
     const measure = () => {
-      const { clientWidth: width, clientHeight: height } = ref.current;
+      const { clientWidth: width, clientHeight: height } = element;
       setSize((old) => (old.width === width && old.height === height ? old : { width, height }));
     };
     const observer = new ResizeObserver(measure);
-    observer.observe(ref.current);
+    observer.observe(element);
     measure();
     return () => observer.disconnect();
   }, []);

@@ -1,8 +1,9 @@
 // Is the run all right? Six tiles, then everything that is measured, over one x axis with one crosshair.
 
-import { Button, Empty, Help, Problem, Segmented, Tile, fmt, html, useMemo } from "shoal/ui.js";
+import { Button, Empty, Problem, Segmented, Tile, fmt, html, useMemo } from "shoal/ui.js";
 import { useApi } from "shoal/api.js";
 import { Chart } from "shoal/chart.js";
+import { series, useTheme } from "shoal/colours.js";
 import { go, replaceParams } from "shoal/route.js";
 import { atSteps, axisOf, smoothed } from "shoal/smooth.js";
 
@@ -18,7 +19,7 @@ const GROUPS = [
   ["Off-policy", "How far were the weights that sampled from those that learn?"],
   ["System", "Where does the time go?"],
 ];
-const EVALUATION_COLOURS = ["#d55e00", "#cc79a7", "#009e73", "#e69f00"];
+const FIRST_EVALUATION_COLOUR = 2; // another than that of the training beside it
 
 function tileValue({ value, unit }) {
   return unit === "share" ? [fmt.percent(value), ""] : unit === "s" || unit === "bytes" ? [fmt.withUnit(value, unit), ""] : [fmt.number(value), value === null ? "" : unit];
@@ -50,7 +51,7 @@ function Controls({ params, range }) {
 }
 
 /** The held-out evaluations as a chart beside the others; they have steps of their own. */
-function evaluationChart(evaluations, x, axis) {
+function evaluationChart(evaluations, x, axis, theme) {
   if (!evaluations?.series.length) return null;
   return {
     chart: {
@@ -60,7 +61,7 @@ function evaluationChart(evaluations, x, axis) {
       scale: "linear",
       help: "On prompts that are never trained on. This is what counts: the reward while training may be gamed, memorised, or measured on easier prompts.",
       bands: [],
-      series: evaluations.series.map((line, i) => ({ ...line, colour: EVALUATION_COLOURS[i % EVALUATION_COLOURS.length], points: true, spanGaps: true })),
+      series: evaluations.series.map((line, i) => ({ ...line, colour: series(FIRST_EVALUATION_COLOUR + i, theme), points: true, spanGaps: true })),
     },
     x: atSteps(evaluations.step, x, axis),
     steps: evaluations.step.map((step) => Math.max(0, step)),
@@ -70,22 +71,22 @@ function evaluationChart(evaluations, x, axis) {
 
 function OneChart({ item, axis, smooth, run }) {
   const { chart, x, steps, phase } = item;
-  const series = useMemo(() => chart.series.map((line) => ({ ...line, values: smoothed(line.values, smooth) })), [chart, smooth]);
+  const lines = useMemo(() => chart.series.map((line) => ({ ...line, values: smoothed(line.values, smooth) })), [chart, smooth]);
   const pick = (index) => go("step", [phase, steps[index]], {}, run);
   const brush = (low, high) => {
     const within = steps.filter((_, i) => x[i] >= low && x[i] <= high);
     if (within.length) replaceParams({ from: within[0], to: within.at(-1), live: null });
   };
-  return html`<${Chart} title=${chart.title} mark=${html`<${Help} text=${chart.help} />`} x=${x} series=${series} bands=${chart.bands}
+  return html`<${Chart} title=${chart.title} help=${chart.help} x=${x} series=${lines} bands=${chart.bands}
     scale=${chart.scale} unit=${chart.unit} xLabel=${axis.label} formatX=${axis.format} sync=${"overview-" + axis.id}
     onClick=${pick} onRange=${brush} data-testid=${"chart-" + chart.id} />`;
 }
 
 /** Group -> its charts, the evaluations second in Learning. */
-function arranged(data, axis) {
+function arranged(data, axis, theme) {
   const x = axisOf(data.x, axis.id);
   const items = data.charts.map((chart) => ({ group: chart.group, item: { chart, x, steps: data.x.step, phase: "train" } }));
-  const evaluations = evaluationChart(data.evaluations, data.x, axis.id);
+  const evaluations = evaluationChart(data.evaluations, data.x, axis.id, theme);
   if (evaluations) items.splice(1, 0, { group: "Learning", item: evaluations });
   return GROUPS.map(([name, question]) => ({ name, question, items: items.filter(({ group }) => group === name).map(({ item }) => item) }));
 }
@@ -103,7 +104,8 @@ export default function Overview({ run, route }) {
   const { data, error, refresh } = useApi(`/runs/${encodeURIComponent(run)}/overview?${query}`, ["metrics", "evaluations", "events", "config"]);
   const axis = AXIS_FORMATS[params.x] ?? AXIS_FORMATS.step;
   const smooth = Math.min(0.95, Math.max(0, Number(params.smooth) || 0));
-  const groups = useMemo(() => (data ? arranged(data, axis) : []), [data, axis]);
+  const theme = useTheme();
+  const groups = useMemo(() => (data ? arranged(data, axis, theme) : []), [data, axis, theme]);
   const range = params.from || params.to ? `${params.from ?? 0} to ${params.to ?? "the end"}` : "";
   if (error && !data) return html`<${Problem} error=${error} retry=${refresh} />`;
   return html`<div class="page overview" data-testid="overview">

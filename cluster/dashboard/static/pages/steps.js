@@ -93,7 +93,7 @@ function Histograms({ run, data }) {
   return html`<div class="histograms">
     <${Histogram} title="Reward" edges=${reward.edges} counts=${reward.counts} onPick=${pick("reward", reward)} data-testid="histogram-reward" />
     <${Histogram} title="Length, tokens" edges=${length.edges} counts=${length.counts} parts=${length.truncated} onPick=${pick("length", length)} data-testid="histogram-length" />
-    <${Histogram} title="Advantage" edges=${advantage.edges} counts=${advantage.counts} onPick=${pick("advantage", advantage)} data-testid="histogram-advantage" />
+    ${data.phase === "train" ? html`<${Histogram} title="Advantage" edges=${advantage.edges} counts=${advantage.counts} onPick=${pick("advantage", advantage)} data-testid="histogram-advantage" />` : null}
   </div>`;
 }
 
@@ -132,7 +132,7 @@ function GridPanel({ run, data, groups, params, sort, colour, selected }) {
   const equal = data.groups.filter(({ reward_std: std }) => std === 0).length;
   return html`<${Panel} class="grid-panel" title=${`${fmt.count(data.groups.length)} groups`} data-testid="grid-panel"
     help="A row is a group: the completions of one prompt. Orange is the lowest reward of the run, blue the highest. A group of one colour teaches nothing. A dot marks a truncated completion, a cross one that could not be scored."
-    actions=${html`<label class="inline">colour <${Segmented} label="Colour" options=${COLOURS} value=${colour} onChange=${(to) => replaceParams({ colour: to === "reward" ? null : to })} data-testid="colour" /></label>
+    actions=${html`<label class="inline">colour <${Segmented} label="Colour" options=${data.phase === "train" ? COLOURS : COLOURS.filter(({ value }) => value !== "advantage")} value=${colour} onChange=${(to) => replaceParams({ colour: to === "reward" ? null : to })} data-testid="colour" /></label>
       <label class="inline">order <${Segmented} label="Order" options=${SORTS} value=${sort} onChange=${(to) => replaceParams({ sort: to === "variance" ? null : to })} data-testid="sort" /></label>`}>
     <p class="muted grid-note">${data.phase === "train" ? `${trained} trained on, ` : ""}${equal} with equal rewards${params.live ? ", following the run" : ""}</p>
     <${StepGrid} run=${run} data=${data} groups=${groups} colour=${colour} selected=${selected} />
@@ -146,7 +146,7 @@ export default function Steps({ run, route, frame }) {
   const { data, error, refresh } = useApi(path, ["rollouts", "ledger", "metrics", "evaluations"]);
   const { params } = route;
   const sort = SORTS.some(({ value }) => value === params.sort) ? params.sort : "variance";
-  const colour = COLOURS.some(({ value }) => value === params.colour) ? params.colour : "reward";
+  const colour = COLOURS.some(({ value }) => value === params.colour) && !(phase === "eval" && params.colour === "advantage") ? params.colour : "reward";
   const groups = useMemo(() => (data ? sortedGroups(data.groups, sort) : []), [data, sort]);
   const [selected, setSelected] = useState(null);
   useEffect(() => setSelected(null), [path, sort]);
