@@ -3,9 +3,10 @@
 
 const MAX_EDITS = 600;
 
-/** Words, runs of spaces, single line breaks and single other characters; joined they are the text again. */
+/** Words and single other characters, each with the blanks behind it, and line breaks; joined they are the text again.
+ *  Blanks alone would match everywhere and cut a changed sentence into confetti. */
 export function words(text) {
-  return text.match(/\n|[^\S\n]+|[\p{L}\p{N}_]+|[^\s]/gu) ?? [];
+  return text.match(/\n|[\p{L}\p{N}_]+[^\S\n]*|[^\s][^\S\n]*|[^\S\n]+/gu) ?? [];
 }
 
 /** [{kind: "same" | "left" | "right", text}] whose same+left texts are `a` and same+right texts are `b`. */

@@ -26,7 +26,7 @@ export function remember(filter) {
 }
 
 function FilterError({ message, filter, shift }) {
-  const position = errorPosition(message, filter);
+  const position = errorPosition(message);
   const caret = position === null ? null : Math.max(0, Math.min(filter.length, position - shift));
   return html`<div class="rl-error" role="alert" data-testid="filter-error" data-position=${caret}>
     ${caret === null ? null : html`<pre aria-hidden="true">${`${" ".repeat(caret)}▲`}</pre>`}

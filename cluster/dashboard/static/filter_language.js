@@ -1,16 +1,13 @@
 // What the page knows of the filter language: completions while one types, the place of an error, texts in quotes.
 // The server alone decides what a filter means.
 
-/** Short names and flags beside the fields that the server lists, with what they are. */
+/** Short names of fields, which the server does not list. */
 export const ALIASES = [
   { name: "adv", type: "number", help: "advantage" },
   { name: "len", type: "number", help: "length in tokens" },
-  { name: "gap", type: "number", help: "largest sampler–learner gap of its tokens, nats" },
-  { name: "group", type: "text", help: "group id" },
-  { name: "sample", type: "number", help: "sample within the group" },
-  { name: "text", type: "text", help: "the whole completion" },
-  { name: "truncated", type: "flag", help: "ended by the length limit" },
-  { name: "correct", type: "flag", help: "judged correct" },
+  { name: "gap", type: "number", help: "largest gap of its tokens, nats" },
+  { name: "group", type: "text", help: "the group" },
+  { name: "sample", type: "number", help: "which of the group's completions" },
 ];
 
 const VALUES = {
@@ -32,10 +29,13 @@ export function quoted(text) {
   return `"${text.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`;
 }
 
-/** The filter and the text search as one filter. */
-export function combined(filter, search) {
-  if (!search) return filter;
-  return filter ? `(${filter}) & ${quoted(search)}` : quoted(search);
+/** {text, shift}: the filter with a text search and a range of steps ("step:3-9", or "") as one filter; `shift` is how
+ *  many characters stand before the filter's own. The filter comes last, so that an error at its end is told as that. */
+export function combined(filter, search, range) {
+  const others = [range, search && quoted(search)].filter(Boolean).join(" & ");
+  if (!others || !filter) return { text: filter || others, shift: 0 };
+  const before = `${others} & ${filter.includes("|") ? "(" : ""}`; // only | binds less than what is put before it
+  return { text: before + filter + (before.endsWith("(") ? ")" : ""), shift: before.length };
 }
 
 /** {start, word, before}: the word that ends at the caret, and what stands before it; null inside of quotes. */
@@ -66,7 +66,7 @@ export function completed(text, caret, insert) {
 }
 
 /** The character (from 0) at which the server's sentence says that a filter is wrong, or null. */
-export function errorPosition(message, filter) {
+export function errorPosition(message) {
   const found = /(?:position|character|column)\s+(\d+)/i.exec(message);
-  return found ? Math.min(filter.length, Number(found[1])) : null;
+  return found ? Math.max(0, Number(found[1]) - 1) : null; // the server counts from 1
 }

@@ -8,16 +8,6 @@ import { RewardMark } from "shoal/rollout_parts.js";
 
 const MIN_FOLD = 24; // a shorter beginning is shown: folding it would take as much room
 
-/** [first `count` characters, the rest]; characters are code points, as the API counts them. */
-export function splitAt(text, count) {
-  let units = 0;
-  for (const character of text) {
-    if (count-- <= 0) break;
-    units += character.length;
-  }
-  return [text.slice(0, units), text.slice(units)];
-}
-
 const ORDERS = {
   sample: (a, b) => a.sample_index - b.sample_index,
   reward: (a, b) => (b.reward ?? -Infinity) - (a.reward ?? -Infinity) || a.sample_index - b.sample_index,
@@ -62,8 +52,8 @@ export function ColumnHead({ rollout, link, title, children }) {
 
 /** A completion's text with the common beginning folded, or dimmed while it is unfolded. */
 function Body({ text, prefix, open, onToggle }) {
-  const [before, after] = useMemo(() => splitAt(text, prefix), [text, prefix]);
-  const count = Math.max(0, prefix);
+  const [before, after] = [text.slice(0, prefix), text.slice(prefix)];
+  const count = prefix;
   return html`<div class="gr-body">
     ${count >= MIN_FOLD && !open
       ? html`<button type="button" class="gr-fold" data-testid="unfold" onClick=${onToggle} title="show what all of them begin with">

@@ -25,10 +25,11 @@ export function allColumns({ mark, pins, components }) {
   const right = { align: "right" };
   return [
     { key: "phase", label: "phase", width: 56, render: (row) => row.phase, help: "train or eval" },
-    { key: "step", label: "step", width: 58, ...right, render: (row) => link("steps", [row.phase, row.step], row.step), help: "training step" },
+    { key: "step", label: "step", width: 78, ...right, help: "training step; of an evaluation: the steps before it", render: (row) =>
+      html`${row.phase === "eval" ? html`<span class="tk-dim">eval </span>` : null}${link("step", [row.phase, row.step], row.step)}` },
     { key: "group_id", label: "group", width: 76, help: "group id", render: (row) =>
       link("group", [row.phase, row.step, row.group_id], row.group_id.replace(/^0*(\d+)-.*$/, "$1").slice(0, 8), row.group_id) },
-    { key: "sample_index", label: "sample", width: 64, ...right, help: "sample within the group", render: (row) => html`
+    { key: "sample_index", label: "sample", width: 76, ...right, help: "sample within the group", render: (row) => html`
       ${pins.includes(addressOf(row)) ? html`<span class="rl-pin" title="pinned">◆ </span>` : null}${row.sample_index}` },
     { key: "reward", label: "reward", width: 84, ...right, render: (row) => html`<${RewardMark} reward=${row.reward} correct=${row.correct} />`, help: "✓ judged correct, ✗ not" },
     ...components.map((name) => ({ key: `reward.${name}`, label: name, width: 84, ...right, render: (row) => fmt.number(row.components[name]), help: `reward component ${name}` })),
@@ -36,11 +37,11 @@ export function allColumns({ mark, pins, components }) {
     { key: "length", label: "len", width: 64, ...right, render: number("length"), help: "tokens" },
     { key: "finish", label: "finish", width: 64, help: "how sampling ended", render: (row) => (row.finish === "stop" ? row.finish : html`<span class="rl-cell-warn">${row.finish}</span>`) },
     { key: "outcome", label: "graded", width: 70, help: "how grading ended", render: (row) => (row.outcome === "ok" ? row.outcome : html`<span class="rl-cell-warn">${row.outcome}</span>`) },
-    { key: "entropy", label: "entropy", width: 70, ...right, render: number("entropy"), help: "mean over its tokens, nats" },
-    { key: "max_gap", label: "max gap", width: 80, ...right, help: "largest |log p(learner) − log p(sampler)|, nats", render: (row) => heat(row.max_gap === null ? 0 : logShare(row.max_gap, 0.03, 3), fmt.number(row.max_gap)) },
+    { key: "entropy", label: "entropy", width: 82, ...right, render: number("entropy"), help: "mean over its tokens, nats" },
+    { key: "max_gap", label: "max gap", width: 92, ...right, help: "largest |log p(learner) − log p(sampler)|, nats", render: (row) => heat(row.max_gap === null ? 0 : logShare(row.max_gap, 0.03, 3), fmt.number(row.max_gap)) },
     { key: "k3", label: "k3", width: 76, ...right, render: number("k3"), help: "mean k3 between sampler and learner" },
-    { key: "repetition", label: "repeats", width: 76, ...right, help: "share of its 4-grams that occurred before", render: (row) => heat(row.repetition, fmt.percent(row.repetition)) },
-    { key: "lag", label: "lag", width: 48, ...right, render: number("lag"), help: "versions between sampling and training" },
+    { key: "repetition", label: "repeats", width: 84, ...right, help: "share of its 4-grams that occurred before", render: (row) => heat(row.repetition, fmt.percent(row.repetition)) },
+    { key: "lag", label: "lag", width: 54, ...right, render: number("lag"), help: "versions between sampling and training" },
     { key: "epoch", label: "epoch", width: 60, ...right, render: number("epoch"), help: "pass over the data" },
     { key: "worker", label: "sampler", width: 92, render: (row) => row.worker, help: "who sampled it" },
     { key: "answer", label: "answer", width: 104, render: foreign("answer"), help: "final answer that was extracted" },

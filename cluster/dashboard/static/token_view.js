@@ -35,7 +35,7 @@ function Outliers({ mode, tokens, found, current, onPick }) {
               <button type="button" class=${t === current ? "active" : ""} onClick=${() => onPick(t)}>
                 <span class="tk-dim">${t}</span>
                 <span class="tk-card-piece">${pieceNodes(tokens.pieces ? tokens.pieces[t] : null, tokens.ids[t])}</span>
-                <span>${mode.categorical ? `v${values[t]}` : trim(mode.id === "credit" ? tokens.gap[t] : values[t])}</span>
+                <span>${mode.categorical ? `v${values[t]}` : mode.id === "credit" ? `r ${trim(tokens.ratio[t])}${tokens.clipped[t] ? " clipped" : ""}` : trim(values[t])}</span>
               </button>
             </li>`,
           )}
@@ -140,14 +140,18 @@ export function TokenView({ rollout, run, params }) {
         />
       </div>
       <${Missing} tokens=${tokens} rollout=${rollout} />
+      ${tokens.gap
+        ? html`<div class="tk-plots">
+            <${GapScatter} tokens=${tokens} current=${pinned} onPick=${pin} />
+            ${tokens.credit ? html`<${Contribution} tokens=${tokens} current=${pinned} onPick=${pin} />` : null}
+          </div>`
+        : null}
     </div>
     <aside class="tk-side" aria-label="Token details" data-colour=${mode.id}>
+      <${Outliers} mode=${mode} tokens=${tokens} found=${found} current=${pinned} onPick=${pin} />
       ${pinned === null
         ? html`<section class="tk-side-part"><h3>Token</h3><p class="tk-note">Hover for the numbers of a token; click, or step with ← and →, to pin it here.</p></section>`
         : html`<${PinnedToken} tokens=${tokens} rollout=${rollout} run=${run} t=${pinned} onUnpin=${() => pin(null, false)} />`}
-      <${Outliers} mode=${mode} tokens=${tokens} found=${found} current=${pinned} onPick=${pin} />
-      ${tokens.gap ? html`<${GapScatter} tokens=${tokens} current=${pinned} onPick=${pin} />` : null}
-      ${tokens.credit ? html`<${Contribution} tokens=${tokens} current=${pinned} onPick=${pin} />` : null}
     </aside>
     ${hover && hover.t < tokens.count ? html`<${TokenCard} tokens=${tokens} rollout=${rollout} t=${hover.t} rect=${hover.rect} />` : null}
   </div>`;

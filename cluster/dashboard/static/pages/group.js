@@ -51,20 +51,30 @@ function Prompt({ group }) {
   </section>`;
 }
 
+/** Flags that accuse the grader, not the model. */
+const GRADER_FLAGS = new Set(["same_answer_different_reward", "truth_called_wrong", "not_scored"]);
+
+/** What a person should look at, each as a sentence with its samples. */
+function Flags({ flags, size }) {
+  if (flags.length === 0) return null;
+  return html`<ul class="gr-flags">
+    ${flags.map(({ kind, text, samples }) => html`<li key=${kind + samples} data-testid="flag" data-kind=${kind}>
+      <${Badge} state=${GRADER_FLAGS.has(kind) ? "alarm" : "watch"}>${kind.replaceAll("_", " ")}<//>
+      <span>${text}</span>
+      <span class="tk-dim">${samples.length === size ? "all samples" : `samples ${samples.map((index) => `#${index}`).join(", ")}`}</span>
+    </li>`)}
+  </ul>`;
+}
+
 function Head({ group, parts, onGo }) {
   const trained = group.status === "trained";
   return html`<header class="ro-head">
     <nav class="ro-crumbs" aria-label="Where this is">
-      <a href=${href("steps", parts.slice(0, 2))}>${group.phase} step ${group.step}</a>
+      <a href=${href("step", parts.slice(0, 2))}>${group.phase} step ${group.step}</a>
       <span aria-hidden="true">/</span>
       <b>group ${group.group_id}</b>
     </nav>
     ${group.phase === "train" ? html`<${Badge} state=${trained ? "ok" : "watch"}>${group.status}${group.reason ? `: ${group.reason}` : ""}<//>` : null}
-    ${group.flags.map(
-      (flag, i) => html`<${Badge} key=${i} state="alarm" data-testid="flag" title=${flag.text}>
-        ${flag.kind.replaceAll("_", " ")}: samples ${flag.samples.join(", ")}
-      <//>`,
-    )}
     <span class="ro-steps">
       <${Button} disabled=${!group.previous} onClick=${() => onGo(group.previous)} title="K">previous group<//>
       <${Button} disabled=${!group.next} onClick=${() => onGo(group.next)} title="J">next group<//>
@@ -126,6 +136,7 @@ export default function GroupPage({ run, route }) {
   return html`<div class="gr-page" data-testid="group-page">
     <${Head} group=${group} parts=${address} onGo=${onGo} />
     ${error ? html`<${Problem} error=${error} />` : null}
+    <${Flags} flags=${group.flags} size=${group.rollouts.length} />
     <${Prompt} group=${group} />
     <div class="gr-bar">
       <${Clusters} clusters=${group.clusters} chosen=${cluster} onChoose=${(i) => replaceParams({ cluster: i })} />

@@ -1,7 +1,7 @@
 // One completion: its figures, then its tokens, its text, or everything as JSON.
 
 import { Badge, Button, Empty, fmt, html, Problem, Tabs, useState } from "shoal/ui.js";
-import { useApi } from "shoal/api.js";
+import { get, useApi } from "shoal/api.js";
 import { addressParts, go, href } from "shoal/route.js";
 import { useKeys } from "shoal/keys.js";
 import { Text } from "shoal/text.js";
@@ -53,19 +53,23 @@ export default function RolloutPage({ run, route }) {
   const { parts, params } = route;
   const path = `/runs/${encodeURIComponent(run)}/rollouts/${parts.slice(0, 4).map(encodeURIComponent).join("/")}`;
   const { data: rollout, error } = useApi(path, ["rollouts", "vocabulary"]);
+  const [refused, setRefused] = useState(null);
   const kept = { colour: params.colour, view: params.view };
   const to = (address) => (address ? go("rollout", addressParts(address), kept) : false);
-  const sibling = (by) => {
-    const list = rollout?.siblings ?? [];
-    const at = list.findIndex((one) => one.sample_index === rollout?.sample_index) + by;
-    return list[at] ? go("rollout", [...parts.slice(0, 3), list[at].sample_index], kept) : false;
+  // A rollout knows the rollouts beside it; the group beside its own is asked for when somebody wants to go there.
+  const toGroup = (side) => {
+    const group = parts.slice(0, 3).map(encodeURIComponent).join("/");
+    get(`/runs/${encodeURIComponent(run)}/groups/${group}`).then(
+      (found) => found[side] && go("rollout", [...addressParts(found[side]), parts[3]], kept),
+      (problem) => setRefused(problem),
+    );
   };
   useKeys(
     {
-      j: [() => sibling(1), "next completion of the group"],
-      k: [() => sibling(-1), "previous completion of the group"],
-      J: [() => to(rollout?.next), "next group"],
-      K: [() => to(rollout?.previous), "previous group"],
+      j: [() => to(rollout?.next), "next completion"],
+      k: [() => to(rollout?.previous), "previous completion"],
+      J: [() => toGroup("next"), "same sample of the next group"],
+      K: [() => toGroup("previous"), "same sample of the previous group"],
       u: [() => go("group", parts.slice(0, 3)), "up to the group"],
     },
     "Rollout",
@@ -76,7 +80,7 @@ export default function RolloutPage({ run, route }) {
   return html`<div class="ro-page" data-testid="rollout-page">
     <header class="ro-head">
       <nav class="ro-crumbs" aria-label="Where this is">
-        <a href=${href("steps", stepParts)}>${rollout.phase} step ${rollout.step}</a>
+        <a href=${href("step", stepParts)}>${rollout.phase} step ${rollout.step}</a>
         <span aria-hidden="true">/</span>
         <a href=${href("group", parts.slice(0, 3))} data-testid="to-group">group ${rollout.group_id}</a>
         <span aria-hidden="true">/</span>
@@ -85,11 +89,11 @@ export default function RolloutPage({ run, route }) {
       <${SampleStrip} samples=${rollout.siblings} current=${rollout.sample_index}
         hrefOf=${(index) => href("rollout", [...parts.slice(0, 3), index], kept)} />
       <span class="ro-steps">
-        <${Button} disabled=${!rollout.previous} onClick=${() => to(rollout.previous)} title="K">previous group<//>
-        <${Button} disabled=${!rollout.next} onClick=${() => to(rollout.next)} title="J">next group<//>
+        <${Button} disabled=${!rollout.previous} onClick=${() => to(rollout.previous)} title="previous completion (k)">← previous<//>
+        <${Button} disabled=${!rollout.next} onClick=${() => to(rollout.next)} title="next completion (j)">next →<//>
       </span>
     </header>
-    ${error ? html`<${Problem} error=${error} />` : null}
+    <${Problem} error=${error ?? refused} />
     <div class="ro-question"><span class="tk-dim">asked</span> <${Text} value=${rollout.question} fold=${400} /></div>
     <${Facts}
       items=${[

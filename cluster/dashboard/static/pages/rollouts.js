@@ -110,7 +110,7 @@ export default function RolloutsPage({ run, route, frame }) {
   const comparing = params.compare === "1" && pins.length >= 2;
   // A range that was dragged on the scrubber narrows the table like every other page.
   const range = /^\d+$/.test(params.from ?? "") && /^\d+$/.test(params.to ?? "") ? `step:${params.from}-${params.to}` : "";
-  const asked = combined(range ? (filter ? `(${filter}) & ${range}` : range) : filter, search);
+  const { text: asked, shift } = combined(filter, search, range);
   const rows = usePagedRows(`/runs/${encodeURIComponent(run)}/rollouts?filter=${encodeURIComponent(asked)}&sort=${encodeURIComponent(sort)}`);
   const { data: saved } = useApi("/views");
   const [selected, setSelected] = useState(/^\d+$/.test(params.row ?? "") ? Number(params.row) : -1);
@@ -120,7 +120,7 @@ export default function RolloutsPage({ run, route, frame }) {
   const fields = rows.head.data?.fields ?? [];
   const sortable = new Set(fields.map(({ name }) => name));
   const all = allColumns({ mark: search, pins, components: componentNames(rows.head.data?.rows ?? []) });
-  const shown = chosenColumns(params.cols, all).map((column) => ({ ...column, title: column.help, sortable: sortable.has(column.key) }));
+  const shown = chosenColumns(params.cols, all).map((column) => ({ ...column, title: column.help, sortable: sortable.has(column.key) || column.key.startsWith("reward.") }));
 
   const change = (patch) => {
     setSelected(-1);
@@ -156,7 +156,7 @@ export default function RolloutsPage({ run, route, frame }) {
   return html`<div class="rl-page" data-testid="rollouts-page">
     <${SavedViews} views=${saved?.views ?? []} filter=${filter} sort=${sort} onChoose=${(view) => change({ filter: view.filter, sort: view.sort || null })} />
     <div class="rl-bar">
-      <${FilterBox} value=${filter} error=${refused ? head.error.message : null} shift=${asked === filter ? 0 : asked.indexOf(filter)} fields=${fields}
+      <${FilterBox} value=${filter} error=${refused ? head.error.message : null} shift=${shift} fields=${fields}
         inputRef=${filterInput} helpOpen=${help} onHelp=${() => setHelp(!help)} onApply=${(text) => change({ filter: text })} />
       <${SearchBox} value=${search} inputRef=${searchInput} onSearch=${(text) => change({ q: text })} />
       <${ColumnChoice} all=${all} shown=${shown} onChange=${(names) => replaceParams({ cols: names.join(",") === DEFAULT_COLUMNS.join(",") ? null : names.join(",") })} />
@@ -167,7 +167,9 @@ export default function RolloutsPage({ run, route, frame }) {
     <div ref=${tableRef} class=${stale && rows.total ? "rl-stale-table" : ""}>
       ${comparing
         ? html`<${PinnedSideBySide} run=${run} pins=${pins} />`
-        : head.data === null && !head.error
+        : refused && rows.total === 0
+          ? html`<${Empty} title="Mend the filter to see rollouts" />`
+          : head.data === null && !head.error
           ? html`<${Empty} title="Reading the rollouts …" />`
           : rows.total === 0 && !stale && !head.error
             ? html`<${Empty} title="No rollout passes this filter" data-testid="none">
