@@ -11,7 +11,7 @@ from typing import Any, Literal
 from cluster.dashboard import thresholds
 from cluster.dashboard.derived import DROPPED, drop_reasons, metric
 from cluster.dashboard.records import MetricTable
-from cluster.dashboard.series import Thinning
+from cluster.dashboard.series import Thinning, six_digits
 from cluster.dashboard.thresholds import NO_THRESHOLD, RunFacts, Threshold
 
 GROUPS = ("Learning", "Stability", "Off-policy", "System")
@@ -349,7 +349,7 @@ def chart_of(spec: ChartSpec, table: MetricTable, facts: RunFacts, thinning: Thi
             shown = thinning.greatest(values) if part.greatest else thinning.mean(values)
             if spec.scale == "log":  # the gap of an exact run is 0, or less by rounding
                 shown = [value if value is not None and value > 0 else None for value in shown]
-            series.append({"name": part.name, "label": part.label, "role": part.role, "values": shown})
+            series.append({"name": part.name, "label": part.label, "role": part.role, "values": six_digits(shown)})
     if len(series) < spec.at_least:
         return None
     return {

@@ -25,12 +25,13 @@ def overview(
     facts = facts_of(store.config(), table)
     thinning = thin(table.steps, points=points, from_step=from_step, to_step=to_step)
     charts = [chart for spec in CHARTS if (chart := chart_of(spec, table, facts, thinning)) is not None]
-    per_sampler = samplers.chart(store.actor_stats(), table.steps, thinning)
+    stats = store.actor_stats()
+    per_sampler = samplers.chart(stats, table.steps, thinning)
     if per_sampler is not None:
         charts.append(per_sampler)
     return {
         "x": x_of(axes_of(table), thinning),
-        "tiles": tiles_of(table, evaluations, facts),
+        "tiles": tiles_of(table, evaluations, facts, stats),
         "charts": charts,
         "evaluations": _evaluations(evaluations, from_step, to_step),
     }

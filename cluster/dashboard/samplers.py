@@ -1,10 +1,11 @@
 """Tokens per second of each sampler: one that is slow hides in the mean of all."""
 
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 from cluster.dashboard.records import ActorStats
-from cluster.dashboard.series import Thinning, Values
+from cluster.dashboard.series import Thinning, Values, six_digits
 
 HELP = (
     "Tokens per second of the slowest, the mean and the fastest sampler while it samples. A fleet is as fast as its "
@@ -42,11 +43,34 @@ def chart(stats: Sequence[ActorStats], steps: Sequence[int], thinning: Thinning)
         "scale": "linear",
         "help": HELP,
         "series": [
-            {"name": f"samplers/{name}", "label": name, "role": roles[name], "values": thinning.mean(values)}
+            {
+                "name": f"samplers/{name}",
+                "label": name,
+                "role": roles[name],
+                "values": six_digits(thinning.mean(values)),
+            }
             for name, values in columns.items()
         ],
         "bands": [],
     }
+
+
+def slowest(stats: Sequence[ActorStats], *, window: int) -> tuple[str, float] | None:
+    """(sampler, its share of the median sampler's tokens per second) over the last `window` steps of each.
+
+    None with fewer than two samplers.
+    """
+    found: dict[str, float] = {}
+    for actor in stats:
+        recent = list(actor.generate_by_step.values())[-window:]
+        rate = _rate(sum(tokens for tokens, _ in recent), sum(seconds for _, seconds in recent))
+        if actor.role == "sampler" and rate is not None:
+            found[actor.actor] = rate
+    typical = median(found.values()) if len(found) >= 2 else 0.0
+    if typical <= 0:
+        return None
+    name = min(found, key=lambda sampler: found[sampler])
+    return name, found[name] / typical
 
 
 def _rate(tokens: int, seconds: float) -> float | None:

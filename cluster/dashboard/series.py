@@ -101,6 +101,11 @@ def x_of(axes: Axes, thinning: Thinning) -> dict[str, list[Any]]:
     }
 
 
+def six_digits(values: Values) -> list[float | None]:
+    """What a chart can show of them: half the JSON of all digits."""
+    return [None if value is None else float(f"{value:.6g}") for value in values]
+
+
 def known(values: Values) -> list[float]:
     return [value for value in values if value is not None]
 

@@ -4,28 +4,32 @@ All six are always there; what a run does not have yet is None with state `none`
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
-from cluster.dashboard import thresholds
+from cluster.dashboard import samplers, thresholds
 from cluster.dashboard.derived import metric
-from cluster.dashboard.records import MetricTable
-from cluster.dashboard.series import Values, known, last_known, thin
+from cluster.dashboard.records import ActorStats, MetricTable
+from cluster.dashboard.series import Values, known, last_known, six_digits, thin
 from cluster.dashboard.thresholds import NO_THRESHOLD, RunFacts, State, Threshold
 
 SPARK_POINTS = 60
+SEVERITY: Sequence[State] = ("none", "ok", "watch", "alarm")
 WINDOW = 10
 """Steps: a delta compares with the mean of so many before, and the share of equal groups is judged over so many."""
 
 
-def tiles_of(table: MetricTable, evaluations: MetricTable, facts: RunFacts) -> list[dict[str, Any]]:
-    """The `tiles` of the API."""
+def tiles_of(
+    table: MetricTable, evaluations: MetricTable, facts: RunFacts, stats: Sequence[ActorStats] = ()
+) -> list[dict[str, Any]]:
+    """The `tiles` of the API; `stats` are those of the actors."""
     return [
         _reward_tile(table, facts),
         _accuracy_tile(evaluations),
         _gap_tile(table, facts),
         _entropy_tile(table, facts),
         _equal_groups_tile(table, facts),
-        _throughput_tile(table, facts),
+        _throughput_tile(table, facts, samplers.slowest(stats, window=WINDOW)),
     ]
 
 
@@ -40,8 +44,13 @@ def held_out(evaluations: MetricTable) -> tuple[str, Values]:
 def _reward_tile(table: MetricTable, facts: RunFacts) -> dict[str, Any]:
     values = metric(table, facts, "reward/mean")
     std = last_known(metric(table, facts, "reward/std"))
+    failed = _recent(metric(table, facts, "reward/failed_share"))
     # No bound is right for every reward; without any spread, though, a step teaches nothing.
     state: State = "none" if std is None else "watch" if std == 0 else "ok"
+    note = "" if std is None else f"std {std:.2f}"
+    if failed:
+        note = f"{note}; {failed:.1%} not scored".lstrip("; ")
+        state = max(state, thresholds.FAILED_REWARDS.state(failed), key=SEVERITY.index)
     return _tile(
         "reward",
         "Reward",
@@ -49,8 +58,8 @@ def _reward_tile(table: MetricTable, facts: RunFacts) -> dict[str, Any]:
         unit="",
         better="up",
         state=state,
-        text="watch when all rewards of a step are equal",
-        note="" if std is None else f"std {std:.2f}",
+        text=f"watch when all rewards of a step are equal; not scored: {thresholds.FAILED_REWARDS.text(share=True)}",
+        note=note,
     )
 
 
@@ -75,7 +84,7 @@ def _accuracy_tile(evaluations: MetricTable) -> dict[str, Any]:
             # Of the questions, not of the samples: those of one question are right or wrong together.
             error = math.sqrt(found[0] * (1 - found[0]) / num_questions)
             bound = Threshold(watch_below=found[0] - 2 * error)
-            tile |= {"state": bound.state(found[-1]), "note": f"{num_questions:.0f} questions, +-{error:.1%}"}
+            tile |= {"state": bound.state(found[-1]), "note": f"{num_questions:.0f} questions, ±{error:.1%}"}
     return tile
 
 
@@ -108,7 +117,6 @@ def _equal_groups_tile(table: MetricTable, facts: RunFacts) -> dict[str, Any]:
     values = metric(table, facts, "reward/equal_groups_fraction")
     right = last_known(metric(table, facts, "reward/all_right_groups"))
     wrong = last_known(metric(table, facts, "reward/all_wrong_groups"))
-    recent = known(values)[-WINDOW:]
     tile = _judged_tile(
         "equal_groups",
         "Equal groups",
@@ -117,24 +125,35 @@ def _equal_groups_tile(table: MetricTable, facts: RunFacts) -> dict[str, Any]:
         unit="share",
         better="down",
         note="" if right is None or wrong is None else f"{right:.0f} all right, {wrong:.0f} all wrong",
-        judged=sum(recent) / len(recent) if recent else None,
+        judged=_recent(values),
     )
     return tile | {"threshold": f"mean of {WINDOW} steps: {tile['threshold']}"}
 
 
-def _throughput_tile(table: MetricTable, facts: RunFacts) -> dict[str, Any]:
+def _throughput_tile(table: MetricTable, facts: RunFacts, slowest: tuple[str, float] | None) -> dict[str, Any]:
     step_s = last_known(metric(table, facts, "time/step_s"))
     waiting = last_known(metric(table, facts, "time/wait_share"))
-    note = "" if step_s is None else f"step {step_s:.3g} s"
-    return _judged_tile(
+    notes = [] if step_s is None else [f"step {step_s:.3g} s"]
+    notes += [] if waiting is None else [f"{waiting:.0%} waiting"]
+    tile = _judged_tile(
         "throughput",
         "Sampling speed",
         metric(table, facts, "rollout/tokens_per_s"),
         thresholds.throughput(facts),
         unit="tokens/s",
         better="up",
-        note=note if waiting is None else f"{note}, {waiting:.0%} waiting",
+        note=", ".join(notes),
     )
+    if slowest is not None and thresholds.SLOWEST_SAMPLER.state(slowest[1]) != "ok":
+        tile["note"] = f"{slowest[0]} has {slowest[1]:.0%} of the median sampler's speed"
+        tile["state"] = max(tile["state"], "watch", key=SEVERITY.index)
+    return tile
+
+
+def _recent(values: Values) -> float | None:
+    """Mean over the last steps: one step of a small batch is chance."""
+    recent = known(values)[-WINDOW:]
+    return sum(recent) / len(recent) if recent else None
 
 
 def _judged_tile(
@@ -169,7 +188,7 @@ def _tile(
         "delta": found[-1] - sum(before) / len(before) if before else None,
         "delta_text": f"against the mean of the {len(before)} before" if before else "",
         "better": better,
-        "spark": spark.mean(values),
+        "spark": six_digits(spark.mean(values)),
         "state": state,
         "threshold": text,
         "note": note,

@@ -119,6 +119,24 @@ def test_the_share_of_equal_groups_is_judged_over_ten_steps() -> None:
     assert often["state"] == "alarm"
 
 
+def test_rewards_that_could_not_be_scored_are_said_beside_the_reward() -> None:
+    columns: dict[str, list[float | None]] = {
+        "reward/mean": [0.5],
+        "reward/std": [0.5],
+        "reward/outcome_timeout": [3.0],
+        "reward/outcome_error": [2.0],
+        "reward/outcome_invalid": [0.0],
+        "rollout/completions": [50.0],
+    }
+    tile = tile_of("reward", columns)
+    assert (tile["state"], tile["note"]) == ("alarm", "std 0.50; 10.0% not scored")
+    assert tile_of("reward", columns | {"rollout/completions": [5000.0]})["state"] == "ok"
+
+
+def test_a_reward_without_any_spread_teaches_nothing() -> None:
+    assert tile_of("reward", {"reward/mean": [0.0], "reward/std": [0.0]})["state"] == "watch"
+
+
 def test_a_fall_of_the_held_out_accuracy_counts_when_it_is_more_than_chance() -> None:
     # 100 questions at 0.5 have a standard error of 0.05.
     assert tile_of("accuracy", {}, evaluations_of(0.5, 0.41))["state"] == "ok"
@@ -170,6 +188,18 @@ def test_one_slow_sampler_shows_beside_the_mean() -> None:
         "slowest": [25.0, 100.0],
         "fastest": [100.0, 100.0],
     }
+
+
+def test_a_sampler_far_below_the_others_is_named_by_the_tile() -> None:
+    table = MetricTable(steps=[0, 1], columns={"rollout/tokens_per_s": [200.0, 125.0]})
+    # 100, 100 and 25 tokens per second: the last is a quarter of the median.
+    slow = [sampler(f"sampler-{i}", {0: (100, 1.0), 1: (100, 1.0)}) for i in range(2)]
+    slow.append(sampler("sampler-2", {0: (100, 4.0), 1: (100, 4.0)}))
+    tile = tiles_of(table, EMPTY, facts_of({}, table), slow)[-1]
+    assert (tile["state"], tile["note"]) == ("watch", "sampler-2 has 25% of the median sampler's speed")
+    # 100 and 80: the lengths of completions make that much.
+    even = [sampler("sampler-0", {0: (100, 1.0)}), sampler("sampler-1", {0: (80, 1.0)})]
+    assert tiles_of(table, EMPTY, facts_of({}, table), even)[-1]["note"] == ""
 
 
 def test_one_sampler_needs_no_comparison() -> None:
