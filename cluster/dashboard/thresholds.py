@@ -174,6 +174,7 @@ CLIP_FRACTION = Threshold(watch_above=0.1, alarm_above=0.2)
 TRUNCATED = Threshold(watch_above=0.05, alarm_above=0.15)
 FAILED_REWARDS = Threshold(watch_above=0.01, alarm_above=0.05)
 WAIT_SHARE = Threshold(watch_above=0.3, alarm_above=0.6)
+SYNC_SHARE = Threshold(watch_above=0.1, alarm_above=0.25)
 SLOWEST_SAMPLER = Threshold(watch_below=0.6)
 """Of the median sampler: lengths alone make a tenth of difference or two."""
 
