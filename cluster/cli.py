@@ -1,7 +1,7 @@
 """The command `shoal`. Nothing heavy is imported before a command needs it: `shoal --help` answers at once.
 
-Exit codes: 0 done, 1 failed, 2 the command or the configuration is wrong and nothing was started, 130 interrupted,
-143 terminated.
+Exit codes: 0 done, 1 failed, 2 the command or the configuration is wrong and nothing was started, 3 and 4 the doctor
+found warnings and errors, 130 interrupted, 143 terminated.
 """
 
 import argparse
@@ -12,11 +12,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from cluster.cli_dashboard import add_dashboard_commands
+from cluster.cli_dashboard import add_dashboard_commands, dashboard_beside
 from rollout.errors import ConfigError, ShoalError
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     train = add("train", _train, "train a model, or continue a run")
     train.add_argument("words", nargs="*", metavar=words, help="a recipe (`shoal recipes`) and changes to it")
     train.add_argument("--resume", type=Path, metavar="RUN", help="continue this run from its last checkpoint")
+    train.add_argument("--dashboard", action="store_true", help="serve the dashboard while it runs; prints the address")
     place = train.add_mutually_exclusive_group()
     place.add_argument("--run-dir", type=Path, metavar="DIR", help="where the run's files go")
     place.add_argument("--name", help="name of the run's folder in runs_dir")
@@ -98,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     export = add("export", _export, "write a run's final weights as a Hugging Face directory")
     export.add_argument("run", type=Path, metavar="RUN")
     export.add_argument("out", type=Path, metavar="DIR")
+    doctor = add("doctor", _doctor, "say what is wrong with a run; exits with 3 for warnings and 4 for errors")
+    doctor.add_argument("run", type=Path, metavar="RUN", help="a run directory; the run may be live")
+    doctor.add_argument("--format", choices=("text", "json"), default="text")
     add("recipes", _recipes, "list the shipped recipes")
     add_dashboard_commands(add)
     return parser
@@ -130,7 +135,9 @@ def _train(arguments: argparse.Namespace) -> int:
         config = load_config(_required(recipe), overrides)
         run_path = arguments.run_dir or _default_run_path(config, arguments.name, _required(recipe))
     check_trackers(config.trackers)
-    summary = _late("cluster.train", "train_command")(config, run_path, resume=arguments.resume is not None)
+    train = _late("cluster.train", "train_command")
+    with dashboard_beside(run_path) if arguments.dashboard else nullcontext():
+        summary = train(config, run_path, resume=arguments.resume is not None)
     return 0 if summary.status == "finished" else EXIT_FAILED
 
 
@@ -158,6 +165,11 @@ def _export(arguments: argparse.Namespace) -> int:
     _late("cluster.export", "export_command")(arguments.run, arguments.out)
     print(arguments.out)
     return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    code: int = _late("cluster.dashboard.doctor", "doctor_command")(arguments.run, arguments.format)
+    return code
 
 
 def _recipes(arguments: argparse.Namespace) -> int:

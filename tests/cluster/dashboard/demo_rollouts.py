@@ -27,7 +27,7 @@ from tests.cluster.dashboard.demo_text import (
 
 MAX_TOKENS = 96
 CLIP_EPS = 0.2
-_ENDLESS = 0.025
+_ENDLESS = 0.02
 """Share of the completions that never end."""
 
 

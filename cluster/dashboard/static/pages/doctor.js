@@ -1,9 +1,9 @@
 // Doctor: what is wrong with the run, how that is known, what to try; and all that was checked and is well.
 
-import { useApi } from "shoal/api.js";
 import { Chart } from "shoal/chart.js";
 import { token, useTheme } from "shoal/colours.js";
 import { useKeys } from "shoal/keys.js";
+import { usePacedApi } from "shoal/paced.js";
 import { go, href } from "shoal/route.js";
 import { Text } from "shoal/text.js";
 import { Badge, Panel, Problem, fmt, glyph, html, useEffect, useRef } from "shoal/ui.js";
@@ -13,7 +13,7 @@ const SIGNS = { error: "✖", warning: "▲", info: "i" };
 const WORDS = { error: "act now", warning: "worth a look", info: "good to know" };
 
 export default function DoctorPage({ run, route, frame }) {
-  const { data, error } = useApi(`/runs/${encodeURIComponent(run)}/doctor`, null);
+  const { data, error } = usePacedApi(`/runs/${encodeURIComponent(run)}/doctor`, null);
   const list = useRef(null);
   const findings = data ? inOrder(data.findings) : [];
   useKeys({ j: [() => turn(list.current, 1), "next finding"], k: [() => turn(list.current, -1), "previous finding"] }, "Doctor");
