@@ -46,6 +46,12 @@ class Block:
         return self.parts[0].id
 
     @property
+    def busy(self) -> float:
+        """Share of its length in which at least one part ran: below 1 where short ones with gaps were joined."""
+        length = self.end_s - self.start_s
+        return union_s(self.parts, self.start_s, self.end_s) / length if length > 0 else 1.0
+
+    @property
     def group_ids(self) -> set[str]:
         return {group_id for part in self.parts for group_id in part.ids}
 
@@ -131,24 +137,18 @@ def in_rows(blocks: Iterable[Block]) -> list[Block]:
 def coarser(blocks: Sequence[Block], width_s: float) -> list[Block]:
     """The blocks of one lane for a screen on which `width_s` is a pixel's share: shorter ones of one kind and row are
     joined while nothing else of their row is between them and their distance is below `width_s`."""
-    joined: list[Block] = []
-    last: dict[int, int] = {}  # row -> place in joined
+    runs: list[list[Block]] = []
+    last: dict[int, tuple[int, float, bool]] = {}  # row -> place in runs, end, whether what is there is short
     for block in sorted(blocks, key=lambda b: b.start_s):
-        place = last.get(block.row, -1)
-        before = joined[place] if place >= 0 else None
+        place, end_s, short = last.get(block.row, (-1, 0.0, False))
         small = block.end_s - block.start_s < width_s
-        if (
-            before is not None
-            and before.kind == block.kind
-            and small
-            and block.start_s - before.end_s < width_s
-            and (len(before.parts) > 1 or before.end_s - before.start_s < width_s)
-        ):
-            joined[place] = replace(_block([*before.parts, *block.parts]), row=block.row)
+        if small and short and runs[place][0].kind == block.kind and block.start_s - end_s < width_s:
+            runs[place].append(block)
         else:
-            joined.append(block)
-            last[block.row] = len(joined) - 1
-    return joined
+            runs.append([block])
+            place = len(runs) - 1
+        last[block.row] = place, block.end_s, small
+    return [replace(_block([part for b in run for part in b.parts]), row=run[0].row) for run in runs]
 
 
 def union_s(spans: Iterable[Span | Block], start_s: float, end_s: float) -> float:

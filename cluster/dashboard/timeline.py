@@ -29,7 +29,7 @@ from cluster.dashboard.waits import Chains, Wait, critical_path, recorded_waits,
 if TYPE_CHECKING:
     from cluster.dashboard.store import RunStore
 
-MAX_READ = 16_000
+MAX_READ = 8_000
 """Spans that are read for one answer: about 0.1 s."""
 MAX_PATHS = 40
 """Steps of a window whose critical path is told; with more of them a path is a few pixels."""
@@ -184,6 +184,10 @@ def _read(store: "RunStore", start_s: float, end_s: float, limit: int) -> Window
     spans, left_out = store.spans(start_s, end_s, limit=most)
     found = {span.id: span for span in spans}
     whole_from_s, length = start_s, end_s - start_s
+    if left_out:  # spans are spread evenly enough to guess what can be read whole
+        extent = store.extent_s() or (start_s, end_s)
+        num_spans = sum(sum(actor.counts.values()) for actor in store.actor_stats())
+        length = min(length, 4 * 0.8 * most * (extent[1] - extent[0]) / max(1, num_spans))
     while left_out and length > 0.01:
         length /= 4
         whole_from_s = end_s - length
@@ -219,14 +223,20 @@ def _waits(actor: str, spans: Sequence[Span], chains: Chains, start_s: float, en
 
 
 def _fit(lanes: Mapping[str, list[Block]], length_s: float, limit: int) -> tuple[dict[str, list[Block]], bool]:
-    """(the lanes with `limit` blocks or hardly more, whether blocks were joined for it)."""
-    fitted = dict(lanes)
-    pixels = 4096.0  # more than a wide screen has: the first try takes nothing that can be seen
-    while sum(len(blocks) for blocks in fitted.values()) > limit and pixels > 16:
-        fitted = {actor: coarser(blocks, length_s / pixels) for actor, blocks in lanes.items()}
+    """(the lanes with `limit` blocks or hardly more, whether blocks were joined for it). When there are too many, each
+    lane has its share of the limit, so that a lane of short spans does not blur the others."""
+    if sum(len(blocks) for blocks in lanes.values()) <= limit:
+        return dict(lanes), False
+    share = max(16, limit // len(lanes))
+    return {actor: _fit_lane(blocks, length_s, share) for actor, blocks in lanes.items()}, True
+
+
+def _fit_lane(blocks: list[Block], length_s: float, most: int) -> list[Block]:
+    fitted, pixels = blocks, 4096.0  # more than a wide screen has: the first try takes nothing that can be seen
+    while len(fitted) > most and pixels >= 16:
+        fitted = in_rows(coarser(blocks, length_s / pixels))
         pixels /= 2
-    joined = any(len(fitted[actor]) < len(lanes[actor]) for actor in lanes)
-    return {actor: in_rows(blocks) if joined else blocks for actor, blocks in fitted.items()}, joined
+    return fitted
 
 
 def _shares(spans: Sequence[Span], waits: Sequence[Wait], start_s: float, end_s: float) -> dict[str, float]:
@@ -294,6 +304,8 @@ def _bar(block: Block, draw: _Drawing) -> dict[str, Any]:
         "count": len(block.parts),
         "row": block.row,
     }
+    if block.busy < 0.999:
+        bar["busy"] = round(block.busy, 3)
     if block.kind == "wait":
         bar["for"] = str(first.extra.get("for", ""))
     if draw.with_parts and len(block.parts) > 1:
