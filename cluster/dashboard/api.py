@@ -83,7 +83,7 @@ class Api:
         if not self._follower.opened(name):
             return None
         try:
-            with self._follower.use(name) as run:
+            with self._follower.use(name, keep=False) as run:
                 assert run.store is not None
                 return run_info(name, run.store)
         except RequestError:

@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 MAX_ANSWERS_BYTES = 3_800_000
 """Of the answers as JSON; with the page's own files the report stays below 5 MB."""
 MAX_STEPS = 12
+PHASES: tuple[Phase, ...] = ("train", "eval")
 WHOLE_RUN = ("overview", "doctor", "config", "fleet", "ledger", "ledger/groups")
 TABLE_ROWS = 200
 """As many rows as the page asks for at a time."""
-DEFAULT_SORT = "-max_gap"
+DEFAULT_SORT = "-step"
 TIMELINE_STEPS = 3
 
 
@@ -81,7 +82,7 @@ class Answers:
         for path in WHOLE_RUN:
             self._add(path)
         self._add_timeline()
-        steps = [(phase, self._chosen_steps(phase)) for phase in ("train", "eval")]
+        steps = [(phase, evenly(self._store.table_steps(phase), MAX_STEPS)) for phase in PHASES]
         pages = self._add_steps(steps)
         for group in self._add_groups(pages):
             self._add_rollouts(group)
@@ -123,9 +124,6 @@ class Answers:
                 ends = (min(span["start"] for span in of_last), max(span["end"] for span in of_last))
                 whole = self._view("timeline", {"from": f"{ends[0]:.6f}", "to": f"{ends[1]:.6f}"}) | {"extent": ends}
         self._put(f"{self._base}/timeline", whole)
-
-    def _chosen_steps(self, phase: Phase) -> list[int]:
-        return evenly(self._store.table_steps(phase), MAX_STEPS)
 
     def _add_steps(self, steps: Iterable[tuple[Phase, Sequence[int]]]) -> list[dict[str, Any]]:
         """The pages of steps, first and last before those between: room may run out."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ACCURACY = "eval/pass_at_1"
 RESTARTS = ("restart", "resume", "died", "dead", "down", "replaced")
 """Words in the name of an instant that make it a restart on the scrubber."""
-ALERTS = ("fail", "error", "stale", "non-finite", "nonfinite", "skip", "timeout", "refused", "mismatch")
+ALERTS = ("warn", "fail", "error", "stale", "non-finite", "nonfinite", "skip", "timeout", "refused", "mismatch")
 ETA_STEPS = 20
 """Steps whose median time the estimate of the end is made from: an evaluation or a restart is not typical."""
 MAX_SCRUBBER_STEPS = 1000
@@ -30,7 +30,7 @@ class RunFacts:
 
     path: Path
     config: Mapping[str, Any] | None
-    summary: Mapping[str, Any] | None
+    summary: dict[str, Any] | None
     last_metrics: Mapping[str, Any]
     """The last line of metrics.jsonl; empty before the first step."""
     first_evaluation: Mapping[str, Any]
@@ -146,8 +146,8 @@ def _instant_kind(name: str) -> str | None:
 
 
 def _sentence(instant: Span, name: str) -> str:
-    reason = instant.extra.get("reason") or instant.extra.get("error")
-    return f"{instant.actor}: {name}" + (f", {reason}" if reason else "")
+    text = instant.extra.get("text") or instant.extra.get("reason") or instant.extra.get("error")
+    return f"{instant.actor}: {name}" + (f", {text}" if text else "")
 
 
 def _mark(kind: str, step: int, text: str) -> dict[str, Any]:

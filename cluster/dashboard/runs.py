@@ -7,14 +7,13 @@ of a request ever becomes a path.
 import json
 import os
 import re
-import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cluster.dashboard.frame import RunFacts, facts_info
-from cluster.dashboard.records import RunStatus
+from cluster.dashboard.small_files import run_status
 from rollout.errors import ConfigError
 
 MARKS = ("config.yaml", "metrics.jsonl", "events.jsonl", "ledger.jsonl", "summary.json")
@@ -25,17 +24,6 @@ MAX_FOLDERS = 20_000
 """Folders looked into in one search, so that `shoal dashboard /` answers too."""
 TAIL_BYTES = 65_536
 """Longer than a line of metrics.jsonl: the last line is within it."""
-LIVE_S = 120.0
-"""A run without a summary whose files have not changed for so long is taken for stopped until it is opened, which tells
-more exactly."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A run that was found."""
-
-    name: str
-    path: Path
 
 
 def check_roots(roots: Sequence[Path]) -> None:
@@ -86,30 +74,24 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _named(paths: Sequence[Path]) -> dict[str, Path]:
-    """The shortest tails of the paths that differ, "~" between their parts; numbered if even whole paths do not."""
+    """By the shortest tail of the path that no other run has, "~" between its parts; numbered where none is left."""
+    parts = {path: [plain_name(part) for part in path.absolute().parts[1:]] for path in paths}
+    tails = Counter(tuple(names[-length:]) for names in parts.values() for length in range(1, len(names) + 1))
     named: dict[str, Path] = {}
-    for path in paths:
-        parts = [_plain(part) for part in Path(os.path.abspath(path)).parts[1:]] or ["root"]
-        tails = ["~".join(parts[-length:]) for length in range(1, len(parts) + 1)]
-        others = [[_plain(part) for part in Path(os.path.abspath(other)).parts[1:]] for other in paths if other != path]
-        name = next(
-            (
-                tail
-                for length, tail in enumerate(tails, start=1)
-                if all(other[-length:] != parts[-length:] for other in others)
-            ),
-            tails[-1],
-        )
-        number = 2
-        unique = name
+    for path, names in parts.items():
+        lengths = range(1, len(names) + 1)
+        length = next((length for length in lengths if tails[tuple(names[-length:])] == 1), len(names))
+        name = unique = "~".join(names[-length:])
+        number = 1
         while unique in named:
-            unique, number = f"{name}~{number}", number + 1
+            number += 1
+            unique = f"{name}~{number}"
         named[unique] = path
     return named
 
 
-def _plain(part: str) -> str:
-    """A folder's name without what has a meaning in an address or in a list of runs, or is no character at all."""
+def plain_name(part: str) -> str:
+    """A folder's name without what means something in an address or in a list of runs, or is no character at all."""
     return re.sub(r"[^\w.+=@ -]", "_", part.encode("utf-8", "backslashreplace").decode())
 
 
@@ -126,15 +108,7 @@ class RunInfos:
         if known is None or known[0] != stamp:
             known = self._known[path] = (stamp, read_facts(path))
         facts = known[1]
-        status = _status(facts)
-        return facts_info(name, facts, status=status)
-
-
-def _status(facts: RunFacts) -> RunStatus:
-    if facts.summary is not None and facts.summary.get("status") in ("finished", "failed", "interrupted"):
-        status: RunStatus = facts.summary["status"]
-        return status
-    return "live" if facts.updated_s is not None and time.time() - facts.updated_s < LIVE_S else "stopped"
+        return facts_info(name, facts, status=run_status(path, facts.summary))
 
 
 def read_facts(path: Path) -> RunFacts:

@@ -8,7 +8,10 @@ import asyncio
 import contextlib
 import errno
 import json
+import os
 import socket
+import threading
+import time
 import webbrowser
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
 MAX_STREAMS = 128
 PING_S, SEND_TIMEOUT_S = 15, 30
 """A client that takes nothing for SEND_TIMEOUT_S is let go; it comes back by itself."""
+BESIDE_A_RUN_NICE = 10
+"""Niceness of a dashboard that a run started: the run goes first."""
 GZIP_BYTES, GZIP_LEVEL = 1024, 4
 REVALIDATE = "no-cache"
 """May be kept, but is asked for each time with its ETag."""
@@ -56,6 +61,8 @@ class ServerOptions:
     """0: any that is free."""
     allow_hosts: tuple[str, ...] = ()
     require_token: bool = False
+    parent: int | None = None
+    """Process to end with: the run that started this dashboard, however it ends."""
 
 
 def make_app(follower: Follower, access: Access, folders: Sequence[str]) -> Starlette:
@@ -225,8 +232,19 @@ def serve(options: ServerOptions, *, open_browser: bool = False) -> None:
             loop="asyncio",
             timeout_graceful_shutdown=2,
         )
+        server = uvicorn.Server(config)
+        if options.parent is not None:
+            os.nice(BESIDE_A_RUN_NICE)
+            threading.Thread(target=_end_with, args=(options.parent, server), daemon=True).start()
         with contextlib.suppress(KeyboardInterrupt):  # the ordinary end
-            uvicorn.Server(config).run(sockets=[listening])
+            server.run(sockets=[listening])
+
+
+def _end_with(parent: int, server: uvicorn.Server) -> None:
+    """A run that was killed outright cannot end its dashboard: its child gets another parent then."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    server.should_exit = True
 
 
 def open_store(path: Path) -> "RunStore":

@@ -5,8 +5,8 @@
                   v
     the thread: refresh() each opened run -> revision + 1 -> Listener.put -> event loop -> browser
 
-Polling is a few stat calls. A run is looked at every 0.25 s while it is live and somebody listens, else every 2 s, and
-never so often that looking costs more than 1 % of a processor.
+A run is looked at every 0.25 s while it is live and somebody listens, else every 2 s; less often, up to once a second,
+where looking would cost more than 1 % of a processor.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +26,11 @@ from cluster.dashboard.runs import RunInfos, find_runs
 if TYPE_CHECKING:
     from cluster.dashboard.store import RunStore
 
-LIVE_POLL_S, IDLE_POLL_S = 0.25, 2.0
+LIVE_POLL_S, BUSY_POLL_S, IDLE_POLL_S = 0.25, 1.0, 2.0
 MAX_POLL_SHARE = 0.01
-REFRESH_S = 0.5
-"""Longest that one run keeps the thread from the others while its index is being built."""
+REFRESH_S, FIRST_REFRESH_S = 0.5, 2.0
+"""Longest that one run keeps the thread from the others while its index is being built; an ordinary run is read at once
+and its first page is whole."""
 FIRST_LOOK_S = 5.0
 """Longest that the first request for a run waits for its files to be read; then it is answered with what there is."""
 SEARCH_S = 2.0
@@ -120,7 +121,7 @@ class Follower:
         self._found: dict[str, Path] = {}
         self._found_s = -SEARCH_S
         self._infos = RunInfos()
-        self._info_seen: dict[str, Mapping[str, Any]] = {}
+        self._info_seen: dict[str, Mapping[str, Any]] | None = None
         # Revisions rise over restarts of the dashboard too, so that a page that comes back sees that it missed some.
         self._first_revision = int(time.time())
 
@@ -147,22 +148,26 @@ class Follower:
             return self._infos.info(name, path)
 
     def opened(self, name: str) -> bool:
+        """Whether the run was opened and looked at."""
         with self._lock:
             run = self._open.get(name)
-            return run is not None and run.store is not None
+            return run is not None and run.looked.is_set() and run.error is None
 
     @contextlib.contextmanager
-    def use(self, name: str) -> Iterator[OpenRun]:
-        """The run, opened and looked at; it stays open within the block. Raises RequestError (404) for no such run."""
+    def use(self, name: str, *, keep: bool = True) -> Iterator[OpenRun]:
+        """The run, opened and looked at; it stays open within the block, and for long after it if `keep`.
+
+        Raises RequestError: 404 for no such run, 500 for one that cannot be read, 503 while it is being opened.
+        """
         path = self.paths().get(name)
         if path is None:
             raise RequestError(404, f"there is no run {shown(name)} here; /api/runs lists those there are")
         with self._lock:
             run = self._open.get(name)
-            if run is None or run.path != path:
+            if run is None:
                 run = self._open[name] = OpenRun(name=name, path=path, revision=self._first_revision)
             run.users += 1
-            run.used_s = time.monotonic()
+            run.used_s = time.monotonic() if keep else run.used_s
         try:
             if not run.looked.is_set():
                 self._wake.set()
@@ -232,29 +237,23 @@ class Follower:
         started, cpu = time.monotonic(), time.thread_time()
         first = run.store is None
         store = run.store or self._open_store(run.path)
-        changed = store.refresh(max_s=REFRESH_S)
+        run.store = store
+        changed = store.refresh(max_s=FIRST_REFRESH_S if first else REFRESH_S)
         run.error = None
         status = store.status()
         if changed or status != run.status or first:
             run.status = status
             run.revision += 1
-            for source in changed:
+            for source in SOURCES if first else changed:
                 run.seen[source] = run.revision
-            run.store = store
-            self._tell(run, SOURCES if first else changed)
-        run.store = store
+            self._put_all(change_of(run, SOURCES if first else changed))
         if changed and not store.progress().ready:
             run.due_s = 0.0  # the index is being built: go on at once, after the other runs had their turn
-            return
-        poll_s = LIVE_POLL_S if status == "live" and self._is_listened_to(run.name) else IDLE_POLL_S
-        run.due_s = started + max(poll_s, (time.thread_time() - cpu) / MAX_POLL_SHARE if not changed else 0.0)
-
-    def _tell(self, run: OpenRun, changed: Sequence[str] | frozenset[str]) -> None:
-        change = change_of(run, changed)
-        with self._lock:
-            listeners = list(self._listeners)
-        for listener in listeners:
-            listener.put(change)
+        elif status == "live" and self._is_listened_to(run.name):
+            share_s = (time.thread_time() - cpu) / MAX_POLL_SHARE
+            run.due_s = started + min(max(share_s, LIVE_POLL_S), BUSY_POLL_S)
+        else:
+            run.due_s = started + IDLE_POLL_S
 
     def _is_listened_to(self, name: str) -> bool:
         with self._lock:
@@ -263,15 +262,14 @@ class Follower:
     def _watch_unopened(self) -> None:
         """Tells those who listen to every run of new ones, and of progress in those that nobody opened."""
         paths = self.paths()
-        infos = {name: self.cheap_info(name, path) for name, path in paths.items() if not self.opened(name)}
-        for name, info in infos.items():
-            before = self._info_seen.get(name)
-            if before != info and self._info_seen:
-                revision = int(time.time())
-                self._put_all(
-                    Change(run=name, revision=revision, step=info["step"], status=info["status"], changed=_ANY)
-                )
-        self._info_seen = infos or {"": {}}
+        infos: dict[str, Mapping[str, Any]] = {
+            name: self.cheap_info(name, path) for name, path in paths.items() if not self.opened(name)
+        }
+        if self._info_seen is not None:
+            for name, info in infos.items():
+                if self._info_seen.get(name) != info:
+                    self._put_all(_change_unopened(name, info))
+        self._info_seen = infos
 
     def _put_all(self, change: Change) -> None:
         with self._lock:
@@ -280,15 +278,15 @@ class Follower:
             listener.put(change)
 
     def _close_unused(self) -> None:
+        """Closes runs that have gone or were not asked for in a long time."""
         before = time.monotonic() - CLOSE_AFTER_S
         with self._lock:
-            if len(self._open) <= KEEP_OPEN:
-                return
             followed = {listener.run for listener in self._listeners}
-            old = [run for run in self._open.values() if not run.users and run.used_s < before]
-            closing = [run for run in old if run.name not in followed]
+            gone = [run for name, run in self._open.items() if self._found.get(name) != run.path]
+            old = [run for name, run in self._open.items() if run.used_s < before and name not in followed]
+            closing = [run for run in (*gone, *old[: max(0, len(self._open) - KEEP_OPEN)]) if not run.users]
             for run in closing:
-                del self._open[run.name]
+                self._open.pop(run.name, None)
         for run in closing:
             if run.store is not None:
                 run.store.close()
@@ -301,10 +299,13 @@ class Follower:
                 run.store.close()
 
 
-_ANY = frozenset({"metrics", "summary"})
+def _change_unopened(name: str, info: Mapping[str, Any]) -> Change:
+    """A message about a run that nobody opened: how far it is."""
+    changed = frozenset({"metrics", "summary"})
+    return Change(run=name, revision=int(time.time()), step=info["step"], status=info["status"], changed=changed)
 
 
-def change_of(run: OpenRun, changed: Sequence[str] | frozenset[str]) -> Change:
+def change_of(run: OpenRun, changed: Iterable[str]) -> Change:
     """A message about an opened run."""
     assert run.store is not None
     steps = run.store.metrics().steps
