@@ -24,6 +24,7 @@ export function SharedPrompts({ runs, prompts, total, chosen, onChoose }) {
         onChoose=${() => onChoose(prompt.uid === chosen ? null : prompt.uid)} />`)}
     </div>
     <p class="muted">${fmt.count(total)} prompts are in all of them${shown.length < total ? `, ${fmt.count(shown.length)} are listed` : ""}.</p>
+    ${chosen && !current ? html`<${Empty} title="That prompt is not among those that are listed." />` : null}
     ${current
       ? html`<div class="beside" data-testid="beside">${runs.map((run, index) => html`<${Answers} key=${run} run=${run} index=${index} seen=${current.runs[run]} />`)}</div>`
       : null}
@@ -59,7 +60,7 @@ function Answers({ run, index, seen }) {
 function Answer({ run, parts, rollout }) {
   const { sample_index: sample, correct } = rollout;
   const [sign, word] = correct === null ? ["○", "not judged"] : correct ? ["✓", "correct"] : ["✗", "wrong"];
-  return html`<article class=${`answer ${correct === null ? "" : correct ? "right" : "wrong"}`}>
+  return html`<article class=${`answer ${correct === null ? "" : correct ? "correct" : "wrong"}`}>
     <header><a href=${href("rollout", [...parts, sample], {}, run)}>#${sample}</a><span class="verdict" title=${word} aria-label=${word}>${sign}</span>
       <span>reward ${fmt.number(rollout.reward)}</span><span class="muted">${fmt.count(rollout.length)} tokens${rollout.finish === "length" ? ", truncated" : ""}</span></header>
     <${Text} value=${rollout.text} fold=${1200} />

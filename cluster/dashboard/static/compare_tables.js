@@ -10,24 +10,28 @@ export function RunHeads({ runs }) {
 
 // table [{name, label, values: {run: value}, better}]; differences are against the first run.
 export function Figures({ runs, table }) {
-  return html`<${Panel} title="Last figures" help="Of the last training step, or of the last evaluation. Differences are against the first run.">
+  return html`<${Panel} title="Last figures" help="Of training: the mean of the last ten steps, since a single one is mostly noise. Differences are against the first run.">
     <div class="wide"><table class="plain" data-testid="figures"><thead><tr><th>metric</th><${RunHeads} runs=${runs} /></tr></thead>
-      <tbody>${table.map((row) => html`<tr key=${row.name} title=${row.name}><td>${row.label}</td>
+      <tbody>${table.map((row) => html`<tr key=${row.name} title=${row.name}><td>${row.label}${row.unit && !IN_VALUE.has(row.unit) ? html`<span class="faint"> ${row.unit}</span>` : null}</td>
         ${runs.map((run, index) => html`<td class="right" key=${run}><${Figure} row=${row} run=${run} base=${index === 0 ? null : row.values[runs[0]]} /></td>`)}</tr>`)}</tbody>
     </table></div>
   <//>`;
 }
 
+const IN_VALUE = new Set(["share", "fraction", "%", "s", "seconds", "bytes"]); // units that belong to each figure
+
+function shown(value, unit, digits = 3) {
+  return IN_VALUE.has(unit) ? fmt.withUnit(value, unit) : fmt.number(value, digits);
+}
+
 function Figure({ row, run, base }) {
   const value = row.values[run];
-  const text = row.unit ? fmt.withUnit(value, row.unit) : fmt.number(value);
-  if (base === null || base === undefined || value === null || value === undefined || value === base) {
-    return html`<span class="figure">${text}</span><span class="figure-delta"></span>`;
-  }
+  const absent = [base, value].some((each) => each === null || each === undefined);
+  if (absent || value === base) return html`${shown(value, row.unit)}<span class="figure-delta">${"\u00a0"}</span>`;
   const judged = row.better ? ((value > base) === (row.better === "up") ? "good" : "bad") : "";
   const relative = base !== 0 ? `${value > base ? "+" : ""}${fmt.percent((value - base) / Math.abs(base), 0)}` : "";
-  return html`<span class="figure">${text}</span>
-    <span class=${`figure-delta delta ${judged}`} title=${relative}>${value > base ? "↑" : "↓"} ${row.unit ? fmt.withUnit(Math.abs(value - base), row.unit) : fmt.number(Math.abs(value - base), 2)}</span>`;
+  return html`${shown(value, row.unit)}<span class=${`figure-delta delta ${judged}`} title=${relative} data-testid="delta">
+    ${value > base ? "↑" : "↓"} ${shown(Math.abs(value - base), row.unit, 2)}</span>`;
 }
 
 // config [{key, values: {run: value}}]: only keys whose values are not the same in all.

@@ -105,7 +105,7 @@ function GroupLinks({ run, groups, ids }) {
   const others = (ids ?? []).filter((id) => !linked.has(id));
   if (!addresses.length && !others.length) return null;
   return html`<div class="group-links" data-testid="span-groups">
-    <div class="muted">${fmt.count(addresses.length + others.length)} groups</div>
+    <div class="muted">${fmt.count(addresses.length + others.length)} ${addresses.length + others.length === 1 ? "group" : "groups"}</div>
     ${addresses.slice(0, MOST_LINKS).map(
       (parts) => html`<a key=${parts.join("/")} href=${href("group", parts, {}, run)}><${Text} value=${parts[2]} inline /></a>`,
     )}

@@ -1,27 +1,30 @@
 // Which part of the run the timeline shows, kept in the address, and the answers that hold it.
 //
-//   (nothing)       the whole run, growing with it
-//   from=..&to=..   Unix seconds; below 1e8 they are training steps, as the scrubber above every page gives them
+//   (nothing)       the whole run; of a live one the last steps, sliding with it
+//   all=1           the whole of a live run
 //   last=30         the last 30 seconds of a live run, sliding with it
+//   from=..&to=..   Unix seconds; below 1e8 they are training steps, as the strip above every page gives them
 
-import { useApi } from "shoal/api.js";
 import { clampView, isWhole, stepView, stepWindows } from "shoal/gantt_model.js";
+import { usePacedApi } from "shoal/paced.js";
 import { replaceParams } from "shoal/route.js";
 import { useEffect, useMemo, useRef, useState } from "shoal/ui.js";
 
 const FIRST_UNIX_TIME = 1e8; // no run has this many steps, and none began before 1973
 const AT_THE_END = 0.02; // a window that ends this close to the end of a live run (as a share of it) goes on with it
-const MARGIN = 0.5; // fetched on both sides of a window, as shares of it, so that panning meets no blank
+const STEPS_FOLLOWED = 4;
+const SLIDES = 4; // a sliding window is asked for anew, from another start, this many times while it passes once
 const ADDRESS_PAUSE_MS = 200;
 const FETCH_PAUSE_MS = 120;
 export const SPAN_LIMIT = 4000;
 
 const numberOf = (text) => (text === undefined || text === "" || !Number.isFinite(Number(text)) ? null : Number(text));
 
-// The window that the address asks for, or null for the whole run.
-export function windowOf(params, extent, windows) {
-  const last = numberOf(params.last);
-  if (last !== null && last > 0) return clampView({ from: extent[1] - last, to: extent[1] }, extent);
+// What the address asks for: {last: seconds}, {from, to}, or null for the whole run. `usual`: seconds of a live run that
+// are shown unless something else is asked for.
+export function wishOf(params, extent, windows, usual) {
+  const last = numberOf(params.last) ?? (params.all || params.from || params.to ? null : usual);
+  if (last !== null && last > 0) return { last };
   let [from, to] = [numberOf(params.from), numberOf(params.to)];
   if (from === null && to === null) return null;
   if ((from ?? 0) < FIRST_UNIX_TIME && (to ?? 0) < FIRST_UNIX_TIME) {
@@ -29,31 +32,35 @@ export function windowOf(params, extent, windows) {
     to = to === null ? null : stepView(windows, to, extent)?.to;
   }
   const view = { from: from ?? extent[0], to: to ?? extent[1] };
-  return view.to > view.from ? clampView(view, extent) : null;
+  return view.to > view.from ? view : null;
 }
 
 // The params that bring a window back.
 export function paramsOf(view, extent, live) {
-  if (!view || isWhole(view, extent)) return { from: null, to: null, last: null };
+  const none = { from: null, to: null, last: null, all: null };
+  if (isWhole(view, extent)) return live ? { ...none, all: 1 } : none;
   const length = view.to - view.from;
-  if (live && extent[1] - view.to < AT_THE_END * length) return { from: null, to: null, last: length.toFixed(3) };
-  return { from: view.from.toFixed(3), to: view.to.toFixed(3), last: null };
+  if (live && extent[1] - view.to < AT_THE_END * length) return { ...none, last: length.toFixed(3) };
+  return { ...none, from: view.from.toFixed(3), to: view.to.toFixed(3) };
 }
 
-function pathOf(run, view) {
+export function timelinePath(run, from = null, to = null) {
   const path = `/runs/${encodeURIComponent(run)}/timeline?limit=${SPAN_LIMIT}`;
-  return view ? `${path}&from=${view.from.toFixed(3)}&to=${view.to.toFixed(3)}` : path;
+  return path + (from === null ? "" : `&from=${from.toFixed(3)}`) + (to === null ? "" : `&to=${to.toFixed(3)}`);
 }
 
-// {data, whole, windows, view, setView, error, loading}: `data` is the answer that holds `view` (null before the first),
-// `whole` the answer about the whole run, `windows` its steps as [{step, start, end}].
+// {data, whole, extent, windows, view, setView, error}: `data` is the answer that holds `view` (null before the first),
+// `whole` the answer about the whole run, `extent` its first and last moment, `windows` its steps as [{step, start, end}].
 export function useTimeline(run, route, live) {
-  const whole = useApi(pathOf(run, null), ["events"]);
+  const whole = usePacedApi(timelinePath(run), ["events"]);
   const windows = useMemo(() => (whole.data ? stepWindows(whole.data.lanes) : []), [whole.data]);
+  const usual = useUsual(live, windows);
   const [held, setHeld] = useState(null); // a window that is moving and not in the address yet
-  const extent = whole.data?.extent;
-  const asked = extent ? windowOf(route.params, extent, windows) : null;
-  const view = held ?? asked ?? (extent ? { from: extent[0], to: extent[1] } : null);
+  const [part, setAsked] = useWindowAnswer(run);
+  const extent = useMemo(() => latest(whole.data?.extent, part.data?.extent), [whole.data, part.data]);
+  const wish = extent ? (held ?? wishOf(route.params, extent, windows, usual)) : null;
+  const view = useMemo(() => viewOf(wish, extent), [wish?.last, wish?.from, wish?.to, extent]);
+  setAsked(wish, view, extent);
 
   const timer = useRef(0);
   useEffect(() => () => clearTimeout(timer.current), []);
@@ -65,39 +72,51 @@ export function useTimeline(run, route, live) {
       setHeld(null);
     }, ADDRESS_PAUSE_MS);
   };
-
-  const finer = useFinerWindow(whole.data, view);
-  const part = useApi(finer ? pathOf(run, finer) : null, ["events"]);
-  const ready = finer && part.data && covers(part.data, view);
-  return {
-    data: ready ? part.data : whole.data,
-    whole: whole.data,
-    windows,
-    view,
-    setView,
-    error: whole.error ?? (finer ? part.error : null),
-    loading: whole.loading || (finer && part.loading),
-  };
+  // While the window moves, the whole run stands in for what is not fetched yet: coarse, but never blank.
+  const ready = view && part.data?.extent && part.data.from <= view.from + 1e-3 && part.data.to >= view.to - 1e-3;
+  return { data: ready && !isWhole(view, extent) ? part.data : whole.data, whole: whole.data, extent, windows, view, setView, error: whole.error ?? part.error };
 }
 
-function covers(data, view) {
-  return data.from <= view.from + 1e-3 && data.to >= view.to - 1e-3;
+function latest(first, second) {
+  if (!first || !second) return first ?? second ?? null;
+  return [Math.min(first[0], second[0]), Math.max(first[1], second[1])];
 }
 
-// The window to fetch when the whole run came with its short spans merged; null while that is good enough.
-function useFinerWindow(whole, view) {
-  const [finer, setFiner] = useState(null);
+function viewOf(wish, extent) {
+  if (!extent) return null;
+  if (!wish) return { from: extent[0], to: extent[1] };
+  return clampView(wish.last ? { from: extent[1] - wish.last, to: extent[1] } : wish, extent);
+}
+
+// Seconds of a live run that are shown at first: the time of its last steps. It stays as it was found, so that the scale
+// does not change under the eyes.
+function useUsual(live, windows) {
+  const usual = useRef(null);
+  if (!live) return null;
+  if (usual.current === null && windows.length > STEPS_FOLLOWED) {
+    usual.current = windows.at(-1).end - windows.at(-1 - STEPS_FOLLOWED).end;
+  }
+  return usual.current;
+}
+
+// [the answer about a part of the run, a function that is told in each rendering what is in sight]. It is asked for even
+// when the whole run came with every span, since who waited for whom is told of what is in sight; and once the window
+// has stopped moving. A sliding window is fetched from a little before it, so that not each of its moves is a question.
+function useWindowAnswer(run) {
+  const [asked, setAsked] = useState(null); // {from, to}, to null: up to now
+  const wanted = useRef(null);
+  const answer = usePacedApi(asked ? timelinePath(run, asked.from, asked.to) : null, asked?.to === null ? ["events"] : []);
   useEffect(() => {
-    if (!whole?.merged || !view || isWhole(view, whole.extent)) {
-      setFiner(null);
-      return undefined;
-    }
-    const length = view.to - view.from;
-    const holds = finer && finer.from <= view.from && finer.to >= view.to && finer.to - finer.from < 4 * length;
-    if (holds) return undefined;
-    const wanted = { from: view.from - MARGIN * length, to: view.to + MARGIN * length };
-    const timer = setTimeout(() => setFiner(clampView(wanted, whole.extent)), FETCH_PAUSE_MS);
+    const next = wanted.current;
+    if (next?.from === asked?.from && next?.to === asked?.to) return undefined;
+    const timer = setTimeout(() => setAsked(next), asked ? FETCH_PAUSE_MS : 0);
     return () => clearTimeout(timer);
-  }, [whole, view?.from, view?.to]);
-  return finer;
+  });
+  const tell = (wish, view, extent) => {
+    const slide = wish?.last ? wish.last / SLIDES : 0;
+    if (!view || isWhole(view, extent)) wanted.current = null;
+    else if (slide) wanted.current = { from: Math.max(extent[0], Math.floor(view.from / slide) * slide), to: null };
+    else wanted.current = { from: view.from, to: view.to };
+  };
+  return [answer, tell];
 }

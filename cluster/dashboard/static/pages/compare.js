@@ -6,6 +6,7 @@ import { series as colourOf } from "shoal/colours.js";
 import { aligned } from "shoal/compare_align.js";
 import { SharedPrompts } from "shoal/compare_prompts.js";
 import { Differences, Figures } from "shoal/compare_tables.js";
+import { usePacedApi } from "shoal/paced.js";
 import { href, replaceParams } from "shoal/route.js";
 import { Text } from "shoal/text.js";
 import { Empty, Panel, Problem, Segmented, fmt, html, useMemo } from "shoal/ui.js";
@@ -28,7 +29,7 @@ export default function ComparePage({ route }) {
   const chosen = [...new Set((params.runs ?? "").split(",").filter(Boolean))].slice(0, MOST_RUNS);
   const known = useApi("/runs", ["summary", "config"]);
   const path = chosen.length ? `/compare?points=${POINTS}&runs=${encodeURIComponent(chosen.join(","))}` : null;
-  const { data, error, stale } = useApi(path, ["metrics", "evaluations", "rollouts", "config"]);
+  const { data, error, stale } = usePacedApi(path, ["metrics", "evaluations", "rollouts", "config"]);
   const choose = (runs) => replaceParams({ runs: runs.join(",") });
   const axis = AXES[params.x] ? params.x : "step";
   // The runs of the answer, not of the address: while another answer is on its way, names and values stay together.
@@ -40,7 +41,7 @@ export default function ComparePage({ route }) {
     ${runs.length
       ? html`<div class=${`page ${stale ? "stale" : ""}`}>
           <${Charts} charts=${data.charts} runs=${runs} axis=${axis} />
-          <div class="compare-tables"><${Figures} runs=${runs} table=${data.table} /><${Differences} runs=${runs} config=${data.config} /></div>
+          <div class=${`compare-tables ${runs.length > 2 ? "stacked" : ""}`}><${Figures} runs=${runs} table=${data.table} /><${Differences} runs=${runs} config=${data.config} /></div>
           <${SharedPrompts} runs=${runs} prompts=${data.prompts} total=${data.num_shared} chosen=${params.prompt ?? null} onChoose=${(prompt) => replaceParams({ prompt })} />
         </div>`
       : null}

@@ -1,6 +1,6 @@
 // Fleet: a card for each actor.
 
-import { useApi } from "shoal/api.js";
+import { usePacedApi } from "shoal/paced.js";
 import { href, replaceParams } from "shoal/route.js";
 import { Text } from "shoal/text.js";
 import { Empty, Problem, Segmented, Spark, fmt, html, useEffect, useState } from "shoal/ui.js";
@@ -19,7 +19,7 @@ const STATES = {
 const UNKNOWN = ["○", "none", ""];
 
 export default function FleetPage({ run, route, frame }) {
-  const { data, error } = useApi(`/runs/${encodeURIComponent(run)}/fleet`, ["events", "ledger", "summary", "metrics"]);
+  const { data, error } = usePacedApi(`/runs/${encodeURIComponent(run)}/fleet`, ["events", "ledger", "summary", "metrics"]);
   const live = frame?.info?.status === "live";
   useClock(live);
   const order = route.params.order === "trouble" ? "trouble" : "role";

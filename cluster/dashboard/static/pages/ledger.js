@@ -1,7 +1,7 @@
 // Ledger: where every group is, whether each was trained on exactly once, how each prompt fares.
 
-import { useApi } from "shoal/api.js";
 import { Balance, Groups, Prompts, openGroup, useEntries } from "shoal/ledger_parts.js";
+import { usePacedApi } from "shoal/paced.js";
 import { LETTERS, PixelGrid } from "shoal/pixel_grid.js";
 import { replaceParams } from "shoal/route.js";
 import { Text } from "shoal/text.js";
@@ -10,7 +10,7 @@ import { Empty, Panel, Problem, fmt, html, useEffect, useRef, useState } from "s
 const HOVER_PAUSE_MS = 80; // what the pointer only passes over is not fetched
 
 export default function LedgerPage({ run, route }) {
-  const { data, error } = useApi(`/runs/${encodeURIComponent(run)}/ledger`, ["ledger", "rollouts"]);
+  const { data, error } = usePacedApi(`/runs/${encodeURIComponent(run)}/ledger`, ["ledger", "rollouts"]);
   const entries = useEntries(run, data);
   const [chosen, setChosen] = useState(-1);
   const timer = useRef(0);

@@ -1,13 +1,14 @@
 // Timeline: what every actor did and when; who waited for whom.
 
-import { isReport, useApi } from "shoal/api.js";
+import { isReport } from "shoal/api.js";
 import { Gantt } from "shoal/gantt.js";
 import { clampView, panView, stepView, zoomView } from "shoal/gantt_model.js";
 import { useKeys } from "shoal/keys.js";
+import { usePacedApi } from "shoal/paced.js";
 import { replaceParams } from "shoal/route.js";
 import { Legend, SpanPanel, StepTimes, Waits } from "shoal/timeline_panels.js";
-import { SPAN_LIMIT, useTimeline } from "shoal/timeline_window.js";
-import { Button, Empty, Panel, Problem, fmt, html, useRef, useState } from "shoal/ui.js";
+import { timelinePath, useTimeline } from "shoal/timeline_window.js";
+import { Button, Empty, Panel, Problem, fmt, html, useMemo, useRef, useState } from "shoal/ui.js";
 
 const ZOOM = 0.6;
 const PAN = 0.2;
@@ -18,8 +19,9 @@ export default function TimelinePage({ run, route, frame }) {
   const [hovered, setHovered] = useState(null);
   const [pinned, setPinned] = useState(null);
   const depths = useRef(new Map());
-  const { data, whole, windows, view, setView } = timeline;
-  const actions = useActions({ extent: whole?.extent, view, setView, windows });
+  const { extent, windows, view, setView } = timeline;
+  const data = useCompleted(timeline.data, timeline.whole, extent);
+  const actions = useActions({ extent, view, setView, windows });
   useKeys(actions.keys, "Timeline");
   if (!data) {
     return html`<div class="page timeline"><${Problem} error=${timeline.error} /><${Panel} title="Timeline" class="timeline-waiting"><//></div>`;
@@ -30,16 +32,17 @@ export default function TimelinePage({ run, route, frame }) {
   }
   const selected = route.params.span === undefined ? null : Number(route.params.span);
   const other = route.params.with === undefined ? null : Number(route.params.with);
-  const [start] = whole.extent;
+  const [start] = extent;
   const path = route.params.path === "1" ? data.critical : null;
+  const following = !route.params.all && !route.params.from && !route.params.to;
   const shared = { steps: windows, selected, highlight: hovered ?? pinned, onSelect: (span) => replaceParams({ span: span?.id ?? null }) };
   return html`<div class="page timeline">
     <${Problem} error=${timeline.error} />
     <${Panel} title="Timeline" help="One lane for each actor. The bar beside a name is how it spent the time that is shown."
-        actions=${html`<${Toolbar} ...${{ run, windows, view, actions, other, start, live, path }} />`}>
+        actions=${html`<${Toolbar} ...${{ run, windows, view, actions, other, start, live, path, following }} />`}>
       <${Gantt} ...${shared} data=${data} view=${view} path=${path} origin=${start} depths=${depths.current} name=${describe(data, view, start)}
         onView=${setView} onReset=${actions.whole} />
-      ${other !== null ? html`<${SecondStep} ...${{ run, step: other, windows, view, whole, depths: depths.current, shared }} />` : null}
+      ${other !== null ? html`<${SecondStep} ...${{ run, step: other, windows, view, extent, depths: depths.current, shared }} />` : null}
       <div class="timeline-foot"><${Legend} lanes=${data.lanes} />
         <span class="muted">wheel zooms · drag pans · shift-drag measures · double click shows all</span></div>
     <//>
@@ -49,6 +52,18 @@ export default function TimelinePage({ run, route, frame }) {
     </div>
     <${StepTimes} critical=${data.critical ?? []} view=${view} step=${actions.current} onStep=${actions.toStep} />
   </div>`;
+}
+
+// The answer about a part of the run, with what only the answer about the whole run can know: the version at its start,
+// the steps that began before it.
+function useCompleted(data, whole, extent) {
+  return useMemo(() => {
+    if (!data || data === whole || !whole?.extent) return data;
+    const told = new Map([...(data.critical ?? []), ...(whole.critical ?? [])].map((each) => [each.step, each]));
+    const newer = data.versions.filter((each) => each.time_s > whole.extent[1]);
+    const versions = whole.merged ? data.versions : [...whole.versions, ...newer];
+    return { ...data, extent, versions, critical: [...told.values()].sort((a, b) => a.step - b.step) };
+  }, [data, whole, extent]);
 }
 
 function describe(data, view, start) {
@@ -85,7 +100,8 @@ function useActions({ extent, view, setView, windows }) {
     p: [() => turn(-1), "previous step"],
     Escape: [() => replaceParams({ span: null }), "let go of the span"],
   };
-  return { zoom, whole, toStep, turn, current, keys };
+  const follow = () => replaceParams({ from: null, to: null, last: null, all: null });
+  return { zoom, whole, toStep, turn, follow, current, keys };
 }
 
 // The step that the window shows, if it shows one: its middle lies in it and it is no longer than three of them.
@@ -97,7 +113,7 @@ function currentStep(windows, view) {
   return view.to - view.from < 3 * (windows[index].end - from) ? windows[index].step : null;
 }
 
-function Toolbar({ run, windows, view, actions, other, start, live, path }) {
+function Toolbar({ run, windows, view, actions, other, start, live, path, following }) {
   const choose = (event) => (event.currentTarget.value === "" ? actions.whole() : actions.toStep(Number(event.currentTarget.value)));
   const compare = (event) => replaceParams({ with: event.currentTarget.value || null });
   const options = windows.map((each) => html`<option key=${each.step} value=${each.step}>${each.step}</option>`);
@@ -112,18 +128,18 @@ function Toolbar({ run, windows, view, actions, other, start, live, path }) {
       title="The chain of work that each step had to wait for: making anything else faster makes no step shorter">Critical path<//>
     <${Button} onClick=${() => actions.zoom(ZOOM)} aria-label="zoom in" data-testid="zoom-in">+<//>
     <${Button} onClick=${() => actions.zoom(1 / ZOOM)} aria-label="zoom out" data-testid="zoom-out">−<//>
-    <${Button} onClick=${actions.whole} data-testid="whole">${live ? "Follow" : "All"}<//>
+    <${Button} onClick=${actions.whole} data-testid="whole">All<//>
+    ${live ? html`<${Button} onClick=${actions.follow} active=${following} data-testid="follow" title="the last steps, as they come">Follow<//>` : null}
     ${isReport ? null : html`<a class="button" href=${`/api/runs/${encodeURIComponent(run)}/trace.json`} download=${`${run}.trace.json`}
       title="The whole timeline as a trace: open it at ui.perfetto.dev" data-testid="perfetto">Perfetto</a>`}
   </div>`;
 }
 
 // Another step on the same scale, under the one above: what took longer?
-function SecondStep({ run, step, windows, view, whole, depths, shared }) {
-  const from = stepView(windows, step, whole.extent)?.from ?? null;
+function SecondStep({ run, step, windows, view, extent, depths, shared }) {
+  const from = stepView(windows, step, extent)?.from ?? null;
   const window = from === null ? null : { from, to: from + view.to - view.from };
-  const path = window ? `/runs/${encodeURIComponent(run)}/timeline?limit=${SPAN_LIMIT}&from=${window.from.toFixed(3)}&to=${window.to.toFixed(3)}` : null;
-  const { data } = useApi(path, ["events"]);
+  const { data } = usePacedApi(window ? timelinePath(run, window.from, window.to) : null, ["events"]);
   if (window === null) return html`<${Empty} title=${`Step ${step} has not been trained.`} />`;
   return html`<div class="second-step" data-testid="second-step">
     <h3>Beside it: step ${step}, on the same scale</h3>
