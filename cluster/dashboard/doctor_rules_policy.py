@@ -36,22 +36,19 @@ def entropy_collapsed(facts: Facts) -> Finding | None:
     accuracy = recent(facts.values("reward/accuracy")) or 0.0
     if accuracy >= MOSTLY_RIGHT or moves in (None, "rises"):
         return None
-    lengths = facts.values("rollout/completion_tokens_mean")
-    equal = recent(facts.values("reward/equal_groups_fraction")) or 0.0
     return Finding(
         severity="error" if now < ENTROPY_COLLAPSED * first else "warning",
         title="The entropy collapsed",
         since_step=began,
         evidence=f"Entropy fell from {short(first)} to {short(now)} nats while the reward stays at "
-        f"{short(recent(reward) or 0.0)}; {percent(equal)} of the groups have equal rewards, and completions went from "
-        f"{short(early(lengths) or 0.0)} to {short(recent(lengths) or 0.0)} tokens.",
+        f"{short(recent(reward) or 0.0)}{_alike(facts)}.",
         causes=(
             "the policy gives one answer to each question and explores no more",
             "the learning rate is too high for the batch",
             "nothing holds the policy: no KL term, and a clip that keeps rare tokens down",
         ),
         attempts=(
-            "resume from a checkpoint from before, with a lower `learner.lr`",
+            "resume from a checkpoint from before (remove the later ones), with a lower `learner.lr`",
             "raise `learner.grpo.clip_eps_high` above `learner.grpo.clip_eps` (0.28 in DAPO)",
             "raise `learner.grpo.kl_coef`",
         ),
@@ -72,7 +69,10 @@ def entropy_exploded(facts: Facts) -> Finding | None:
         since_step=since(facts.steps, values, lambda v: v > ENTROPY_HIGH * first),
         evidence=f"Entropy rose from {short(first)} to {short(now)} nats, {short(now / first)} times where it began.",
         causes=("the learning rate is too high", "rewards that do not depend on the answer", "a gap to the sampler"),
-        attempts=("go back to a checkpoint from before, with a lower `learner.lr`", "raise `learner.grpo.kl_coef`"),
+        attempts=(
+            "resume from a checkpoint from before (remove the later ones), with a lower `learner.lr`",
+            "raise `learner.grpo.kl_coef`",
+        ),
         chart=facts.chart("entropy", name, ENTROPY_HIGH * first),
         links=(Link(label="highest entropy", page="rollouts", params={"sort": "-entropy"}),),
     )
@@ -185,6 +185,15 @@ def steps_skipped(facts: Facts) -> Finding | None:
         chart=facts.chart("skipped", "train/skipped"),
         links=_step(skipped[0]),
     )
+
+
+def _alike(facts: Facts) -> str:
+    """What else shows that completions have become alike."""
+    equal = recent(facts.values("reward/equal_groups_fraction"))
+    lengths = facts.values("rollout/completion_tokens_mean")
+    before, now = early(lengths), recent(lengths)
+    text = "" if equal is None else f"; {percent(equal)} of the groups have equal rewards"
+    return text + ("" if before is None or now is None else f"; completions went from {before:.0f} to {now:.0f} tokens")
 
 
 def _entropy(facts: Facts) -> tuple[str, Values]:
