@@ -1,9 +1,10 @@
 """Who waited for whom, and what a training step spent its time on. Pure functions over spans.
 
 A span begins when the work before it has ended: scoring after sampling, training after scoring, a sync after training,
-sampling after a sync (`AFTER`). So a gap in an actor's lane is explained from its end backwards: the span that ended
-the gap could begin when its predecessor ended, which could begin when its own predecessor ended, and so on until the
-gap's start. Each stretch is charged to the actor that worked, or was late to begin, in it.
+sampling after a sync (`AFTER`), and each after what its own actor had to do first. So a gap in an actor's lane is
+explained from its end backwards: the span that ended the gap could begin when its predecessor ended, which could begin
+when its own predecessor ended, and so on until the gap's start. Each stretch is charged to the actor that worked, or
+was late to begin, in it.
 
     learner-0   |train 3|................gap................|train 4|
     sampler-0            |sync|  |generate----------|                     the learner waited for sampler-0,
@@ -18,11 +19,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cluster.dashboard.lanes import IDLE_KINDS, covered, role_of
+from cluster.dashboard.lanes import IDLE_KINDS, SHARED_KINDS, covered, role_of
 from cluster.dashboard.records import Span
 
 AFTER: Mapping[str, tuple[str, ...]] = {
-    "generate": ("sync", "train", "eval", "save"),
+    "generate": ("sync", "train", "eval", "save", "score"),  # score: another group for one that it rejected
     "score": ("generate",),
     "train": ("score",),
     "sync": ("train", "score", "eval", "save"),  # score: a sync may drain what is being sampled
@@ -73,13 +74,15 @@ class Chains:
         for span in spans:
             if span.kind not in IDLE_KINDS and span.end_s > span.start_s:
                 by_kind[span.kind].append(span)
+                if span.kind in SHARED_KINDS:
+                    by_kind[_queue(span)].append(span)
         self._spans = {kind: sorted(found, key=lambda s: s.end_s) for kind, found in by_kind.items()}
         self._ends = {kind: [s.end_s for s in found] for kind, found in self._spans.items()}
 
     def before(self, span: Span, time_s: float) -> Span | None:
         """The last to end at or before `time_s` of the spans after which one of this kind may begin. Ranks and engines
         that are served together end together: of those `span`'s own actor is taken, else the first by name."""
-        found: list[Span] = []
+        found = self._last_of(_queue(span), time_s)  # what it stood in line behind
         for kind in AFTER.get(span.kind, ()):
             found += self._last_of(kind, time_s)
         last_s = max((s.end_s for s in found), default=0.0)
@@ -172,6 +175,11 @@ def _wait(actor: str, start_s: float, following: Span, chains: Chains) -> Wait:
     # Ranks of the learner train together: that they began at once is no waiting for one another.
     others = {on: s for on, s in shares.items() if role_of(on) != "learner" or role_of(actor) != "learner"}
     return Wait(actor=actor, start_s=start_s, end_s=following.start_s, shares=others, step=following.step)
+
+
+def _queue(span: Span) -> str:
+    """A name for the work of one kind in one actor, unlike any kind."""
+    return f"{span.kind} of {span.actor}"
 
 
 def _stretch(span: Span, start_s: float, end_s: float, *, late: bool = False) -> Stretch:

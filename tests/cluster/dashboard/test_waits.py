@@ -123,3 +123,42 @@ def test_many_spans_that_begin_and_end_together_end_the_walk():
     (gap,) = waits_of("learner-0", [spans[-1]], Chains([*spans, scored]), 0, 3)
     assert gap.on == "sampler-0"
     assert gap.shares["sampler-0"] == pytest.approx(1.9995)
+
+
+def test_a_sampler_that_works_off_a_queue_is_charged_for_all_of_it():
+    spans = numbered(
+        [
+            span("sync", "sampler-0", 0, 1, step=0),
+            span("generate", "sampler-0", 1, 4, "a"),
+            span("generate", "sampler-0", 4, 7, "b"),
+            span("score", "reward-0", 4, 4.5, "a"),
+            span("score", "reward-0", 7, 7.5, "b"),
+            span("train", "learner-0", 7.5, 9, "a", "b", step=0),
+        ]
+    )
+    path = critical_path(0, spans, Chains(spans))
+    assert [(s.actor, s.kind, s.end_s - s.start_s) for s in path] == [
+        ("sampler-0", "sync", 1),
+        ("sampler-0", "generate", 3),
+        ("sampler-0", "generate", 3),
+        ("reward-0", "score", 0.5),
+        ("learner-0", "train", 1.5),
+    ]
+
+
+def test_a_group_that_replaces_a_rejected_one_waited_for_its_score():
+    spans = numbered(
+        [
+            span("sync", "sampler-0", 0, 1, step=0),
+            span("sync", "sampler-1", 0, 1, step=0),
+            span("generate", "sampler-0", 1, 3, "a"),
+            span("generate", "sampler-1", 1, 10, "b"),
+            span("score", "reward-0", 3, 4, "a"),
+            span("score", "reward-0", 10, 11, "b"),
+            span("generate", "sampler-0", 11, 12, "c"),
+            span("score", "reward-0", 12, 13, "c"),
+            span("train", "learner-0", 13, 20, "a", "c", step=0),
+        ]
+    )
+    (gap,) = waits_of("learner-0", [spans[-1]], Chains(spans), 0, 20)
+    assert gap.shares == pytest.approx({"sampler-1": 10, "reward-0": 2, "sampler-0": 1})
