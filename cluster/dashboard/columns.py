@@ -12,8 +12,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow
-import pyarrow.compute
 from numpy.typing import NDArray
 
 from cluster.dashboard.schema import FILE_SHIFT
@@ -21,9 +19,11 @@ from cluster.dashboard.schema import FILE_SHIFT
 Read = Callable[[], AbstractContextManager[sqlite3.Connection]]
 Mask = NDArray[np.bool_]
 _INTEGER_COLUMNS = ("group", "outcome", "finish", "answer")
-_MAX_COLUMN_BYTES = 64 << 20
+_MAX_COLUMN_BYTES = 40 << 20
 """Of columns that are kept in memory; the ones not used for longest go first."""
 _MAX_NEEDLES = 8
+_SAMPLE_BYTES = 2048
+"""By which the rarest byte of a text is guessed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,16 +168,24 @@ def _search_file(connection: sqlite3.Connection, file: FileRows, needle: bytes) 
     for positions, offsets, data in connection.execute(
         "select positions, offsets, data from texts where file = ?", (file.id,)
     ):
-        if needle not in data:
-            continue
-        bounds = np.frombuffer(offsets, dtype=np.int64)
-        found[np.frombuffer(positions, dtype=np.int32)[_hits(data, bounds, needle)]] = True
+        at = _occurrences(np.frombuffer(data, dtype=np.uint8), needle)
+        if len(at):
+            texts = np.searchsorted(np.frombuffer(offsets, dtype=np.int64), at, side="right") - 1
+            found[np.frombuffer(positions, dtype=np.int32)[texts]] = True
     return found
 
 
-def _hits(data: bytes, bounds: NDArray[np.int64], needle: bytes) -> Mask:
-    """[rows of the part] by comparing all at once."""
-    texts = pyarrow.LargeBinaryArray.from_buffers(
-        pyarrow.large_binary(), len(bounds) - 1, [None, pyarrow.py_buffer(bounds), pyarrow.py_buffer(data)]
-    )
-    return pyarrow.compute.match_substring(texts, needle).to_numpy(zero_copy_only=False)
+def _occurrences(data: NDArray[np.uint8], needle: bytes) -> NDArray[np.int64]:
+    """Where the needle begins. Looks for its rarest byte first, and for the others only where that one is: faster than
+    a search that stops at every occurrence, of which a common word has half a million."""
+    size = len(data) - len(needle) + 1
+    if size <= 0:
+        return np.zeros(0, dtype=np.int64)
+    common = np.bincount(data[:_SAMPLE_BYTES], minlength=256)
+    rarest, *others = sorted(range(len(needle)), key=lambda place: common[needle[place]])
+    at = np.flatnonzero(data[rarest : rarest + size] == needle[rarest])
+    for place in others:
+        if not len(at):
+            break
+        at = at[data[at + place] == needle[place]]
+    return at

@@ -11,6 +11,7 @@ from cluster.dashboard.records import ActorStats, Span
 MAX_WHOLE_SPANS = 1000
 """Spans beyond which ids and extra are left out of a window."""
 _COLUMNS = "id, kind, actor, start_s, end_s, step"
+_WHOLE = f"select {_COLUMNS}, ids, extra from spans join span_details using (id)"
 _BATCH = 2000
 Role = Literal["sampler", "reward", "learner", "controller"]
 
@@ -46,14 +47,12 @@ def span(connection: sqlite3.Connection, id_: int) -> Span | None:
 
 def spans_after(connection: sqlite3.Connection, id_: int) -> list[Span]:
     """Some spans with higher ids, whole; none at the end."""
-    rows = connection.execute(
-        f"select {_COLUMNS}, ids, extra from spans where id > ? order by id limit ?", (id_, _BATCH)
-    )
+    rows = connection.execute(f"{_WHOLE} where id > ? order by id limit ?", (id_, _BATCH))
     return [_span(row) for row in rows]
 
 
 def instants(connection: sqlite3.Connection) -> list[Span]:
-    rows = connection.execute(f"select {_COLUMNS}, ids, extra from spans where kind = 'instant' order by id")
+    rows = connection.execute(f"{_WHOLE} where kind = 'instant' order by id")
     return [_span(row) for row in rows]
 
 
@@ -68,7 +67,20 @@ def actor_stats(connection: sqlite3.Connection) -> list[ActorStats]:
     ends = [end for (end,) in connection.execute("select end_s from spans where kind = 'train' order by end_s")]
     steps = [step for (step,) in connection.execute("select step from spans where kind = 'train' order by end_s")]
     by_step = dict(_generated_by_step(connection, ends, steps))
-    return [_stats(connection, actor, kinds[actor], by_step.get(actor, ((), (), ()))) for actor in sorted(kinds)]
+    last = {
+        actor: (kind, end)
+        for actor, kind, end in connection.execute("select actor, kind, max(end_s) from spans group by actor")
+    }
+    versions = {
+        actor: version
+        for actor, version, _ in connection.execute(
+            "select actor, policy_version, max(end_s) from spans where policy_version is not null group by actor"
+        )
+    }
+    return [
+        _stats(actor, kinds[actor], last[actor], versions.get(actor), by_step.get(actor, ((), (), ())))
+        for actor in sorted(kinds)
+    ]
 
 
 def role_of(actor: str) -> Role:
@@ -79,15 +91,12 @@ def role_of(actor: str) -> Role:
 
 
 def _stats(
-    connection: sqlite3.Connection,
     actor: str,
     kinds: Sequence[tuple[str, int, float, int, int]],
+    last: tuple[str, float],
+    version: int | None,
     by_step: tuple[Sequence[int], Sequence[int], Sequence[float]],
 ) -> ActorStats:
-    kind, end = connection.execute("select kind, max(end_s) from spans where actor = ?", (actor,)).fetchone()
-    version = connection.execute(
-        "select policy_version, max(end_s) from spans where actor = ? and policy_version is not null", (actor,)
-    ).fetchone()
     return ActorStats(
         actor=actor,
         role=role_of(actor),
@@ -95,9 +104,9 @@ def _stats(
         seconds={kind: seconds for kind, _, seconds, *_ in kinds},
         tokens=sum(tokens for *_, tokens, _ in kinds),
         num_groups=sum(groups for *_, groups in kinds),
-        last_kind=kind,
-        last_end_s=end,
-        policy_version=version[0],
+        last_kind=last[0],
+        last_end_s=last[1],
+        policy_version=version,
         steps=by_step[0],
         step_tokens=by_step[1],
         step_busy_s=by_step[2],
@@ -131,7 +140,7 @@ def _generated_by_step(
 
 def _whole(connection: sqlite3.Connection, ids: Sequence[int]) -> list[Any]:
     marks = ", ".join("?" * len(ids))
-    return connection.execute(f"select {_COLUMNS}, ids, extra from spans where id in ({marks})", ids).fetchall()
+    return connection.execute(f"{_WHOLE} where id in ({marks})", ids).fetchall()
 
 
 def _span(row: Sequence[Any]) -> Span:

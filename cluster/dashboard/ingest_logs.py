@@ -85,6 +85,7 @@ class LogIngest:
 
 def clear_events(connection: sqlite3.Connection) -> None:
     connection.execute("delete from spans")
+    connection.execute("delete from span_details")
 
 
 def insert_events(connection: sqlite3.Connection, lines: list[Line]) -> list[tuple[int, str]]:
@@ -96,7 +97,8 @@ def insert_events(connection: sqlite3.Connection, lines: list[Line]) -> list[tup
             problems.append((line.number, line.error or f"line {line.number + 1} is no event; it is left out"))
         else:
             rows.append(row)
-    connection.executemany("insert or replace into spans values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    connection.executemany("insert or replace into spans values (?, ?, ?, ?, ?, ?, ?, ?, ?)", [row[:9] for row in rows])
+    connection.executemany("insert or replace into span_details values (?, ?, ?)", [(row[0], *row[9:]) for row in rows])
     return problems
 
 

@@ -121,7 +121,7 @@ def _insert_rows(connection: sqlite3.Connection, file_id: int, content: RolloutF
             content.group.tolist(),
             (sample or 0 for sample in scalars["sample_index"]),
             _numbers(floats(scalars["reward"])),
-            (json.dumps(components) for components in content.components),
+            _json_texts(content.components),
             _numbers(floats(scalars["advantage"])),
             scalars["correct"],
             (outcome or "" for outcome in scalars["outcome"]),
@@ -221,6 +221,12 @@ def _word_columns(connection: sqlite3.Connection, content: RolloutFile) -> dict[
         name: np.array([_ABSENT if value is None else number[value] for value in values], dtype=np.int32)
         for name, values in lists.items()
     }
+
+
+def _json_texts(components: Sequence[dict[str, float]]) -> list[str]:
+    """Equal ones are one object, so each of them is written once."""
+    texts = {id(values): json.dumps(values) for values in {id(values): values for values in components}.values()}
+    return [texts[id(values)] for values in components]
 
 
 def _disagreed(content: RolloutFile) -> NDArray[np.bool_]:

@@ -1,8 +1,7 @@
 """A rollouts file -> what the index keeps of it. Reads in parts, so that long completions need not fit into memory."""
 
 import json
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pyarrow.compute
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from cluster.dashboard.arrow_arrays import list_lengths, numpy_of
 from cluster.dashboard.features import Lists, gaps, mean_entropy, repetition
 from cluster.dashboard.tail import open_inside
 from reward.math_extraction import extract_answer
@@ -20,6 +20,8 @@ from reward.math_extraction import extract_answer
 MAX_WORD_CHARS = 500
 """Of an answer; a model may write a page where a number is asked for."""
 _MAX_QUESTION_CHARS = 2000
+SEPARATOR = b"\xff"
+"""Between completions, so that nothing is found across two of them."""
 _PREVIEW_CHARS = 160
 _ANSWER_TAIL_CHARS = 2000
 _PART_BYTES = 32 << 20
@@ -47,7 +49,7 @@ _SCALARS = {
     "answer": _TEXT,
 }
 _LISTS = {
-    "token_ids": pyarrow.int64(),
+    "token_ids": pyarrow.int32(),
     "rollout_logprobs": pyarrow.float32(),
     "policy_logprobs": pyarrow.float32(),
     "entropies": pyarrow.float32(),
@@ -60,7 +62,8 @@ class UnreadableRolloutsError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextPart:
-    """Completions end to end in UTF-8, A-Z in lower case: data[offsets[i]:offsets[i + 1]] is that of positions[i]."""
+    """Completions in UTF-8, A-Z in lower case, each followed by a byte that UTF-8 never has:
+    data[offsets[i]:offsets[i + 1] - 1] is that of positions[i]."""
 
     positions: NDArray[np.int32]
     offsets: NDArray[np.int64]
@@ -131,14 +134,14 @@ def _read(file: Any) -> RolloutFile:
         at = position[first : first + part.num_rows]
         for name, values in _part_features(part).items():
             features[name][at] = values
-        text = part.column("completion_text").cast(_TEXT).fill_null("")
+        text = part.column("completion_text").cast(_TEXT)
         for index, preview in zip(
             at, pyarrow.compute.utf8_slice_codeunits(text, 0, _PREVIEW_CHARS).to_pylist(), strict=True
         ):
-            previews[index] = preview
+            previews[index] = preview or ""
         if "answer" not in present:
             for index, completion in zip(at, text.to_pylist(), strict=True):
-                found = extract_answer(completion[-_ANSWER_TAIL_CHARS:])
+                found = extract_answer((completion or "")[-_ANSWER_TAIL_CHARS:])
                 answers[index] = None if found is None else _clip(found.text)
         texts.append(_text_part(text, at))
     return RolloutFile(
@@ -149,7 +152,7 @@ def _read(file: Any) -> RolloutFile:
         features=features,
         previews=previews,
         answers=answers,
-        components=[_components(text) for text in scalars["components"]],
+        components=_components(scalars["components"]),
         texts=texts,
     )
 
@@ -197,25 +200,28 @@ def _part_features(part: Any) -> dict[str, NDArray[np.float64]]:
 def _lists(part: Any, name: str, kind: Any) -> Lists:
     if name not in part.schema.names:
         return Lists(np.zeros(0), np.zeros(part.num_rows, dtype=np.int64))
-    column = part.column(name).cast(pyarrow.list_(kind))
-    lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    values = column.flatten()
-    if values.null_count:
-        values = values.fill_null(math.nan if pyarrow.types.is_floating(kind) else 0)
-    return Lists(values.to_numpy(zero_copy_only=False), lengths)
+    column = part.column(name)
+    if column.type != pyarrow.list_(kind):
+        column = column.cast(pyarrow.list_(kind))
+    return Lists(numpy_of(column.flatten()), list_lengths(column))
 
 
 def _text_part(text: Any, positions: NDArray[np.int64]) -> TextPart:
-    lowered = pyarrow.compute.ascii_lower(text)
-    if isinstance(lowered, pyarrow.ChunkedArray):
-        lowered = lowered.combine_chunks()
-    _, offsets, data = lowered.buffers()
-    bounds = np.frombuffer(offsets, dtype=np.int32)[lowered.offset : lowered.offset + len(lowered) + 1].astype(np.int64)
-    content = b"" if data is None else data.slice(int(bounds[0]), int(bounds[-1] - bounds[0])).to_pybytes()
-    return TextPart(positions=positions.astype(np.int32), offsets=bounds - bounds[0], data=content)
+    lowered = pyarrow.compute.ascii_lower(text).cast(pyarrow.binary()).to_pylist()
+    completions = [completion or b"" for completion in lowered]
+    offsets = np.zeros(len(completions) + 1, dtype=np.int64)
+    np.cumsum([len(completion) + 1 for completion in completions], out=offsets[1:])
+    data = SEPARATOR.join([*completions, b""])
+    return TextPart(positions=positions.astype(np.int32), offsets=offsets, data=data)
 
 
-def _components(text: str | None) -> dict[str, float]:
+def _components(texts: Sequence[str | None]) -> list[dict[str, float]]:
+    """Parsed; in a run without shaped rewards the same few texts come again and again."""
+    parsed = {text: _parse_components(text) for text in set(texts)}
+    return [parsed[text] for text in texts]
+
+
+def _parse_components(text: str | None) -> dict[str, float]:
     try:
         values = json.loads(text) if text else {}
     except (ValueError, RecursionError):

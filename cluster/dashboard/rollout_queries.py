@@ -16,7 +16,7 @@ _ROW = (
     f" join groups as g on g.id = (r.id >> {FILE_SHIFT} << {FILE_SHIFT}) + r.grp"
 )
 _STATS = (
-    "select uid, substr(max(question), 1, 120), count(*), sum(num_scored),"
+    "select uid, count(*), sum(num_scored),"
     " case when sum(num_judged) then cast(sum(num_correct) as real) / sum(num_judged) end as pass_rate,"
     " case when sum(num_scored) then sum(reward_sum) / sum(num_scored) end as mean_reward"
     " from groups where phase = 'train'"
@@ -87,7 +87,7 @@ def find_groups(connection: sqlite3.Connection, ids: Sequence[str]) -> list[Grou
 
 
 def prompt_table(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
-    """(uid, question, groups, scored, pass rate, mean reward) of every prompt that was trained on, hardest first."""
+    """(uid, groups, scored, pass rate, mean reward) of every prompt that was trained on, hardest first."""
     return connection.execute(
         f"{_STATS} group by uid order by pass_rate is null, pass_rate, mean_reward, uid"
     ).fetchall()
@@ -100,18 +100,18 @@ def prompt_stat(connection: sqlite3.Connection, uid: str) -> PromptStats | None:
 
 def prompt_stats_of(connection: sqlite3.Connection, row: tuple[Any, ...]) -> PromptStats:
     last = connection.execute(
-        "select phase, step, group_id from groups where uid = ? and phase = 'train'"
+        "select phase, step, group_id, substr(question, 1, 120) from groups where uid = ? and phase = 'train'"
         " order by step desc, id desc limit 1",
         (row[0],),
     ).fetchone()
     address = _address(last) or GroupAddress(phase="train", step=0, group_id="")
     return PromptStats(
         uid=row[0],
-        question=row[1],
-        num_groups=row[2],
-        num_scored=row[3],
-        pass_rate=row[4],
-        mean_reward=row[5],
+        question=last[3] if last is not None else "",
+        num_groups=row[1],
+        num_scored=row[2],
+        pass_rate=row[3],
+        mean_reward=row[4],
         last=address,
     )
 

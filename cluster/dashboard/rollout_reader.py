@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
+from cluster.dashboard.arrow_arrays import indices
 from cluster.dashboard.records import RolloutRecord, RolloutRow
 from cluster.dashboard.rollout_file import scalar_columns
 from cluster.dashboard.tail import open_inside
@@ -72,7 +73,7 @@ def _read(file: Any, places: Sequence[int]) -> dict[int, dict[str, Any]]:
     for batch in file.iter_batches(batch_size=rows, columns=columns, use_threads=False):
         here = [place - first for place in wanted if first <= place < first + batch.num_rows]
         if here:
-            part = pyarrow.Table.from_batches([batch]).take(pyarrow.array(here))
+            part = pyarrow.Table.from_batches([batch]).take(indices(here))
             for name, column in scalar_columns(part, _TYPES).items():
                 for place, value in zip(here, column.to_pylist(), strict=True):
                     found.setdefault(first + place, {})[name] = value

@@ -5,7 +5,7 @@ one range of ids and whatever came from it is removed by two bounds. What filter
 as columns: `chunks` has a NumPy array for each file and name, which is a thousand times less work to scan than rows.
 """
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised with every change of the tables or of what is computed into them: an older index is dropped and made anew."""
 
 FILE_SHIFT = 32
@@ -26,7 +26,7 @@ create table groups (
     num_rows integer, num_scored integer, num_judged integer, num_correct integer, reward_sum real
 );
 create index groups_by_group_id on groups (group_id);
-create index groups_by_uid on groups (uid);
+create index groups_by_uid on groups (uid, phase, num_scored, num_judged, num_correct, reward_sum);
 create table rows (
     id integer primary key, -- (file << 32) + position
     row integer,            -- in the Parquet file
@@ -36,7 +36,7 @@ create table rows (
 );
 create table chunks (id integer primary key, file integer, name text, data blob);
 create index chunks_by_name on chunks (name, file);
--- Completions in lower case, one after the other: a part of a file, and the positions of its rows.
+-- Completions in lower case, one after the other: of a part of a file, and the positions of its rows.
 create table texts (id integer primary key, file integer, positions blob, offsets blob, data blob);
 create index texts_by_file on texts (file);
 -- Words that columns hold as numbers: outcomes, endings, answers.
@@ -48,9 +48,10 @@ create table log_problems (log text, line integer, message text);
 
 create table spans (
     id integer primary key, kind text, actor text, start_s real, end_s real, step integer, tokens integer,
-    policy_version integer, num_groups integer, ids text, extra text
+    policy_version integer, num_groups integer
 );
 create index spans_by_start on spans (start_s);
+create table span_details (id integer primary key, ids text, extra text);
 
 create table ledger (
     id integer primary key, -- in order of the first line

@@ -47,7 +47,7 @@ from cluster.dashboard.small_files import MetricLog, WatchedFile, pieces_of, rea
 
 T = TypeVar("T")
 _MAX_PAGE_ROWS = 1000
-_KEPT_RESULTS = 8
+_KEPT_RESULTS = 4
 """Filtered and sorted tables that are kept, each 4 bytes a row: the next page of the same table costs nothing."""
 _COMMIT_S = 0.5
 """Readers see what was indexed after this time, and the write-ahead log stays small."""
@@ -274,9 +274,9 @@ class RunStore:
     def prompt_stats(self, order: Literal["hardest", "easiest"], limit: int) -> tuple[list[PromptStats], int]:
         """(prompts by pass rate in training, how many there are in all); those never judged come last."""
         table = self._once("rollouts", "prompts", rollout_queries.prompt_table)
-        judged = [row for row in table if row[4] is not None]
+        judged = [row for row in table if row[3] is not None]
         rows = judged if order == "hardest" else judged[::-1]
-        rows = (rows + [row for row in table if row[4] is None])[: max(0, limit)]
+        rows = (rows + [row for row in table if row[3] is None])[: max(0, limit)]
         with self._db.read() as connection:
             return [rollout_queries.prompt_stats_of(connection, row) for row in rows], len(table)
 

@@ -1,0 +1,62 @@
+"""Arrow arrays <-> NumPy arrays over the same buffers.
+
+Arrow's own conversions import pandas where it is installed, which would cost the dashboard 60 MB and half a second.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import pyarrow
+from numpy.typing import NDArray
+
+_NUMPY: dict[str, type] = {
+    "int8": np.int8,
+    "int16": np.int16,
+    "int32": np.int32,
+    "int64": np.int64,
+    "uint8": np.uint8,
+    "uint16": np.uint16,
+    "uint32": np.uint32,
+    "uint64": np.uint64,
+    "float": np.float32,
+    "double": np.float64,
+}
+
+
+def numpy_of(array: Any) -> NDArray:
+    """Values of an Arrow array of numbers; null is NaN, of integers 0. Raises KeyError for other types."""
+    kind = _NUMPY[str(array.type)]
+    data = array.buffers()[1]
+    if data is None:
+        return np.zeros(len(array), dtype=kind)
+    values = np.frombuffer(data, dtype=kind, count=array.offset + len(array))[array.offset :]
+    null = null_flags(array)
+    if null is None:
+        return values
+    values = values.copy()
+    values[null] = math.nan if values.dtype.kind == "f" else 0
+    return values
+
+
+def null_flags(array: Any) -> NDArray[np.bool_] | None:
+    """True where the array is null; None when it is so nowhere."""
+    bits = array.buffers()[0]
+    if bits is None or array.null_count == 0:
+        return None
+    flags = np.unpackbits(np.frombuffer(bits, dtype=np.uint8), bitorder="little", count=array.offset + len(array))
+    return flags[array.offset :] == 0
+
+
+def list_lengths(array: Any) -> NDArray[np.int64]:
+    """Lengths of the lists of an Arrow array of lists; 0 for null, so that they fit `array.flatten()`."""
+    offsets = np.frombuffer(array.buffers()[1], dtype=np.int32, count=array.offset + len(array) + 1)[array.offset :]
+    lengths = np.diff(offsets).astype(np.int64)
+    null = null_flags(array)
+    return lengths if null is None else np.where(null, 0, lengths)
+
+
+def indices(places: list[int]) -> Any:
+    """An Arrow array of integers."""
+    data = np.array(places, dtype=np.int64)
+    return pyarrow.Array.from_buffers(pyarrow.int64(), len(places), [None, pyarrow.py_buffer(data)])
