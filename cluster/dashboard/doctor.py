@@ -4,12 +4,15 @@ The same findings on the page (`doctor_page`), in the terminal (`doctor_text`) a
 """
 
 import dataclasses
+import json
 import textwrap
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from cluster.dashboard.doctor_facts import Facts, Finding, gather
 from cluster.dashboard.doctor_rules import RULES, Rule
+from rollout.errors import ConfigError
 
 if TYPE_CHECKING:
     from cluster.dashboard.store import RunStore
@@ -32,6 +35,23 @@ def diagnose(facts: Facts, rules: Sequence[Rule] = RULES) -> list[Named]:
 def doctor_page(store: "RunStore") -> dict[str, Any]:
     """`/api/runs/{run}/doctor`."""
     return page_of(diagnose(gather(store)))
+
+
+def doctor_command(run: Path, format: Literal["text", "json"]) -> int:
+    """`shoal doctor RUN`: prints what is wrong with a run; returns the exit code. Raises ConfigError for no run."""
+    from cluster.dashboard.runs import is_run
+    from cluster.dashboard.store import RunStore
+
+    if not is_run(run):
+        raise ConfigError(f"{run} is no run: it has none of a run's files; give the folder that `shoal train` made")
+    store = RunStore(run)
+    try:
+        store.refresh()
+        page = doctor_page(store)
+    finally:
+        store.close()
+    print(json.dumps(page, allow_nan=False) if format == "json" else doctor_text(page))
+    return exit_code(page)
 
 
 def page_of(found: Iterable[Named]) -> dict[str, Any]:

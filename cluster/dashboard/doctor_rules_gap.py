@@ -50,7 +50,7 @@ def gap_jumped(facts: Facts) -> Finding | None:
             "sampler and learner differ in precision or in kernels since then",
         ),
         attempts=(
-            f"resume from a checkpoint before step {step}: a restart loads and verifies all weights again",
+            "stop the run and resume it: a restart sends all weights to every sampler and verifies them",
             "`rollout.prefix_caching=false` for a few steps: if the gap goes, it was the cache",
             "lower `weight_sync.canary_mean_error`, so that a sync that does not take is refused",
         ),
@@ -72,7 +72,10 @@ def lag_over_bound(facts: Facts) -> Finding | None:
         evidence=f"{len(over)} steps trained on tokens up to {short(max(known(values)))} versions old, and "
         f"max_policy_lag is {bound}.",
         causes=("a sampler serves weights older than those that it was sent", "a group was kept across several steps"),
-        attempts=("look which sampler the oldest tokens are from", "resume from a checkpoint before that step"),
+        attempts=(
+            "look which sampler the oldest tokens are from",
+            "stop the run and resume it: a restart sends all weights to every sampler and verifies them",
+        ),
         chart=facts.chart("largest lag", "lag/max", float(bound)),
         links=(_step(over[0]), Link(label="the oldest", page="rollouts", params={"filter": f"lag>{bound}"})),
     )
@@ -198,7 +201,11 @@ def kl_without_reward(facts: Facts) -> Finding | None:
             "nothing is left to learn, and noise moves the weights",
             "the reward is being gamed in ways it ignores",
         ),
-        attempts=("stop here, or take an earlier checkpoint", "lower `learner.lr`", "raise `learner.grpo.kl_coef`"),
+        attempts=(
+            "stop here, and take an earlier checkpoint where the evaluations are better",
+            "lower `learner.lr`",
+            "raise `learner.grpo.kl_coef`",
+        ),
         chart=facts.chart("KL to the reference", "train/kl_ref"),
     )
 

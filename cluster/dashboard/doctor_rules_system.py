@@ -153,7 +153,7 @@ def ledger_unbalanced(facts: Facts) -> Finding | None:
             "files of the run were edited or restored from a copy",
             "a defect of Shoal",
         ),
-        attempts=("look at the journal of these groups", "start again from a checkpoint before, in a new directory"),
+        attempts=("look at the journal of these groups", "start the run anew, where the numbers matter"),
         links=(Link(label="ledger", page="ledger"),),
     )
 
