@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from cluster.dashboard.derived import metric
 from cluster.dashboard.records import MetricTable, Problem, RolloutRow, RunStatus
 from cluster.dashboard.samplers import rates
-from cluster.dashboard.series import Values, column
+from cluster.dashboard.series import Values, column, thin
 from cluster.dashboard.thresholds import RunFacts, Setting, facts_of, setting
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ Severity = Literal["error", "warning", "info"]
 LAST_STEPS_READ, EARLIER_STEPS_READ = 10, 30
 """Whose rollouts are looked at: the last ones, and as many before them, evenly spread. More would tell little more, and
 a run has thousands."""
+MAX_POINTS = 400
+"""Of a chart: as wide as a card is."""
 REPEATING = 0.5
 """A completion repeats itself when this share of its 4-grams occurred before in it."""
 
@@ -117,7 +119,13 @@ class Facts:
         return metric(self.table, self.limits, name)
 
     def chart(self, title: str, name: str, threshold: float | None = None) -> Chart:
-        return Chart(title=title, step=list(self.steps), values=list(self.values(name)), threshold=threshold)
+        return self.chart_of(title, self.values(name), threshold)
+
+    def chart_of(self, title: str, values: Values, threshold: float | None = None) -> Chart:
+        """[N] values as a chart. Of many steps each point is the greatest of those that it stands for: a mean would
+        hide the spike that the finding is about."""
+        points = thin(self.steps, points=MAX_POINTS, from_step=None, to_step=None)
+        return Chart(title=title, step=points.first(self.steps), values=points.greatest(values), threshold=threshold)
 
     def setting(self, key: str, default: Setting) -> Setting:
         """A value of the configuration; the default where it is not known."""

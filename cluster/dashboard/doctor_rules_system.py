@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cluster.dashboard.doctor_facts import Chart, Facts, Finding, Link
+from cluster.dashboard.doctor_facts import Facts, Finding, Link
 from cluster.dashboard.doctor_trends import mean, percent, recent, short, since
 from cluster.dashboard.series import known, last_known
 from cluster.dashboard.thresholds import SYNC_SHARE, WAIT_SHARE
@@ -52,9 +52,7 @@ def sampler_slow(facts: Facts) -> Finding | None:
             "raise `rollout.kv_cache_mib`",
             *(("`max_policy_lag=1`, so that the others go on meanwhile",) if not facts.limits.max_policy_lag else ()),
         ),
-        chart=Chart(
-            title=f"tokens/s of {name}", step=list(facts.steps), values=list(facts.paces[name]), threshold=limit
-        ),
+        chart=facts.chart_of(f"tokens/s of {name}", facts.paces[name], limit),
         links=(Link(label="timeline", page="timeline"), Link(label="fleet", page="fleet")),
     )
 

@@ -14,6 +14,7 @@ from cluster.dashboard import doctor_facts
 from cluster.dashboard.doctor import diagnose, doctor_page, doctor_text, exit_code, page_of, printable
 from cluster.dashboard.doctor_facts import Finding, gather
 from cluster.dashboard.doctor_rules import RULES, Rule
+from cluster.dashboard.filters import parse_filter, parse_sort
 from cluster.dashboard.store import RunStore
 from tests.cluster.dashboard.demo_faults import Kind, fault_step
 from tests.cluster.dashboard.demo_runs import write_demo_run
@@ -162,6 +163,18 @@ def test_keys_that_are_advised_exist() -> None:
     others = {"overlong", "length_penalty", "dmesg"}  # reward functions and a command
     assert len(keys - others) >= 20
     assert [key for key in sorted(keys - others) if not exists(RunConfig, key.split("."))] == []
+
+
+def test_links_lead_to_pages_that_take_them() -> None:
+    links = [link for case in CASES.values() for _, finding in diagnose(case.ill) for link in finding.links]
+    assert {link.page for link in links} <= {"overview", "step", "rollouts", "group", "timeline", "fleet", "ledger"}
+    filters = {link.params["filter"] for link in links if "filter" in link.params}
+    assert 'step>=15 & worker="sampler-1"' in filters
+    for text in filters:
+        assert parse_filter(text) is not None
+    for link in links:
+        if "sort" in link.params:
+            parse_sort(link.params["sort"])
 
 
 def exists(model: Any, parts: list[str]) -> bool:
