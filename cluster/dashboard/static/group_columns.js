@@ -77,9 +77,8 @@ export function Columns({ rollouts, prefix, open, onToggle, current, chosen, onC
         <${ColumnHead} rollout=${rollout} link=${linkOf(rollout)} title=${titleOf && titleOf(rollout)}>
           ${flagged.has(index) ? html`<${Badge} state="alarm" title="same answer, different reward">graded apart<//>` : null}
           ${onChoose
-            ? html`<label class="gr-choose" title="choose two to see their differences (x)">
-                <input type="checkbox" checked=${chosen.includes(index)} onChange=${() => onChoose(index)} aria-label=${`compare sample ${index}`} /> diff
-              </label>`
+            ? html`<button type="button" class="gr-choose" aria-pressed=${chosen.includes(index)} aria-label=${`compare sample ${index}`}
+                title="choose two to see their differences (x)" onClick=${() => onChoose(index)}>${chosen.includes(index) ? "◆" : "◇"} diff</button>`
             : null}
         <//>
         <${Body} text=${rollout.text} prefix=${prefix} open=${open} onToggle=${onToggle} />

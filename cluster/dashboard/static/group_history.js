@@ -40,6 +40,7 @@ export function History({ history, current }) {
       const label = `${visit.phase} step ${visit.step}, epoch ${visit.epoch}: ${fmt.percent(value)}`;
       return html`<a key=${i} href=${href("group", [visit.phase, visit.step, visit.group_id])} class=${here ? "here" : ""} aria-label=${label}>
         <title>${label}</title>
+        <circle class="reach" cx=${x} cy=${y} r="10" />
         ${visit.phase === "eval" ? html`<rect x=${x - 4} y=${y - 4} width="8" height="8" />` : html`<circle cx=${x} cy=${y} r=${here ? 5.5 : 4} />`}
         ${here || i === 0 || i === points.length - 1
           ? html`<text x=${x} y=${SIZE.height - 5} text-anchor=${i === 0 && !here ? "start" : "middle"}>${visit.step}</text>`

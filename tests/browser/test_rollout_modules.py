@@ -1,0 +1,110 @@
+"""The pure functions behind the pages of rollouts, called in the browser that runs them."""
+
+from typing import Any
+
+import pytest
+
+from tests.browser.conftest import Dashboard
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def call(dashboard: Dashboard, page: Any) -> Any:
+    """call(module, name, *arguments) -> what the module's function returns."""
+    page.goto(dashboard.url("/"))
+    page.locator("#app > *").first.wait_for()
+
+    def called(module: str, name: str, *arguments: Any) -> Any:
+        return page.evaluate(
+            "async ([module, name, args]) => (await import('shoal/' + module + '.js'))[name](...args)",
+            [module, name, list(arguments)],
+        )
+
+    return called
+
+
+def test_differences_are_found_and_add_up_to_both_texts(call: Any) -> None:
+    parts = call("diff", "diffTexts", "the cat sat on 5", "the dog sat on 6")
+    assert parts == [
+        {"kind": "same", "text": "the "},
+        {"kind": "left", "text": "cat "},
+        {"kind": "right", "text": "dog "},
+        {"kind": "same", "text": "sat on "},
+        {"kind": "left", "text": "5"},
+        {"kind": "right", "text": "6"},
+    ]
+    texts = ["", "a", "a b c\n\nd", "\\boxed{42}.", "a c\td", "x y z " * 40, "漢字 é \u202e", "a b c d" * 9]
+    for left in texts:
+        for right in texts:
+            parts = call("diff", "diffTexts", left, right)
+            assert "".join(part["text"] for part in parts if part["kind"] != "right") == left
+            assert "".join(part["text"] for part in parts if part["kind"] != "left") == right
+
+
+def test_long_texts_without_anything_in_common_end_quickly(call: Any) -> None:
+    parts = call(
+        "diff", "diffTexts", "".join(f"a{i} " for i in range(20_000)), "".join(f"b{i} " for i in range(20_000))
+    )
+    assert [part["kind"] for part in parts] == ["left", "right"]
+
+
+def test_the_term_of_the_objective(call: Any) -> None:
+    """min(A r, A clip(r, 0.8, 1.2)): the clip holds back what would go further in the direction of the advantage."""
+    for advantage, ratio, term, clipped in (
+        (1.0, 1.5, 1.2, True),
+        (1.0, 0.5, 0.5, False),
+        (-1.0, 0.5, -0.8, True),
+        (-1.0, 1.5, -1.5, False),
+        (0.0, 9.0, 0.0, False),
+    ):
+        assert call("token_math", "surrogate", advantage, ratio, 0.8, 1.2) == pytest.approx(term)
+        assert call("token_math", "isClipped", advantage, ratio, 0.8, 1.2) is clipped
+
+
+def test_blocks_cover_every_token_and_prefer_line_breaks(call: Any) -> None:
+    pieces = ["x"] * 500
+    pieces[150] = ".\n"
+    assert call("token_math", "blocks", 500, pieces, 200) == [[0, 151], [151, 351], [351, 500]]
+    assert call("token_math", "blocks", 3, None, 200) == [[0, 3]]
+    assert call("token_math", "blocks", 0, None, 200) == []
+
+
+def test_special_tokens_and_bytes_are_told_from_text(call: Any) -> None:
+    kinds = {
+        piece: call("token_math", "pieceKind", piece)
+        for piece in ("<|im_end|>", "</s>", "<0xE2>", "<b>", "a<|b", "<0xE2")
+    }
+    assert kinds == {
+        "<|im_end|>": "special",
+        "</s>": "special",
+        "<0xE2>": "byte",
+        "<b>": "text",
+        "a<|b": "text",
+        "<0xE2": "text",
+    }
+
+
+def test_filter_search_and_range_become_one_filter(call: Any) -> None:
+    assert call("filter_language", "combined", "", "", "") == {"text": "", "shift": 0}
+    assert call("filter_language", "combined", "reward<1", "", "") == {"text": "reward<1", "shift": 0}
+    assert call("filter_language", "combined", "", 'say "x\\y"', "") == {"text": '"say \\"x\\\\y\\""', "shift": 0}
+    assert call("filter_language", "combined", "reward<1", "b", "step:1-2") == {
+        "text": 'step:1-2 & "b" & reward<1',
+        "shift": 17,
+    }
+    assert call("filter_language", "combined", "a | b", "", "step:1-2") == {"text": "step:1-2 & (a | b)", "shift": 12}
+
+
+def test_nothing_is_completed_inside_of_quotes(call: Any) -> None:
+    fields = [{"name": "reward", "type": "number", "help": ""}]
+    inserts = [one["insert"] for one in call("filter_language", "completions", 'text~"a" & re', 13, fields)]
+    assert inserts == ["reward"]
+    assert call("filter_language", "completions", 'text~"re', 8, fields) == []
+    assert [one["insert"] for one in call("filter_language", "completions", "phase!=e", 8, fields)] == ["eval"]
+
+
+def test_pins_are_few_and_whole_addresses(call: Any) -> None:
+    assert call("pinned", "pinsOf", "train/1/g/0,nonsense,eval/2/h/1") == ["train/1/g/0", "eval/2/h/1"]
+    assert call("pinned", "togglePin", ["a", "b"], "a") == ["b"]
+    assert call("pinned", "togglePin", list("abcdefgh"), "i") == list("bcdefghi")
