@@ -70,7 +70,8 @@ def shoal(
     def run(*arguments: str) -> tuple[int, str]:
         before = _files(tmp_path)
         code = cli.main(arguments)
-        said = capsys.readouterr().err
+        # `shoal eval` says on standard error what it waits for, before what went wrong.
+        said = capsys.readouterr().err.splitlines(keepends=True)[-1]
         assert said.startswith("shoal: ")
         assert said.count("\n") == 1
         assert "Traceback" not in said
