@@ -30,7 +30,7 @@ def numpy_of(array: Any) -> NDArray:
     data = array.buffers()[1]
     if data is None:
         return np.zeros(len(array), dtype=kind)
-    values = np.frombuffer(data, dtype=kind, count=array.offset + len(array))[array.offset :]
+    values: NDArray = np.frombuffer(data, dtype=kind, count=array.offset + len(array))[array.offset :]
     null = null_flags(array)
     if null is None:
         return values

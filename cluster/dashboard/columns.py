@@ -168,24 +168,30 @@ def _search_file(connection: sqlite3.Connection, file: FileRows, needle: bytes) 
     for positions, offsets, data in connection.execute(
         "select positions, offsets, data from texts where file = ?", (file.id,)
     ):
-        at = _occurrences(np.frombuffer(data, dtype=np.uint8), needle)
-        if len(at):
-            texts = np.searchsorted(np.frombuffer(offsets, dtype=np.int64), at, side="right") - 1
-            found[np.frombuffer(positions, dtype=np.int32)[texts]] = True
+        at = _occurrences(data, needle)
+        bounds = np.frombuffer(offsets, dtype=np.int64)
+        first = np.searchsorted(at, bounds)  # per completion its first occurrence, for a letter has millions of them
+        hit = first[:-1] < first[1:]
+        found[np.frombuffer(positions, dtype=np.int32)[hit]] = True
     return found
 
 
-def _occurrences(data: NDArray[np.uint8], needle: bytes) -> NDArray[np.int64]:
-    """Where the needle begins. Looks for its rarest byte first, and for the others only where that one is: faster than
+def _occurrences(data: bytes, needle: bytes) -> NDArray[np.int64]:
+    """Where the needle begins. Looks for its rarest byte first, and for the whole only where that one is: faster than
     a search that stops at every occurrence, of which a common word has half a million."""
     size = len(data) - len(needle) + 1
     if size <= 0:
         return np.zeros(0, dtype=np.int64)
-    common = np.bincount(data[:_SAMPLE_BYTES], minlength=256)
-    rarest, *others = sorted(range(len(needle)), key=lambda place: common[needle[place]])
-    at = np.flatnonzero(data[rarest : rarest + size] == needle[rarest])
-    for place in others:
-        if not len(at):
-            break
-        at = at[data[at + place] == needle[place]]
+    characters = np.frombuffer(data, dtype=np.uint8)
+    common = np.bincount(characters[:_SAMPLE_BYTES], minlength=256)
+    rarest = min(range(len(needle)), key=lambda place: common[needle[place]])
+    at = np.flatnonzero(characters[rarest : rarest + size] == needle[rarest])
+    place = 0
+    for width in (8, 4, 2, 1):
+        # The data as integers that begin at every byte: eight characters are compared at once.
+        kind = np.dtype(f"<u{width}")
+        words = np.ndarray((max(0, len(data) - width + 1),), kind, data, 0, (1,))
+        while len(needle) - place >= width and len(at):
+            at = at[words[at + place] == np.frombuffer(needle, kind, 1, place)[0]]
+            place += width
     return at

@@ -19,8 +19,19 @@ LOGS = ("metrics", "evaluations", "events", "ledger")
 LIVE_S = 60.0
 """A run without run.lock whose logs changed within this time is live."""
 _MAX_FILE_BYTES = 256 << 20
+_MAX_YAML_BYTES = 1 << 20
 _MAX_PROBLEMS = 20
 _CHECKPOINT = re.compile(r"step-(\d{1,12})")
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """The loader in Python: the one in C overflows its stack on deeply nested text, which ends the process. Without
+    aliases, by which a few lines can stand for gigabytes; a configuration that we wrote has none."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias, which no configuration of a run has")
+        return super().compose_node(parent, index)
 
 
 class WatchedFile:
@@ -63,7 +74,9 @@ class WatchedFile:
         text = data.decode("utf-8")
         if self.path.suffix == ".yaml":
             self.text = text
-            self.value = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            if len(data) > _MAX_YAML_BYTES:
+                raise ValueError(f"{len(data)} bytes, allowed: {_MAX_YAML_BYTES}")
+            self.value = yaml.load(text, Loader=_PlainLoader)
         else:
             self.value = json.loads(text)
         if not isinstance(self.value, dict):
