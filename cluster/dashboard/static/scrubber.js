@@ -102,7 +102,9 @@ export function Scrubber({ steps = [], reward = [], marks = [], current = null, 
       ${shown.map((mark) => html`<${Mark} mark=${mark} x=${scale.x(mark.step)} key=${mark.kind + mark.step + mark.text} />`)}
     </div>
     <div class="scrub-read">
-      ${hover !== null
+      ${drag
+        ? html`<span>steps ${scale.step(drag[0])}–${scale.step(drag[1])}</span>`
+        : hover !== null
         ? html`<span>step ${hover}</span><span class="muted">reward ${fmt.number(value)}</span>`
         : range
           ? html`<span>steps ${range[0]}–${range[1]}</span><button type="button" class="link" onClick=${onClear} data-testid="range-clear">whole run</button>`

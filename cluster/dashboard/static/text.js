@@ -12,6 +12,7 @@ const INVISIBLE = "[\\u00ad\\u034f\\u115f\\u1160\\u17b4\\u17b5\\u180e\\u200b-\\u
 const SURROGATE = "[\\ud800-\\udfff]";
 const PILED_MARKS = "\\p{M}{5,}";
 const HIDDEN = new RegExp(`(${ANSI})|(${CONTROL}|${BIDI}|${INVISIBLE}|${SURROGATE})|(${PILED_MARKS})`, "gu");
+const HIDDEN_RUNS = new RegExp(`(?:${CONTROL}|${BIDI}|${INVISIBLE}|${SURROGATE}|${PILED_MARKS})+`, "gu");
 
 const NAMES = {
   0x00: "NUL", 0x07: "BEL", 0x08: "BS", 0x0b: "VT", 0x0c: "FF", 0x0d: "CR", 0x1b: "ESC", 0x7f: "DEL", 0x85: "NEL",
@@ -46,7 +47,8 @@ export function segments(value, limit = MAX_SEGMENTS) {
     if (last?.key === chip.key) last.count += 1;
     else parts.push({ ...chip, count: 1 });
   }
-  if (at < value.length) parts.push({ text: value.slice(at).replace(parts.length >= limit ? HIDDEN : /(?!)/u, "\ufffd") });
+  const rest = value.slice(at);
+  if (rest) parts.push({ text: parts.length >= limit ? rest.replace(HIDDEN_RUNS, "\ufffd") : rest });
   return parts;
 }
 

@@ -65,8 +65,9 @@ export default function Config({ run, route, frame }) {
   const changedKeys = useMemo(() => new Set(data?.changed.map(({ key }) => key)), [data]);
   useKeys({ "/": [() => search.current?.focus(), "find a key"] }, "Config");
   useEffect(() => {
-    if (search.current && search.current.value !== (params.find ?? "")) search.current.value = params.find ?? "";
-  }, [params.find]);
+    // While somebody types, the field is ahead of the address.
+    if (search.current && search.current !== document.activeElement) search.current.value = params.find ?? "";
+  }, [params.find, data === null, view]);
   const empty = data && !data.yaml && !Object.keys(data.config).length;
   return html`<div class="page" data-testid="config-page">
     <h1>Configuration</h1>

@@ -99,7 +99,8 @@ export default function Runs({ route }) {
   const compare = () => (chosen.length > 1 ? go("compare", [], { runs: chosen.join(",") }) : false);
   useKeys({ "/": [() => search.current?.focus(), "find a run"], c: [compare, "compare the chosen runs"] }, "Runs");
   useEffect(() => {
-    if (search.current && search.current.value !== find) search.current.value = find;
+    // While somebody types, the field is ahead of the address.
+    if (search.current && search.current !== document.activeElement) search.current.value = find;
   }, [find]);
   return html`<div class="page" data-testid="runs-page">
     <${Problem} error=${error} retry=${refresh} />

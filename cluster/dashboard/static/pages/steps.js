@@ -24,13 +24,14 @@ const PHASES = [
 
 /** "#/r/RUN/steps" and an evaluation without a number lead to the newest step. */
 function useNewest(run, route, phase) {
-  const { data, error } = useApi(`/runs/${encodeURIComponent(run)}/steps?phase=${phase}`, ["rollouts"]);
+  const answer = useApi(`/runs/${encodeURIComponent(run)}/steps?phase=${phase}`, ["rollouts"]);
+  const data = answer.stale ? null : answer.data; // those of the other phase are no steps of this one
   const named = route.page === "step" && /^\d+$/.test(route.parts[1] ?? "");
   const newest = data?.steps.at(-1);
   useEffect(() => {
     if (!named && newest !== undefined) replaceWith(href("step", [phase, newest], route.params, run));
   }, [named, newest]);
-  return { steps: data?.steps ?? [], error, loaded: data !== null, step: named ? Number(route.parts[1]) : null };
+  return { steps: data?.steps ?? [], error: answer.error, loaded: data !== null, step: named ? Number(route.parts[1]) : null };
 }
 
 function StepPicker({ run, phase, step, steps, data, params }) {
