@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote
 
 import pytest
 
@@ -40,6 +40,10 @@ def group(dashboard: Dashboard, address: str, page: Any) -> Any:
     page.goto(dashboard.url(f"/r/{RUN}/group/{address}"))
     page.get_by_test_id("column").first.wait_for()
     return page
+
+
+def _address(visit: Any) -> str:
+    return f"{visit['phase']}/{visit['step']}/{visit['group_id']}"
 
 
 def _samples(page: Any) -> list[int]:
@@ -136,6 +140,11 @@ def test_the_history_links_to_the_prompt_s_other_groups(dashboard: Dashboard, ad
     states.last.wait_for()
     assert states.first.inner_text() == "leased"
     assert states.last.inner_text() == "consumed"
+    times = [entry["time_s"] for entry in ask(dashboard.origin, f"runs/{RUN}/groups/{_address(first)}")["ledger"]]
+    group.keyboard.press("t")
+    group.wait_for_function("() => location.hash.includes('/timeline')")
+    params = parse_qs(group.url.split("?")[1])
+    assert float(params["from"][0]) < min(times) <= max(times) < float(params["to"][0])
 
 
 def test_the_common_beginning_is_folded_and_the_parting_marked(

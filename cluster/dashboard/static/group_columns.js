@@ -21,8 +21,9 @@ export function ordered(rollouts, name) {
   return [...rollouts].sort(ORDERS[name] ?? ORDERS.sample);
 }
 
-/** The head of a column: sample, reward, and the figures by which people compare. */
-export function ColumnHead({ rollout, link, title, children }) {
+/** The head of a column: sample, reward, and the figures by which people compare; `apart` where the grader gave the same
+ *  answer another reward elsewhere. */
+export function ColumnHead({ rollout, link, title, apart, children }) {
   const components = Object.entries(rollout.components ?? {});
   return html`<header class="gr-col-head">
     <div class="gr-col-title">
@@ -35,6 +36,7 @@ export function ColumnHead({ rollout, link, title, children }) {
     </div>
     <div class="gr-col-facts">
       <span>${fmt.count(rollout.length)} tokens</span>
+      ${apart ? html`<${Badge} state="alarm" title="the same answer as another, and another reward">graded apart<//>` : null}
       ${rollout.finish === "stop" ? null : html`<${Badge} state="watch">${rollout.finish}<//>`}
       ${rollout.outcome === "ok" ? null : html`<${Badge} state="alarm">${rollout.outcome}<//>`}
       ${components.length > 1 || components.some(([, value]) => value !== rollout.reward)
@@ -46,7 +48,7 @@ export function ColumnHead({ rollout, link, title, children }) {
       <span class="tk-dim">answer</span>
       ${rollout.answer === null ? html`<span class="tk-dim">none</span>` : html`<${Text} value=${rollout.answer} inline fold=${120} />`}
     </div>
-    ${rollout.detail ? html`<div class="gr-detail"><${Text} value=${rollout.detail} inline fold=${200} /></div>` : null}
+    ${rollout.detail ? html`<div class="gr-detail"><${Text} value=${rollout.detail} fold=${200} /></div>` : null}
   </header>`;
 }
 
@@ -74,8 +76,7 @@ export function Columns({ rollouts, prefix, open, onToggle, current, chosen, onC
       const index = rollout.sample_index;
       const names = ["gr-col", index === current ? "current" : "", chosen.includes(index) ? "chosen" : "", flagged.has(index) ? "flagged" : ""];
       return html`<article key=${linkOf(rollout)} class=${names.filter(Boolean).join(" ")} data-testid="column" data-sample=${index} onClick=${() => onCurrent?.(index)}>
-        <${ColumnHead} rollout=${rollout} link=${linkOf(rollout)} title=${titleOf && titleOf(rollout)}>
-          ${flagged.has(index) ? html`<${Badge} state="alarm" title="same answer, different reward">graded apart<//>` : null}
+        <${ColumnHead} rollout=${rollout} link=${linkOf(rollout)} title=${titleOf && titleOf(rollout)} apart=${flagged.has(index)}>
           ${onChoose
             ? html`<button type="button" class="gr-choose" aria-pressed=${chosen.includes(index)} aria-label=${`compare sample ${index}`}
                 title="choose two to see their differences (x)" onClick=${() => onChoose(index)}>${chosen.includes(index) ? "◆" : "◇"} diff</button>`

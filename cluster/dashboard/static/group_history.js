@@ -50,6 +50,15 @@ export function History({ history, current }) {
   </svg>`;
 }
 
+/** {from, to} for the timeline: the life of the group with some room around it; null where the ledger knows no times. */
+export function lifeSpan(entries) {
+  const times = entries.map((entry) => entry.time_s).filter((time) => typeof time === "number");
+  if (times.length === 0) return null;
+  const [first, last] = [Math.min(...times), Math.max(...times)];
+  const room = Math.max(1, (last - first) / 4);
+  return { from: (first - room).toFixed(3), to: (last + room).toFixed(3) };
+}
+
 /** The group's lines in the ledger: state, when, since the line before, by whom, why. */
 export function LedgerLife({ entries }) {
   if (entries.length === 0) return html`<${Empty} title="The ledger has no lines of this group" />`;

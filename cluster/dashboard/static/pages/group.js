@@ -6,7 +6,7 @@ import { addressParts, go, href, replaceParams } from "shoal/route.js";
 import { useKeys } from "shoal/keys.js";
 import { Text } from "shoal/text.js";
 import { Columns, ORDER_NAMES, ordered, TwoUp } from "shoal/group_columns.js";
-import { History, LedgerLife } from "shoal/group_history.js";
+import { History, LedgerLife, lifeSpan } from "shoal/group_history.js";
 
 /** Sample indexes in a param like "0,3". */
 export function indexes(text) {
@@ -96,6 +96,7 @@ function bindings({ shown, current, setCurrent, chosen, choose, toggleDiff, grou
     Enter: [() => (current === null ? false : go("rollout", linkParts(current))), "open the completion's tokens"],
     x: [() => (current === null ? false : choose(current)), "choose the completion for the comparison"],
     c: [() => (chosen.length === 2 ? toggleDiff() : false), "compare the two chosen"],
+    t: [() => (group && lifeSpan(group.ledger) ? go("timeline", [], lifeSpan(group.ledger)) : false), "the group on the timeline"],
     e: [toggleFold, "unfold the common beginning"],
     J: [() => onGo(group?.next), "next group"],
     K: [() => onGo(group?.previous), "previous group"],
@@ -158,7 +159,10 @@ export default function GroupPage({ run, route }) {
         <${History} history=${group.history} current=${group} />
       </section>
       <section class="gr-section">
-        <h3>Its life in the ledger</h3>
+        <h3>
+          Its life in the ledger
+          ${lifeSpan(group.ledger) ? html`<a href=${href("timeline", [], lifeSpan(group.ledger))} data-testid="to-timeline">on the timeline (t)</a>` : null}
+        </h3>
         <${LedgerLife} entries=${group.ledger} />
       </section>
     </div>

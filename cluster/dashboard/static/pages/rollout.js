@@ -6,6 +6,7 @@ import { addressParts, go, href } from "shoal/route.js";
 import { useKeys } from "shoal/keys.js";
 import { Text } from "shoal/text.js";
 import { TokenView } from "shoal/token_view.js";
+import { lifeSpan } from "shoal/group_history.js";
 import { Facts, RewardMark, SampleStrip } from "shoal/rollout_parts.js";
 
 const VIEWS = [
@@ -57,19 +58,19 @@ export default function RolloutPage({ run, route }) {
   const kept = { colour: params.colour, view: params.view };
   const to = (address) => (address ? go("rollout", addressParts(address), kept) : false);
   // A rollout knows the rollouts beside it; the group beside its own is asked for when somebody wants to go there.
-  const toGroup = (side) => {
+  const withGroup = (act) => {
     const group = parts.slice(0, 3).map(encodeURIComponent).join("/");
-    get(`/runs/${encodeURIComponent(run)}/groups/${group}`).then(
-      (found) => found[side] && go("rollout", [...addressParts(found[side]), parts[3]], kept),
-      (problem) => setRefused(problem),
-    );
+    get(`/runs/${encodeURIComponent(run)}/groups/${group}`).then(act, (problem) => setRefused(problem));
   };
+  const toGroup = (side) => withGroup((group) => group[side] && go("rollout", [...addressParts(group[side]), parts[3]], kept));
+  const toTimeline = () => withGroup((group) => lifeSpan(group.ledger) && go("timeline", [], lifeSpan(group.ledger)));
   useKeys(
     {
       j: [() => to(rollout?.next), "next completion"],
       k: [() => to(rollout?.previous), "previous completion"],
       J: [() => toGroup("next"), "same sample of the next group"],
       K: [() => toGroup("previous"), "same sample of the previous group"],
+      t: [toTimeline, "its group on the timeline"],
       u: [() => go("group", parts.slice(0, 3)), "up to the group"],
     },
     "Rollout",
