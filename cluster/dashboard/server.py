@@ -41,6 +41,7 @@ from rollout.errors import ConfigError, ShoalError
 if TYPE_CHECKING:
     from cluster.dashboard.store import RunStore
 
+MAX_PORT = 65_535
 MAX_STREAMS = 128
 PING_S, SEND_TIMEOUT_S = 15, 30
 """A client that takes nothing for SEND_TIMEOUT_S is let go; it comes back by itself."""
@@ -76,11 +77,14 @@ def make_app(follower: Follower, access: Access, folders: Sequence[str]) -> Star
         file = files.get(_raw_path(request).removeprefix("/static/"))
         if file is None:
             raise RequestError(404, f"the page has no file {shown(request.url.path)}")
-        content, etag = file.read()
-        headers = {"etag": etag, "cache-control": REVALIDATE}
-        if request.headers.get("if-none-match") == etag:
+        content = file.read()
+        headers = {"etag": content.etag, "cache-control": REVALIDATE, "vary": "Accept-Encoding"}
+        if request.headers.get("if-none-match") == content.etag:
             return Response(status_code=304, headers=headers)
-        return Response(content, media_type=file.media_type, headers=headers)
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            headers["content-encoding"] = "gzip"
+            return Response(content.gzipped, media_type=file.media_type, headers=headers)
+        return Response(content.plain, media_type=file.media_type, headers=headers)
 
     def api_answer(request: Request) -> Response:
         path = _raw_path(request).removeprefix("/api/")
@@ -99,7 +103,7 @@ def make_app(follower: Follower, access: Access, folders: Sequence[str]) -> Star
         yield
         await run_in_threadpool(follower.stop)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", index),
             Route("/static/{name:path}", static),
@@ -118,6 +122,8 @@ def make_app(follower: Follower, access: Access, folders: Sequence[str]) -> Star
         },
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # an address that is not there is 404, not a way to another
+    return app
 
 
 def _page_response(page: Page) -> Response:
@@ -221,7 +227,18 @@ def serve(options: ServerOptions, *, open_browser: bool = False) -> None:
         print(where, flush=True)  # a pipe must have it now, not when its buffer is full
         if open_browser:
             webbrowser.open(where)
-        config = uvicorn.Config(
+        server = make_server(app)
+        if options.parent is not None:
+            os.nice(BESIDE_A_RUN_NICE)
+            threading.Thread(target=_end_with, args=(options.parent, server), daemon=True).start()
+        with contextlib.suppress(KeyboardInterrupt):  # the ordinary end
+            server.run(sockets=[listening])
+
+
+def make_server(app: Starlette) -> uvicorn.Server:
+    """What listens: HTTP/1.1 alone, silent but for defects, nothing told about itself."""
+    return uvicorn.Server(
+        uvicorn.Config(
             app,
             log_level="warning",
             access_log=False,
@@ -232,12 +249,7 @@ def serve(options: ServerOptions, *, open_browser: bool = False) -> None:
             loop="asyncio",
             timeout_graceful_shutdown=2,
         )
-        server = uvicorn.Server(config)
-        if options.parent is not None:
-            os.nice(BESIDE_A_RUN_NICE)
-            threading.Thread(target=_end_with, args=(options.parent, server), daemon=True).start()
-        with contextlib.suppress(KeyboardInterrupt):  # the ordinary end
-            server.run(sockets=[listening])
+    )
 
 
 def _end_with(parent: int, server: uvicorn.Server) -> None:
@@ -255,6 +267,8 @@ def open_store(path: Path) -> "RunStore":
 
 def listening_socket(host: str, port: int) -> socket.socket:
     """A bound socket. Raises ConfigError, in one sentence, when the address is taken or is none of this machine's."""
+    if not 0 <= port <= MAX_PORT:  # getaddrinfo would take the remainder
+        raise ConfigError(f"--port is {port}, allowed: 0 (any that is free) to {MAX_PORT}")
     try:
         family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         bound = socket.socket(family, socket.SOCK_STREAM)

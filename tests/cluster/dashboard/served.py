@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
 from cluster.dashboard.security import Access, access_for
-from cluster.dashboard.server import listening_socket, make_app, open_store
+from cluster.dashboard.server import listening_socket, make_app, make_server, open_store
 from cluster.dashboard.stream import Follower
 
 
@@ -75,11 +73,7 @@ def serving(roots: Sequence[Path], access: Access | None = None) -> Iterator[Ser
     follower = Follower(roots, open_store)
     app = make_app(follower, access or access_for("127.0.0.1"), [str(root) for root in roots])
     with listening_socket("127.0.0.1", 0) as listening:
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app, log_level="critical", http="h11", ws="none", loop="asyncio", timeout_graceful_shutdown=1
-            )
-        )
+        server = make_server(app)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         try:
