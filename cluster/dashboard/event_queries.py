@@ -2,9 +2,10 @@
 
 import json
 import sqlite3
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
+
+import numpy as np
 
 from cluster.dashboard.records import ActorStats, Span
 
@@ -117,25 +118,20 @@ def _generated_by_step(
     connection: sqlite3.Connection, ends: list[float], steps: list[int | None]
 ) -> Iterator[tuple[str, tuple[list[int], list[int], list[float]]]]:
     """(actor, (steps, tokens, seconds in which it generated)). A span counts for the step during which it ended."""
-    current = ""
-    tokens: dict[int, int] = {}
-    busy: dict[int, float] = {}
-    reached = 0.0
-    for actor, start, end, count in connection.execute(
-        "select actor, start_s, end_s, tokens from spans where kind = 'generate' order by actor, start_s"
-    ):
-        if actor != current:
-            if tokens:
-                yield current, (sorted(tokens), [tokens[s] for s in sorted(tokens)], [busy[s] for s in sorted(tokens)])
-            current, tokens, busy, reached = actor, {}, {}, float("-inf")
-        place = bisect_left(ends, end)
-        step = steps[place] if place < len(steps) else (steps[-1] or 0) + 1 if steps else 0
-        step = step or 0
-        tokens[step] = tokens.get(step, 0) + count
-        busy[step] = busy.get(step, 0.0) + max(0.0, end - max(start, reached))
-        reached = max(reached, end)
-    if tokens:
-        yield current, (sorted(tokens), [tokens[s] for s in sorted(tokens)], [busy[s] for s in sorted(tokens)])
+    actors = connection.execute("select distinct actor from spans where kind = 'generate'").fetchall()
+    last = (steps[-1] or 0) + 1 if steps else 0
+    step_of = np.array([step or 0 for step in steps] + [last], dtype=np.int64)
+    for (actor,) in actors:
+        rows = connection.execute(
+            "select start_s, end_s, tokens from spans where kind = 'generate' and actor = ? order by start_s", (actor,)
+        )
+        start, end, tokens = np.array(rows.fetchall(), dtype=np.float64).T
+        # Seconds that no earlier span has covered: overlapping spans count once.
+        reached = np.concatenate([[-np.inf], np.maximum.accumulate(end)[:-1]])
+        busy = np.maximum(0.0, end - np.maximum(start, reached))
+        numbers, place = np.unique(step_of[np.searchsorted(ends, end)], return_inverse=True)
+        counts = np.bincount(place, weights=tokens).astype(np.int64)
+        yield actor, (numbers.tolist(), counts.tolist(), np.bincount(place, weights=busy).tolist())
 
 
 def _whole(connection: sqlite3.Connection, ids: Sequence[int]) -> list[Any]:

@@ -30,17 +30,28 @@ class IndexDb:
         self._closed = False
         self.writer = self._open_writer()
 
+    def is_lost(self) -> bool:
+        """Whether somebody removed the file; what is open would go on without it, but no new connection could."""
+        return not self.path.exists()
+
     def rebuild(self) -> None:
-        """Drops the file and makes it anew; readers get new connections."""
-        self.writer.close()
-        self._generation += 1
-        self._close_idle()
-        _remove(self.path)
-        self.writer = self._open_writer()
+        """Drops the file and makes it anew; waits for readers, which get new connections."""
+        for _ in range(_MAX_READERS):
+            self._slots.acquire()
+        try:
+            self.writer.close()
+            self._generation += 1
+            self._close_idle()
+            _remove(self.path)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.writer = self._open_writer()
+        finally:
+            self._slots.release(_MAX_READERS)
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """A connection within one read transaction: all that is asked sees the same state."""
+        """A connection within one read transaction: all that is asked sees the same state. Not to be nested: with all
+        slots taken by threads that want another, none would go on."""
         with self._slots:
             generation = self._generation
             try:

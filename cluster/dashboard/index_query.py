@@ -111,10 +111,10 @@ class Evaluator:
         return np.array(wanted)[self._columns.column("phase")]
 
     def _group_text(self, node: Compare) -> Mask:
+        condition, parameters = _text_condition(node.field, node)
         with self._read() as connection:
-            condition, parameters = _text_condition(node.field, node)
-            found = connection.execute(f"select id from groups where {condition}", parameters)
-            return self._columns.group_column([id_ for (id_,) in found])
+            found = connection.execute(f"select id from groups where {condition}", parameters).fetchall()
+        return self._columns.group_column([id_ for (id_,) in found])
 
     def _word(self, node: Compare) -> Mask:
         codes = self._columns.column(node.field)

@@ -26,6 +26,7 @@ class RolloutFolder:
         self._version_of = version_of
         self._folder_ns = -1
         self._next_scan_s = 0.0
+        self._num_present = 0
         self._todo: list[FileKey] = []
 
     def forget(self) -> None:
@@ -58,6 +59,7 @@ class RolloutFolder:
             return False
         self._folder_ns, self._next_scan_s = folder_ns, time.monotonic() + _RESCAN_S
         present = self._present()
+        self._num_present = len(present)
         known = {
             name: (inode, size, mtime_ns)
             for name, inode, size, mtime_ns in connection.execute("select name, inode, size, mtime_ns from files")
@@ -100,16 +102,10 @@ class RolloutFolder:
             return 0
 
     def _note(self, connection: sqlite3.Connection) -> None:
-        files, rows = connection.execute("select count(*), coalesce(sum(num_rows), 0) from files").fetchone()
-        new = {key.name for key in self._todo}
-        waiting = len(new)
-        if new:
-            marks = ", ".join("?" * min(len(new), 900))
-            (indexed,) = connection.execute(
-                f"select count(*) from files where name in ({marks})", sorted(new)[:900]
-            ).fetchone()
-            files -= indexed
-        self.progress = IndexProgress(files_done=files, files_total=files + waiting, rows=rows)
+        (rows,) = connection.execute("select coalesce(sum(num_rows), 0) from files").fetchone()
+        self.progress = IndexProgress(
+            files_done=self._num_present - len(self._todo), files_total=self._num_present, rows=rows
+        )
         self.problems = tuple(
             Problem(file=f"rollouts/{name}", message=problem)
             for name, problem in connection.execute("select name, problem from files where problem != '' order by name")

@@ -81,7 +81,12 @@ class RunStore:
         self._search = TextSearch(self._db.read)
         self._columns: Columns | None = None
         self._results: OrderedDict[tuple[str, str], NDArray] = OrderedDict()
-        self._cache: dict[str, dict[Any, Any]] = {"events": {}, "ledger": {}, "rollouts": {}}
+        self._cache: dict[str, dict[Any, Any]] = {
+            "events": {},
+            "ledger": {},
+            "rollouts": {},
+            "ledger and rollouts": {},
+        }
 
     def refresh(self, *, max_s: float | None = None) -> frozenset[str]:
         """Reads what is new; returns the SOURCES that changed. Stops after about `max_s` with the rest for the next
@@ -89,15 +94,15 @@ class RunStore:
         deadline_s = time.monotonic() + (max_s if max_s is not None else 1e9)
         changed = self._refresh_small()
         try:
+            if self._db.is_lost():
+                self._make_anew()
             changed |= self._refresh_index(deadline_s)
             self._index_problem = None
         except sqlite3.OperationalError as error:  # the disk is full, or somebody holds the file
             self._undo()
             self._index_problem = Problem(file=".index", message=f"the index cannot be written: {error}")
         except sqlite3.DatabaseError:  # damaged: made anew, which the next call begins
-            self._db.rebuild()
-            self._folder.forget()
-            self._drop_caches(("events", "ledger", "rollouts"))
+            self._make_anew()
         return frozenset(changed)
 
     def problems(self) -> tuple[Problem, ...]:
@@ -264,12 +269,7 @@ class RunStore:
 
     def ledger_anomalies(self) -> dict[str, int]:
         """What breaks "each group trained on exactly once": name -> groups; 0 is good."""
-        with self._lock:
-            self._cache["ledger"].setdefault("with", self._cache["rollouts"])
-            if self._cache["ledger"]["with"] is not self._cache["rollouts"]:
-                self._cache["ledger"].pop("anomalies", None)
-                self._cache["ledger"]["with"] = self._cache["rollouts"]
-        return self._once("ledger", "anomalies", ledger_queries.anomalies)
+        return self._once("ledger and rollouts", "anomalies", ledger_queries.anomalies)
 
     def prompt_stats(self, order: Literal["hardest", "easiest"], limit: int) -> tuple[list[PromptStats], int]:
         """(prompts by pass rate in training, how many there are in all); those never judged come last."""
@@ -338,6 +338,11 @@ class RunStore:
                 break
         return {source} if changed else set()
 
+    def _make_anew(self) -> None:
+        self._db.rebuild()
+        self._folder.forget()
+        self._drop_caches(("events", "ledger", "rollouts"))
+
     def _undo(self) -> None:
         with contextlib.suppress(sqlite3.Error):
             self._db.writer.execute("rollback")
@@ -347,6 +352,7 @@ class RunStore:
         with self._lock:
             for source in sources:
                 self._cache[source] = {}
+                self._cache["ledger and rollouts"] = {}
             if "rollouts" in sources:
                 self._columns = None
                 self._results.clear()

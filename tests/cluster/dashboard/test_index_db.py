@@ -1,8 +1,11 @@
 """The index: kept, dropped or made elsewhere; made in slices; without what is heavy."""
 
+import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -47,7 +50,7 @@ def test_the_index_is_kept_dropped_or_made_elsewhere(monkeypatch: pytest.MonkeyP
 def test_indexing_in_slices(tmp_path: Path) -> None:
     write_run(tmp_path / "run", 4096)
     store = RunStore(tmp_path / "run")
-    done = []
+    done: list[int] = []
     while not store.progress().ready or not done:
         store.refresh(max_s=0.0)
         done.append(store.progress().files_done)
@@ -69,3 +72,37 @@ def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
+
+
+def test_an_index_that_somebody_removes_is_made_anew(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    store = RunStore(run.path)
+    store.refresh()
+    shutil.rmtree(run.path / ".index")
+    assert store.refresh() == {"events", "ledger", "rollouts"}
+    assert store.query("correct", "", 0, 5).total == 7
+    store.close()
+
+
+def test_many_threads_ask_while_the_run_is_indexed(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", 8192)
+    store = RunStore(tmp_path / "run")
+    totals: list[int] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            totals.append(store.query("question~1 & therefore | uid~3", "question", 0, 5).total)
+            store.step_rows("train", 3)
+            store.prompt_stats("hardest", 3)
+            store.ledger_anomalies()
+
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(ask) for _ in range(8)]
+        while not store.progress().ready or not store.num_rollouts():
+            store.refresh(max_s=0.01)
+        done.set()
+        for one in asked:
+            one.result(timeout=60)
+    assert store.query("question~1 & therefore | uid~3", "question", 0, 5).total >= max(totals) > 0
+    store.close()
