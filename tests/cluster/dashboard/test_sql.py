@@ -94,7 +94,8 @@ def test_a_query_reads_this_run_and_nothing_else(run: RunDirectory, query: str, 
 
 
 def test_table_csv_and_json() -> None:
-    names, rows = ["name", "n"], [["a\x1b[31m\u202e", 10], ["表", None], ["b", 2.5]]
+    names: list[str] = ["name", "n"]
+    rows: list[list[object]] = [["a\x1b[31m\u202e", 10], ["表", None], ["b", 2.5]]
     out = io.StringIO()
     write_table(names, rows, out)
     assert out.getvalue().splitlines() == [

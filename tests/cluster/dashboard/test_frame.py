@@ -1,0 +1,57 @@
+"""The frame: how far a run is, when it will end, and the marks on the scrubber."""
+
+from pathlib import Path
+
+from cluster.dashboard.frame import frame
+from cluster.run_directory import Event
+from tests.cluster.dashboard.small_runs import START_S, open_store, write_run
+
+
+def test_a_live_run(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "one", num_steps=3, finished=False, steps=10)
+    instants = [("resumed", "from step-00000002", 2), ("warning", "disk is filling up", None), ("note", "nothing", 1)]
+    for name, text, step in instants:
+        extra = {"name": name, "text": text}
+        run.append_event(
+            Event(kind="instant", actor="controller", start_s=START_S, end_s=START_S, step=step, extra=extra)
+        )
+    store = open_store(run.path)
+    findings = [{"severity": "warning"}, {"severity": "error"}, {"severity": "warning"}]
+    page = frame("one", store, revision=7, findings=findings)
+    step_s = store.metrics().columns["time/step_s"][-1]
+    assert step_s is not None
+    assert page["eta_s"] == 7 * step_s  # ten steps, three are done, each took as long
+    assert (page["revision"], page["info"]["status"], page["info"]["step"], page["info"]["steps"]) == (7, "live", 3, 10)
+    assert page["doctor"] == {"error": 1, "warning": 2, "info": 0}
+    assert page["scrubber"]["reward"] == [0.25, 0.5, 0.5]
+    assert [(mark["kind"], mark["step"], mark["text"]) for mark in page["scrubber"]["marks"]] == [
+        ("eval", 0, "evaluated: 50.0% right"),
+        ("alert", 2, "controller: warning, disk is filling up"),
+        ("restart", 2, "controller: resumed, from step-00000002"),
+    ]
+
+
+def test_an_ended_run_and_one_that_has_nothing_yet(tmp_path: Path) -> None:
+    ended = frame("one", open_store(write_run(tmp_path / "one").path), revision=1, findings=[])
+    assert (ended["eta_s"], ended["info"]["status"], ended["info"]["accuracy"]) == (None, "finished", 0.75)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    page = frame("empty", open_store(empty), revision=1, findings=[])
+    assert page["scrubber"] == {"steps": [], "reward": [], "marks": []}
+    info = page["info"]
+    assert (info["step"], info["reward"], info["accuracy"], info["model"], info["num_rollouts"]) == (
+        0,
+        None,
+        None,
+        None,
+        0,
+    )
+
+
+def test_a_long_run_is_thinned_out(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "long", num_steps=0, finished=False)
+    for step in range(2500):
+        run.append_metrics(step, {"reward/mean": step / 2500})
+    scrubber = frame("long", open_store(run.path), revision=1, findings=[])["scrubber"]
+    assert scrubber["steps"] == list(range(0, 2500, 3))
+    assert scrubber["reward"][:2] == [0.0, 3 / 2500]
