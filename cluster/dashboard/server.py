@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import anyio
 import uvicorn
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.applications import Starlette
@@ -168,32 +169,43 @@ async def _stream(follower: Follower, request: Request) -> Response:
     if follower.num_listeners() >= MAX_STREAMS:
         raise RequestError(503, f"{MAX_STREAMS} pages listen already; close some")
     last_seen = request.headers.get("last-event-id")
+    ending = anyio.Event()
     return EventSourceResponse(
-        _events(follower, run, last_seen),
+        _events(follower, run, last_seen, ending),
         ping=PING_S,
         send_timeout=SEND_TIMEOUT_S,
         headers={"cache-control": "no-store"},
+        shutdown_event=ending,
+        shutdown_grace_period=1.0,
     )
 
 
-async def _events(follower: Follower, run: str | None, last_seen: str | None) -> AsyncIterator[ServerSentEvent]:
+async def _events(
+    follower: Follower, run: str | None, last_seen: str | None, ending: anyio.Event
+) -> AsyncIterator[ServerSentEvent]:
+    """Until the client goes or the server is told to end (`ending`); then it returns, so that the answer is whole."""
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
 
     def wake() -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed between the look at the listeners and this call
             loop.call_soon_threadsafe(ready.set)
 
-    listener = follower.listen(run, wake)
+    async def wake_at_the_end() -> None:
+        await ending.wait()
+        ready.set()
+
+    listener, last = follower.listen(run, wake), loop.create_task(wake_at_the_end())
     try:
         first = await run_in_threadpool(_first_change, follower, run, last_seen)
         if first is not None:
             yield _message(first)
-        while True:
+        while not ending.is_set():
             await ready.wait()
             ready.clear()
             for change in listener.take():
                 yield _message(change)
     finally:
+        last.cancel()
         follower.unlisten(listener)
 
 

@@ -66,8 +66,11 @@ def test_it_prints_its_address_serves_and_ends_on_ctrl_c(dashboard: tuple[subpro
     rss = re.search(r"VmRSS:\s+(\d+) kB", status)
     assert rss is not None
     assert int(rss[1]) < MAX_RSS_KB
-    process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 0
+    with urllib.request.urlopen(f"{address}api/stream?run=one", timeout=10) as page:
+        assert page.readline().startswith(b"id: ")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+        assert b"one" in page.read()  # the end of an answer that is whole, though a page was listening
     assert process.stderr is not None
     assert process.stderr.read() == ""
 
