@@ -1,6 +1,7 @@
 """The timeline: zoom, pan, measure, choose, highlight; its window in the address."""
 
 import json
+import math
 import re
 from typing import Any
 from urllib.parse import parse_qs
@@ -33,11 +34,19 @@ def window_seconds(page: Any) -> tuple[float, float]:
     return float(found[1]), float(found[2])
 
 
+RUN_BEGAN_S = 1_790_000_000.0
+RUN_LASTED_S = 905.23
+"""Of the demo run, which is seeded."""
 WINDOWS = {
     "zoomed": lambda start, end: end - start < 600,
     "whole": lambda start, end: start == 0 and end > 880,
     "one step": lambda start, end: end - start < 40,
 }
+
+
+def seconds_in_sight(page: Any) -> float:
+    start, end = window_seconds(page)
+    return end - start
 
 
 def await_window(page: Any, kind: str) -> None:
@@ -81,11 +90,14 @@ def test_wheel_zooms_at_the_pointer_and_a_double_click_shows_all(page: Any, dash
 
 def test_window_survives_a_reload(page: Any, dashboard: Dashboard) -> None:
     box = open_timeline(page, dashboard)
+    await_window(page, "whole")
     page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 70)
     for _ in range(8):
         page.mouse.wheel(0, -120)
-    await_address(page, "from")
+    wanted = math.exp(-0.24 * 8) * RUN_LASTED_S
+    until(page, lambda: seconds_in_sight(page) == pytest.approx(wanted, abs=0.2), "all turns of the wheel")
     before = window_seconds(page)
+    until(page, lambda: float(params(page).get("from", 0)) == pytest.approx(RUN_BEGAN_S + before[0], abs=0.1))
     page.reload()
     page.get_by_test_id("lane-sampler-1").wait_for()
     await_window(page, "zoomed")

@@ -5,6 +5,7 @@ import { token, useTheme } from "shoal/colours.js";
 import { SpanCard, seconds } from "shoal/gantt_card.js";
 import { drawScene, makeFills } from "shoal/gantt_draw.js";
 import { KINDS, TOP, hit, layoutLanes, panView, toTime, zoomView } from "shoal/gantt_model.js";
+import { Text } from "shoal/text.js";
 import { fmt, html, useEffect, useLayoutEffect, useMemo, useRef, useSize, useState } from "shoal/ui.js";
 
 const COLOURS = Object.fromEntries([
@@ -89,7 +90,7 @@ function LaneNames({ layout, highlight }) {
         style=${{ top: `${lane.top}px`, height: `${lane.height}px` }}
         data-testid=${`lane-${lane.actor}`}
       >
-        <span class="gantt-actor" title=${lane.actor}>${lane.actor}</span>
+        <span class="gantt-actor" title=${lane.actor}><${Text} value=${lane.actor} inline /></span>
         <${Utilisation} shares=${lane.utilisation} />
       </div>`,
     )}

@@ -32,7 +32,7 @@ export function Facts({ lines }) {
 export function SpanCard({ pointer, origin }) {
   const { span, lane, left, top } = pointer;
   return html`<${HoverCard} x=${left} y=${top} class="span-card" data-testid="span-card">
-    <div class="span-card-head"><${KindMark} kind=${span.kind} /><b>${span.kind}</b><span class="muted">${lane.actor}</span></div>
+    <div class="span-card-head"><${KindMark} kind=${span.kind} /><b>${span.kind}</b><span class="muted"><${Text} value=${lane.actor} inline /></span></div>
     ${span.label && span.label !== span.kind ? html`<div><${Text} value=${span.label} inline /></div>` : null}
     <${Facts} lines=${spanLines(span, origin)} />
     ${span.groups > 0 ? html`<div class="muted">click for its groups</div>` : null}

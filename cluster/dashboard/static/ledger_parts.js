@@ -49,10 +49,29 @@ export function Prompts({ run, prompts, side, onSide, chosen, onChoose }) {
   <//>`;
 }
 
+// [ref, whether the element has ever been in sight]: what nobody scrolls to is not fetched.
+function useSeen() {
+  const ref = useRef(null);
+  const [seen, setSeen] = useState(false);
+  useEffect(() => {
+    const observer = new IntersectionObserver((entries) => {
+      if (entries.some((entry) => entry.isIntersecting)) {
+        setSeen(true);
+        observer.disconnect();
+      }
+    });
+    observer.observe(ref.current);
+    return () => observer.disconnect();
+  }, []);
+  return [ref, seen];
+}
+
 function PromptRow({ run, row, open, onToggle }) {
-  const { data } = useApi(`/runs/${encodeURIComponent(run)}/prompts/${encodeURIComponent(row.uid)}`, open ? ["rollouts"] : []);
+  const [line, seen] = useSeen();
+  const path = `/runs/${encodeURIComponent(run)}/prompts/${encodeURIComponent(row.uid)}`;
+  const { data } = useApi(seen || open ? path : null, open ? ["rollouts"] : []);
   const history = data?.history ?? [];
-  return html`<div class=${`prompt ${open ? "open" : ""}`}>
+  return html`<div class=${`prompt ${open ? "open" : ""}`} ref=${line}>
     <button type="button" class="prompt-row" aria-expanded=${open} onClick=${onToggle} data-testid="prompt">
       <span class="prompt-question"><${Text} value=${row.question} inline /></span>
       <span class="prompt-rate"><i style=${{ width: `${100 * (row.pass_rate ?? 0)}%` }}></i></span>

@@ -35,7 +35,7 @@ export function Waits({ waits, window: [from, to], whole, pinned, onHover, onPin
         (wait) => html`<button type="button" key=${`${wait.actor}>${wait.for}`} aria-pressed=${Boolean(same(wait))} data-testid="wait"
           class=${`wait-row ${same(wait) ? "active" : ""}`} onClick=${() => act(wait)}
           onMouseEnter=${() => onHover(wait)} onMouseLeave=${() => onHover(null)} onFocus=${() => onHover(wait)} onBlur=${() => onHover(null)}>
-          <span class="wait-who">${wait.actor}</span><span class="muted">for</span><span class="wait-who">${wait.for}</span>
+          <span class="wait-who"><${Text} value=${wait.actor} inline /></span><span class="muted">for</span><span class="wait-who"><${Text} value=${wait.for} inline /></span>
           <span class="wait-bar"><i style=${{ width: `${(100 * wait.seconds) / most}%` }}></i></span>
           <span class="num">${seconds(wait.seconds)}</span>
           <span class="num muted">${length > 0 ? fmt.percent(wait.seconds / length, 0) : ""}</span>
@@ -87,7 +87,7 @@ export function SpanPanel({ run, id, origin, onClose }) {
   return html`<${Panel} title="Span" actions=${close} data-testid="span-panel">
     <${Problem} error=${error} />
     ${span
-      ? html`<div class="span-title"><${KindMark} kind=${span.kind} /><b>${span.kind}</b><span class="muted">${span.actor}</span></div>
+      ? html`<div class="span-title"><${KindMark} kind=${span.kind} /><b>${span.kind}</b><span class="muted"><${Text} value=${span.actor} inline /></span></div>
           <${Facts} lines=${[...spanLines({ ...span, groups: null }, origin), ...extraLines(span.extra)]} />
           <${GroupLinks} run=${run} groups=${span.groups} ids=${span.ids} />`
       : null}

@@ -53,10 +53,11 @@ export function timelinePath(run, from = null, to = null) {
 // `whole` the answer about the whole run, `extent` its first and last moment, `windows` its steps as [{step, start, end}].
 export function useTimeline(run, route, live) {
   const whole = usePacedApi(timelinePath(run), ["events"]);
-  const windows = useMemo(() => (whole.data ? stepWindows(whole.data.lanes) : []), [whole.data]);
-  const usual = useUsual(live, windows);
   const [held, setHeld] = useState(null); // a window that is moving and not in the address yet
   const [part, setAsked] = useWindowAnswer(run);
+  // The answer about the whole of a live run is the older one: what came since is in the other.
+  const windows = useMemo(() => stepWindows([...(whole.data?.lanes ?? []), ...(part.data?.lanes ?? [])]), [whole.data, part.data]);
+  const usual = useUsual(live, windows);
   const extent = useMemo(() => latest(whole.data?.extent, part.data?.extent), [whole.data, part.data]);
   const wish = extent ? (held ?? wishOf(route.params, extent, windows, usual)) : null;
   const view = useMemo(() => viewOf(wish, extent), [wish?.last, wish?.from, wish?.to, extent]);

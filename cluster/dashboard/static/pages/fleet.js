@@ -79,7 +79,7 @@ function Roles({ actors }) {
     const rates = own.map((actor) => actor.tokens_per_s).filter((rate) => rate !== null && rate !== undefined && rate > 0);
     const [low, high] = [Math.min(...rates), Math.max(...rates)];
     const speed = rates.length === 0 ? "" : low === high ? `${fmt.number(high)} tokens/s` : `${fmt.number(low)} to ${fmt.number(high)} tokens/s`;
-    return html`<span key=${role}><b>${own.length}</b> ${role}${own.length > 1 && !role.endsWith("s") ? "s" : ""} <span class="muted">${speed}</span></span>`;
+    return html`<span key=${role}><b>${own.length}</b> <${Text} value=${own.length > 1 ? `${role}s` : role} inline /> <span class="muted">${speed}</span></span>`;
   })}</span>`;
 }
 
