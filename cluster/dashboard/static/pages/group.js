@@ -106,7 +106,7 @@ function bindings({ shown, current, setCurrent, chosen, choose, toggleDiff, grou
 export default function GroupPage({ run, route }) {
   const { parts, params } = route;
   const address = parts.slice(0, 3);
-  const { data: group, error } = useApi(`/runs/${encodeURIComponent(run)}/groups/${address.map(encodeURIComponent).join("/")}`, ["rollouts", "ledger"]);
+  const { data: group, error, stale } = useApi(`/runs/${encodeURIComponent(run)}/groups/${address.map(encodeURIComponent).join("/")}`, ["rollouts", "ledger"]);
   const [current, setCurrent] = useState(null);
   const [open, setOpen] = useState(false);
   const order = ORDER_NAMES.includes(params.order) ? params.order : "sample";
@@ -120,7 +120,7 @@ export default function GroupPage({ run, route }) {
     document.querySelector(`.gr-col[data-sample="${current}"]`)?.scrollIntoView({ block: "nearest", inline: "nearest" });
   }, [current]);
 
-  const onGo = (to) => (to ? go("group", addressParts(to), { order: params.order }) : false);
+  const onGo = (to) => (to && !stale ? go("group", addressParts(to), { order: params.order }) : false);
   const linkParts = (index) => [...address, index];
   const linkOf = (rollout) => href("rollout", linkParts(rollout.sample_index));
   // The third choice takes the place of the older one, so that two are always enough.

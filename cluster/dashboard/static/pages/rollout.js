@@ -53,10 +53,17 @@ const addressOf = (rollout) => [rollout.phase, rollout.step, rollout.group_id, r
 export default function RolloutPage({ run, route }) {
   const { parts, params } = route;
   const path = `/runs/${encodeURIComponent(run)}/rollouts/${parts.slice(0, 4).map(encodeURIComponent).join("/")}`;
-  const { data: rollout, error } = useApi(path, ["rollouts", "vocabulary"]);
+  const { data: rollout, error, stale } = useApi(path, ["rollouts", "vocabulary"]);
   const [refused, setRefused] = useState(null);
   const kept = { colour: params.colour, view: params.view };
   const to = (address) => (address ? go("rollout", addressParts(address), kept) : false);
+  // By the address, not by the answer at hand: of two quick presses the second comes before the first one's answer.
+  const beside = (by) => {
+    const group = rollout?.group_id === parts[2] ? rollout.siblings : [];
+    const next = group[group.findIndex((one) => String(one.sample_index) === parts[3]) + by];
+    if (next) return go("rollout", [...parts.slice(0, 3), next.sample_index], kept);
+    return stale ? false : to(by > 0 ? rollout?.next : rollout?.previous);
+  };
   // A rollout knows the rollouts beside it; the group beside its own is asked for when somebody wants to go there.
   const withGroup = (act) => {
     const group = parts.slice(0, 3).map(encodeURIComponent).join("/");
@@ -66,8 +73,8 @@ export default function RolloutPage({ run, route }) {
   const toTimeline = () => withGroup((group) => lifeSpan(group.ledger) && go("timeline", [], lifeSpan(group.ledger)));
   useKeys(
     {
-      j: [() => to(rollout?.next), "next completion"],
-      k: [() => to(rollout?.previous), "previous completion"],
+      j: [() => beside(1), "next completion"],
+      k: [() => beside(-1), "previous completion"],
       J: [() => toGroup("next"), "same sample of the next group"],
       K: [() => toGroup("previous"), "same sample of the previous group"],
       t: [toTimeline, "its group on the timeline"],
@@ -90,8 +97,8 @@ export default function RolloutPage({ run, route }) {
       <${SampleStrip} samples=${rollout.siblings} current=${rollout.sample_index}
         hrefOf=${(index) => href("rollout", [...parts.slice(0, 3), index], kept)} />
       <span class="ro-steps">
-        <${Button} disabled=${!rollout.previous} onClick=${() => to(rollout.previous)} title="previous completion (k)">← previous<//>
-        <${Button} disabled=${!rollout.next} onClick=${() => to(rollout.next)} title="next completion (j)">next →<//>
+        <${Button} disabled=${!rollout.previous} onClick=${() => beside(-1)} title="previous completion (k)">← previous<//>
+        <${Button} disabled=${!rollout.next} onClick=${() => beside(1)} title="next completion (j)">next →<//>
       </span>
     </header>
     <${Problem} error=${error ?? refused} />
