@@ -133,8 +133,8 @@ function GridPanel({ run, data, groups, params, sort, colour, selected }) {
   const equal = data.groups.filter(({ reward_std: std }) => std === 0).length;
   return html`<${Panel} class="grid-panel" title=${`${fmt.count(data.groups.length)} groups`} data-testid="grid-panel"
     help="A row is a group: the completions of one prompt. Orange is the lowest reward of the run, blue the highest. A group of one colour teaches nothing. A dot marks a truncated completion, a cross one that could not be scored."
-    actions=${html`<label class="inline">colour <${Segmented} label="Colour" options=${data.phase === "train" ? COLOURS : COLOURS.filter(({ value }) => value !== "advantage")} value=${colour} onChange=${(to) => replaceParams({ colour: to === "reward" ? null : to })} data-testid="colour" /></label>
-      <label class="inline">order <${Segmented} label="Order" options=${SORTS} value=${sort} onChange=${(to) => replaceParams({ sort: to === "variance" ? null : to })} data-testid="sort" /></label>`}>
+    actions=${html`<label class="choice">colour <${Segmented} label="Colour" options=${data.phase === "train" ? COLOURS : COLOURS.filter(({ value }) => value !== "advantage")} value=${colour} onChange=${(to) => replaceParams({ colour: to === "reward" ? null : to })} data-testid="colour" /></label>
+      <label class="choice">order <${Segmented} label="Order" options=${SORTS} value=${sort} onChange=${(to) => replaceParams({ sort: to === "variance" ? null : to })} data-testid="sort" /></label>`}>
     <p class="muted grid-note">${data.phase === "train" ? `${trained} trained on, ` : ""}${equal} with equal rewards${params.live ? ", following the run" : ""}</p>
     <${StepGrid} run=${run} data=${data} groups=${groups} colour=${colour} selected=${selected} />
   <//>`;
