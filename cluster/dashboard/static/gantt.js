@@ -16,6 +16,8 @@ const COLOURS = Object.fromEntries([
   ["ribbonEven", "--gantt-ribbon-even"],
 ]);
 const DRAG_STARTS_PX = 4;
+const ZOOM_PER_PIXEL = 0.002; // of the wheel, in the exponent: a turn of 120 shows a fifth less
+const MOST_WHEEL = 1200;
 
 // props: data (an answer of /timeline), view {from, to}, steps [{step, start, end}], origin (time 0 of the axis),
 // selected (span id), highlight, path (critical paths to draw, or null), depths (a Map the caller keeps), onView(view), onReset(), onSelect(span or null),
@@ -152,7 +154,8 @@ function useGestures({ data, view, width, layout, frame, setPointer, setMeasure,
         now.onView(panView(now.view, now.data.extent, (pixels / now.width) * (now.view.to - now.view.from)));
         return;
       }
-      const factor = Math.exp(Math.max(-120, Math.min(120, event.deltaY)) * 0.002);
+      // A busy browser hands several turns of the wheel over as one event.
+      const factor = Math.exp(Math.max(-MOST_WHEEL, Math.min(MOST_WHEEL, event.deltaY)) * ZOOM_PER_PIXEL);
       now.onView(zoomView(now.view, now.data.extent, factor, toTime(now.view, now.width, x)));
     };
     const element = frame.current;
