@@ -28,10 +28,13 @@ class LogIngest:
         self._path = path
         self._insert = insert
         self._clear = clear
+        self.num_read: int | None = None
+        """Bytes of the whole lines, all of which are in the index; None while they are being read."""
 
     def refresh(self, connection: sqlite3.Connection, deadline_s: float) -> tuple[bool, bool]:
         """(whether anything changed, whether the whole file was read). Within the writer's transaction."""
         state = self._load(connection)
+        self.num_read = state.offset
         if not changed(self._path, state):
             return False, True
         any_change = False
@@ -53,6 +56,7 @@ class LogIngest:
             pass  # gone or not readable now: the run is shown without it, and it is tried at every refresh
         if any_change:
             self._save(connection, state)
+        self.num_read = state.offset if done else None
         return any_change, done
 
     def problems(self, connection: sqlite3.Connection) -> list[Problem]:

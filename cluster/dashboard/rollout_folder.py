@@ -3,10 +3,12 @@
 import os
 import re
 import sqlite3
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from cluster.dashboard.file_problems import folder_problem, unread
 from cluster.dashboard.ingest_rollouts import FileKey, insert_file, insert_problem, remove_file
 from cluster.dashboard.records import IndexProgress, Problem
 from cluster.dashboard.rollout_file import UnreadableRolloutsError, read_rollout_file
@@ -22,6 +24,9 @@ class RolloutFolder:
     def __init__(self, path: Path, version_of: Callable[[int], int]) -> None:
         self.progress = IndexProgress(files_done=0, files_total=0, rows=0)
         self.problems: tuple[Problem, ...] = ()
+        self.names: frozenset[str] = frozenset()
+        """Tables that are there, whole or not."""
+        self._strange: tuple[Problem, ...] = ()
         self._path = path
         self._version_of = version_of
         self._folder_ns = -1
@@ -54,12 +59,12 @@ class RolloutFolder:
     def _scan(self, connection: sqlite3.Connection) -> bool:
         """Finds what is to be read; whether something was taken out."""
         folder_ns = self._modified_ns()
-        broken = [problem.file for problem in self.problems]
-        if folder_ns == self._folder_ns and time.monotonic() < self._next_scan_s and not broken:
+        if folder_ns == self._folder_ns and time.monotonic() < self._next_scan_s and not self.problems:
             return False
         self._folder_ns, self._next_scan_s = folder_ns, time.monotonic() + _RESCAN_S
-        present = self._present()
+        present, strange = self._present()
         self._num_present = len(present)
+        self.names = frozenset(present) | {Path(problem.file).name for problem in strange}
         known = {
             name: (inode, size, mtime_ns)
             for name, inode, size, mtime_ns in connection.execute("select name, inode, size, mtime_ns from files")
@@ -70,19 +75,27 @@ class RolloutFolder:
         todo = [key for name, key in present.items() if known.get(name) != key.state]
         # The newest first: a page that follows the run is of use before the rest is indexed.
         self._todo = sorted(todo, key=lambda key: (-key.step, key.phase))
-        return bool(gone)
+        is_other = strange != self._strange
+        self._strange = strange
+        return bool(gone) or is_other
 
-    def _present(self) -> dict[str, FileKey]:
-        found = {}
+    def _present(self) -> tuple[dict[str, FileKey], tuple[Problem, ...]]:
+        """(tables by name, what has the name of one and is no file, or the folder that cannot be listed)"""
+        found: dict[str, FileKey] = {}
+        strange = []
+        if (problem := folder_problem(self._path)) is not None:
+            return {}, (problem,)
         try:
-            if self._path.is_symlink():
-                return {}  # it may lead out of the run
             with os.scandir(self._path) as entries:
                 for entry in entries:
                     match = _NAME.fullmatch(entry.name)
-                    if match is None or not entry.is_file(follow_symlinks=False):
+                    if match is None:
                         continue
                     status = entry.stat(follow_symlinks=False)
+                    if not stat.S_ISREG(status.st_mode):
+                        why = unread(Path(entry.path), status.st_mode, size=status.st_size)
+                        strange.append(Problem(file=f"rollouts/{entry.name}", message=why))
+                        continue
                     found[entry.name] = FileKey(
                         phase="train" if match[1] == "step" else "eval",
                         step=int(match[2]),
@@ -92,8 +105,8 @@ class RolloutFolder:
                         mtime_ns=status.st_mtime_ns,
                     )
         except OSError:
-            return found  # not there yet, or a file went away while it was listed
-        return found
+            pass  # not there yet, or a file went away while it was listed
+        return found, tuple(sorted(strange, key=lambda problem: problem.file))
 
     def _modified_ns(self) -> int:
         try:
@@ -106,7 +119,7 @@ class RolloutFolder:
         self.progress = IndexProgress(
             files_done=self._num_present - len(self._todo), files_total=self._num_present, rows=rows
         )
-        self.problems = tuple(
+        self.problems = self._strange + tuple(
             Problem(file=f"rollouts/{name}", message=problem)
             for name, problem in connection.execute("select name, problem from files where problem != '' order by name")
         )

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster.dashboard.frame import RunFacts, facts_info
-from cluster.dashboard.small_files import run_status
+from cluster.dashboard.small_files import parse_yaml, run_status
+from cluster.dashboard.tail import open_inside
 from rollout.errors import ConfigError
 
 MARKS = ("config.yaml", "metrics.jsonl", "events.jsonl", "ledger.jsonl", "summary.json")
@@ -153,10 +154,11 @@ def _last_line(path: Path) -> dict[str, Any] | None:
 
 def _bytes(path: Path, *, last: bool) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_inside(path) as file:
             if last:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
-            return file.read(TAIL_BYTES)
+            data: bytes = file.read(TAIL_BYTES)
+            return data
     except OSError:
         return b""
 
@@ -168,17 +170,14 @@ def _json(path: Path) -> dict[str, Any] | None:
 def _object(data: bytes) -> dict[str, Any] | None:
     try:
         record = json.loads(data)
-    except ValueError:  # torn, or not JSON (UnicodeDecodeError is one too)
+    except (ValueError, RecursionError):  # torn, or not JSON (UnicodeDecodeError is a ValueError too)
         return None
     return record if isinstance(record, dict) else None
 
 
 def _yaml(path: Path) -> Mapping[str, Any] | None:
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml was there to build with
     try:
-        config = yaml.load(_bytes(path, last=False), Loader=loader)
-    except yaml.YAMLError:
+        config = parse_yaml(_bytes(path, last=False).decode("utf-8"))
+    except ValueError:  # torn, no UTF-8, no YAML
         return None
     return config if isinstance(config, dict) else None

@@ -20,6 +20,8 @@ LIVE_S = 60.0
 """A run without run.lock whose logs changed within this time is live."""
 _MAX_FILE_BYTES = 256 << 20
 _MAX_YAML_BYTES = 1 << 20
+_MAX_NESTING = 1000
+"""Levels, or characters of a line, that the YAML loader in C stands; it overflows its stack at tens of thousands."""
 _MAX_PROBLEMS = 20
 _CHECKPOINT = re.compile(r"step-(\d{1,12})")
 
@@ -34,15 +36,37 @@ class _PlainLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML text of anybody's. Raises ValueError."""
+    # A tenth of the time, and safe where nothing can nest deeply.
+    plain = not any(mark in text for mark in "&*") and text.count("[") + text.count("{") < _MAX_NESTING
+    fast = plain and max(map(len, text.splitlines()), default=0) < _MAX_NESTING
+    try:
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", _PlainLoader) if fast else _PlainLoader)
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        ArithmeticError,
+    ) as error:
+        # Beyond its own errors it lets through what its constructors raise, as for `!!bool x` or a 31st of June.
+        raise ValueError((str(error).splitlines() or [type(error).__name__])[0][:200]) from error
+
+
 class WatchedFile:
     """A file that is replaced as a whole; it is read again when its inode, size or time changes."""
 
-    def __init__(self, path: Path, *, required: bool = False) -> None:
+    def __init__(self, path: Path, *, required: bool = False, lists: Sequence[str] = ()) -> None:
+        """`lists`: names that it must have, with a list each."""
         self.path = path
         self.value: Any = None
         self.text = ""
         self.problem: Problem | None = None
         self._required = required
+        self._lists = lists
         self._seen: tuple[int, int, int] | None = (-1, -1, -1)
 
     def refresh(self) -> bool:
@@ -64,7 +88,7 @@ class WatchedFile:
             self._read()
         except OSError as error:
             self._broken(f"cannot be read: {error.strerror or error}")
-        except (ValueError, RecursionError, yaml.YAMLError) as error:  # no UTF-8, no JSON, no YAML
+        except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, no YAML
             self._broken(f"cannot be parsed: {(str(error).splitlines() or ['?'])[0][:200]}")
         return True
 
@@ -76,12 +100,14 @@ class WatchedFile:
             self.text = text
             if len(data) > _MAX_YAML_BYTES:
                 raise ValueError(f"{len(data)} bytes, allowed: {_MAX_YAML_BYTES}")
-            self.value = yaml.load(text, Loader=_PlainLoader)
+            self.value = parse_yaml(text)
         else:
             self.value = json.loads(text)
         if not isinstance(self.value, dict):
             self.value = None
             self._broken("is no mapping of names to values")
+        elif absent := [name for name in self._lists if not isinstance(self.value.get(name), list)]:
+            self._broken(f"has no list of {absent[0]}")
 
     def _broken(self, message: str) -> None:
         self.problem = Problem(file=self.path.name, message=message)
@@ -129,6 +155,11 @@ class MetricLog:
     def problems(self) -> list[Problem]:
         return self._problems[:_MAX_PROBLEMS]
 
+    @property
+    def num_read(self) -> int:
+        """Bytes of the whole lines that were read."""
+        return self._state.offset
+
     def skipped_before(self, step: int) -> int:
         """Training steps before `step` whose update was not applied, so that the version did not rise."""
         lines = self._lines
@@ -145,27 +176,31 @@ class MetricLog:
         lines[step] = {name: _finite(value) for name, value in record.items() if name != "step" and _is_value(value)}
 
 
-def read_checkpoints(folder: Path) -> tuple[Checkpoint, ...]:
-    """Those that are complete, in order of their steps."""
-    found = []
+def read_checkpoints(folder: Path) -> tuple[tuple[Checkpoint, ...], tuple[Problem, ...]]:
+    """(those that are complete, in order of their steps; the others: being written or taken away in a live run)"""
+    found: list[Checkpoint] = []
+    problems: list[Problem] = []
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        entries = [] if folder.is_symlink() else sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
-        return ()
+        entries = []
     for entry in entries:
         match = _CHECKPOINT.fullmatch(entry.name)
-        if match is None or not entry.is_dir(follow_symlinks=False):
+        if match is None:
             continue
-        manifest = Path(entry.path) / "manifest.json"
         try:
-            with open_inside(manifest) as file:
+            if not entry.is_dir(follow_symlinks=False):
+                raise NotADirectoryError(entry.path)
+            with open_inside(Path(entry.path) / "manifest.json") as file:
                 status = os.fstat(file.fileno())
                 files = json.loads(file.read(_MAX_FILE_BYTES))["files"]
             num_bytes = sum(int(about["bytes"]) for about in files.values())
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue  # being written, or of another layout: not a checkpoint that a run could go on from
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+            message = "is no checkpoint to go on from: its manifest.json is missing or damaged"
+            problems.append(Problem(file=f"checkpoints/{entry.name}", message=message))
+            continue
         found.append(Checkpoint(step=int(match[1]), name=entry.name, num_bytes=num_bytes, written_s=status.st_mtime))
-    return tuple(found)
+    return tuple(found), tuple(problems)
 
 
 def pieces_of(vocabulary: dict[str, Any] | None) -> Sequence[str] | None:

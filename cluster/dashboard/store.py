@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from cluster.dashboard import event_queries, ledger_queries, rollout_queries
 from cluster.dashboard.columns import Columns, TextSearch
+from cluster.dashboard.file_problems import file_problems, source_of
 from cluster.dashboard.filters import parse_filter, parse_sort
 from cluster.dashboard.index_db import IndexDb
 from cluster.dashboard.index_query import Evaluator
@@ -65,10 +66,11 @@ class RunStore:
         self._files = {
             "config": WatchedFile(self.path / "config.yaml", required=True),
             "summary": WatchedFile(self.path / "summary.json"),
-            "vocabulary": WatchedFile(self.path / "vocabulary.json"),
+            "vocabulary": WatchedFile(self.path / "vocabulary.json", lists=("pieces",)),
         }
         self._pieces: Sequence[str] | None = None
         self._checkpoints: tuple[Checkpoint, ...] = ()
+        self._unfinished: tuple[Problem, ...] = ()
         self._metrics = MetricLog(self.path / "metrics.jsonl")
         self._evaluations = MetricLog(self.path / "evaluations.jsonl")
         self._logs = {
@@ -76,16 +78,14 @@ class RunStore:
             "ledger": LogIngest(self.path / "ledger.jsonl", insert_ledger, clear_ledger),
         }
         self._log_problems: dict[str, list[Problem]] = {}
+        self._file_problems: list[Problem] = []
         self._index_problem: Problem | None = None
         self._folder = RolloutFolder(self.path / "rollouts", self._version_before)
         self._search = TextSearch(self._db.read)
         self._columns: Columns | None = None
         self._results: OrderedDict[tuple[str, str], NDArray] = OrderedDict()
         self._cache: dict[str, dict[Any, Any]] = {
-            "events": {},
-            "ledger": {},
-            "rollouts": {},
-            "ledger and rollouts": {},
+            source: {} for source in ("events", "ledger", "rollouts", "ledger and rollouts")
         }
 
     def refresh(self, *, max_s: float | None = None) -> frozenset[str]:
@@ -103,20 +103,14 @@ class RunStore:
             self._index_problem = Problem(file=".index", message=f"the index cannot be written: {error}")
         except sqlite3.DatabaseError:  # damaged: made anew, which the next call begins
             self._make_anew()
-        return frozenset(changed)
+        return frozenset(changed | self._judge_files())
 
     def problems(self) -> tuple[Problem, ...]:
         files = [file.problem for file in self._files.values() if file.problem is not None]
         logs = [problem for problems in self._log_problems.values() for problem in problems]
         index = [self._index_problem] if self._index_problem is not None else []
-        return (
-            *files,
-            *self._metrics.problems(),
-            *self._evaluations.problems(),
-            *logs,
-            *self._folder.problems,
-            *index,
-        )
+        lines = (*self._metrics.problems(), *self._evaluations.problems(), *logs)
+        return (*files, *lines, *self._folder.problems, *self._file_problems, *index)
 
     def progress(self) -> IndexProgress:
         return self._folder.progress
@@ -304,12 +298,25 @@ class RunStore:
             changed.add("metrics")
         if self._evaluations.refresh():
             changed.add("evaluations")
-        folder = self.path / "checkpoints"
-        checkpoints = () if folder.is_symlink() else read_checkpoints(folder)
-        if checkpoints != self._checkpoints:
-            self._checkpoints = checkpoints
+        checkpoints = read_checkpoints(self.path / "checkpoints")
+        if checkpoints != (self._checkpoints, self._unfinished):
+            self._checkpoints, self._unfinished = checkpoints
             changed.add("checkpoints")
         return changed
+
+    def _judge_files(self) -> set[str]:
+        """Looks for missing, torn and unreadable files; the sources of which that is new, or over."""
+        before = self._file_problems
+        self._file_problems = file_problems(
+            self.path,
+            logs={"metrics": self._metrics, "evaluations": self._evaluations, **self._logs},
+            steps=self._metrics.table().steps,
+            evaluations=self._evaluations.table().steps,
+            tables=self._folder.names,
+            checkpoints=self._unfinished,
+            live=self.status() == "live",
+        )
+        return {source_of(problem) for problem in {*before} ^ {*self._file_problems}}
 
     def _refresh_index(self, deadline_s: float) -> set[str]:
         changed: set[str] = set()

@@ -70,7 +70,6 @@ def write_run(path: Path, num_rollouts: int) -> None:
             _write_lines(metrics, [_metrics(step, table)])
     config = f"name: big\nsteps: {num_steps}\nrollout:\n  group_size: 8\n  prompts_per_step: 64\n"
     (path / "config.yaml").write_text(config)
-    (path / "evaluations.jsonl").write_text('{"step":0,"eval/pass_at_1":0.25}\n')
     (path / "summary.json").write_text(json.dumps({"status": "finished", "num_steps": num_steps, "error": ""}))
 
 
