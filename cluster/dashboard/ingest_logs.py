@@ -142,12 +142,12 @@ def _span_row(number: int, record: dict[str, Any]) -> tuple[Any, ...] | None:
     if not isinstance(kind, str) or not isinstance(actor, str) or start is None:
         return None
     ids, extra = record.get("ids"), record.get("extra")
-    ids = [value for value in ids if isinstance(value, str)] if isinstance(ids, list) else []
+    ids = [_utf8(value) for value in ids if isinstance(value, str)] if isinstance(ids, list) else []
     extra = extra if isinstance(extra, dict) else {}
     return (
         number,
-        kind[:_MAX_WORD_CHARS],
-        actor[:_MAX_WORD_CHARS],
+        _word(kind),
+        _word(actor),
         start,
         start if end is None else max(start, end),
         _integer(record.get("step")),
@@ -165,14 +165,23 @@ def _ledger_row(record: dict[str, Any]) -> tuple[Any, ...] | None:
         return None
     worker, reason = record.get("worker"), record.get("reason")
     return (
-        group_id[:_MAX_WORD_CHARS],
-        state[:_MAX_WORD_CHARS],
+        _word(group_id),
+        _word(state),
         _integer(record.get("attempt")) or 0,
-        worker[:_MAX_WORD_CHARS] if isinstance(worker, str) else "",
+        _word(worker),
         _integer(record.get("step")),
-        reason[:_MAX_WORD_CHARS] if isinstance(reason, str) else "",
+        _word(reason),
         _number(record.get("time_s")) or 0.0,
     )
+
+
+def _word(value: object) -> str:
+    return _utf8(value[:_MAX_WORD_CHARS]) if isinstance(value, str) else ""
+
+
+def _utf8(text: str) -> str:
+    """SQLite holds no lone surrogates, which JSON may: they are spelt out, as in the tables of rollouts."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _number(value: object) -> float | None:
