@@ -48,7 +48,7 @@ PING_S, SEND_TIMEOUT_S = 15, 30
 """A client that takes nothing for SEND_TIMEOUT_S is let go; it comes back by itself."""
 BESIDE_A_RUN_NICE = 10
 """Niceness of a dashboard that a run started: the run goes first."""
-GZIP_BYTES, GZIP_LEVEL = 1024, 4
+GZIP_BYTES, GZIP_LEVEL = 1024, 1
 REVALIDATE = "no-cache"
 """May be kept, but is asked for each time with its ETag."""
 

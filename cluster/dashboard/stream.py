@@ -26,8 +26,10 @@ from cluster.dashboard.runs import RunInfos, find_runs
 if TYPE_CHECKING:
     from cluster.dashboard.store import RunStore
 
-LIVE_POLL_S, BUSY_POLL_S, IDLE_POLL_S = 0.25, 1.0, 2.0
-MAX_POLL_SHARE = 0.01
+LIVE_POLL_S, BUSY_POLL_S, IDLE_POLL_S = 0.25, 1.2, 2.0
+MAX_POLL_SHARE = 0.006
+MAX_COMPUTE_SHARE, MAX_COMPUTE_AGE_S = 0.001, 30.0
+"""Of a processor, for each thing that is remembered of a live run; and how old that may become at most."""
 REFRESH_S, FIRST_REFRESH_S = 0.5, 2.0
 """Longest that one run keeps the thread from the others while its index is being built; an ordinary run is read at once
 and its first page is whole."""
@@ -77,6 +79,17 @@ class Listener:
         return changes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """Something computed from a run's files."""
+
+    stamp: tuple[object, ...]
+    """Of what it was computed from."""
+    value: Any
+    due_s: float
+    """Monotonic time before which it is not computed anew while the run is live."""
+
+
 @dataclass(slots=True, kw_only=True)
 class OpenRun:
     """An opened run; the fields belong to the follower's thread, but for `users` and `used_s` (under its lock)."""
@@ -95,15 +108,20 @@ class OpenRun:
     users: int = 0
     used_s: float = 0.0
     due_s: float = 0.0
-    memo: dict[str, tuple[tuple[int, ...], Any]] = field(default_factory=dict)
+    memo: dict[str, Remembered] = field(default_factory=dict)
 
     def remember(self, key: str, sources: Sequence[str], compute: Callable[[], Any]) -> Any:
-        """What `compute` gave, until one of the sources changes."""
-        stamp = tuple(self.seen.get(source, 0) for source in sources)
+        """What `compute` gave, until one of the sources changes. While the run is live it may be older: then at most
+        MAX_COMPUTE_SHARE of a processor goes into computing it anew."""
+        stamp = (self.status, *(self.seen.get(source, 0) for source in sources))
         known = self.memo.get(key)
-        if known is None or known[0] != stamp:
-            known = self.memo[key] = (stamp, compute())
-        return known[1]
+        now = time.monotonic()
+        if known is None or (known.stamp != stamp and (self.status != "live" or now >= known.due_s)):
+            cpu = time.thread_time()
+            value = compute()
+            due_s = now + min((time.thread_time() - cpu) / MAX_COMPUTE_SHARE, MAX_COMPUTE_AGE_S)
+            known = self.memo[key] = Remembered(stamp=stamp, value=value, due_s=due_s)
+        return known.value
 
 
 class Follower:

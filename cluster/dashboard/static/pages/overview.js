@@ -101,7 +101,7 @@ export default function Overview({ run, route }) {
   const { params } = route;
   const query = new URLSearchParams({ points: POINTS });
   for (const name of ["from", "to"]) if (params[name]) query.set(name, params[name]);
-  const { data, error, refresh } = useApi(`/runs/${encodeURIComponent(run)}/overview?${query}`, ["metrics", "evaluations", "events", "config"]);
+  const { data, error, refresh } = useApi(`/runs/${encodeURIComponent(run)}/overview?${query}`, ["metrics", "evaluations", "config"]);
   const axis = AXIS_FORMATS[params.x] ?? AXIS_FORMATS.step;
   const smooth = Math.min(0.95, Math.max(0, Number(params.smooth) || 0));
   const theme = useTheme();
