@@ -97,3 +97,16 @@ def test_one_line_and_marks(page: Any, shown: Any) -> None:
     assert found["text"] == "first↵second third"
     shown("Boxed and boxed", mark="BOXED")
     assert page.locator("#probe mark").all_inner_texts() == ["Boxed", "boxed"]
+
+
+def test_titles_and_labels_name_what_cannot_be_seen(page: Any, shown: Any) -> None:
+    shown("x")
+    made = page.evaluate(
+        """async () => {
+          const {html, render} = await import("shoal/ui.js");
+          render(html`<p title=${"a\\u202e\\u0000b"} aria-label=${"plain"}>x</p>`, document.querySelector("#probe"));
+          const {title, ariaLabel} = document.querySelector("#probe p");
+          return [title, ariaLabel];
+        }"""
+    )
+    assert made == ["a[RLO][NUL]b", "plain"]

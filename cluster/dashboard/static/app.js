@@ -5,6 +5,7 @@ import { listen, useApi } from "shoal/api.js";
 import { restoreTheme } from "shoal/colours.js";
 import { HelpOverlay, PlainFrame, RunFrame, useFollow, useFrameKeys } from "shoal/frame.js";
 import { href, useRoute } from "shoal/route.js";
+import { named } from "shoal/text.js";
 import Compare from "shoal/pages/compare.js";
 import Config from "shoal/pages/config.js";
 import Doctor from "shoal/pages/doctor.js";
@@ -49,7 +50,7 @@ class Boundary extends Component {
 }
 
 function NotFound({ page }) {
-  return html`<${Empty} title=${`There is no page "${page}".`}><a href=${href("runs")}>All runs</a><//>`;
+  return html`<${Empty} title=${named(`There is no page "${page}".`)}><a href=${href("runs")}>All runs</a><//>`;
 }
 
 function RunPage({ route, openHelp }) {

@@ -24,7 +24,7 @@ export function KindMark({ kind }) {
 
 export function Facts({ lines }) {
   return html`<dl class="facts">
-    ${lines.map(([name, value]) => html`<dt>${name}</dt><dd><${Text} value=${value} inline /></dd>`)}
+    ${lines.map(([name, value]) => html`<dt><${Text} value=${name} inline /></dt><dd><${Text} value=${value} inline /></dd>`)}
   </dl>`;
 }
 

@@ -40,7 +40,7 @@ export function ColumnHead({ rollout, link, title, apart, children }) {
       ${rollout.finish === "stop" ? null : html`<${Badge} state="watch">${rollout.finish}<//>`}
       ${rollout.outcome === "ok" ? null : html`<${Badge} state="alarm">${rollout.outcome}<//>`}
       ${components.length > 1 || components.some(([, value]) => value !== rollout.reward)
-        ? components.map(([name, value]) => html`<span key=${name}>${name} ${fmt.number(value)}</span>`)
+        ? components.map(([name, value]) => html`<span key=${name}><${Text} value=${name} inline /> ${fmt.number(value)}</span>`)
         : null}
       ${rollout.max_gap === null ? null : html`<span title="largest gap of its tokens">gap ${fmt.number(rollout.max_gap)}</span>`}
     </div>

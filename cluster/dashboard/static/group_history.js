@@ -66,10 +66,10 @@ export function LedgerLife({ entries }) {
     <tbody>
       ${entries.map(
         (entry, i) => html`<tr key=${i}>
-          <td><b>${entry.state}</b></td>
+          <td><b><${Text} value=${entry.state} inline /></b></td>
           <td>${fmt.time(entry.time_s)}</td>
           <td class="tk-dim">${i ? `+${fmt.seconds(entry.time_s - entries[i - 1].time_s)}` : ""}</td>
-          <td>${entry.worker || ""}</td>
+          <td><${Text} value=${entry.worker} inline /></td>
           <td>${entry.attempt > 1 ? `attempt ${entry.attempt}` : ""}</td>
           <td>${entry.step === null || entry.step === undefined ? "" : `step ${entry.step}`}</td>
           <td>${entry.reason ? html`<${Text} value=${entry.reason} inline fold=${160} />` : ""}</td>

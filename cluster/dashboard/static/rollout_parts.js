@@ -1,6 +1,7 @@
 // What the pages of rollouts share: a reward as a mark, a strip of samples, a row of figures.
 
 import { fmt, html } from "shoal/ui.js";
+import { Text } from "shoal/text.js";
 
 /** Reward with the judgement beside it: ✓ and ✗ tell without colour. */
 export function RewardMark({ reward, correct }) {
@@ -31,6 +32,6 @@ export function SampleStrip({ samples, current, hrefOf }) {
 /** Labelled figures in one row that wraps; items [[label, content]]. */
 export function Facts({ items }) {
   return html`<dl class="ro-facts">
-    ${items.map(([label, content]) => html`<div key=${label}><dt>${label}</dt><dd>${content}</dd></div>`)}
+    ${items.map(([label, content]) => html`<div key=${label}><dt><${Text} value=${label} inline /></dt><dd>${typeof content === "string" ? html`<${Text} value=${content} inline />` : content}</dd></div>`)}
   </dl>`;
 }

@@ -3,7 +3,7 @@
 import { HoverCard, fmt, html, useMemo, useState } from "shoal/ui.js";
 import { diverging, rewardColour, sequential, textOn, useTheme } from "shoal/colours.js";
 import { href } from "shoal/route.js";
-import { Text } from "shoal/text.js";
+import { named, Text } from "shoal/text.js";
 
 const known = (value) => value !== null && value !== undefined;
 
@@ -55,9 +55,9 @@ function CellCard({ group, cell, x, y }) {
     <p class="card-question"><${Text} value=${group.question} fold=${160} /></p>
     <dl>
       <div><dt>sample</dt><dd>${cell.sample_index}</dd></div>
-      <div><dt>reward</dt><dd>${fmt.number(cell.reward)}${cell.outcome === "ok" ? "" : ` (${cell.outcome})`}</dd></div>
+      <div><dt>reward</dt><dd>${fmt.number(cell.reward)}${cell.outcome === "ok" ? "" : html` (<${Text} value=${cell.outcome} inline />)`}</dd></div>
       <div><dt>advantage</dt><dd>${fmt.number(cell.advantage)}</dd></div>
-      <div><dt>length</dt><dd>${fmt.count(cell.length)}${cell.finish === "stop" ? "" : `, ${cell.finish === "length" ? "truncated" : cell.finish}`}</dd></div>
+      <div><dt>length</dt><dd>${fmt.count(cell.length)}${cell.finish === "stop" ? "" : `, ${cell.finish === "length" ? "truncated" : named(cell.finish)}`}</dd></div>
       <div><dt>answer</dt><dd><${Text} value=${cell.answer ?? "none"} inline /></dd></div>
       <div><dt>truth</dt><dd><${Text} value=${group.truth ?? "none"} inline /></dd></div>
     </dl>

@@ -1,5 +1,6 @@
 // Text that a model wrote, or anybody: shown as text and nothing else. What the eye cannot see becomes a chip.
 
+import { options } from "preact";
 import { html, useMemo, useState } from "shoal/ui.js";
 
 const FOLD_CHARACTERS = 20_000;
@@ -51,6 +52,22 @@ export function segments(value, limit = MAX_SEGMENTS) {
   if (rest) parts.push({ text: parts.length >= limit ? rest.replace(HIDDEN_RUNS, "\ufffd") : rest });
   return parts;
 }
+
+/** Text for where there can be no chips: what the eye cannot see is named in brackets. */
+export function named(value) {
+  if (!value.search || value.search(HIDDEN) < 0) return value;
+  return segments(value).map((part) => part.text ?? `[${part.chip}]`).join("");
+}
+
+// Whatever becomes a title or a label: the browser shows it by itself, so it can have no chips.
+const before = options.vnode;
+options.vnode = (vnode) => {
+  const { type, props } = vnode;
+  if (typeof type === "string") {
+    for (const name of ["title", "aria-label"]) if (typeof props[name] === "string") props[name] = named(props[name]);
+  }
+  before?.(vnode);
+};
 
 /** A chip that names what cannot be shown. */
 export function Chip({ label, title, kind = "" }) {

@@ -73,7 +73,7 @@ function StepTime({ each, longest, current, onStep }) {
       ${each.seconds.map((part) => html`<i key=${`${part.actor} ${part.kind}`} class=${`span-${part.kind}`} style=${{ flexGrow: `${part.seconds}` }}></i>`)}
     </span></span>
     <span class="num">${seconds(total)}</span>
-    <span class="step-words muted">${words}</span>
+    <span class="step-words muted"><${Text} value=${words} inline /></span>
   </button>`;
 }
 

@@ -27,7 +27,7 @@ function Value({ value }) {
 
 function Key({ name }) {
   const cut = name.lastIndexOf(".") + 1;
-  return html`<code><span class="muted">${name.slice(0, cut)}</span>${name.slice(cut)}</code>`;
+  return html`<code><span class="muted"><${Text} value=${name.slice(0, cut)} inline /></span><${Text} value=${name.slice(cut)} inline /></code>`;
 }
 
 function Table({ rows, withDefault, changedKeys }) {

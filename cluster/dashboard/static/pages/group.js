@@ -43,9 +43,9 @@ function Prompt({ group }) {
         ${group.truth === null ? html`<span class="tk-dim">none given</span>` : html`<${Text} value=${group.truth} fold=${400} />`}
       </div>
       <dl class="gr-meta">
-        <dt>task</dt><dd>${group.task}</dd>
+        <dt>task</dt><dd><${Text} value=${group.task} inline /></dd>
         <dt>epoch</dt><dd>${group.epoch}</dd>
-        <dt>sampled by</dt><dd>${group.worker}${group.attempt > 1 ? `, attempt ${group.attempt}` : ""}</dd>
+        <dt>sampled by</dt><dd><${Text} value=${group.worker} inline />${group.attempt > 1 ? `, attempt ${group.attempt}` : ""}</dd>
       </dl>
     </div>
   </section>`;

@@ -1,6 +1,7 @@
 // Every rollout of the run as one table: filter, search, saved views, columns by choice, pins.
 
 import { Button, Empty, fmt, html, Problem, useEffect, useLayoutEffect, useRef, useState } from "shoal/ui.js";
+import { Text } from "shoal/text.js";
 import { useApi } from "shoal/api.js";
 import { go, replaceParams } from "shoal/route.js";
 import { useKeys } from "shoal/keys.js";
@@ -45,7 +46,7 @@ function ColumnChoice({ all, shown, onChange }) {
       ${all.map(
         ({ key, label, help }) => html`<label key=${key} title=${help}>
           <input type="checkbox" checked=${names.includes(key)} onChange=${() => onChange(names.includes(key) ? names.filter((one) => one !== key) : [...names, key])} />
-          ${label}
+          <${Text} value=${label} inline />
         </label>`,
       )}
       <${Button} onClick=${() => onChange(DEFAULT_COLUMNS)}>as usual<//>

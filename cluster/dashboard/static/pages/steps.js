@@ -1,6 +1,7 @@
 // One step in one glance: every completion as a cell, what became of the groups, how rewards and lengths are spread.
 
 import { Empty, Panel, Problem, Segmented, fmt, html, useEffect, useMemo, useState } from "shoal/ui.js";
+import { Text } from "shoal/text.js";
 import { useApi } from "shoal/api.js";
 import { Histogram } from "shoal/histogram.js";
 import { useKeys } from "shoal/keys.js";
@@ -80,7 +81,7 @@ function Figures({ metrics }) {
       ${chosen.map(([name, label, format]) => html`<div key=${name} title=${name}><dt>${label}</dt><dd>${format(metrics[name])}</dd></div>`)}
       <div><dt><button type="button" class="link" aria-expanded=${all} onClick=${() => setAll(!all)} data-testid="all-metrics">${all ? "fewer" : `all ${rest.length}`}</button></dt></div>
     </dl>
-    ${all ? html`<dl class="metric-list" data-testid="metric-list">${rest.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${fmt.number(value, 4)}</dd></div>`)}</dl>` : null}`;
+    ${all ? html`<dl class="metric-list" data-testid="metric-list">${rest.map(([name, value]) => html`<div key=${name}><dt><${Text} value=${name} inline /></dt><dd>${fmt.number(value, 4)}</dd></div>`)}</dl>` : null}`;
 }
 
 function filterLink(run, phase, step, field, low, high, isLast) {
