@@ -7,13 +7,14 @@ TORCH := torch==2.13.0+cpu
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help setup quickstart test browser test-slow lint format bench-dashboard clean
+.PHONY: help setup quickstart test browser test-slow lint format bench-dashboard images clean
 
 help:
 	@echo "make quickstart   set up and train a pretrained model with GRPO on this machine"
 	@echo "make test         set up and run lint, types and tests"
 	@echo "make browser      set up and drive the dashboard in a headless Chromium (part of make test where one is found)"
 	@echo "make bench-dashboard  what the dashboard costs the run that it follows"
+	@echo "make images       take the pictures in docs/images anew"
 	@echo "make lint         ruff and mypy alone"
 	@echo "make test-slow    set up and run the tests that take long: every ZeRO stage on a whole run"
 
@@ -53,6 +54,9 @@ test-slow: $(STAMP)
 
 bench-dashboard: $(STAMP)
 	$(BIN)/python -m pytest -m slow -rP tests/benchmarks/test_dashboard_cost.py
+
+images: $(STAMP)
+	$(BIN)/python -m tests.browser.take_images
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
