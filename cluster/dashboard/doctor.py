@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cluster.dashboard.doctor_facts import Facts, Finding, gather
 from cluster.dashboard.doctor_rules import RULES, Rule
+from cluster.dashboard.encoding import visible
 from rollout.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _text(finding: dict[str, Any]) -> str:
     for title, sentences in (("may be:", finding["causes"]), ("try:", finding["try"])):
         for place, sentence in enumerate(sentences):
             lines += _wrapped(f"    {title if place == 0 else '':<8}", sentence)
-    return "\n".join(printable(line) for line in lines)
+    return "\n".join(visible(line) for line in lines)
 
 
 def _wrapped(start: str, text: str) -> list[str]:
@@ -88,11 +89,6 @@ def _wrapped(start: str, text: str) -> list[str]:
     kept = text.replace(" %", "\N{NO-BREAK SPACE}%")
     lines = textwrap.wrap(kept, WIDTH, initial_indent=start, subsequent_indent=" " * len(start))
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
-
-
-def printable(text: str) -> str:
-    """The text with everything that a terminal would obey, or that would hide, as an escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _json(rule: Rule, finding: Finding) -> dict[str, Any]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cluster.dashboard.store import RunStore
 
 Severity = Literal["error", "warning", "info"]
+Keep = Literal["greatest", "least", "mean"]
 LAST_STEPS_READ, EARLIER_STEPS_READ = 10, 30
 """Whose rollouts are looked at: the last ones, and as many before them, evenly spread. More would tell little more, and
 a run has thousands."""
@@ -118,14 +119,15 @@ class Facts:
         """[N] a recorded or derived metric."""
         return metric(self.table, self.limits, name)
 
-    def chart(self, title: str, name: str, threshold: float | None = None) -> Chart:
-        return self.chart_of(title, self.values(name), threshold)
+    def chart(self, title: str, name: str, threshold: float | None = None, keep: Keep = "greatest") -> Chart:
+        return self.chart_of(title, self.values(name), threshold, keep)
 
-    def chart_of(self, title: str, values: Values, threshold: float | None = None) -> Chart:
-        """[N] values as a chart. Of many steps each point is the greatest of those that it stands for: a mean would
-        hide the spike that the finding is about."""
+    def chart_of(self, title: str, values: Values, threshold: float | None = None, keep: Keep = "greatest") -> Chart:
+        """[N] values as a chart. Of many steps each point is the greatest of those that it stands for, or the least:
+        a mean would hide the spike, or the fall, that the finding is about. It is right for what is a trend."""
         points = thin(self.steps, points=MAX_POINTS, from_step=None, to_step=None)
-        return Chart(title=title, step=points.first(self.steps), values=points.greatest(values), threshold=threshold)
+        shown = {"greatest": points.greatest, "least": points.least, "mean": points.mean}[keep](values)
+        return Chart(title=title, step=points.first(self.steps), values=shown, threshold=threshold)
 
     def setting(self, key: str, default: Setting) -> Setting:
         """A value of the configuration; the default where it is not known."""

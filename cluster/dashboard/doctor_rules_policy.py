@@ -52,7 +52,7 @@ def entropy_collapsed(facts: Facts) -> Finding | None:
             "raise `learner.grpo.clip_eps_high` above `learner.grpo.clip_eps` (0.28 in DAPO)",
             "raise `learner.grpo.kl_coef`",
         ),
-        chart=facts.chart("entropy", name, ENTROPY_LOW * first),
+        chart=facts.chart("entropy", name, ENTROPY_LOW * first, keep="least"),
         links=(*_step(began), Link(label="lowest entropy", page="rollouts", params={"sort": "entropy"})),
     )
 
@@ -118,7 +118,7 @@ def longer_for_nothing(facts: Facts) -> Finding | None:
         f"reward from {short(rewards[0])} to {short(rewards[1])}.",
         causes=("length is rewarded by accident", "long wrong answers are punished less for each of their tokens"),
         attempts=("a reward `length_penalty` in `reward.functions`", "read the longest completions"),
-        chart=facts.chart("tokens of a completion", "rollout/completion_tokens_mean"),
+        chart=facts.chart("tokens of a completion", "rollout/completion_tokens_mean", keep="mean"),
         links=(Link(label="longest", page="rollouts", params={"sort": "-length"}),),
     )
 

@@ -62,7 +62,7 @@ def reward_constant(facts: Facts) -> Finding | None:
         "completions could not be scored.",
         causes=("the reward function catches an error of its own and returns a default", "the ground truth is missing"),
         attempts=("score a completion that is right by hand", "look at the ground truths of the prompts"),
-        chart=facts.chart("standard deviation of the reward", "reward/std"),
+        chart=facts.chart("standard deviation of the reward", "reward/std", keep="least"),
         links=(Link(label="failed", page="rollouts", params={"filter": "outcome!=ok", "sort": "-step"}),),
     )
 
@@ -140,7 +140,7 @@ def nothing_learnt(facts: Facts) -> Finding | None:
         "last.",
         causes=("the learning rate is too low", "the questions are too hard, or too easy already", "the run is young"),
         attempts=("raise `learner.lr`", "raise `rollout.group_size` or `rollout.prompts_per_step`", "wait"),
-        chart=facts.chart("reward", "reward/mean"),
+        chart=facts.chart("reward", "reward/mean", keep="mean"),
     )
 
 

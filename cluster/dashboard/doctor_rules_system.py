@@ -52,7 +52,7 @@ def sampler_slow(facts: Facts) -> Finding | None:
             "raise `rollout.kv_cache_mib`",
             *(("`max_policy_lag=1`, so that the others go on meanwhile",) if not facts.limits.max_policy_lag else ()),
         ),
-        chart=facts.chart_of(f"tokens/s of {name}", facts.paces[name], limit),
+        chart=facts.chart_of(f"tokens/s of {name}", facts.paces[name], limit, keep="least"),
         links=(Link(label="timeline", page="timeline"), Link(label="fleet", page="fleet")),
     )
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Literal
 
-from cluster.dashboard.series import Values, known
+from cluster.dashboard.series import Values, known, thin
 
 RECENT = 5
 """Steps that "now" is the mean of: one step's mean over a hundred completions jumps about."""
@@ -76,7 +76,8 @@ def since(steps: Sequence[int], values: Values, holds: Callable[[float], bool]) 
 
 def rises_steadily(values: Values, *, share: float = 0.75) -> bool:
     """Whether of all pairs of values the later one is greater in at least this share (Kendall's rank correlation)."""
-    found = thin(known(values), 60)
+    every = known(values)
+    found: list[float] = thin(range(len(every)), points=60, from_step=None, to_step=None).first(every)
     pairs = [b > a for i, a in enumerate(found) for b in found[i + 1 :]]
     return len(found) >= 12 and sum(pairs) >= share * len(pairs)
 
@@ -93,12 +94,6 @@ def jump(values: Values, *, factor: float, floor: float, least_before: int = 3) 
         if value > limit and median(known(values[index:])) > limit / 2 and median(known(values[-RECENT:])) > limit / 2:
             return index
     return None
-
-
-def thin(values: Sequence[float], number: int) -> list[float]:
-    """At most `number` of the values, evenly spread."""
-    every = max(1, -(-len(values) // number))
-    return list(values[::every])
 
 
 def short(value: float) -> str:

@@ -3,10 +3,11 @@
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from cluster.dashboard.lanes import role_of
 from cluster.dashboard.records import ActorStats, Span
 
 MAX_WHOLE_SPANS = 1000
@@ -14,7 +15,6 @@ MAX_WHOLE_SPANS = 1000
 _COLUMNS = "id, kind, actor, start_s, end_s, step"
 _WHOLE = f"select {_COLUMNS}, ids, extra from spans join span_details using (id)"
 _BATCH = 2000
-Role = Literal["sampler", "reward", "learner", "controller"]
 
 
 def extent(connection: sqlite3.Connection) -> tuple[float, float] | None:
@@ -82,13 +82,6 @@ def actor_stats(connection: sqlite3.Connection) -> list[ActorStats]:
         _stats(actor, kinds[actor], last[actor], versions.get(actor), by_step.get(actor, ((), (), ())))
         for actor in sorted(kinds)
     ]
-
-
-def role_of(actor: str) -> Role:
-    for role in ("sampler", "reward", "learner"):
-        if actor.startswith(role):
-            return role
-    return "controller"
 
 
 def _stats(

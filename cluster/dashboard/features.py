@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 _GRAM = 4
-_MAX_LOG_RATIO = 80.0
-"""exp of more would not be finite as a float32."""
+_MAX_LOG_RATIO = 20.0
+"""As in the loss, which cuts the ratio off there: one k3 of one gap, wherever it is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,8 @@ def mean_entropy(entropies: Lists, rollout_logprobs: Lists) -> Floats:
 
 
 def gaps(rollout_logprobs: Lists, policy_logprobs: Lists) -> tuple[Floats, Floats]:
-    """([B] largest |d|, [B] mean of exp(d) - d - 1) with d = learner - sampler; NaN where there is no learner's."""
+    """([B] largest |d|, [B] mean of r - 1 - d) with d = learner - sampler, r = exp(d); NaN where
+    there is no learner's."""
     size = len(rollout_logprobs.lengths)
     same = (rollout_logprobs.lengths == policy_logprobs.lengths) & (policy_logprobs.lengths > 0)
     owner = policy_logprobs.owner()
@@ -49,7 +50,7 @@ def gaps(rollout_logprobs: Lists, policy_logprobs: Lists) -> tuple[Floats, Float
     d, owner = d[finite], owner[finite]
     largest = np.full(size, -1.0)
     np.maximum.at(largest, owner, np.abs(d))
-    k3 = _mean(np.exp(np.minimum(d, _MAX_LOG_RATIO)) - d - 1, owner, size)
+    k3 = _mean(np.expm1(np.clip(d, -_MAX_LOG_RATIO, _MAX_LOG_RATIO)) - d, owner, size)
     return np.where(largest < 0, np.nan, largest), k3
 
 

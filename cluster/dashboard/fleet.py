@@ -100,6 +100,12 @@ def last_error(instants: Sequence[Span], run_error: str, actor: str) -> str:
     return run_error if named else ""
 
 
+def num_restarts(instants: Sequence[Span]) -> int:
+    """How often an actor was begun anew: the controller by resuming the run, others as their states say."""
+    names = [(instant.extra.get("name"), instant.extra.get("state")) for instant in instants]
+    return sum(name == "resumed" or (name == "state" and state == "RESTARTING") for name, state in names)
+
+
 def flight_of(counts: Mapping[str, int], latest: Sequence[LedgerEntry], batch: int) -> Flight:
     """From the ledger's counts by state and its latest entries, among which are all that are in flight."""
     return Flight(
@@ -154,7 +160,7 @@ def _card(actor: str, stats: ActorStats | None, facts: Facts) -> dict[str, Any]:
         "tokens_per_s": last_known(spark),
         "busy": facts.recent.get(actor, 0.0),
         "groups": done.get(role, 0),
-        "restarts": sum(instant.extra.get("name") == "restart" for instant in instants),
+        "restarts": num_restarts(instants),
         "retried": facts.retried.get(actor, 0),
         "last_event": {"kind": stats.last_kind, "end_s": stats.last_end_s} if stats and stats.last_kind else None,
         "last_error": last_error(instants, facts.error, actor),

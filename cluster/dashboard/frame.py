@@ -4,7 +4,7 @@ Pure functions from the store to the JSON of `docs/dashboard-api.md`.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -19,6 +19,8 @@ ACCURACY = "eval/pass_at_1"
 RESTARTS = ("restart", "resume", "died", "dead", "down", "replaced")
 """Words in the name of an instant that make it a restart on the scrubber."""
 ALERTS = ("warn", "fail", "error", "stale", "non-finite", "nonfinite", "skip", "timeout", "refused", "mismatch")
+ALERT_SEVERITIES = ("error", "warning")
+"""Of the doctor's findings that are marks on the scrubber."""
 ETA_STEPS = 20
 """Steps whose median time the estimate of the end is made from: an evaluation or a restart is not typical."""
 MAX_SCRUBBER_STEPS = 1000
@@ -85,13 +87,13 @@ def run_info(name: str, store: "RunStore") -> dict[str, Any]:
 
 def frame(name: str, store: "RunStore", *, revision: int, findings: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """What the frame of every page shows; `findings` are the doctor's."""
-    info, progress = run_info(name, store), store.progress()
+    info, progress, findings = run_info(name, store), store.progress(), list(findings)
     severities = Counter(str(finding["severity"]) for finding in findings)
     return {
         "info": info,
         "revision": revision,
         "eta_s": _eta_s(info, store),
-        "scrubber": _scrubber(store),
+        "scrubber": _scrubber(store, findings),
         "doctor": {severity: severities[severity] for severity in ("error", "warning", "info")},
         "problems": [{"file": problem.file, "message": problem.message} for problem in store.problems()],
         "index": {
@@ -111,14 +113,14 @@ def _eta_s(info: Mapping[str, Any], store: "RunStore") -> float | None:
     return median(times) * max(0, info["steps"] - info["step"]) if times else None
 
 
-def _scrubber(store: "RunStore") -> dict[str, Any]:
+def _scrubber(store: "RunStore", findings: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     metrics = store.metrics()
     rewards = metrics.columns.get("reward/mean", (None,) * len(metrics.steps))
     every = max(1, -(-len(metrics.steps) // MAX_SCRUBBER_STEPS))
     return {
         "steps": list(metrics.steps[::every]),
         "reward": list(rewards[::every]),
-        "marks": sorted(_marks(store), key=lambda mark: (mark["step"], mark["kind"])),
+        "marks": sorted([*_marks(store), *_alerts(findings)], key=lambda mark: (mark["step"], mark["kind"])),
     }
 
 
@@ -136,6 +138,13 @@ def _marks(store: "RunStore") -> list[dict[str, Any]]:
         if kind is not None:
             marks.append(_mark(kind, instant.step if instant.step is not None else last, _sentence(instant, name)))
     return marks
+
+
+def _alerts(findings: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Where what the doctor warns of began."""
+    for finding in findings:
+        if finding["severity"] in ALERT_SEVERITIES and finding.get("since_step") is not None:
+            yield _mark("alert", finding["since_step"], f"doctor: {finding['title']}")
 
 
 def _instant_kind(name: str) -> str | None:

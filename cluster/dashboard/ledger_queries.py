@@ -38,15 +38,6 @@ def entries(connection: sqlite3.Connection, offset: int, limit: int) -> tuple[li
     return [_entry(row) for row in rows], total
 
 
-def entries_of(connection: sqlite3.Connection, group_ids: list[str]) -> dict[str, LedgerEntry]:
-    found = {}
-    for group_id in group_ids:
-        row = connection.execute(f"select {_COLUMNS} from ledger where group_id = ?", (group_id,)).fetchone()
-        if row is not None:
-            found[group_id] = _entry(row)
-    return found
-
-
 def history(connection: sqlite3.Connection, path: Path, group_id: str) -> list[dict[str, Any]]:
     """The group's journal lines, from the file itself; those that it no longer has are left out."""
     offsets = connection.execute(

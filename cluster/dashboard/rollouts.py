@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.dashboard.filters import FIELDS
 from cluster.dashboard.records import GroupAddress, RolloutRecord, RolloutRow
-from cluster.dashboard.thresholds import facts_of
+from cluster.dashboard.thresholds import facts_of, setting
 
 if TYPE_CHECKING:
     from cluster.dashboard.store import RunStore
@@ -63,6 +63,7 @@ def rollout_page(store: "RunStore", address: GroupAddress, sample_index: int) ->
         },
         "clip": list(facts.clip),
         "kl_coef": facts.kl_coef,
+        "updates_per_batch": setting(store.config(), "learner.updates_per_batch", 1),
         "siblings": [
             {"sample_index": row.sample_index, "reward": finite(row.reward), "correct": row.correct} for row in siblings
         ],

@@ -48,6 +48,10 @@ class Thinning:
         """[M] for values that are themselves the greatest of something: a mean would hide the spike."""
         return self._reduce(values, max)
 
+    def least(self, values: Values) -> list[float | None]:
+        """[M] where a fall is what must not be hidden."""
+        return self._reduce(values, min)
+
     def _reduce(self, values: Values, combine: Callable[[list[float]], float]) -> list[float | None]:
         if len(self.starts) == self.end - (self.starts[0] if self.starts else self.end):
             return list(values[self.starts[0] : self.end]) if self.starts else []

@@ -251,11 +251,6 @@ class RunStore:
         with self._db.read() as connection:
             return ledger_queries.entries(connection, max(0, offset), max(0, limit))
 
-    def ledger_entries_of(self, group_ids: Sequence[str]) -> dict[str, LedgerEntry]:
-        """Group id -> entry, of those that the ledger has."""
-        with self._db.read() as connection:
-            return ledger_queries.entries_of(connection, list(group_ids))
-
     def ledger_history(self, group_id: str) -> list[dict]:
         """The group's journal lines."""
         with self._db.read() as connection:

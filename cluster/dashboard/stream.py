@@ -5,8 +5,8 @@
                   v
     the thread: refresh() each opened run -> revision + 1 -> Listener.put -> event loop -> browser
 
-A run is looked at every 0.25 s while it is live and somebody listens, else every 2 s; less often, up to once a second,
-where looking would cost more than 1 % of a processor.
+A run is looked at every 0.25 s while it is live and somebody listens, else every 2 s; less often, up to every
+1.2 s, where looking would cost more than 0.6 % of a processor.
 """
 
 import contextlib
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 LIVE_POLL_S, BUSY_POLL_S, IDLE_POLL_S = 0.25, 1.2, 2.0
 MAX_POLL_SHARE = 0.006
-MAX_COMPUTE_SHARE, MAX_COMPUTE_AGE_S = 0.001, 30.0
-"""Of a processor, for each thing that is remembered of a live run; and how old that may become at most."""
+MAX_COMPUTE_SHARE, MAX_COMPUTE_AGE_S = 0.001, 3.0
+"""Of a processor, for each thing that is remembered of a live run, unless it would become older than this."""
 REFRESH_S, FIRST_REFRESH_S = 0.5, 2.0
 """Longest that one run keeps the thread from the others while its index is being built; an ordinary run is read at once
 and its first page is whole."""
@@ -111,8 +111,8 @@ class OpenRun:
     memo: dict[str, Remembered] = field(default_factory=dict)
 
     def remember(self, key: str, sources: Sequence[str], compute: Callable[[], Any]) -> Any:
-        """What `compute` gave, until one of the sources changes. While the run is live it may be older: then at most
-        MAX_COMPUTE_SHARE of a processor goes into computing it anew."""
+        """What `compute` gave, until one of the sources changes. While the run is live it may be older, up to
+        MAX_COMPUTE_AGE_S, so that little of a processor goes into computing it anew."""
         stamp = (self.status, *(self.seen.get(source, 0) for source in sources))
         known = self.memo.get(key)
         now = time.monotonic()

@@ -74,7 +74,7 @@ def _accuracy_tile(evaluations: MetricTable) -> dict[str, Any]:
         unit="share" if is_share else "",
         better="up",
         state="none",
-        text="watch two standard errors below the first evaluation" if is_share else "",
+        text="watch when below the first evaluation by more than chance (95 %)" if is_share else "",
         note="" if found else "not evaluated yet",
     )
     if len(found) > 1:
@@ -82,10 +82,19 @@ def _accuracy_tile(evaluations: MetricTable) -> dict[str, Any]:
         num_questions = last_known(evaluations.columns.get("eval/questions", ()))
         if is_share and num_questions:
             # Of the questions, not of the samples: those of one question are right or wrong together.
-            error = math.sqrt(found[0] * (1 - found[0]) / num_questions)
-            bound = Threshold(watch_below=found[0] - 2 * error)
-            tile |= {"state": bound.state(found[-1]), "note": f"{num_questions:.0f} questions, ±{error:.1%}"}
+            first_low, _ = wilson(found[0], num_questions)
+            low, high = wilson(found[-1], num_questions)
+            chance = math.hypot(found[0] - first_low, high - found[-1])  # of the difference (Newcombe, 1998)
+            note = f"{num_questions:.0f} questions, {low:.1%} to {high:.1%}"
+            tile |= {"state": "watch" if found[0] - found[-1] > chance else "ok", "note": note}
     return tile
+
+
+def wilson(share: float, count: float, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's interval (95 %) of a share of `count`: at 0 and 1 too it has a width, unlike the standard error."""
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _gap_tile(table: MetricTable, facts: RunFacts) -> dict[str, Any]:
@@ -127,6 +136,10 @@ def _equal_groups_tile(table: MetricTable, facts: RunFacts) -> dict[str, Any]:
         note="" if right is None or wrong is None else f"{right:.0f} all right, {wrong:.0f} all wrong",
         judged=_recent(values),
     )
+    accuracy = _recent(metric(table, facts, "reward/accuracy"))
+    if tile["state"] == "alarm" and accuracy is not None and accuracy >= thresholds.SOLVED_ACCURACY:
+        learnt = f"{tile['note']}; accuracy is {accuracy:.0%}: the task is learnt"
+        tile |= {"state": "watch", "note": learnt.lstrip("; ")}
     return tile | {"threshold": f"mean of {WINDOW} steps: {tile['threshold']}"}
 
 

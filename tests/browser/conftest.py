@@ -1,7 +1,7 @@
 """A dashboard over demo runs, and a headless Chromium that fails a test on anything that a user should not meet."""
 
+import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -68,26 +68,28 @@ class Dashboard:
 
 
 def start_dashboard(folder: Path, log: Path) -> Dashboard:
-    """Starts one on a free port of loopback and waits until it answers."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    """Starts one on a free port of loopback and waits until it answers at the address that it prints."""
     with log.open("w") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cluster.cli", "dashboard", str(folder), "--port", str(port)],
+            [sys.executable, "-m", "cluster.cli", "dashboard", str(folder), "--port", "0"],
             stdout=out,
             stderr=subprocess.STDOUT,
             text=True,
             cwd=REPOSITORY,
         )
-    dashboard = Dashboard(process=process, origin=f"http://127.0.0.1:{port}", folder=folder, log=log)
+    dashboard = Dashboard(process=process, origin="", folder=folder, log=log)
     deadline = time.monotonic() + START_DEADLINE_S
     while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+        printed = re.search(r"^(http://\S+?)/?$", log.read_text(), re.MULTILINE)
+        if printed is None:
+            continue
+        dashboard.origin = printed[1]
         try:
             with urllib.request.urlopen(f"{dashboard.origin}/api/runs", timeout=5):
                 return dashboard
         except (urllib.error.URLError, TimeoutError, ConnectionError):
-            time.sleep(0.1)
+            continue
     dashboard.stop()
     raise AssertionError(f"the dashboard did not start: {log.read_text()}")
 

@@ -73,7 +73,8 @@ def _graded_apart(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _fill(row: dict[str, Any], ids: list[int], text: str) -> None:
-    """Log-probabilities -1, but for the learner's -1.5 at position 2, a ratio of exp(-0.5) = 0.607, and -3 at 3."""
+    """Log-probabilities -1, but for the learner's -1.5 at position 2, a ratio of exp(-0.5) = 0.607, and -3 at 3;
+    the reference is as the learner, so that the KL term is 0."""
     count = len(ids)
     policy = [-1.0] * count
     policy[2], policy[3] = -1.5, -3.0
@@ -84,7 +85,7 @@ def _fill(row: dict[str, Any], ids: list[int], text: str) -> None:
         completion_text=text,
         rollout_logprobs=[-1.0] * count,
         policy_logprobs=policy,
-        ref_logprobs=[],
+        ref_logprobs=policy,
         entropies=[0.25] * count,
         loss_mask=mask,
         advantage=-2.0,

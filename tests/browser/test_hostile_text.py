@@ -16,7 +16,8 @@ from tests.browser.hostile_run import LONG_STEP, OTHER, RUN, SCRIPT, write_hosti
 from tests.browser.waiting import until
 
 pytestmark = pytest.mark.browser
-ANSWERS_WITHIN_S = 5.0
+ANSWERS_WITHIN_S = 10.0
+"""Generous: other tests may be running beside."""
 FOUND = r"""() => {
   const bad = [];
   for (const element of document.querySelectorAll("*")) {

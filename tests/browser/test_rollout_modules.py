@@ -1,5 +1,6 @@
 """The pure functions behind the pages of rollouts, called in the browser that runs them."""
 
+import math
 from typing import Any
 
 import pytest
@@ -60,6 +61,28 @@ def test_the_term_of_the_objective(call: Any) -> None:
     ):
         assert call("token_math", "surrogate", advantage, ratio, 0.8, 1.2) == pytest.approx(term)
         assert call("token_math", "isClipped", advantage, ratio, 0.8, 1.2) is clipped
+
+
+def test_the_numbers_of_tokens_are_those_of_the_loss(call: Any) -> None:
+    """k3 of the gap cuts the ratio alone; the KL term is a part of what a token adds to the objective."""
+    tokens = {"ids": [1, 2, 3], "loss_mask": [True, True, False]}
+    tokens |= {"rollout_logprobs": [0.0, -50.0, -1.0], "policy_logprobs": [-30.0, 0.0, -1.0]}
+    found = call("token_math", "deriveTokens", {"tokens": tokens, "advantage": 2.0, "clip": [0.8, 1.2], "kl_coef": 0})
+    assert found["k3"] == pytest.approx([math.exp(-20) - 1 + 30, math.exp(20) - 1 - 50, 0.0])
+    assert found["credit"] == pytest.approx([2 * math.exp(-20), 2.4, 0.0])
+    assert found["clipped"] == [False, True, False]
+
+    tokens |= {"rollout_logprobs": [-1.0] * 3, "policy_logprobs": [-1.0] * 3, "ref_logprobs": [-0.5, -1.0, -2.0]}
+    rollout = {"tokens": tokens, "advantage": 2.0, "clip": [0.8, 1.2], "kl_coef": 0.1, "updates_per_batch": 2}
+    found = call("token_math", "deriveTokens", rollout)
+    assert found["credit"] == pytest.approx([2 - 0.1 * (math.exp(0.5) - 1.5), 2.0, 0.0])
+    found = call("token_math", "deriveTokens", {**rollout, "tokens": {**tokens, "ref_logprobs": None}})
+    assert (found["credit"], found["clipped"]) == (None, [False, False, False])
+
+
+def test_after_a_quick_answer_the_next_event_is_not_kept_waiting(call: Any) -> None:
+    pauses = [call("paced", "pauseAfter", took) for took in (5, 20, 99, 250, 399, 400, 3000)]
+    assert pauses == [300, 480, 600, 1200, 1200, 5000, 5000]
 
 
 def test_blocks_cover_every_token_and_prefer_line_breaks(call: Any) -> None:

@@ -227,6 +227,8 @@ def test_critical_path_and_a_second_step_are_in_the_address(page: Any, dashboard
 
 def test_perfetto_gets_a_trace(page: Any, dashboard: Dashboard) -> None:
     open_timeline(page, dashboard)
+    # Beside the page, wherever that is: a proxy may serve it below a path of its own.
+    assert page.get_by_test_id("perfetto").get_attribute("href") == "./api/runs/slow_sampler/trace.json"
     with page.expect_download() as waiting:
         page.get_by_test_id("perfetto").click()
     download = waiting.value

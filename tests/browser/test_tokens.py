@@ -201,6 +201,33 @@ def test_text_and_raw_json_are_tabs(crafted: tuple[Dashboard, list[str]], open_s
     assert json.loads(page.evaluate("navigator.clipboard.readText()")) == answer["tokens"]["ids"]
 
 
+def test_copying_needs_no_secure_context(crafted: tuple[Dashboard, list[str]], open_sample: Any, page: Any) -> None:
+    """Over http beyond loopback a browser has no navigator.clipboard."""
+    ids = crafted[1]
+    page.add_init_script("""Object.defineProperty(navigator, "clipboard", { value: undefined });
+      document.addEventListener("copy", () => {
+        const { value, selectionStart, selectionEnd } = document.activeElement;
+        window.copied = value.slice(selectionStart, selectionEnd);
+      });""")
+    open_sample(0, "?view=raw", group=1)
+    raw = page.get_by_test_id("raw-tab")
+    raw.get_by_text("Copy address").click()
+    raw.get_by_text("copied").wait_for()
+    assert page.evaluate("window.copied") == f"train/{STEP}/{ids[1]}/0"
+
+
+def test_more_than_one_update_is_said(open_sample: Any, page: Any) -> None:
+    def two_updates(route: Any) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, json=response.json() | {"updates_per_batch": 2})
+
+    page.route("**/api/runs/crafted/rollouts/**", two_updates)
+    open_sample(1)
+    page.get_by_test_id("legend").get_by_text("in the first of 2 updates").wait_for()
+    _token(page, 2).hover()
+    page.get_by_test_id("token-card").get_by_text("ratio, first update").wait_for()
+
+
 def test_siblings_are_a_key_or_a_click_away(open_sample: Any) -> None:
     page = open_sample(1, "?colour=entropy")
     page.keyboard.press("j")

@@ -58,22 +58,34 @@ const watchers = new Set();
 let stream = null;
 let streamRun = undefined;
 let streamState = isReport ? "report" : "connecting";
+let missed = false; // whether there was a time in which nothing was listened to
 
 /** Listens to the changes of `run` (null: of every run). One stream for the page. */
 export function listen(run) {
   if (isReport || streamRun === run) return;
   streamRun = run;
-  stream?.close();
   connect();
 }
 
+// A browser gives a server six connections for all tabs together: one that nobody sees leaves them to the others.
+document.addEventListener("visibilitychange", () => {
+  if (streamRun !== undefined) connect();
+});
+
 function connect() {
+  stream?.close();
+  stream = null;
+  if (document.hidden) {
+    missed = true;
+    return;
+  }
   const run = streamRun;
   const source = new EventSource("./api/stream" + (run ? "?run=" + encodeURIComponent(run) : ""));
   stream = source;
   source.addEventListener("open", () => {
     // Whatever happened while we were away is not told again: ask for everything once.
-    if (streamState === "lost") for (const subscriber of subscribers) subscriber(null);
+    if (missed || streamState === "lost") for (const subscriber of subscribers) subscriber(null);
+    missed = false;
     setStreamState("open");
   });
   source.addEventListener("error", () => {
@@ -102,7 +114,7 @@ export function useStreamState() {
   return state;
 }
 
-/** Calls `handler(change)` for every change that the stream tells; null after a lost connection came back. */
+/** Calls `handler(change)` for every change that the stream tells; null after a time in which it told none. */
 export function useChanges(handler) {
   const latest = useRef(handler);
   latest.current = handler;
@@ -134,13 +146,15 @@ export function useApi(path, sources = []) {
     };
   }, [path]);
   useChanges((change) => {
-    if (fetcher.current && (change === null || concerns(change, path, sources))) fetcher.current.soon();
+    if (fetcher.current && concerns(change, path, sources)) fetcher.current.soon();
   });
   const stale = state.path !== path;
   return { ...state, loading: state.loading || (Boolean(path) && stale), stale, refresh: () => fetcher.current?.now() };
 }
 
-function concerns(change, path, sources) {
+/** Whether the answer to `path`, made of `sources` (null: any), may be another one after the change (null: after anything). */
+export function concerns(change, path, sources) {
+  if (change === null) return true;
   const run = /\/runs\/([^/?]+)/.exec(path)?.[1];
   if (run && decodeURIComponent(run) !== change.run) return false;
   return sources === null || change.changed.some((name) => sources.includes(name));

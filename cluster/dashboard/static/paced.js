@@ -1,13 +1,21 @@
 // Answers that cost the server some work, fetched anew no more often than a busy machine can spare it.
 
-import { useApi, useChanges } from "shoal/api.js";
+import { concerns, useApi, useChanges } from "shoal/api.js";
 import { useEffect, useRef } from "shoal/ui.js";
 
 const SHARE = 1 / 25; // of the time, at most, in which the server works on one answer
-const SHORTEST_MS = 1000; // an event is on the screen within two seconds
-const LONGEST_MS = 20_000;
+const SHORTEST_MS = 300;
+const LONGEST_MS = 5000;
+// Below these an event is on the screen within two seconds, whatever the share: [an answer took less than, pause at most]
+const QUICK = [[100, 600], [400, 1200]];
 
-/** As useApi, for what is expensive: between two fetches it waits 25 times as long as an answer takes, 1 to 20 s. */
+/** Milliseconds to leave the server in peace after an answer that took `took`. */
+export function pauseAfter(took) {
+  const most = QUICK.find(([below]) => took < below)?.[1] ?? LONGEST_MS;
+  return Math.min(most, Math.max(SHORTEST_MS, took / SHARE - took));
+}
+
+/** As useApi, for what is expensive: between two fetches it waits 24 times as long as an answer takes, 0.3 to 5 s. */
 export function usePacedApi(path, sources = []) {
   const answer = useApi(path, []);
   const pace = useRef({ begun: 0, pause: SHORTEST_MS, timer: 0 });
@@ -20,11 +28,11 @@ export function usePacedApi(path, sources = []) {
   }, [path]);
   useEffect(() => {
     const took = performance.now() - pace.current.begun;
-    if (answer.data) pace.current.pause = Math.min(LONGEST_MS, Math.max(SHORTEST_MS, took / SHARE - took));
+    if (answer.data) pace.current.pause = pauseAfter(took);
   }, [answer.data]);
   useChanges((change) => {
     const now = pace.current;
-    if (now.timer || !path || !(change === null || concerns(change, path, sources))) return;
+    if (now.timer || !path || !concerns(change, path, sources)) return;
     now.timer = setTimeout(() => {
       now.timer = 0;
       now.begun = performance.now();
@@ -32,10 +40,4 @@ export function usePacedApi(path, sources = []) {
     }, Math.max(0, now.begun + now.pause - performance.now()));
   });
   return answer;
-}
-
-function concerns(change, path, sources) {
-  const run = /\/runs\/([^/?]+)/.exec(path)?.[1];
-  if (run && decodeURIComponent(run) !== change.run) return false;
-  return sources === null || change.changed.some((name) => sources.includes(name));
 }

@@ -9,16 +9,17 @@ import { trim } from "shoal/token_colours.js";
 /** [{label, value, note}] of a token. Pure; values are text. */
 export function facts(tokens, rollout, t) {
   const at = (array) => (array ? array[t] : null);
+  const first = rollout.updates_per_batch > 1 ? ", first update" : ""; // the learner recorded that one alone
   const rows = [
     ["sampler log p", trim(at(tokens.sampler)), at(tokens.prob) === null ? "" : `p ${trim(at(tokens.prob))}`],
-    ["learner log p", trim(at(tokens.learner)), at(tokens.learner) === null ? "" : `p ${trim(Math.exp(at(tokens.learner)))}`],
+    [`learner log p${first}`, trim(at(tokens.learner)), at(tokens.learner) === null ? "" : `p ${trim(Math.exp(at(tokens.learner)))}`],
     ["gap", trim(at(tokens.gap)), at(tokens.k3) === null ? "" : `k3 ${trim(at(tokens.k3))}`],
-    ["ratio", trim(at(tokens.ratio)), tokens.clipped ? (tokens.clipped[t] ? "clipped: no gradient" : "not clipped") : ""],
+    [`ratio${first}`, trim(at(tokens.ratio)), tokens.clipped ? (tokens.clipped[t] ? "clipped: no gradient" : "not clipped") : ""],
     ["entropy", trim(at(tokens.entropy)), at(tokens.entropy) === null ? "" : "nats"],
   ];
   if (tokens.reference) rows.push(["reference log p", trim(at(tokens.reference)), `k3 ${trim(at(tokens.kl))}`]);
   rows.push(["advantage", trim(rollout.advantage), ""]);
-  if (tokens.credit) rows.push(["adds to objective", trim(at(tokens.credit)), tokens.mask[t] ? "" : "masked"]);
+  if (tokens.credit) rows.push([`adds to objective${first}`, trim(at(tokens.credit)), tokens.mask[t] ? "" : "masked"]);
   return rows.map(([label, value, note]) => ({ label, value, note }));
 }
 

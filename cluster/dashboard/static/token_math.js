@@ -29,10 +29,8 @@ export function deriveTokens(rollout) {
   const ratio = gap && gap.map((d) => (d === null ? null : Math.exp(limited(d))));
   const advantage = rollout.advantage;
   const [low, high] = rollout.clip ?? [-Infinity, Infinity];
-  const credit =
-    ratio && advantage !== null && advantage !== undefined
-      ? ratio.map((r, i) => (r === null ? null : mask[i] ? surrogate(advantage, r, low, high) : 0))
-      : null;
+  const kl = zip(reference, learner, (r, l) => Math.expm1(limited(r - l)) - limited(r - l));
+  const isTrained = ratio !== null && advantage !== null && advantage !== undefined;
   return {
     count,
     ids: t.ids,
@@ -46,14 +44,26 @@ export function deriveTokens(rollout) {
     gap,
     ratio,
     prob: sampler && sampler.map((s) => (s === null ? null : Math.exp(s))),
-    kl: zip(reference, learner, (r, l) => Math.expm1(limited(r - l)) - limited(r - l)),
-    k3: gap && gap.map((d) => (d === null ? null : Math.expm1(limited(d)) - limited(d))),
-    credit,
-    clipped: credit && ratio.map((r, i) => mask[i] && r !== null && isClipped(advantage, r, low, high)),
+    kl,
+    k3: gap && gap.map((d) => (d === null ? null : Math.expm1(limited(d)) - d)),
+    credit: isTrained ? creditOf(ratio, kl, mask, rollout) : null,
+    clipped: isTrained ? ratio.map((r, i) => mask[i] && r !== null && isClipped(advantage, r, low, high)) : null,
   };
 }
 
-/** The token's term of the objective: the smaller of advantage x ratio and advantage x clipped ratio. */
+/** [count] what each token adds to the objective: its surrogate less the KL term. Null where the KL term is not known. */
+function creditOf(ratio, kl, mask, rollout) {
+  const beta = rollout.kl_coef ?? 0;
+  const [low, high] = rollout.clip ?? [-Infinity, Infinity];
+  if (beta > 0 && !kl) return null;
+  return ratio.map((r, i) => {
+    if (!mask[i]) return r === null ? null : 0;
+    if (r === null || (beta > 0 && kl[i] === null)) return null;
+    return surrogate(rollout.advantage, r, low, high) - (beta > 0 ? beta * kl[i] : 0);
+  });
+}
+
+/** The token's part of the objective for the reward: the smaller of advantage x ratio and advantage x clipped ratio. */
 export function surrogate(advantage, ratio, low, high) {
   return Math.min(advantage * ratio, advantage * Math.max(low, Math.min(high, ratio)));
 }

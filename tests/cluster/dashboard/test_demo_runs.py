@@ -163,4 +163,4 @@ def test_a_live_run_grows_while_its_writer_holds_the_lock(tmp_path: Path) -> Non
     assert is_locked(tmp_path / "healthy") is False
     spans = RunDirectory(tmp_path / "healthy").read_log("events")
     assert began - 1 < min(span["start_s"] for span in spans)
-    assert 0.9 < max(span["end_s"] for span in spans) - min(span["start_s"] for span in spans) < 5
+    assert 0.9 < max(span["end_s"] for span in spans) - min(span["start_s"] for span in spans) < 60

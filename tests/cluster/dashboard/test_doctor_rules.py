@@ -365,3 +365,14 @@ def test_since_and_jump_find_the_step() -> None:
     assert jump(values, factor=10, floor=0.1) == 10
     assert jump([0.0] * 10 + [1.0] + [0.0] * 9, factor=10, floor=0.1) is None
     assert jump([-1e-9, 1e-9] * 10, factor=10, floor=1e-4) is None
+
+
+def test_a_chart_of_many_steps_keeps_what_the_finding_is_about() -> None:
+    values = [1.0] * 801  # three steps are a point
+    values[100], values[200] = 0.1, 9.0
+    found = facts({"m": values})
+    assert 9.0 in found.chart_of("m", values).values
+    assert 0.1 not in found.chart_of("m", values).values
+    assert 0.1 in found.chart_of("m", values, keep="least").values
+    assert 9.0 not in found.chart_of("m", values, keep="least").values
+    assert max(found.chart_of("m", values, keep="mean").values, key=lambda v: v or 0.0) == pytest.approx(11 / 3)

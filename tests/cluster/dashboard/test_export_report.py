@@ -46,7 +46,8 @@ def answers(run: RunDirectory) -> dict[str, Any]:
 def test_the_pages_about_the_whole_run_are_in_it(answers: dict[str, Any]) -> None:
     pages = ("overview", "doctor", "config", "fleet", "ledger", "ledger/groups", "timeline")
     assert {f"/api/runs/one/{page}" for page in pages} | {"/api/runs", "/api/runs/one", "/api/views"} <= set(answers)
-    assert [info["run"] for info in answers["/api/runs"]["runs"]] == ["one"]
+    assert [(info["run"], info["path"]) for info in answers["/api/runs"]["runs"]] == [("one", "one")]
+    assert answers["/api/runs/one"]["info"]["path"] == "one"  # not where the run lies on this machine
     assert answers["/api/runs/one/rollouts?limit=200&offset=0&sort=-step"]["total"] == 168  # 20 steps, 2 evaluations
     assert "/api/runs/one/rollouts?filter=correct+%26+truncated&limit=200&offset=0&sort=-length" in answers
 

@@ -29,6 +29,12 @@ def test_a_huge_gap_stays_finite() -> None:
     assert math.isfinite(k3[0])
 
 
+def test_k3_of_a_large_gap_is_that_of_the_loss() -> None:
+    # r - 1 - d, with r cut off at a log-ratio of 20 and d as it is: what `train/kl_rollout` is the mean of.
+    _, k3 = gaps(lists([-30.0], [0.0]), lists([0.0], [-50.0]))
+    assert k3 == pytest.approx([math.exp(20) - 1 - 30, math.exp(-20) - 1 + 50])
+
+
 def test_entropy_is_the_recorded_one_where_there_is_one() -> None:
     entropies = lists([1.0, 3.0], [], [])
     sampled = lists([-9.0, -9.0], [-0.5, -1.5], [])

@@ -46,13 +46,16 @@ def test_recorded_states_restarts_and_errors(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", finished=False)
     instant(run, "sampler-0", START_S + 1, name="state", state="HEALTHY")
     instant(run, "sampler-1", START_S + 2, name="state", state="DEAD", reason="no answer for 30 s")
-    instant(run, "sampler-1", START_S + 3, name="restart")
-    instant(run, "sampler-1", START_S + 4, name="restart")
+    instant(run, "sampler-1", START_S + 3, name="state", state="RESTARTING")
+    instant(run, "sampler-1", START_S + 3.5, name="state", state="DEAD", reason="no answer for 30 s")
+    instant(run, "sampler-1", START_S + 4, name="state", state="RESTARTING")
+    instant(run, "controller", START_S + 4, name="resumed", text="from step-00000002")
     instant(run, "sampler-1", START_S + 5, name="state", state="HEALTHY")
     instant(run, "reward-0", START_S + 6, name="warning", text="a child was killed")
     found = cards(run)
     assert (found["sampler-0"]["state"], found["sampler-0"]["last_error"]) == ("HEALTHY", "")
     assert (found["sampler-1"]["state"], found["sampler-1"]["restarts"]) == ("HEALTHY", 2)
+    assert (found["controller"]["restarts"], found["sampler-0"]["restarts"]) == (1, 0)
     assert found["sampler-1"]["last_error"] == "no answer for 30 s"
     assert found["reward-0"]["last_error"] == "a child was killed"
 

@@ -1,6 +1,7 @@
 """The frame: how far a run is, when it will end, and the marks on the scrubber."""
 
 from pathlib import Path
+from typing import Any
 
 from cluster.dashboard.frame import frame
 from cluster.run_directory import Event
@@ -16,16 +17,22 @@ def test_a_live_run(tmp_path: Path) -> None:
             Event(kind="instant", actor="controller", start_s=START_S, end_s=START_S, step=step, extra=extra)
         )
     store = open_store(run.path)
-    findings = [{"severity": "warning"}, {"severity": "error"}, {"severity": "warning"}]
+    findings: list[dict[str, Any]] = [
+        {"severity": "warning", "title": "Completions are cut off", "since_step": 1},
+        {"severity": "error", "title": "A group is missing", "since_step": None},
+        {"severity": "warning"},
+        {"severity": "info", "title": "The reward does not rise", "since_step": 0},
+    ]
     page = frame("one", store, revision=7, findings=findings)
     step_s = store.metrics().columns["time/step_s"][-1]
     assert step_s is not None
     assert page["eta_s"] == 7 * step_s  # ten steps, three are done, each took as long
     assert (page["revision"], page["info"]["status"], page["info"]["step"], page["info"]["steps"]) == (7, "live", 3, 10)
-    assert page["doctor"] == {"error": 1, "warning": 2, "info": 0}
+    assert page["doctor"] == {"error": 1, "warning": 2, "info": 1}
     assert page["scrubber"]["reward"] == [0.25, 0.5, 0.5]
     assert [(mark["kind"], mark["step"], mark["text"]) for mark in page["scrubber"]["marks"]] == [
         ("eval", 0, "evaluated: 50.0% right"),
+        ("alert", 1, "doctor: Completions are cut off"),
         ("alert", 2, "controller: warning, disk is filling up"),
         ("restart", 2, "controller: resumed, from step-00000002"),
     ]

@@ -12,7 +12,7 @@ from cluster.dashboard.overview import metrics_view, overview
 from cluster.dashboard.records import ActorStats, MetricTable
 from cluster.dashboard.series import thin
 from cluster.dashboard.thresholds import facts_of
-from cluster.dashboard.tiles import tiles_of
+from cluster.dashboard.tiles import tiles_of, wilson
 from cluster.run_directory import RunDirectory
 from tests.cluster.dashboard.small_runs import (
     EQUAL,
@@ -117,6 +117,9 @@ def test_the_share_of_equal_groups_is_judged_over_ten_steps() -> None:
     assert (once["value"], once["state"]) == (1.0, "ok")
     often = tile_of("equal_groups", {"reward/equal_groups_fraction": [0.0] * 20 + [0.9] * 10})
     assert often["state"] == "alarm"
+    columns: dict[str, list[float | None]] = {"reward/equal_groups_fraction": [0.9] * 10}
+    solved = tile_of("equal_groups", columns | {"reward/accuracy": [0.95] * 10})
+    assert (solved["state"], solved["note"]) == ("watch", "accuracy is 95%: the task is learnt")
 
 
 def test_rewards_that_could_not_be_scored_are_said_beside_the_reward() -> None:
@@ -138,10 +141,20 @@ def test_a_reward_without_any_spread_teaches_nothing() -> None:
 
 
 def test_a_fall_of_the_held_out_accuracy_counts_when_it_is_more_than_chance() -> None:
-    # 100 questions at 0.5 have a standard error of 0.05.
-    assert tile_of("accuracy", {}, evaluations_of(0.5, 0.41))["state"] == "ok"
-    assert tile_of("accuracy", {}, evaluations_of(0.5, 0.39))["state"] == "watch"
+    # Of 100 questions, 0.5 is 0.404 to 0.596: the difference of two such shares is known to about 0.137.
+    assert tile_of("accuracy", {}, evaluations_of(0.5, 0.37))["state"] == "ok"
+    tile = tile_of("accuracy", {}, evaluations_of(0.5, 0.36))
+    assert (tile["state"], tile["note"]) == ("watch", "100 questions, 27.3% to 45.8%")
     assert tile_of("accuracy", {}, evaluations_of(0.5))["state"] == "none"
+    # All right at first: one wrong answer afterwards is chance.
+    assert tile_of("accuracy", {}, evaluations_of(1.0, 0.99))["state"] == "ok"
+    assert tile_of("accuracy", {}, evaluations_of(1.0, 0.9))["state"] == "watch"
+
+
+def test_wilson_intervals() -> None:
+    assert wilson(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+    assert wilson(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert wilson(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
 
 
 def test_a_reward_without_right_and_wrong_is_held_out_by_its_mean() -> None:

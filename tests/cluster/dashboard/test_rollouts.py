@@ -57,7 +57,7 @@ def test_one_rollout_in_full(run: RunDirectory) -> None:
     assert tokens["loss_mask"] == [True] * 4
     assert page["prompt_tokens"] == {"ids": [1, 2, 3], "pieces": ["t1", "t2", "t3"]}
     assert page["clip"] == pytest.approx([0.8, 1.28])
-    assert page["kl_coef"] == 0.04
+    assert (page["kl_coef"], page["updates_per_batch"]) == (0.04, 1)
     assert page["siblings"][1] == {"sample_index": 1, "reward": 0.0, "correct": False}
     assert len(page["siblings"]) == 4
     json.dumps(page, allow_nan=False)

@@ -16,6 +16,9 @@ from rollout.errors import ConfigError
 from tests.cluster.dashboard.served import Served, serving, wait_until
 from tests.cluster.dashboard.small_runs import write_run, write_step
 
+DEADLINE_S = 10.0
+"""Where other tests may be running beside."""
+
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
@@ -124,7 +127,7 @@ def test_a_step_reaches_the_page_while_the_run_goes_on(tmp_path: Path) -> None:
             seen |= set(event["changed"])
             if event["step"] == 2 and {"metrics", "rollouts", "ledger"} <= seen:
                 break
-        assert time.monotonic() - started < 2.0
+        assert time.monotonic() - started < DEADLINE_S
         assert int(event["id"]) == event["revision"] > int(first["id"])
         after = served.ask("/api/runs/live/overview", If_None_Match=before.headers["etag"])
         assert (after.status, after.json()["x"]["step"]) == (200, [0, 1])
@@ -176,7 +179,7 @@ def test_a_slow_answer_does_not_keep_others_waiting(served: Served, monkeypatch:
         thread.start()
     started = time.monotonic()
     assert served.get("/api/runs/one/steps")["steps"] == [0, 1, 2]
-    assert time.monotonic() - started < 2.0
+    assert time.monotonic() - started < DEADLINE_S
     released.set()
     for thread in threads:
         thread.join(10)

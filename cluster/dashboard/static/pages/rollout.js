@@ -15,10 +15,24 @@ const VIEWS = [
   { id: "raw", label: "Raw JSON" },
 ];
 
+// Beyond loopback a page over http has no clipboard of its own; what is selected can still be copied.
+function copySelected(text) {
+  const field = document.createElement("textarea");
+  field.value = text;
+  field.readOnly = true;
+  field.style.position = "fixed";
+  field.style.opacity = "0";
+  document.body.append(field);
+  field.select();
+  const copied = document.execCommand("copy");
+  field.remove();
+  return copied ? Promise.resolve() : Promise.reject(new Error("not copied"));
+}
+
 function CopyButton({ label, text }) {
   const [done, setDone] = useState("");
   const copy = () =>
-    navigator.clipboard.writeText(text).then(
+    (navigator.clipboard ? navigator.clipboard.writeText(text) : copySelected(text)).then(
       () => setDone("copied"),
       () => setDone("the browser refused"),
     );

@@ -130,7 +130,7 @@ function Toolbar({ run, windows, view, actions, other, start, live, path, follow
     <${Button} onClick=${() => actions.zoom(1 / ZOOM)} aria-label="zoom out" data-testid="zoom-out">−<//>
     <${Button} onClick=${actions.whole} data-testid="whole">All<//>
     ${live ? html`<${Button} onClick=${actions.follow} active=${following} data-testid="follow" title="the last steps, as they come">Follow<//>` : null}
-    ${isReport ? null : html`<a class="button" href=${`/api/runs/${encodeURIComponent(run)}/trace.json`} download=${`${run}.trace.json`}
+    ${isReport ? null : html`<a class="button" href=${`./api/runs/${encodeURIComponent(run)}/trace.json`} download=${`${run}.trace.json`}
       title="The whole timeline as a trace: open it at ui.perfetto.dev" data-testid="perfetto">Perfetto</a>`}
   </div>`;
 }
