@@ -5,7 +5,7 @@ The same answers go into an exported report, so nothing here knows of HTTP but f
 
 import contextlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -23,10 +23,12 @@ MAX_COMPARED = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What is sent back: JSON, unless the asker has this already (`body` None)."""
+    """What is sent back: JSON, whole or in parts, unless the asker has this already (neither)."""
 
     body: bytes | None
     etag: str | None
+    parts: Iterator[str] | None = None
+    """May be taken in another thread; the run stays open until the last was."""
 
 
 class Api:
@@ -68,7 +70,14 @@ class Api:
             if have == etag:
                 return Answer(body=None, etag=etag)
             assert run.store is not None
-            return Answer(body=encode(endpoint.view(run, run.store, parts, values)), etag=etag)
+            value = endpoint.view(run, run.store, parts, values)
+            if isinstance(value, dict):
+                return Answer(body=encode(value), etag=etag)
+            return Answer(body=None, etag=etag, parts=self._held(name, value))
+
+    def _held(self, name: str, parts: Iterator[str]) -> Iterator[str]:
+        with self._follower.use(name):
+            yield from parts
 
     def _runs(self) -> dict[str, Any]:
         infos = []

@@ -139,6 +139,11 @@ class TextSearch:
         self._lock = threading.Lock()
         self._found: OrderedDict[bytes, dict[int, Mask]] = OrderedDict()
 
+    def forget(self) -> None:
+        """After the index was made anew: its files have other ids."""
+        with self._lock:
+            self._found.clear()
+
     def rows(self, columns: Columns, needle: str) -> Mask:
         """[n] True where the completion contains `needle`; A-Z and a-z are the same."""
         wanted = needle.encode("utf-8", "backslashreplace").lower()
@@ -149,7 +154,8 @@ class TextSearch:
         with self._read() as connection:
             for file in columns.files:
                 found = known.get(file.id)
-                if found is None:
+                # Another length: noted for another file, by a search that went on while the index was made anew.
+                if found is None or len(found) != file.stop - file.start:
                     found = known[file.id] = _search_file(connection, file, wanted)
                 mask[file.start : file.stop] = found
         return mask

@@ -194,19 +194,16 @@ def _conflicts(rows: Sequence[RolloutRow]) -> Iterator[Conflict]:
 
 
 _READ: "WeakKeyDictionary[RunStore, dict[tuple[int, int], StepDigest]]" = WeakKeyDictionary()
-"""Store -> (step, time at which its file was written) -> its digest: rollouts do not change, unless a resumed run
-replaces the file."""
+"""Store -> stamp of a step's rollouts in the index -> their digest. Not by the file's own time: a resumed run may have
+replaced it, and the index, which the digest is made from, not followed yet."""
 
 
 def _digests(store: "RunStore") -> Iterator[StepDigest]:
     known, kept = _READ.get(store, {}), {}
-    for step in _spread(store.table_steps("train")):
-        try:
-            written_ns = (store.path / "rollouts" / f"step-{step:06d}.parquet").stat().st_mtime_ns
-        except OSError:  # taken back by a resumed run in this moment: the index will follow
-            continue
-        found = known.get((step, written_ns)) or digest(step, store.step_rows("train", step))
-        kept[step, written_ns] = found
+    stamps = store.table_stamps("train")
+    for step in _spread(list(stamps)):
+        found = known.get(stamps[step]) or digest(step, store.step_rows("train", step))
+        kept[stamps[step]] = found
         yield found
     _READ[store] = kept
 

@@ -1,7 +1,7 @@
 """The addresses below /api/runs/{run}: what each takes, within which bounds, and the view that answers it."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +29,13 @@ from cluster.dashboard.rollouts import rollout_page, rollout_table
 from cluster.dashboard.steps import step_list, step_page
 from cluster.dashboard.stream import OpenRun
 from cluster.dashboard.timeline import span_page, timeline
-from cluster.dashboard.trace import chrome_trace
+from cluster.dashboard.trace import chrome_trace_text
 
 if TYPE_CHECKING:
     from cluster.dashboard.store import RunStore
 
-DOCTOR_SOURCES = ("config", "metrics", "evaluations", "rollouts", "summary")
-"""Not events and ledger: they change many times a step, and what the doctor tells of them can wait for its end."""
+DOCTOR_SOURCES = ("config", "metrics", "evaluations", "rollouts", "ledger", "summary")
+"""Not events: they change many times a step, and what the doctor tells of them can wait for its end."""
 DEFAULT_POINTS, MAX_POINTS = 400, 5000
 DEFAULT_ROWS, MAX_ROWS, MAX_OFFSET = 100, 1000, 10**9
 DEFAULT_SPANS, MAX_SPANS = 4000, 20_000
@@ -45,8 +45,9 @@ MAX_SAMPLE = 10**6
 
 Parts = Sequence[str]
 Values = Mapping[str, str]
-View = Callable[[OpenRun, "RunStore", Parts, Values], dict[str, Any]]
-"""(run, store, the open parts of the path, the parameters) -> JSON. Raises RequestError."""
+View = Callable[[OpenRun, "RunStore", Parts, Values], dict[str, Any] | Iterator[str]]
+"""(run, store, the open parts of the path, the parameters) -> JSON, or its text in parts where it may be too long for
+the memory. Raises RequestError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +130,8 @@ def _span(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict
     return _found(span_page(store, path_whole("the span", parts[0])), "such span")
 
 
-def _trace(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
-    return chrome_trace(store)
+def _trace(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> Iterator[str]:
+    return chrome_trace_text(store)
 
 
 def _fleet(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:

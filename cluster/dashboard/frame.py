@@ -3,6 +3,7 @@
 Pure functions from the store to the JSON of `docs/dashboard-api.md`.
 """
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from cluster.dashboard.records import RunStatus, Span
+from cluster.dashboard.small_files import run_times
 
 if TYPE_CHECKING:
     from cluster.dashboard.store import RunStore
@@ -23,6 +25,8 @@ ALERT_SEVERITIES = ("error", "warning")
 """Of the doctor's findings that are marks on the scrubber."""
 ETA_STEPS = 20
 """Steps whose median time the estimate of the end is made from: an evaluation or a restart is not typical."""
+SILENT_STEPS, SILENT_S = 5, 60.0
+"""Without the end of a step for so many of them, and so many seconds, the end of the run is not estimated."""
 MAX_SCRUBBER_STEPS = 1000
 
 
@@ -69,7 +73,8 @@ def facts_info(name: str, facts: RunFacts, *, status: RunStatus) -> dict[str, An
 
 def run_info(name: str, store: "RunStore") -> dict[str, Any]:
     """RunInfo of an opened run."""
-    metrics, evaluations, extent = store.metrics(), store.evaluations(), store.extent_s()
+    metrics, evaluations = store.metrics(), store.evaluations()
+    started_s, updated_s = run_times(store.path)
     facts = RunFacts(
         path=store.path,
         config=store.config(),
@@ -77,8 +82,8 @@ def run_info(name: str, store: "RunStore") -> dict[str, Any]:
         last_metrics=_line(metrics.steps, metrics.columns, -1),
         first_evaluation=_line(evaluations.steps, evaluations.columns, 0),
         last_evaluation=_line(evaluations.steps, evaluations.columns, -1),
-        started_s=extent[0] if extent else None,
-        updated_s=extent[1] if extent else None,
+        started_s=started_s,
+        updated_s=updated_s,
         num_rollouts=store.num_rollouts(),
         num_problems=len(store.problems()),
     )
@@ -106,11 +111,21 @@ def frame(name: str, store: "RunStore", *, revision: int, findings: Iterable[Map
 
 
 def _eta_s(info: Mapping[str, Any], store: "RunStore") -> float | None:
-    """Seconds to the last step, from the median of the last steps; None when it does not run or nothing is known."""
+    """Seconds to the last step, from the median of the last steps, less what this one took so far; None when it does
+    not run, nothing is known, or no step has ended for so long that the median says nothing of this one."""
     if info["status"] != "live" or info["steps"] is None:
         return None
     times = [value for value in store.metrics().columns.get("time/step_s", ())[-ETA_STEPS:] if value is not None]
-    return median(times) * max(0, info["steps"] - info["step"]) if times else None
+    try:
+        ended_s = (store.path / "metrics.jsonl").stat().st_mtime  # a step's line is written at its end
+    except OSError:
+        return None
+    if not times:
+        return None
+    step_s, spent_s = median(times), max(0.0, time.time() - ended_s)
+    if spent_s > max(SILENT_STEPS * step_s, SILENT_S):
+        return None
+    return max(0.0, step_s * (info["steps"] - info["step"]) - min(spent_s, step_s))
 
 
 def _scrubber(store: "RunStore", findings: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class IndexDb:
 
     def __init__(self, run: Path, index_path: Path | None) -> None:
         self.path, self._lock_descriptor, self._temporary = _take_place(run, index_path)
+        self._run = run
         self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self._slots = threading.BoundedSemaphore(_MAX_READERS)
         self._generation = 0
@@ -35,7 +36,8 @@ class IndexDb:
         return not self.path.exists()
 
     def rebuild(self) -> None:
-        """Drops the file and makes it anew; waits for readers, which get new connections."""
+        """Drops the file and makes it anew; waits for readers, which get new connections. Raises FileNotFoundError
+        when it lies in a run that is gone: the run's folder is never made."""
         for _ in range(_MAX_READERS):
             self._slots.acquire()
         try:
@@ -43,7 +45,7 @@ class IndexDb:
             self._generation += 1
             self._close_idle()
             _remove(self.path)
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(self.path, self._run)
             self.writer = self._open_writer()
         finally:
             self._slots.release(_MAX_READERS)
@@ -153,20 +155,25 @@ def _take_place(run: Path, index_path: Path | None) -> tuple[Path, int, Path | N
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     places.append(cache / "shoal" / "index" / name / "dashboard.sqlite")
     for place in places:
-        descriptor = _lock(place)
+        descriptor = _lock(place, run)
         if descriptor is not None:
             return place, descriptor, None
     folder = Path(tempfile.mkdtemp(prefix="shoal-index-"))
-    descriptor = _lock(folder / "dashboard.sqlite")
+    descriptor = _lock(folder / "dashboard.sqlite", run)
     if descriptor is None:
         raise OSError(f"no index can be written in {folder}")
     return folder / "dashboard.sqlite", descriptor, folder
 
 
-def _lock(place: Path) -> int | None:
+def _make_folder(place: Path, run: Path) -> None:
+    """That of the index, with those above it unless they are the run's, which may have been removed in this moment."""
+    place.parent.mkdir(parents=not place.is_relative_to(run), exist_ok=True)
+
+
+def _lock(place: Path, run: Path) -> int | None:
     """Descriptor of an exclusive lock beside the file; None where it cannot be had."""
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(place, run)
         if place.parent.is_symlink():
             return None
         descriptor = os.open(place.with_name("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)

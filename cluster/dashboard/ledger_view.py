@@ -44,6 +44,7 @@ CHECKS: Mapping[str, tuple[str, str, str]] = {
     ),
 }
 """What the index counts -> the check's name, its sentence when it holds, its sentence when it does not."""
+NOT_JUDGED = "Not judged yet: the ledger and the rollouts are still being read."
 NUM_PROMPTS = 50
 """Hardest and easiest prompts that are listed."""
 
@@ -53,8 +54,10 @@ def ledger_page(store: "RunStore") -> dict[str, Any]:
     counts = {state: store.ledger_counts().get(state, 0) for state in STATES}
     hardest, total = store.prompt_stats("hardest", NUM_PROMPTS)
     easiest, _ = store.prompt_stats("easiest", NUM_PROMPTS)
-    balance = balance_of(counts, last_counts(store.metrics()), store.summary(), live=store.status() == "live")
-    checks = checks_of(counts, store.ledger_anomalies(), indexed=store.progress().ready)
+    anomalies, indexed = store.ledger_anomalies(), store.progress().ready
+    own = last_counts(store.metrics())
+    balance = balance_of(counts, own, store.summary(), live=store.status() == "live", indexed=indexed)
+    checks = checks_of(counts, anomalies, indexed=indexed)
     return {
         "counts": counts,
         "reasons": dict(sorted(store.ledger_reasons().items(), key=lambda item: (-item[1], item[0]))),
@@ -71,8 +74,10 @@ def ledger_page(store: "RunStore") -> dict[str, Any]:
 
 
 def checks_of(counts: Mapping[str, int], anomalies: Mapping[str, int], *, indexed: bool) -> list[dict[str, Any]]:
-    """A check for each thing that the index counts, in the order of CHECKS. While rollouts are still being read
-    (not `indexed`), a check that holds says so of those that were read."""
+    """A check for each thing that the index counts, in the order of CHECKS. While ledger and rollouts are still being
+    read (not `indexed`) nothing can be judged, and each check says so."""
+    if not indexed:
+        return [{"name": name, "ok": True, "text": NOT_JUDGED} for name, _, _ in CHECKS.values()]
     checks: list[dict[str, Any]] = []
     for key in [*CHECKS, *sorted(anomalies.keys() - CHECKS.keys())]:
         if key not in anomalies:
@@ -81,8 +86,6 @@ def checks_of(counts: Mapping[str, int], anomalies: Mapping[str, int], *, indexe
         name, good, bad = CHECKS.get(key, (plain, f"{plain}: none", f"{plain}: {{count}} groups"))
         count = anomalies[key]
         text = (bad if count else good).format(count=count, trained=counts.get("consumed", 0))
-        if count == 0 and not indexed:
-            text += " So far: the rollouts are still being read."
         checks.append({"name": name, "ok": count == 0, "text": text})
     return checks
 
@@ -151,9 +154,14 @@ def last_counts(table: MetricTable) -> dict[str, int]:
 
 
 def balance_of(
-    counts: Mapping[str, int], own: Mapping[str, int], summary: Mapping[str, Any] | None, *, live: bool
+    counts: Mapping[str, int],
+    own: Mapping[str, int],
+    summary: Mapping[str, Any] | None,
+    *,
+    live: bool,
+    indexed: bool = True,
 ) -> dict[str, Any]:
-    """dispatched = trained + rejected + in flight, of the ledger, and against the run's own counts.
+    """dispatched = trained + rejected + in flight, of the ledger, and against the run's own counts, once it is read.
 
     `own` is of the last training step, after which a live run has gone on; so its counts may only have grown.
     """
@@ -162,6 +170,8 @@ def balance_of(
     dispatched = trained + rejected + in_flight
     told = f"{dispatched} dispatched = {trained} trained + {rejected} rejected + {in_flight} in flight"
     problems: list[str] = []
+    if not indexed:
+        own, summary, told = {}, None, f"{told}, so far: the ledger is still being read"
     if own.get("unaccounted", 0) != 0:
         problems.append(f"the run itself counted {own['unaccounted']} groups that are neither")
     ended = summary is not None and not live
@@ -174,7 +184,7 @@ def balance_of(
         problems.append(
             f"its last training step counts {own.get('dispatched', 0)} dispatched and {own.get('trained', 0)} trained"
         )
-    if dispatched == 0 and not problems:
+    if dispatched == 0 and not problems and indexed:
         text = "No group has been dispatched yet."
     else:
         text = f"{told}; but {', and '.join(problems)}." if problems else f"{told}."

@@ -198,15 +198,17 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexProgress:
-    """How much of the rollouts is in the index."""
+    """How much of the run is in the index; files and rows are those of rollouts."""
 
     files_done: int
     files_total: int
     rows: int
+    logs_read: bool = True
+    """Whether events and ledger were read to their ends."""
 
     @property
     def ready(self) -> bool:
-        return self.files_done >= self.files_total
+        return self.logs_read and self.files_done >= self.files_total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

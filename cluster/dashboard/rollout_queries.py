@@ -30,6 +30,14 @@ def table_steps(connection: sqlite3.Connection, phase: str) -> list[int]:
     return [step for (step,) in rows]
 
 
+def table_stamps(connection: sqlite3.Connection, phase: str) -> dict[int, tuple[int, int]]:
+    """Step -> (id of its file, time at which it was written), in order; an index that is made anew has ids anew."""
+    rows = connection.execute(
+        "select step, id, mtime_ns from files where phase = ? and num_rows > 0 order by step", (phase,)
+    )
+    return {step: (id_, mtime_ns) for step, id_, mtime_ns in rows}
+
+
 def step_rows(connection: sqlite3.Connection, phase: str, step: int) -> list[RolloutRow]:
     found = _file(connection, phase, step)
     if found is None:

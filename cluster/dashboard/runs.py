@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from cluster.dashboard.frame import RunFacts, facts_info
-from cluster.dashboard.small_files import parse_yaml, run_status
+from cluster.dashboard.small_files import MARKS, parse_yaml, run_status, run_times
 from cluster.dashboard.tail import open_inside
 from rollout.errors import ConfigError
 
-MARKS = ("config.yaml", "metrics.jsonl", "events.jsonl", "ledger.jsonl", "summary.json")
-"""A folder with one of these is a run: any of the others may be missing."""
 SKIPPED = frozenset({"checkpoints", "rollouts", "superseded", "tensorboard", "node_modules"})
 MAX_DEPTH = 4
 MAX_FOLDERS = 20_000
@@ -117,9 +115,7 @@ def read_facts(path: Path) -> RunFacts:
     evaluations = [
         line for line in (_first_line(path / "evaluations.jsonl"), _last_line(path / "evaluations.jsonl")) if line
     ]
-    times = [stamp[0] / 1e9 for mark in MARKS if (stamp := _stamp(path / mark)) is not None]
-    first_event = _first_line(path / "events.jsonl") or {}
-    started = first_event.get("start_s")
+    started_s, updated_s = run_times(path)
     return RunFacts(
         path=path,
         config=_yaml(path / "config.yaml"),
@@ -127,8 +123,8 @@ def read_facts(path: Path) -> RunFacts:
         last_metrics=_last_line(path / "metrics.jsonl") or {},
         first_evaluation=evaluations[0] if evaluations else {},
         last_evaluation=evaluations[-1] if evaluations else {},
-        started_s=started if isinstance(started, (int, float)) else min(times, default=None),
-        updated_s=max(times, default=None),
+        started_s=started_s,
+        updated_s=updated_s,
         num_rollouts=None,
         num_problems=0,
     )

@@ -15,9 +15,10 @@ import secrets
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
+
+from starlette.requests import cookie_parser
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -200,11 +201,9 @@ def _with_headers(send: "Send", own: dict[str, str]) -> "Send":
 
 
 def _cookie(header: str, name: str) -> str | None:
-    try:
-        morsel = SimpleCookie(header).get(name)
-    except CookieError:
-        return None
-    return morsel.value if morsel is not None else None
+    """That of the header, whatever else is in it: a browser sends cookies of other servers of this host too, and
+    `http.cookies` gives up at the first that has a character it does not allow."""
+    return cookie_parser(header).get(name)
 
 
 def _is_address(name: str) -> bool:

@@ -28,7 +28,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from cluster.cli_dashboard import DEFAULT_PORT
@@ -91,6 +91,8 @@ def make_app(follower: Follower, access: Access, folders: Sequence[str]) -> Star
         path = _raw_path(request).removeprefix("/api/")
         answer = api.answer(path, request.url.query, request.headers.get("if-none-match"))
         headers = {"cache-control": REVALIDATE} | ({"etag": answer.etag} if answer.etag else {})
+        if answer.parts is not None:
+            return StreamingResponse(answer.parts, media_type="application/json", headers=headers)
         if answer.body is None:
             return Response(status_code=304, headers=headers)
         return Response(answer.body, media_type="application/json", headers=headers)

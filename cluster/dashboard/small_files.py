@@ -1,5 +1,6 @@
 """The small files of a run, kept in memory: configuration, metrics, evaluations, vocabulary, summary, checkpoints."""
 
+import contextlib
 import fcntl
 import json
 import math
@@ -15,10 +16,13 @@ import yaml
 from cluster.dashboard.records import Checkpoint, MetricTable, Problem, RunStatus
 from cluster.dashboard.tail import TailState, changed, open_inside, read_batches, was_rewritten
 
+MARKS = ("config.yaml", "metrics.jsonl", "events.jsonl", "ledger.jsonl", "summary.json")
+"""Files of which a run has at least one: any of the others may be missing."""
 LOGS = ("metrics", "evaluations", "events", "ledger")
 LIVE_S = 60.0
 """A run without run.lock whose logs changed within this time is live."""
 _MAX_FILE_BYTES = 256 << 20
+_MAX_FIRST_LINE_BYTES = 65_536
 _MAX_YAML_BYTES = 1 << 20
 _MAX_NESTING = 1000
 """Levels, or characters of a line, that the YAML loader in C stands; it overflows its stack at tens of thousands."""
@@ -174,6 +178,23 @@ class MetricLog:
             self._problems.append(Problem(file=self._path.name, message=message))
             return
         lines[step] = {name: _finite(value) for name, value in record.items() if name != "step" and _is_value(value)}
+
+
+def run_times(run: Path) -> tuple[float | None, float | None]:
+    """Unix seconds: (when it began, by its first event, else by its oldest file; when one of its files was written
+    last). The same of a run that is opened and of one that is only listed."""
+    written = []
+    for mark in MARKS:
+        with contextlib.suppress(OSError):
+            written.append((run / mark).stat().st_mtime)
+    started = None
+    try:
+        with open_inside(run / "events.jsonl") as file:
+            started = json.loads(file.readline(_MAX_FIRST_LINE_BYTES))["start_s"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        pass  # not there, torn, or no event: its files' times have to do
+    known = isinstance(started, (int, float)) and math.isfinite(started)
+    return started if known else min(written, default=None), max(written, default=None)
 
 
 def read_checkpoints(folder: Path) -> tuple[tuple[Checkpoint, ...], tuple[Problem, ...]]:

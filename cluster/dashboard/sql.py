@@ -10,6 +10,7 @@ import csv
 import datetime
 import decimal
 import math
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from cluster.dashboard.encoding import encode, visible, width
+from cluster.dashboard.tail import open_inside
 from rollout.errors import ConfigError, ShoalError
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ LEDGER_COLUMNS = (
 LOGS = {"metrics": None, "evaluations": None, "events": EVENT_COLUMNS, "ledger": LEDGER_COLUMNS}
 """Table -> its columns; None: all names that occur, with the types of their values."""
 PARQUET_MAGIC = b"PAR1"
+EXPLAIN = re.compile(r"\s*explain\b\s*(analyze\b)?\s*(\([\w\s,]*\))?", re.IGNORECASE)
+"""What comes before the statement that is explained. No comments: what they hide is DuckDB's to say."""
 
 
 class QueryError(ShoalError):
@@ -72,12 +76,13 @@ def connect(run: Path, *, warn: Callable[[str], None]) -> "DuckDBPyConnection":
     connection = duckdb.connect(
         ":memory:", config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
     )
-    made = [name for name, statement in _views(folder, warn).items() if _made(connection, name, statement, warn)]
+    views, files = _views(folder, warn)
+    made = [name for name, statement in views.items() if _made(connection, name, statement, warn)]
     if not made:
         raise ConfigError(
             f"{run} has no file to ask: no rollouts/*.parquet and no metrics.jsonl; is it a run directory?"
         )
-    connection.execute(f"set allowed_directories = [{_quoted(str(folder) + '/')}]")
+    connection.execute(f"set allowed_paths = [{', '.join(_quoted(str(path)) for path in files)}]")
     connection.execute("set enable_external_access = false")
     connection.execute("set lock_configuration = true")
     return connection
@@ -91,10 +96,15 @@ def execute(connection: "DuckDBPyConnection", query: str) -> tuple[list[str], It
         statements = duckdb.extract_statements(query)
         if len(statements) != 1:
             raise QueryError(f'got {len(statements)} statements, allowed: one, as in "select count(*) from rollouts"')
-        # The run's folder may be read, and DuckDB does not tell reading a folder from writing to it (COPY ... TO).
-        kind = statements[0].type
-        if kind not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
-            raise QueryError(f"got {kind.name}, allowed: statements that only read, such as select, describe, explain")
+        # The run's files may be read, and DuckDB does not tell reading a file from writing to it (COPY ... TO); what
+        # is explained may be executed too (EXPLAIN ANALYZE).
+        kinds = [statements[0].type]
+        if kinds == [duckdb.StatementType.EXPLAIN]:
+            head = EXPLAIN.match(query)
+            kinds = [inner.type for inner in duckdb.extract_statements(query[head.end() :])] if head else kinds
+        if kinds != [duckdb.StatementType.SELECT]:
+            got = ", ".join(kind.name for kind in kinds)
+            raise QueryError(f"got {got}, allowed: statements that only read, such as select, describe, explain select")
         connection.execute(statements[0])
         names = [column[0] for column in connection.description or ()]
     except duckdb.Error as error:
@@ -138,23 +148,30 @@ def write_json(names: Sequence[str], rows: Iterable[Sequence[Any]], out: IO[str]
     print("[]" if mark == "[" else "\n]", file=out)
 
 
-def _views(folder: Path, warn: Callable[[str], None]) -> dict[str, str]:
-    """Table -> the query that reads it, for those whose files are there."""
-    views = {}
+def _views(folder: Path, warn: Callable[[str], None]) -> tuple[dict[str, str], list[Path]]:
+    """(table -> the query that reads it, for those whose files are there; all these files)"""
+    views: dict[str, str] = {}
+    every: list[Path] = []
+    tables = folder / "rollouts"
+    if tables.is_symlink():
+        warn(f"{tables} was left out: it is a link, which is not followed")
     for name, pattern in TABLES.items():
-        files = [path for path in sorted((folder / "rollouts").glob(pattern)) if _is_whole(path, warn)]
+        found = () if tables.is_symlink() else sorted(tables.glob(pattern))
+        files = [path for path in found if _is_readable(path, warn, end=PARQUET_MAGIC)]
         if files:
             listed = ", ".join(_quoted(str(path)) for path in files)
             views[name] = f"select * from read_parquet([{listed}], union_by_name = true)"
+            every += files
     for name, columns in LOGS.items():
         path = folder / f"{name}.jsonl"
-        if path.is_file() and path.stat().st_size:
+        if (path.exists() or path.is_symlink()) and _is_readable(path, warn):
+            every.append(path)
             # A last line without its newline is still being written: errors are left out, not fatal.
             shape = f"columns = {{{columns}}}" if columns else "sample_size = -1, map_inference_threshold = -1"
             options = f"format = 'newline_delimited', ignore_errors = true, {shape}"
             where = " where state is not null" if name == "ledger" else " where step is not null" if not columns else ""
             views[name] = f"select * from read_json({_quoted(str(path))}, {options}){where}"
-    return views
+    return views, every
 
 
 def _made(connection: "DuckDBPyConnection", name: str, statement: str, warn: Callable[[str], None]) -> bool:
@@ -168,17 +185,22 @@ def _made(connection: "DuckDBPyConnection", name: str, statement: str, warn: Cal
     return True
 
 
-def _is_whole(path: Path, warn: Callable[[str], None]) -> bool:
-    """Whether a Parquet file has its end: a copy that was cut short would make all the others unreadable."""
+def _is_readable(path: Path, warn: Callable[[str], None], *, end: bytes = b"") -> bool:
+    """Whether it is a file of the run itself (a link may lead out of it, a pipe never ends) and not an empty one.
+
+    `end` is what it ends with when it is whole: a copy that was cut short would make all the others unreadable.
+    """
     try:
-        with path.open("rb") as file:
-            file.seek(-len(PARQUET_MAGIC), 2)
-            whole = file.read() == PARQUET_MAGIC
-    except OSError:
-        whole = False
+        with open_inside(path) as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - len(end)))
+            whole = file.read(len(end)) == end
+    except OSError as error:
+        warn(f"{path} was left out: it is a link, no plain file, or cannot be read ({error.strerror})")
+        return False
     if not whole:
-        warn(f"{path} was left out: it is cut short or cannot be read")
-    return whole
+        warn(f"{path} was left out: it is cut short")
+    return whole and size > 0
 
 
 def _rows(connection: "DuckDBPyConnection") -> Iterator[tuple[Any, ...]]:

@@ -168,21 +168,22 @@ def _counts(values: Sequence[float], edges: Sequence[float]) -> list[int]:
 def _funnel(
     groups: Sequence[Mapping[str, Any]], rows: Sequence[RolloutRow], metrics: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """Groups dispatched for a step: those of its table, and those that were dropped while it was filled.
+    """Groups dispatched for a step: those it trained on, and those that were dropped while it was filled.
 
-    The table has what was trained on; what dynamic sampling or too few scores took out is in the step's counts.
+    A dropped group is in the step's counts, and in its table too unless it was lost before it had completions. So each
+    reason counts as often as the one of the two says that has more.
     """
-    dropped = {
-        name.removeprefix(DROPPED): round(value)
-        for name, value in metrics.items()
-        if name.startswith(DROPPED) and value > 0
-    }
+    dropped = Counter(str(group["reason"]) for group in groups if group["status"] == "rejected")
+    left = {group["group_id"] for group in groups if group["status"] == "rejected"}
+    rows = [row for row in rows if row.group_id not in left]
+    for name, value in metrics.items():
+        reason = name.removeprefix(DROPPED)
+        if name.startswith(DROPPED) and round(value) > dropped[reason]:
+            dropped[reason] = round(value)
+    dropped = +dropped  # looking a reason up has noted it with 0
     before_scored = {reason: number for reason, number in dropped.items() if reason in BEFORE_SCORED}
     after_scored = {reason: number for reason, number in dropped.items() if reason not in BEFORE_SCORED}
-    for group in groups:
-        if group["status"] == "rejected":
-            after_scored[group["reason"]] = after_scored.get(group["reason"], 0) + 1
-    dispatched = len(groups) + sum(dropped.values())
+    dispatched = len(groups) - len(left) + sum(dropped.values())
     scored = dispatched - sum(before_scored.values())
     trained = scored - sum(after_scored.values())
     effective = sum(bool(row.advantage) for row in rows)
@@ -193,7 +194,6 @@ def _funnel(
         trained = effective = 0
     return [
         _stage("dispatched", dispatched),
-        _stage("sampled", dispatched),
         _stage("scored", scored, before_scored),
         _stage("trained", trained, after_scored),
         _stage("effective completions", effective, lost),
@@ -203,7 +203,7 @@ def _funnel(
 def _eval_funnel(groups: Sequence[Mapping[str, Any]], rows: Sequence[RolloutRow]) -> list[dict[str, Any]]:
     scored = sum(any(cell["reward"] is not None for cell in group["cells"]) for group in groups)
     reasons = {"no completion was scored": len(groups) - scored} if scored < len(groups) else {}
-    return [_stage("dispatched", len(groups)), _stage("sampled", len(groups)), _stage("scored", scored, reasons)]
+    return [_stage("dispatched", len(groups)), _stage("scored", scored, reasons)]
 
 
 def _why_without_effect(row: RolloutRow) -> str:

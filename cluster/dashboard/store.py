@@ -11,9 +11,10 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,7 @@ from cluster.dashboard.rollout_reader import read_records
 from cluster.dashboard.small_files import MetricLog, WatchedFile, pieces_of, read_checkpoints, run_status
 
 T = TypeVar("T")
+P = ParamSpec("P")
 _MAX_PAGE_ROWS = 1000
 _KEPT_RESULTS = 4
 """Filtered and sorted tables that are kept, each 4 bytes a row: the next page of the same table costs nothing."""
@@ -78,6 +80,7 @@ class RunStore:
             "ledger": LogIngest(self.path / "ledger.jsonl", insert_ledger, clear_ledger),
         }
         self._log_problems: dict[str, list[Problem]] = {}
+        self._unread = frozenset(self._logs)  # those that were not read to their ends yet
         self._file_problems: list[Problem] = []
         self._index_problem: Problem | None = None
         self._folder = RolloutFolder(self.path / "rollouts", self._version_before)
@@ -93,6 +96,8 @@ class RunStore:
         call (`progress` tells)."""
         deadline_s = time.monotonic() + (max_s if max_s is not None else 1e9)
         changed = self._refresh_small()
+        if not self.path.is_dir():  # removed: whoever follows it closes this
+            return frozenset(changed)
         try:
             if self._db.is_lost():
                 self._make_anew()
@@ -113,7 +118,7 @@ class RunStore:
         return (*files, *lines, *self._folder.problems, *self._file_problems, *index)
 
     def progress(self) -> IndexProgress:
-        return self._folder.progress
+        return replace(self._folder.progress, logs_read=not self._unread)
 
     def status(self) -> RunStatus:
         return run_status(self.path, self.summary())
@@ -145,13 +150,15 @@ class RunStore:
 
     def table_steps(self, phase: Phase) -> list[int]:
         """Steps whose rollouts are in the index."""
-        with self._db.read() as connection:
-            return rollout_queries.table_steps(connection, phase)
+        return self._ask(rollout_queries.table_steps, phase)
+
+    def table_stamps(self, phase: Phase) -> dict[int, tuple[int, int]]:
+        """Step -> what is another when its rollouts in the index are others."""
+        return self._ask(rollout_queries.table_stamps, phase)
 
     def step_rows(self, phase: Phase, step: int) -> list[RolloutRow]:
         """Groups in order of dispatch, samples in order; empty where there is no such step."""
-        with self._db.read() as connection:
-            return rollout_queries.step_rows(connection, phase, step)
+        return self._ask(rollout_queries.step_rows, phase, step)
 
     def query(self, filter_text: str, sort: str, offset: int, limit: int) -> RolloutPage:
         """Rows `offset` to `offset + limit` (at most 1000) of the filtered, sorted table. Raises FilterError."""
@@ -167,14 +174,12 @@ class RunStore:
             self._keep_result(columns, key, places)
         offset, limit = max(0, offset), max(0, min(limit, _MAX_PAGE_ROWS))
         ids = columns.row_ids(places[offset : offset + limit].astype(np.int64))
-        with self._db.read() as connection:
-            rows = rollout_queries.rows_by_id(connection, ids)
+        rows = self._ask(rollout_queries.rows_by_id, ids)
         return RolloutPage(rows=rows, total=len(places), offset=offset)
 
     def rollout(self, address: GroupAddress, sample_index: int) -> RolloutRecord | None:
         """One completion in full; None where there is none (any more)."""
-        with self._db.read() as connection:
-            rows, places, name = rollout_queries.group_rows(connection, address)
+        rows, places, name = self._ask(rollout_queries.group_rows, address)
         wanted = [index for index, row in enumerate(rows) if row.sample_index == sample_index][:1]
         if not wanted:
             return None
@@ -183,14 +188,12 @@ class RunStore:
 
     def group(self, address: GroupAddress) -> list[RolloutRecord]:
         """All completions of a group in full, in order of their samples; empty where there is none."""
-        with self._db.read() as connection:
-            rows, places, name = rollout_queries.group_rows(connection, address)
+        rows, places, name = self._ask(rollout_queries.group_rows, address)
         return read_records(self._folder_file(name), rows, places) if rows else []
 
     def neighbours(self, address: GroupAddress) -> tuple[GroupAddress | None, GroupAddress | None]:
         """The groups before and after it in order of dispatch."""
-        with self._db.read() as connection:
-            return rollout_queries.neighbours(connection, address)
+        return self._ask(rollout_queries.neighbours, address)
 
     def num_rollouts(self) -> int:
         return self._folder.progress.rows
@@ -205,19 +208,16 @@ class RunStore:
     def spans(self, from_s: float, to_s: float, *, limit: int) -> tuple[list[Span], bool]:
         """Spans that overlap the window, by their start; the longest `limit`, True when shorter ones were left out.
         Above 1000 they come without ids and extra."""
-        with self._db.read() as connection:
-            return event_queries.spans_between(connection, from_s, to_s, limit)
+        return self._ask(event_queries.spans_between, from_s, to_s, limit)
 
     def span(self, id: int) -> Span | None:
-        with self._db.read() as connection:
-            return event_queries.span(connection, id)
+        return self._ask(event_queries.span, id)
 
     def all_spans(self) -> Iterator[Span]:
         """In order of their lines; no transaction is held between parts, as the caller may be a slow network."""
         last = -1
         while True:
-            with self._db.read() as connection:
-                part = event_queries.spans_after(connection, last)
+            part = self._ask(event_queries.spans_after, last)
             if not part:
                 return
             yield from part
@@ -228,8 +228,7 @@ class RunStore:
 
     def find_groups(self, ids: Sequence[str]) -> list[GroupAddress]:
         """Where the groups with these ids are; those without rollouts are left out."""
-        with self._db.read() as connection:
-            return rollout_queries.find_groups(connection, ids)
+        return self._ask(rollout_queries.find_groups, ids)
 
     def actor_stats(self) -> list[ActorStats]:
         return self._once("events", "actor_stats", event_queries.actor_stats)
@@ -248,17 +247,16 @@ class RunStore:
 
     def ledger_entries(self, offset: int, limit: int) -> tuple[list[LedgerEntry], int]:
         """(entries in order of the first lease, how many there are in all)"""
-        with self._db.read() as connection:
-            return ledger_queries.entries(connection, max(0, offset), max(0, limit))
+        return self._ask(ledger_queries.entries, max(0, offset), max(0, limit))
 
     def ledger_history(self, group_id: str) -> list[dict]:
         """The group's journal lines."""
-        with self._db.read() as connection:
-            return ledger_queries.history(connection, self.path / "ledger.jsonl", group_id)
+        return self._ask(ledger_queries.history, self.path / "ledger.jsonl", group_id)
 
     def ledger_anomalies(self) -> dict[str, int]:
-        """What breaks "each group trained on exactly once": name -> groups; 0 is good."""
-        return self._once("ledger and rollouts", "anomalies", ledger_queries.anomalies)
+        """What breaks "each group trained on exactly once": name -> groups; 0 is good. Empty while ledger and rollouts
+        are being read: what one of them has not yet would look like a fault of the run."""
+        return self._once("ledger and rollouts", "anomalies", ledger_queries.anomalies) if self.progress().ready else {}
 
     def prompt_stats(self, order: Literal["hardest", "easiest"], limit: int) -> tuple[list[PromptStats], int]:
         """(prompts by pass rate in training, how many there are in all); those never judged come last."""
@@ -271,16 +269,14 @@ class RunStore:
 
     def prompt_history(self, uid: str) -> list[PromptVisit]:
         """Every group of a prompt, in training and evaluations, by step."""
-        with self._db.read() as connection:
-            return rollout_queries.prompt_history(connection, uid)
+        return self._ask(rollout_queries.prompt_history, uid)
 
     def prompt_uids(self) -> set[str]:
         """Of the prompts that were trained on."""
         return {row[0] for row in self._once("rollouts", "prompts", rollout_queries.prompt_table)}
 
     def prompt_stat(self, uid: str) -> PromptStats | None:
-        with self._db.read() as connection:
-            return rollout_queries.prompt_stat(connection, uid)
+        return self._ask(rollout_queries.prompt_stat, uid)
 
     def close(self) -> None:
         self._db.close()
@@ -315,15 +311,24 @@ class RunStore:
 
     def _refresh_index(self, deadline_s: float) -> set[str]:
         changed: set[str] = set()
-        for name, log in self._logs.items():
-            changed |= self._in_parts(name, deadline_s, partial(log.refresh, self._db.writer))
-            self._log_problems[name] = log.problems(self._db.writer)
+        for name in self._logs:
+            changed |= self._refresh_log(name, deadline_s)
 
         def rollouts(until_s: float) -> tuple[bool, bool]:
             any_change = self._folder.refresh(self._db.writer, until_s)
             return any_change, self._folder.progress.ready
 
-        return changed | self._in_parts("rollouts", deadline_s, rollouts)
+        if self._in_parts("rollouts", deadline_s, rollouts):
+            # A run consumes its groups before it writes their rollouts: now the ledger has them all.
+            changed |= {"rollouts"} | self._refresh_log("ledger", deadline_s)
+        return changed
+
+    def _refresh_log(self, name: str, deadline_s: float) -> set[str]:
+        log = self._logs[name]
+        changed = self._in_parts(name, deadline_s, partial(log.refresh, self._db.writer))
+        self._unread = self._unread - {name} if log.num_read is not None else self._unread | {name}
+        self._log_problems[name] = log.problems(self._db.writer)
+        return changed
 
     def _in_parts(self, source: str, deadline_s: float, step: Callable[[float], tuple[bool, bool]]) -> set[str]:
         """Runs `step` in transactions of about half a second until it is done or the time is over."""
@@ -341,8 +346,10 @@ class RunStore:
         return {source} if changed else set()
 
     def _make_anew(self) -> None:
+        self._unread = frozenset(self._logs)
         self._db.rebuild()
         self._folder.forget()
+        self._search.forget()
         self._drop_caches(("events", "ledger", "rollouts"))
 
     def _undo(self) -> None:
@@ -359,12 +366,15 @@ class RunStore:
                 self._columns = None
                 self._results.clear()
 
+    def _ask(self, ask: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **named: P.kwargs) -> T:
+        with self._db.read() as connection:
+            return ask(connection, *args, **named)
+
     def _once(self, source: str, name: str, ask: Callable[[sqlite3.Connection], T]) -> T:
         """What `ask` tells, asked again only after the source changed."""
         cache = self._cache[source]
         if name not in cache:
-            with self._db.read() as connection:
-                cache[name] = ask(connection)
+            cache[name] = self._ask(ask)
         return cache[name]
 
     def _current_columns(self) -> Columns:

@@ -10,6 +10,7 @@ A run is looked at every 0.25 s while it is live and somebody listens, else ever
 """
 
 import contextlib
+import itertools
 import sys
 import threading
 import time
@@ -140,8 +141,9 @@ class Follower:
         self._found_s = -SEARCH_S
         self._infos = RunInfos()
         self._info_seen: dict[str, Mapping[str, Any]] | None = None
-        # Revisions rise over restarts of the dashboard too, so that a page that comes back sees that it missed some.
-        self._first_revision = int(time.time())
+        # One counter for all runs, so that a run that took the name of another never has a revision of that one. From
+        # the time in milliseconds: it rises over restarts too, and a page that comes back sees that it missed some.
+        self._revisions = itertools.count(int(time.time() * 1000))
 
     def start(self) -> None:
         self._thread.start()
@@ -183,7 +185,7 @@ class Follower:
         with self._lock:
             run = self._open.get(name)
             if run is None:
-                run = self._open[name] = OpenRun(name=name, path=path, revision=self._first_revision)
+                run = self._open[name] = OpenRun(name=name, path=path, revision=next(self._revisions))
             run.users += 1
             run.used_s = time.monotonic() if keep else run.used_s
         try:
@@ -261,7 +263,7 @@ class Follower:
         status = store.status()
         if changed or status != run.status or first:
             run.status = status
-            run.revision += 1
+            run.revision = next(self._revisions)
             for source in SOURCES if first else changed:
                 run.seen[source] = run.revision
             self._put_all(change_of(run, SOURCES if first else changed))
@@ -286,7 +288,7 @@ class Follower:
         if self._info_seen is not None:
             for name, info in infos.items():
                 if self._info_seen.get(name) != info:
-                    self._put_all(_change_unopened(name, info))
+                    self._put_all(_change_unopened(name, next(self._revisions), info))
         self._info_seen = infos
 
     def _put_all(self, change: Change) -> None:
@@ -300,7 +302,9 @@ class Follower:
         before = time.monotonic() - CLOSE_AFTER_S
         with self._lock:
             followed = {listener.run for listener in self._listeners}
-            gone = [run for name, run in self._open.items() if self._found.get(name) != run.path]
+            gone = [
+                run for name, run in self._open.items() if self._found.get(name) != run.path or not run.path.is_dir()
+            ]
             old = [run for name, run in self._open.items() if run.used_s < before and name not in followed]
             closing = [run for run in (*gone, *old[: max(0, len(self._open) - KEEP_OPEN)]) if not run.users]
             for run in closing:
@@ -317,10 +321,10 @@ class Follower:
                 run.store.close()
 
 
-def _change_unopened(name: str, info: Mapping[str, Any]) -> Change:
+def _change_unopened(name: str, revision: int, info: Mapping[str, Any]) -> Change:
     """A message about a run that nobody opened: how far it is."""
     changed = frozenset({"metrics", "summary"})
-    return Change(run=name, revision=int(time.time()), step=info["step"], status=info["status"], changed=changed)
+    return Change(run=name, revision=revision, step=info["step"], status=info["status"], changed=changed)
 
 
 def change_of(run: OpenRun, changed: Iterable[str]) -> Change:

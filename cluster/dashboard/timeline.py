@@ -204,22 +204,7 @@ def _read(store: "RunStore", start_s: float, end_s: float, limit: int) -> Window
 def _waits(actor: str, spans: Sequence[Span], chains: Chains, start_s: float, end_s: float) -> list[Wait]:
     """The gaps of the lane, one that reaches beyond `end_s` cut there."""
     last_s = max((span.end_s for span in spans), default=start_s)
-    found = waits_of(actor, spans, chains, start_s, max(end_s, last_s))
-    return [
-        Wait(
-            actor=wait.actor,
-            start_s=wait.start_s,
-            end_s=min(wait.end_s, end_s),
-            # A wait that goes on behind the window is shared out as a whole and shown in part.
-            shares={
-                on: seconds * (min(wait.end_s, end_s) - wait.start_s) / (wait.end_s - wait.start_s)
-                for on, seconds in wait.shares.items()
-            },
-            step=wait.step,
-        )
-        for wait in found
-        if wait.start_s < end_s
-    ]
+    return waits_of(actor, spans, chains, start_s, max(end_s, last_s), cut_s=end_s)
 
 
 def _fit(lanes: Mapping[str, list[Block]], length_s: float, limit: int) -> tuple[dict[str, list[Block]], bool]:

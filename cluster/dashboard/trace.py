@@ -8,6 +8,7 @@ import json
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from cluster.dashboard.lanes import lane_order
@@ -17,17 +18,18 @@ if TYPE_CHECKING:
     from cluster.dashboard.store import RunStore
 
 
-def chrome_trace(store: "RunStore") -> dict[str, Any]:
-    """The whole timeline as one object; a long run is better written with `chrome_trace_text`."""
-    return {**_header(store), "traceEvents": list(trace_events(store))}
+PART_EVENTS = 500
+"""Events of a part of the text: about 100 KB."""
 
 
 def chrome_trace_text(store: "RunStore") -> Iterator[str]:
-    """The same as JSON text in parts, so that a run of a million rollouts never is in memory as a whole."""
+    """The whole timeline as JSON text in parts: that of a run of a million rollouts never is in memory as a whole."""
     head = json.dumps(_header(store), allow_nan=False)
     yield head[:-1] + ', "traceEvents": ['
-    for number, event in enumerate(trace_events(store)):
-        yield (",\n" if number else "\n") + json.dumps(event, allow_nan=False)
+    events, mark = trace_events(store), "\n"
+    while part := [json.dumps(event, allow_nan=False) for event in islice(events, PART_EVENTS)]:
+        yield mark + ",\n".join(part)
+        mark = ",\n"
     yield "\n]}\n"
 
 

@@ -14,6 +14,7 @@ The same walk from the end of one training step to the end of the one before is 
 anything shorter that is not on it would not have made the step shorter.
 """
 
+import math
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -118,17 +119,20 @@ class Chains:
         return stretches
 
 
-def waits_of(actor: str, spans: Sequence[Span], chains: Chains, start_s: float, end_s: float) -> list[Wait]:
-    """The gaps between an actor's spans from `start_s` to `end_s`, in order; what is after its last span is none, for
-    nothing shows that it waited for something. Spans of kind `wait` and `down` are in the lane already."""
+def waits_of(
+    actor: str, spans: Sequence[Span], chains: Chains, start_s: float, end_s: float, *, cut_s: float = math.inf
+) -> list[Wait]:
+    """The gaps between an actor's spans from `start_s` to `end_s`, in order, of each what is before `cut_s`; what is
+    after its last span is none, for nothing shows that it waited for something. Spans of kind `wait` and `down` are in
+    the lane already."""
     own = sorted((span for span in spans if span.kind != "instant"), key=lambda s: s.start_s)
     starts = [span.start_s for span in own]
     waits: list[Wait] = []
     at_s = start_s
     for busy_from, busy_to in covered(own, start_s, end_s):
-        if busy_from > at_s:
+        if busy_from > at_s and at_s < cut_s:
             following = own[bisect_right(starts, busy_from) - 1]
-            waits.append(_wait(actor, at_s, following, chains))
+            waits.append(_wait(actor, at_s, following, chains, cut_s))
         at_s = busy_to
     return waits
 
@@ -167,14 +171,15 @@ def critical_path(step: int, spans: Sequence[Span], chains: Chains) -> list[Stre
     return [*reversed(path), _stretch(last, last.start_s, last.end_s)]
 
 
-def _wait(actor: str, start_s: float, following: Span, chains: Chains) -> Wait:
+def _wait(actor: str, start_s: float, following: Span, chains: Chains, cut_s: float) -> Wait:
     shares: dict[str, float] = defaultdict(float)
     for stretch in chains.walk(following, start_s):
-        if stretch.actor != actor:
-            shares[stretch.actor] += stretch.end_s - stretch.start_s
+        if stretch.actor != actor and stretch.start_s < cut_s:
+            shares[stretch.actor] += min(stretch.end_s, cut_s) - stretch.start_s
     # Ranks of the learner train together: that they began at once is no waiting for one another.
     others = {on: s for on, s in shares.items() if role_of(on) != "learner" or role_of(actor) != "learner"}
-    return Wait(actor=actor, start_s=start_s, end_s=following.start_s, shares=others, step=following.step)
+    end_s = min(following.start_s, cut_s)
+    return Wait(actor=actor, start_s=start_s, end_s=end_s, shares=others, step=following.step)
 
 
 def _queue(span: Span) -> str:

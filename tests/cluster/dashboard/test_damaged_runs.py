@@ -3,6 +3,7 @@ answers, what is intact is shown, and what is not is named."""
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import threading
@@ -73,7 +74,8 @@ def answers(store: RunStore) -> dict[str, Any]:
         endpoint, parts = matched
         values = dict(pair.split("=") for pair in query.split("&")) if query else {}
         try:
-            found[address] = endpoint.view(opened, store, parts, values)
+            answer = endpoint.view(opened, store, parts, values)
+            found[address] = answer if isinstance(answer, dict) else json.loads("".join(answer))
         except RequestError as error:
             if error.status != 404:
                 raise

@@ -18,6 +18,7 @@ from cluster.dashboard.filters import parse_filter, parse_sort
 from cluster.dashboard.store import RunStore
 from tests.cluster.dashboard.demo_faults import Kind, fault_step
 from tests.cluster.dashboard.demo_runs import write_demo_run
+from tests.cluster.dashboard.small_runs import group, write_run
 from tests.cluster.dashboard.test_doctor_rules import CASES
 
 STEPS = 30
@@ -153,7 +154,7 @@ def test_what_a_terminal_would_obey_is_an_escape() -> None:
     page = page_of([(Rule(name="r", check=lambda facts: finding), finding)])
     text = doctor_text(page)
     assert "\x1b" not in text
-    assert "\\x1b]0;x\\x07" in text
+    assert "\\x1b]0;x\\x07 \\u202e\\u200bç" in text
 
 
 def test_keys_that_are_advised_exist() -> None:
@@ -186,3 +187,15 @@ def exists(model: Any, parts: list[str]) -> bool:
         return True
     found = isinstance(model, type) and issubclass(model, BaseModel) and parts[0] in model.model_fields
     return found and exists(model.model_fields[parts[0]].annotation, parts[1:])
+
+
+def test_a_step_that_a_resumed_run_replaced_is_looked_at_again(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    store = opened(run.path, tmp_path / "index.sqlite")
+    before = gather(store).digests[1]
+    assert before.num_groups == 2
+    run.write_rollouts(1, [group(0)])
+    assert gather(store).digests[1] == before  # the index has not followed yet
+    store.refresh()
+    assert gather(store).digests[1].num_groups == 1
+    store.close()

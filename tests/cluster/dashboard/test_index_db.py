@@ -12,7 +12,7 @@ import pytest
 
 from cluster.dashboard.store import RunStore
 from tests.cluster.dashboard.million_run import write_run
-from tests.cluster.dashboard.small_run import make_run
+from tests.cluster.dashboard.small_run import add_step, group, make_run
 
 
 def test_the_index_is_kept_dropped_or_made_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -105,4 +105,32 @@ def test_many_threads_ask_while_the_run_is_indexed(tmp_path: Path) -> None:
         for one in asked:
             one.result(timeout=60)
     assert store.query("question~1 & therefore | uid~3", "question", 0, 5).total >= max(totals) > 0
+    store.close()
+
+
+def test_the_folder_of_a_run_that_was_removed_is_not_made_again(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    store = RunStore(run.path)
+    store.refresh()
+    shutil.rmtree(run.path)
+    store.refresh()
+    store.refresh()
+    assert not run.path.exists()
+    store.close()
+    assert not run.path.exists()
+
+
+def test_a_text_is_found_again_after_the_index_was_made_anew(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    add_step(run, 3)
+    store = RunStore(run.path)
+    store.refresh()
+    assert store.query('"answer is"', "", 0, 5).total == 18
+    store.query('"<script>"', "", 0, 5)
+    (run.path / "rollouts" / "step-000000.parquet").unlink()
+    run.write_rollouts(0, [group(0)])  # other files, in another order: other lengths behind the same ids
+    shutil.rmtree(run.path / ".index")
+    store.refresh()
+    assert store.query('"answer is"', "", 0, 5).total == 16
+    assert store.query('"<script>"', "", 0, 5).total == 8
     store.close()

@@ -3,7 +3,17 @@ from typing import Any
 
 import pytest
 
-from cluster.dashboard.ledger_view import CHECKS, balance_of, checks_of, ledger_groups, ledger_page, prompt_page
+from cluster.dashboard import tail
+from cluster.dashboard.ledger_view import (
+    CHECKS,
+    NOT_JUDGED,
+    balance_of,
+    checks_of,
+    ledger_groups,
+    ledger_page,
+    prompt_page,
+)
+from cluster.dashboard.store import RunStore
 from tests.cluster.dashboard.small_runs import QUESTIONS, START_S, open_store, write_run, write_step
 
 GOOD = dict.fromkeys(CHECKS, 0)
@@ -86,9 +96,28 @@ def test_a_run_that_just_began_has_nothing_and_no_fault(tmp_path: Path) -> None:
 
 
 def test_what_is_still_being_read_is_said() -> None:
-    assert checks_of({}, GOOD, indexed=False)[0]["text"].endswith("So far: the rollouts are still being read.")
-    failed = checks_of({"consumed": 9}, {**GOOD, "mixed_attempts": 2}, indexed=False)
+    checks = checks_of({}, {}, indexed=False)
+    assert [check["ok"] for check in checks] == [True] * len(CHECKS)
+    assert {check["text"] for check in checks} == {NOT_JUDGED}
+    failed = checks_of({"consumed": 9}, {**GOOD, "mixed_attempts": 2}, indexed=True)
     assert [c["text"] for c in failed if not c["ok"]] == ["2 groups have completions from more than one attempt."]
+
+
+def test_nothing_is_judged_while_a_run_is_first_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail, "_CHUNK_BYTES", 400)  # the ledger takes many refreshes, the rollouts two
+    run = write_run(tmp_path / "run", num_steps=6)
+    store = RunStore(run.path)
+    seen = 0
+    while not store.progress().ready:
+        store.refresh(max_s=0.0)
+        page = ledger_page(store)
+        assert [check["name"] for check in page["checks"] if not check["ok"]] == []
+        assert store.ledger_anomalies().keys() <= CHECKS.keys()
+        seen += "still being read" in page["checks"][-1]["text"]
+    assert seen > 3
+    assert ledger_page(store)["balance"]["dispatched"] == 13
+    assert set(store.ledger_anomalies().values()) == {0}
+    store.close()
 
 
 def test_a_count_without_a_sentence_is_shown_all_the_same() -> None:

@@ -138,6 +138,15 @@ def test_on_all_addresses_an_address_is_a_good_host_and_a_foreign_name_is_not(gu
     assert served.ask("/api/runs", Host="evil.example", Authorization=bearer).status == 421
 
 
+@pytest.mark.parametrize("other", ["name with spaces=1", 'a=b; json={"x": [1, 2]}', "[id]=1", "=; ;"])
+def test_cookies_of_other_servers_of_the_host_do_no_harm(guarded: tuple[Served, Access], other: str) -> None:
+    served, access = guarded
+    own = f"{access.cookie_name}={access.token}"
+    for cookie in (f"{other}; {own}", f"{own}; {other}"):
+        assert served.ask("/api/runs", Cookie=cookie).status == 200
+    assert served.ask("/api/runs", Cookie=other).status == 401
+
+
 def test_two_dashboards_have_two_tokens_and_two_cookies() -> None:
     one, two = access_for("10.0.0.1"), access_for("10.0.0.1")
     assert one.token != two.token

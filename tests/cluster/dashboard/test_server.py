@@ -1,6 +1,7 @@
 """The server: every address of the API over HTTP, what changes while a run goes on, and what it refuses."""
 
 import json
+import shutil
 import socket
 import threading
 import time
@@ -138,11 +139,35 @@ def test_a_step_reaches_the_page_while_the_run_goes_on(tmp_path: Path) -> None:
 def test_all_runs_can_be_listened_to_and_new_ones_are_found(tmp_path: Path) -> None:
     write_run(tmp_path / "old")
     with serving([tmp_path]) as served, served.events() as events:
-        time.sleep(0.3)  # the first search is the state that later ones are compared with
+        # The first search is the state that later ones are compared with.
+        wait_until(lambda: served.follower._info_seen is not None, "the first search is over")
         write_run(tmp_path / "new", num_steps=2, finished=False)
         event = next(events)
         assert (event["run"], event["event"]) == ("new", "change")
         assert {info["run"] for info in served.get("/api/runs")["runs"]} == {"old", "new"}
+
+
+def test_another_run_of_the_same_name_is_another_answer(tmp_path: Path) -> None:
+    with serving([tmp_path]) as served:
+        tags = []
+        for steps in (3, 2):
+            write_run(tmp_path / "one", num_steps=steps)
+            wait_until(lambda: served.ask("/api/runs/one").status == 200, "the run is found")
+            tags.append(served.ask("/api/runs/one/overview").headers["etag"])
+            shutil.rmtree(tmp_path / "one")
+            wait_until(lambda: not served.follower.opened("one"), "its store is closed")
+            assert not (tmp_path / "one").exists()
+        assert tags[0] != tags[1]
+
+
+def test_the_trace_is_sent_in_parts_and_lets_the_run_go(served: Served) -> None:
+    reply = served.ask("/api/runs/one/trace.json")
+    assert reply.headers["transfer-encoding"] == "chunked"
+    assert sum(event["ph"] == "X" for event in reply.json()["traceEvents"]) == 3 * 6
+    again = served.ask("/api/runs/one/trace.json", If_None_Match=reply.headers["etag"])
+    assert (again.status, again.body) == (304, b"")
+    with served.follower.use("one") as run:
+        wait_until(lambda: run.users == 1, "nobody but this test uses the run")
 
 
 def test_a_client_that_reads_nothing_holds_one_change_for_a_run_and_is_forgotten_when_it_goes(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,11 @@ def test_a_live_run_with_torn_and_missing_files(run: RunDirectory, tmp_path: Pat
         ("select * from '/etc/passwd'", "the query failed"),
         ("select * from glob('/etc/*')", "the query failed"),
         ("select * from read_csv('{run}/../other/config.yaml')", "file system operations are disabled"),
+        ("explain analyze copy (select 1) to '{run}/x.csv'", "got COPY, allowed: statements that only read"),
+        ("explain (analyze) copy (select 1) to '{run}/metrics.jsonl'", "got COPY"),
+        ("explain (/* ) select 1 -- */ analyze) copy (select 1) to '{run}/x.csv'", "the query failed"),
+        ("/**/ explain analyze create table t as select 1", "got EXPLAIN"),
+        ("select * from read_text('{run}/config.yaml')", "file system operations are disabled"),
         ("select cast(question as int) from rollouts", "the query failed: Conversion Error"),
     ],
 )
@@ -91,6 +97,28 @@ def test_a_query_reads_this_run_and_nothing_else(run: RunDirectory, query: str, 
     assert says in str(error.value)
     assert "\n" not in str(error.value)
     assert sorted(path.name for path in run.path.iterdir()) == before
+
+
+def test_a_query_may_be_explained(run: RunDirectory) -> None:
+    for head in ("explain", "EXPLAIN ANALYZE", "explain (analyze, format json)"):
+        assert rows_of(run.path, f"{head} select * from rollouts")
+
+
+def test_pipes_and_links_are_left_out_and_the_rest_is_read(run: RunDirectory, tmp_path: Path) -> None:
+    path = write_run(tmp_path / "one").path
+    (tmp_path / "other.parquet").write_bytes((path / "rollouts" / "step-000000.parquet").read_bytes())
+    (path / "rollouts" / "step-000008.parquet").symlink_to(tmp_path / "other.parquet")
+    os.mkfifo(path / "rollouts" / "step-000009.parquet")
+    (path / "ledger.jsonl").unlink()
+    os.mkfifo(path / "ledger.jsonl")
+    warnings: list[str] = []
+    connection = connect(path, warn=warnings.append)
+    assert list(execute(connection, "select count(distinct step) from rollouts")[1]) == [(3,)]
+    assert [Path(warning.split(" was left out")[0]).name for warning in warnings] == [
+        "step-000008.parquet",
+        "step-000009.parquet",
+        "ledger.jsonl",
+    ]
 
 
 def test_table_csv_and_json() -> None:

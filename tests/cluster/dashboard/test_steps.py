@@ -8,6 +8,7 @@ import pytest
 from cluster.dashboard.steps import step_list, step_page
 from cluster.run_directory import RunDirectory
 from reward.types import RewardOutcome
+from tests.cluster.dashboard.demo_runs import write_demo_run
 from tests.cluster.dashboard.small_runs import (
     CUT,
     EQUAL,
@@ -138,7 +139,6 @@ def test_the_funnel_tells_what_was_lost_and_why(run: RunDirectory) -> None:
     # Two more were dropped than after step 0.
     assert page["funnel"] == [
         {"label": "dispatched", "count": 4, "reasons": {}},
-        {"label": "sampled", "count": 4, "reasons": {}},
         {"label": "scored", "count": 4, "reasons": {}},
         {"label": "trained", "count": 2, "reasons": {"equal_rewards": 2}},
         {
@@ -155,16 +155,16 @@ def test_groups_with_too_few_scores_are_lost_before_they_are_scored(run: RunDire
     (run.path / "metrics.jsonl").write_text(lines.replace('"step":0', '"step":0,"groups/rejected_too_few_scored":2'))
     page = step_page(open_store(run.path), "train", 0)
     assert page is not None
-    assert [stage["count"] for stage in page["funnel"]] == [4, 4, 2, 2, 8]
-    assert page["funnel"][2]["reasons"] == {"too_few_scored": 2}
+    assert [stage["count"] for stage in page["funnel"]] == [4, 2, 2, 8]
+    assert page["funnel"][1]["reasons"] == {"too_few_scored": 2}
 
 
 def test_a_skipped_step_trained_nothing(run: RunDirectory) -> None:
     write_step(run, 0, skipped=True)
     page = step_page(open_store(run.path), "train", 0)
     assert page is not None
-    assert [stage["count"] for stage in page["funnel"]] == [2, 2, 2, 0, 0]
-    assert page["funnel"][3]["reasons"] == {"step skipped: loss or gradient not finite": 2}
+    assert [stage["count"] for stage in page["funnel"]] == [2, 2, 0, 0]
+    assert page["funnel"][2]["reasons"] == {"step skipped: loss or gradient not finite": 2}
 
 
 def test_a_group_without_advantages_was_rejected_for_the_reason_in_the_ledger(run: RunDirectory) -> None:
@@ -192,7 +192,7 @@ def test_a_step_whose_metrics_are_not_written_yet_is_shown(run: RunDirectory) ->
     page = step_page(open_store(run.path), "train", 0)
     assert page is not None
     assert page["metrics"] == {}
-    assert [stage["count"] for stage in page["funnel"]] == [2, 2, 2, 2, 8]
+    assert [stage["count"] for stage in page["funnel"]] == [2, 2, 2, 8]
 
 
 def test_an_evaluation_has_groups_and_no_training(tmp_path: Path) -> None:
@@ -203,8 +203,35 @@ def test_an_evaluation_has_groups_and_no_training(tmp_path: Path) -> None:
     assert page["groups"][0]["num_correct"] == 3
     assert [(stage["label"], stage["count"]) for stage in page["funnel"]] == [
         ("dispatched", 1),
-        ("sampled", 1),
         ("scored", 1),
     ]
     assert page["metrics"]["eval/pass_at_1"] == 0.75
     assert sum(page["histograms"]["advantage"]["counts"]) == 0
+
+
+def test_a_rejected_group_with_rollouts_is_counted_once(run: RunDirectory) -> None:
+    groups = write_step(run, 0, ((FAILED, FAILED, FAILED, FAILED), MIXED), num_rejected=1)
+    run.append_ledger({"time_s": 1.0, "group_id": groups[0].group_id, "state": "rejected", "reason": "equal_rewards"})
+    page = step_page(open_store(run.path), "train", 0)
+    assert page is not None
+    assert [(stage["label"], stage["count"]) for stage in page["funnel"]] == [
+        ("dispatched", 2),
+        ("scored", 2),
+        ("trained", 1),
+        ("effective completions", 4),
+    ]
+    assert page["funnel"][2]["reasons"] == {"equal_rewards": 1}
+    assert page["funnel"][3]["reasons"] == {}  # its completions were lost before, with their group
+
+
+def test_the_funnel_begins_with_what_a_synchronous_run_dispatched(tmp_path: Path) -> None:
+    write_demo_run(tmp_path / "run", kind="broken_grader", steps=16)
+    store = open_store(tmp_path / "run")
+    counted = store.metrics().columns["groups/dispatched"]
+    before = 0.0
+    for step, total in enumerate(counted[:4]):
+        page = step_page(store, "train", step)
+        assert page is not None
+        assert total is not None
+        assert page["funnel"][0]["count"] == total - before
+        before = total

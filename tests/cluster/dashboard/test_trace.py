@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 
-from cluster.dashboard.trace import chrome_trace, chrome_trace_text
+from cluster.dashboard.trace import PART_EVENTS, chrome_trace_text
 from tests.cluster.dashboard.span_store import SpanStore, numbered, span
 
 SPANS = numbered(
@@ -19,7 +19,8 @@ SPANS = numbered(
 
 
 def trace() -> dict[str, Any]:
-    return chrome_trace(cast(Any, SpanStore(SPANS)))
+    found: dict[str, Any] = json.loads("".join(chrome_trace_text(cast(Any, SpanStore(SPANS)))))
+    return found
 
 
 def test_every_span_and_instant_is_there_with_its_numbers():
@@ -52,10 +53,13 @@ def test_slices_of_a_thread_do_not_overlap():
         assert all(earlier[1] <= later[0] for earlier, later in pairwise(times))
 
 
-def test_text_in_parts_is_the_same_trace():
-    text = "".join(chrome_trace_text(cast(Any, SpanStore(SPANS))))
-    assert json.loads(text) == trace()
-    assert json.loads(text)["otherData"] == {"run": "made-up", "started_s": 100}
+def test_a_long_trace_comes_in_parts():
+    spans = numbered([span("train", "learner-0", at, at + 1, step=at) for at in range(2 * PART_EVENTS)])
+    parts = list(chrome_trace_text(cast(Any, SpanStore(spans))))
+    assert len(parts) == 1 + 3 + 1  # head, three parts with the names of the lane, end
+    found = json.loads("".join(parts))
+    assert [e["args"]["step"] for e in found["traceEvents"] if e["ph"] == "X"] == list(range(2 * PART_EVENTS))
+    assert found["otherData"] == {"run": "made-up", "started_s": 0}
 
 
 def test_a_run_without_events_is_an_empty_trace():

@@ -47,6 +47,14 @@ def test_the_fast_sampler_waits_for_the_slow_one_and_the_learner():
     assert gap.shares == pytest.approx({"sampler-1": 6, "reward-0": 1, "learner-0": 5})
 
 
+def test_a_gap_that_is_cut_has_the_shares_of_what_is_left():
+    own = [s for s in TWO_SAMPLERS if s.actor == "sampler-0"]
+    gap = waits_of("sampler-0", own, Chains(TWO_SAMPLERS), 0, 30, cut_s=9.5)[0]
+    assert (gap.start_s, gap.end_s) == (3, 9.5)
+    assert gap.shares == pytest.approx({"sampler-1": 6, "reward-0": 0.5})  # the learner had not begun
+    assert waits_of("sampler-0", own, Chains(TWO_SAMPLERS), 0, 30, cut_s=3) == []
+
+
 def test_the_slow_sampler_waits_for_reward_and_learner_only():
     gap = waits("sampler-1")[0]
     assert (gap.start_s, gap.end_s) == (9, 15)
