@@ -6,6 +6,11 @@ from pydantic import Field, model_validator
 
 from rollout.config import Config
 
+CODE_TOTAL_LIMIT_S = 4.0
+"""Default of the `code` function's `total_limit_s`: time for all tests of one completion."""
+_CODE_MARGIN_S = 1.0
+"""For the start and the end of its sandboxes."""
+
 
 class RewardFunctionConfig(Config):
     """One component of the reward."""
@@ -54,6 +59,11 @@ class RewardConfig(Config):
     """Child processes of one reward actor."""
     timeout_s: float = Field(5.0, gt=0)
     """Time for one completion; then its child process is killed and the outcome is `timeout`."""
+    warn_failure_fraction: float = Field(0.01, ge=0, le=1)
+    """Share of the rewards of a step that may fail (time out, raise, be no number) before the run warns of it."""
+    max_failure_fraction: float = Field(0.5, gt=0, le=1)
+    """Above this share in two steps in a row the run ends: what is left would teach the model who fails, not who is
+    right. 1 never ends it for that."""
     cpus_per_worker: float = Field(0.0, ge=0)
     """What a reward actor asks of Ray. Scoring is short, so by default it shares cores."""
 
@@ -67,6 +77,15 @@ class RewardConfig(Config):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two components are named {twice[0]!r}: give one of them another `name`")
+        for function in self.functions:
+            # A slow program is a 0, which its function says; a deadline that comes first would call it a `timeout`.
+            limit_s = function.params.get("total_limit_s", CODE_TOTAL_LIMIT_S)
+            is_number = function.function == "code" and isinstance(limit_s, (int, float))
+            if is_number and limit_s + _CODE_MARGIN_S > self.timeout_s:
+                raise ValueError(
+                    f"timeout_s is {self.timeout_s:g}, too short for code with total_limit_s = {limit_s:g}: make it at "
+                    f"least {limit_s + _CODE_MARGIN_S:g}"
+                )
         if self.accuracy is not None and self.accuracy not in names:
             raise ValueError(f"accuracy is {self.accuracy!r}, which is no component; components are {names}")
         return self

@@ -26,6 +26,7 @@ from rollout.types import Completion, FinishReason, Prompt
 # Where the built-in names live. A name is imported when it is asked for, because math-verify alone takes a second.
 _BUILTIN_MODULES = {
     "math": "reward.math_answer",
+    "code": "reward.code_execution",
     "exact_match": "reward.text_match",
     "regex": "reward.text_match",
     "length": "reward.length",
@@ -79,6 +80,17 @@ def reward_input(prompt: Prompt, completion: Completion, max_tokens: int | None 
         task=prompt.task,
         sample_index=completion.sample_index,
     )
+
+
+class ExplainedScore(float):
+    """A score that says in one line how it came about: a function may return one in place of a float."""
+
+    detail: str
+
+    def __new__(cls, value: float, detail: str) -> "ExplainedScore":
+        score = super().__new__(cls, value)
+        score.detail = detail
+        return score
 
 
 class RewardFunction(Protocol):

@@ -7,7 +7,8 @@ A thread cannot be stopped in Python, and a signal handler does not run while C 
 deadline that always holds is SIGKILL from another process. So each call waits for its child until the deadline; a
 child that misses it is killed with its process group, and the next call gets a fresh one. Nothing is retried.
 
-This isolates time and crashes. It is no security boundary: children have the user's files and network.
+This isolates time and crashes. It is no security boundary: children have the user's files and network. A program that
+a model wrote runs in a sandbox of its own below a child, which ends with it (reward/code_sandbox.py).
 """
 
 import itertools

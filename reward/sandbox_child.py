@@ -10,7 +10,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from reward.functions import LoadedFunction, RewardInput
+from reward.functions import ExplainedScore, LoadedFunction, RewardInput
 from reward.sandbox_messages import PeerClosedError, receive_pickle, send_json
 from reward.types import RewardOutcome
 
@@ -75,7 +75,10 @@ def _answer(loaded: LoadedFunction, value: Any) -> Answer:
     number = float(value)
     if not math.isfinite(number):
         return _invalid(loaded, f"returned {number}")
-    return (RewardOutcome.OK.value, number, "")
+    detail = (
+        one_line(f"{loaded.component}: {value.detail}") if isinstance(value, ExplainedScore) and value.detail else ""
+    )
+    return (RewardOutcome.OK.value, number, detail)
 
 
 def _invalid(loaded: LoadedFunction, what: str) -> Answer:

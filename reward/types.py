@@ -35,7 +35,7 @@ class RewardResult:
     correct: bool | None = None
     """Whether the accuracy component calls the completion right; None unless the outcome is `ok`."""
     detail: str = ""
-    """One line on what went wrong; empty for `ok`."""
+    """One line on what went wrong; for `ok`, what a function says of its score, such as why a program failed."""
     answer: str | None = None
     """The final answer that the completion gives (`math_extraction`), whatever the outcome; None without one."""
     duration_s: float = 0.0

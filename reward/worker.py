@@ -203,5 +203,6 @@ class RewardWorker:
             reward=reward,
             components=components,
             correct=components[self._config.accuracy_component] >= self._config.accuracy_threshold,
+            detail=one_line("; ".join(answers[name].detail for name in self._components if answers[name].detail)),
             duration_s=duration_s,
         )
