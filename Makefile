@@ -7,7 +7,7 @@ TORCH := torch==2.13.0+cpu
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help setup quickstart test browser test-slow lint format bench-dashboard images clean
+.PHONY: help setup quickstart test browser test-slow faults lint format bench-dashboard images clean
 
 help:
 	@echo "make quickstart   set up and train a pretrained model with GRPO on this machine"
@@ -17,6 +17,7 @@ help:
 	@echo "make images       take the pictures in docs/images anew"
 	@echo "make lint         ruff and mypy alone"
 	@echo "make test-slow    set up and run the tests that take long: every ZeRO stage on a whole run"
+	@echo "make faults       set up and kill, stop and damage real runs on purpose (two of these are in make test)"
 
 setup: $(STAMP)
 
@@ -44,13 +45,16 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not gpu and (not faults or quick)"
 
 browser: $(STAMP)
 	$(BIN)/python -m pytest -m browser tests/browser
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+faults: $(STAMP)
+	$(BIN)/python -m pytest -m faults
 
 bench-dashboard: $(STAMP)
 	$(BIN)/python -m pytest -m slow -rP tests/benchmarks/test_dashboard_cost.py

@@ -13,7 +13,9 @@ from typing import Any
 
 from cluster.config import RunConfig
 from cluster.deadlines import finish, finish_all
+from cluster.errors import ActorFailedError, StageTimeoutError
 from cluster.placement import Bundle, place, plan_bundles
+from cluster.stacks import StackSource, listen, read_stacks
 from reward.functions import RewardInput
 from reward.worker import RewardWorker
 from rollout.config import ModelConfig, RolloutConfig
@@ -21,7 +23,9 @@ from rollout.engine import Engine
 from rollout.worker import RolloutWorker
 
 CLOSE_DEADLINE_S = 15.0
+STACKS_DEADLINE_S = 20.0
 REWARD_START_DEADLINE_S = 180.0
+REWARD_MODEL_RESTARTS = 3
 # Calls that an actor may have at once: far above the groups in flight, so that none waits behind another's wait.
 MAX_CALLS = 10_000
 
@@ -31,12 +35,14 @@ MAX_CALLS = 10_000
 JEMALLOC = {"MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1,oversize_threshold:0"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Actor:
-    """A Ray handle with a name for people."""
+    """A place in the fleet with a name for people. Its process may be replaced: then the handle is another one."""
 
     name: str
     handle: Any
+    incarnation: int = 1
+    """How many processes there have been in this place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +55,32 @@ class Fleet:
     rewards: tuple[Actor, ...]
     reward_model: Actor | None
     placement_group: Any
+    launcher: "Launcher"
+
+    async def restart(self, actor: Actor) -> None:
+        """Ends what is left of a sampler's or reward worker's process and starts another in its place.
+
+        Errors: that of the new process when it cannot start in time.
+        """
+        self._end(actor)
+        actor.handle = self.launcher.start(actor.name)
+        actor.incarnation += 1
+        await _ready((actor,), *self.launcher.ready_call(actor.name))
+
+    async def restart_learners(self) -> None:
+        """Ends all ranks and starts them again: those that are left wait for the lost one in a collective call."""
+        for learner in self.learners:
+            self._end(learner)
+        for learner, handle in zip(self.learners, await self.launcher.start_learners(), strict=True):
+            learner.handle = handle
+            learner.incarnation += 1
+        await _ready(self.learners, *self.launcher.ready_call(self.learners[0].name))
+
+    @staticmethod
+    def _end(actor: Actor) -> None:
+        import ray
+
+        ray.kill(actor.handle, no_restart=True)
 
     async def close(self) -> None:
         """Ends every actor: asks first, so that children are ended and files closed, then kills."""
@@ -90,63 +122,64 @@ async def launch_fleet(config: RunConfig, *, model_dir: str, with_learner: bool 
     """
     bundles = plan_bundles(config, with_learner=with_learner)
     group = await place(bundles)
-    launcher = _Launcher(config, model_dir, bundles, group)
-    samplers = launcher.samplers()
-    reward_model = launcher.reward_model()
+    launcher = Launcher(config, model_dir, bundles, group)
+
+    def started(role: str) -> tuple[Actor, ...]:
+        return tuple(Actor(name=name, handle=launcher.start(name)) for name in launcher.names(role))
+
+    samplers, reward_models = started("sampler"), started("reward_model")
+    learners = launcher.names("learner")
+    handles = await launcher.start_learners() if learners else []
     fleet = Fleet(
         samplers=samplers,
-        learners=await launcher.learners() if with_learner else (),
-        rewards=launcher.rewards(reward_model),
-        reward_model=reward_model,
+        learners=tuple(Actor(name=name, handle=handle) for name, handle in zip(learners, handles, strict=True)),
+        rewards=started("reward"),
+        reward_model=reward_models[0] if reward_models else None,
         placement_group=group,
+        launcher=launcher,
     )
     try:
-        await asyncio.gather(
-            _ready(fleet.samplers, "ready", config.rollout.start_deadline_s),
-            _ready(fleet.learners, "__ray_ready__", config.learner.start_deadline_s),
-            _ready(fleet.rewards, "check", REWARD_START_DEADLINE_S),
-            _ready((reward_model,) if reward_model else (), "__ray_ready__", REWARD_START_DEADLINE_S),
-        )
+        groups = (fleet.samplers, fleet.learners, fleet.rewards, reward_models)
+        await asyncio.gather(*(_ready(actors, *launcher.ready_call(actors[0].name)) for actors in groups if actors))
     except BaseException:
         await fleet.close()
         raise
     return fleet
 
 
-class _Launcher:
+class Launcher:
+    """Starts the processes of a fleet, each in its bundle of the placement group; also again, when one was lost."""
+
     def __init__(self, config: RunConfig, model_dir: str, bundles: tuple[Bundle, ...], group: Any) -> None:
         self._config = config
         self._model_dir = model_dir
         self._bundles = bundles
         self._group = group
+        self._reward_model: Any = None
+        self._stack_sources: dict[str, Any] = {}
 
-    def samplers(self) -> tuple[Actor, ...]:
-        config = self._config
-        env = {
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-            "VLLM_LOGGING_LEVEL": "ERROR",
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "VLLM_NO_USAGE_STATS": "1",
-            **_threads(config.rollout.threads, share=1),
-        }
-        rollout = config.rollout
-        if config.deterministic:
-            # What lies in the prefix cache depends on what ran before, and decides the last bits: a resumed run has
-            # an empty one.
-            rollout = rollout.model_copy(update={"prefix_caching": False})
-        build = partial(build_vllm_engine, self._model_dir, config.model, rollout, config.seed)
-        return tuple(
-            self._start(
-                RolloutWorker,
-                bundle,
-                {"build_engine": build, "name": bundle.name, "run_seed": config.seed},
-                env,
-                MAX_CALLS,
-            )
-            for bundle in self._of("sampler")
-        )
+    def names(self, role: str) -> list[str]:
+        return [bundle.name for bundle in self._of(role)]
 
-    async def learners(self) -> tuple[Actor, ...]:
+    def ready_call(self, name: str) -> tuple[str, float]:
+        """The method that answers once an actor has started, and the seconds that it may take."""
+        return {
+            "sampler": ("ready", self._config.rollout.start_deadline_s),
+            "learner": ("__ray_ready__", self._config.learner.start_deadline_s),
+            "reward": ("check", REWARD_START_DEADLINE_S),
+            "reward_model": ("__ray_ready__", REWARD_START_DEADLINE_S),
+        }[self._bundle(name).role]
+
+    def start(self, name: str) -> Any:
+        """The handle of a new process; it is not waited for. Not for learners, whose ranks start together."""
+        bundle = self._bundle(name)
+        start = {"sampler": self._sampler, "reward": self._reward, "reward_model": self._start_reward_model}[
+            bundle.role
+        ]
+        return start(bundle)
+
+    async def start_learners(self) -> list[Any]:
+        """Handles of new processes for all ranks, in their order."""
         config = self._config
         bundles = self._of("learner")
         address, port = await self._rank_0_address(bundles[0])
@@ -172,43 +205,84 @@ class _Launcher:
         # Imported here: torch and DeepSpeed take seconds, in which the samplers start already.
         from learner.worker import LearnerWorker
 
-        return tuple(self._start(LearnerWorker, b, {**shared, "rank": b.index}, env, 1) for b in bundles)
+        return [self._start(LearnerWorker, b, {**shared, "rank": b.index}, env, 1) for b in bundles]
 
-    def rewards(self, reward_model: Actor | None) -> tuple[Actor, ...]:
+    def _sampler(self, bundle: Bundle) -> Any:
+        config = self._config
+        env = {
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            "VLLM_LOGGING_LEVEL": "ERROR",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "VLLM_NO_USAGE_STATS": "1",
+            **_threads(config.rollout.threads, share=1),
+        }
+        rollout = config.rollout
+        if config.deterministic:
+            # What lies in the prefix cache depends on what ran before, and decides the last bits: a resumed run has
+            # an empty one.
+            rollout = rollout.model_copy(update={"prefix_caching": False})
+        build = partial(build_vllm_engine, self._model_dir, config.model, rollout, config.seed)
+        kwargs = {"build_engine": build, "name": bundle.name, "run_seed": config.seed}
+        return self._start(RolloutWorker, bundle, kwargs, env, MAX_CALLS)
+
+    def _reward(self, bundle: Bundle) -> Any:
         config = self._config.reward
-        max_tokens = self._config.rollout.sampling.max_tokens
         call = None
-        if reward_model is not None:
-            call = RewardModelActorCall(reward_model.handle, config.timeout_s * 10)
-        return tuple(
-            self._start(
-                RewardWorker,
-                bundle,
-                {"config": config, "name": bundle.name, "reward_model": call, "max_tokens": max_tokens},
-                _threads(1, share=1),
-                config.children_per_worker + 2,
-            )
-            for bundle in self._of("reward")
-        )
+        if config.reward_model is not None:
+            call = RewardModelActorCall(self._reward_model, config.timeout_s * 10)
+        kwargs = {
+            "config": config,
+            "name": bundle.name,
+            "reward_model": call,
+            "max_tokens": self._config.rollout.sampling.max_tokens,
+        }
+        return self._start(RewardWorker, bundle, kwargs, _threads(1, share=1), config.children_per_worker + 2)
 
-    def reward_model(self) -> Actor | None:
-        for bundle in self._of("reward_model"):
-            from reward.reward_model import RewardModelScorer
+    def _start_reward_model(self, bundle: Bundle) -> Any:
+        from reward.reward_model import RewardModelScorer
 
-            assert self._config.reward.reward_model is not None
-            return self._start(RewardModelScorer, bundle, {"config": self._config.reward.reward_model}, {}, 1)
-        return None
+        assert self._config.reward.reward_model is not None
+        self._reward_model = self._start(RewardModelScorer, bundle, {"config": self._config.reward.reward_model}, {}, 1)
+        return self._reward_model
+
+    def _bundle(self, name: str) -> Bundle:
+        return next(bundle for bundle in self._bundles if bundle.name == name)
 
     def _of(self, role: str) -> list[Bundle]:
         return [bundle for bundle in self._bundles if bundle.role == role]
 
     def _start(
         self, cls: type, bundle: Bundle, kwargs: dict[str, Any], env: dict[str, str], max_concurrency: int
-    ) -> Actor:
+    ) -> Any:
         import ray
 
-        options = {**self._options(bundle), "max_concurrency": max_concurrency, "runtime_env": {"env_vars": _env(env)}}
-        return Actor(name=bundle.name, handle=ray.remote(cls).options(**options).remote(**kwargs))
+        options = {
+            **self._options(bundle),
+            "max_concurrency": max_concurrency,
+            "runtime_env": {"env_vars": _env(env)},
+            # A scoring model has no state, and its handle is with every reward worker: Ray may replace it. Everything
+            # else is replaced by `Fleet.restart`, which knows what it must be given.
+            "max_restarts": REWARD_MODEL_RESTARTS if bundle.role == "reward_model" else 0,
+        }
+        handle = ray.remote(cls).options(**options).remote(**kwargs)
+        self._stack_sources[bundle.name] = handle.__ray_call__.remote(listen)
+        return handle
+
+    async def stacks(self, name: str) -> str:
+        """What every thread of an actor is doing, also of one that hangs; a sentence where that cannot be known."""
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        async def ask(work: Any, item: str) -> Any:
+            return await finish(work, deadline_s=STACKS_DEADLINE_S, stage="stacks", actor=name, item=item)
+
+        try:
+            source: StackSource = await ask(self._stack_sources[name], "its start")
+            on_its_node = NodeAffinitySchedulingStrategy(source.node_id, soft=False)
+            task = ray.remote(read_stacks).options(num_cpus=0, scheduling_strategy=on_its_node)
+            return str(await ask(task.remote(source), "its stacks"))
+        except (ActorFailedError, StageTimeoutError) as error:
+            return f"there are no stacks of {name}: {error}\n"
 
     def _options(self, bundle: Bundle) -> dict[str, Any]:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -272,8 +346,6 @@ async def _ready(actors: Sequence[Actor], method: str, deadline_s: float) -> Non
 
 
 async def _close(actor: Actor) -> None:
-    from cluster.errors import ActorFailedError, StageTimeoutError
-
     try:
         await finish(
             actor.handle.close.remote(), deadline_s=CLOSE_DEADLINE_S, stage="close", actor=actor.name, item="close"

@@ -8,7 +8,7 @@ from pathlib import Path
 from cluster.actors import Fleet
 from cluster.config import CheckpointConfig
 from cluster.deadlines import finish_all
-from cluster.errors import ResumeError
+from cluster.errors import ActorFailedError, ResumeError
 from cluster.run_state import Fingerprints, RunState, read_run_state, write_run_state
 from learner.checkpoint_files import (
     checkpoint_name,
@@ -22,46 +22,69 @@ from learner.checkpoint_files import (
 )
 from rollout.errors import CheckpointError, ShoalError
 
+SET_ASIDE_PREFIX = "set-aside-"
+REASON = "reason.txt"
+
 
 class Checkpoints:
     """The checkpoints of one run directory."""
 
-    def __init__(self, folder: Path, config: CheckpointConfig, *, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: CheckpointConfig,
+        *,
+        warn: Callable[[str], None],
+        on_set_aside: Callable[[str, str], None] | None = None,
+    ) -> None:
+        """`on_set_aside` is told the name of each damaged checkpoint, and what is wrong with it."""
         self._folder = folder
         self._config = config
         self._warn = warn
+        self._on_set_aside = on_set_aside
 
     async def save(self, fleet: Fleet, state: RunState) -> Path | None:
         """Writes a checkpoint; returns where it lies.
 
         A disk that is full, or any other refusal to write, is a warning and None: the run goes on, the checkpoint
         before stays, nothing half-written is left behind, and the next save tries again.
+
+        Errors: `ActorFailedError` of a rank whose process is gone: it has to be restarted before anything is saved.
         """
         final = self._folder / checkpoint_name(state.step)
         unfinished = unfinished_path(final)
         try:
-            if final.exists() and await asyncio.to_thread(_is_whole, final):
+            if final.exists() and not await asyncio.to_thread(_why_not_whole, final):
                 return final  # Stopped right after a periodic save: the same state is there already.
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
             await self._save_learners(fleet, unfinished)
-            await asyncio.to_thread(self._complete, unfinished, final, state)
+            await asyncio.to_thread(_complete, unfinished, state)
+            for path in published(self._folder):
+                # The run went on from an older one, so these were damaged. They would be in the way of this one, or be
+                # taken for the newest and this one removed in their place.
+                if path.name >= final.name:
+                    why = await asyncio.to_thread(_why_not_whole, path)
+                    self._set_aside(path, why or "it is newer than the one that the run went on from")
+            await asyncio.to_thread(self._publish, unfinished, final)
         except (OSError, ShoalError) as error:
             shutil.rmtree(unfinished, ignore_errors=True)
+            if isinstance(error, ActorFailedError) and error.died:
+                raise
             self._warn(f"checkpoint of step {state.step} was not written, the one before stays: {error}")
             return None
         return final
 
+    def exists(self) -> bool:
+        """Whether there is any, valid or not."""
+        return bool(published(self._folder))
+
     def newest(self) -> tuple[Path, RunState]:
-        """The newest checkpoint that is as it was written.
+        """The newest checkpoint that is as it was written. Damaged ones that are newer are set aside.
 
         Errors: `ResumeError` when there is none.
         """
-
-        def passed_over(path: Path, error: CheckpointError) -> None:
-            self._warn(f"{path.name} is passed over: {error}")
-
-        path = newest_valid(self._folder, on_invalid=passed_over)
+        path = newest_valid(self._folder, on_invalid=lambda bad, error: self._set_aside(bad, str(error)))
         if path is None:
             raise ResumeError(f"{self._folder} has no complete checkpoint: nothing can be resumed; start the run anew")
         return path, read_run_state(path)
@@ -84,25 +107,41 @@ class Checkpoints:
             item=str(unfinished),
         )
 
-    def _complete(self, unfinished: Path, final: Path, state: RunState) -> None:
-        write_run_state(unfinished, state)
-        write_manifest(unfinished)
-        verify_manifest(unfinished)
-        for path in published(self._folder):
-            # The run resumed from an older one, so these were damaged. They would be in the way of this one, or be
-            # taken for the newest and this one removed in their place.
-            if path.name >= final.name:
-                shutil.rmtree(path)
+    def _set_aside(self, path: Path, reason: str) -> None:
+        """Out of the way of everything that looks for checkpoints, and kept for who wants to know what happened."""
+        place = path.with_name(SET_ASIDE_PREFIX + path.name)
+        number = 1
+        while place.exists():
+            number += 1
+            place = path.with_name(f"{SET_ASIDE_PREFIX}{path.name}-{number}")
+        try:
+            path.rename(place)
+            (place / REASON).write_text(reason + "\n")
+        except OSError as error:  # it is never loaded, wherever it lies
+            self._warn(f"{path.name} is passed over, and could not be set aside ({error.strerror}): {reason}")
+            return
+        self._warn(f"{path.name} is passed over and set aside as {place.name}: {reason}")
+        if self._on_set_aside is not None:
+            self._on_set_aside(path.name, reason)
+
+    def _publish(self, unfinished: Path, final: Path) -> None:
         publish(unfinished, final)
         rotate(self._folder, self._config.keep)
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def _complete(unfinished: Path, state: RunState) -> None:
+    write_run_state(unfinished, state)
+    write_manifest(unfinished)
+    verify_manifest(unfinished)
+
+
+def _why_not_whole(checkpoint: Path) -> str:
+    """ "" when it is as it was written."""
     try:
         verify_manifest(checkpoint)
-    except CheckpointError:
-        return False
-    return True
+    except CheckpointError as error:
+        return str(error)
+    return ""
 
 
 def check_fingerprints(now: Fingerprints, then: Fingerprints, run: Path) -> None:

@@ -1,6 +1,6 @@
 """The configuration of a run: composes the stages' configurations and owns every check that spans two of them."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -63,6 +63,28 @@ class TrackerConfig(Config):
     project: str = "shoal"
 
 
+class RecoveryConfig(Config):
+    """What happens when an actor fails."""
+
+    max_restarts: int = Field(10, ge=0)
+    """Restarts of all actors together over the run; one more failure ends it, with a checkpoint. 0 ends it at the
+    first."""
+    max_attempts: int = Field(3, ge=1)
+    """Times that a group is sampled when its engine fails; then it is rejected, so that a prompt that breaks engines
+    does not use up the restarts. A deterministic run rejects none: which groups share an engine is fixed there."""
+    unhealthy_after: int = Field(3, ge=1)
+    """Failures in a row after which an actor is taken for dead and restarted. A process that ended is dead at once."""
+    probe_every_s: float = Field(10.0, gt=0)
+    """Time between probes of a sampler: each is a token that it has to generate."""
+    probe_deadline_s: float = Field(60.0, gt=0)
+    """Time for a probe: longer than the longest step of an engine."""
+    stall_s: float = Field(1800.0, gt=0)
+    """Without a scored group or a training step for so long, the run is stalled: the stacks of all actors are written
+    into the run directory."""
+    on_stall: Literal["warn", "restart", "abort"] = "warn"
+    """And then: say so, restart the samplers, or end the run with a checkpoint."""
+
+
 class DynamicSamplingConfig(Config):
     """Resample groups in which all rewards are equal (DAPO, arXiv 2503.14476, section 3.2)."""
 
@@ -98,6 +120,7 @@ class RunConfig(Config):
     dynamic_sampling: DynamicSamplingConfig = DynamicSamplingConfig()
     eval: EvalConfig = EvalConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    recovery: RecoveryConfig = RecoveryConfig()
     weight_sync: WeightSyncConfig = WeightSyncConfig()
     trackers: TrackerConfig = TrackerConfig()
 

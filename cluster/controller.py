@@ -21,25 +21,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import ray
-
-from cluster.actors import Fleet
+from cluster.actors import Actor, Fleet
 from cluster.background import BackgroundTasks
 from cluster.checkpointing import Checkpoints
 from cluster.config import RunConfig
-from cluster.deadlines import finish, finish_all
+from cluster.deadlines import finish
 from cluster.errors import DivergenceError
 from cluster.evaluation import evaluate
 from cluster.group_buffer import GroupBuffer
-from cluster.group_pipeline import GroupPipeline, RewardRouter, first_of, now_s
+from cluster.group_pipeline import GroupPipeline, first_of, now_s
+from cluster.learner_group import LearnerGroup
 from cluster.ledger import Ledger
-from cluster.metrics import GroupCounts, StepTimings, step_metrics
-from cluster.run_directory import Event, RunDirectory, RunSummary
+from cluster.metrics import GroupCounts, StepTimings
+from cluster.recovery import Recovery
+from cluster.reward_router import RewardRouter
+from cluster.run_directory import RunDirectory, RunSummary
+from cluster.run_record import RunRecord
 from cluster.run_state import RunState
-from cluster.terminal import EvalView, Reporter, step_view
+from cluster.terminal import Reporter
 from cluster.trackers import Trackers
+from cluster.watchdog import Watchdog
 from cluster.weight_sync import SyncReport, WeightSync
-from learner.types import SequenceOutput, StepOutput, TrainBatch
+from learner.types import StepOutput, TrainBatch
 from reward.types import ScoredGroup
 from rollout.prompts import PromptStream
 from rollout.types import Prompt
@@ -75,7 +78,6 @@ class Controller:
         self._stop = stop
         self._state = parts.start
         self._num_taken = parts.start.step
-        self._learner_is_whole = True
         self._weights_digest = ""
         self._started_s = now_s()
         self._step_ended_s = time.monotonic()
@@ -83,17 +85,38 @@ class Controller:
             prompts_per_step=config.rollout.prompts_per_step, max_policy_lag=config.max_policy_lag
         )
         self._ledger = Ledger(parts.run.append_ledger, now_s, parts.start.ledger)
-        self._router = RewardRouter(config, parts.fleet)
+        self._record = RunRecord(config, parts.run, parts.reporter, parts.trackers)
         self._background = BackgroundTasks()
-        self._launching = asyncio.Lock()
+        self._recovery = Recovery(
+            config.recovery,
+            parts.fleet,
+            sync_alone=self._sync_alone,
+            on_change=lambda change: self._record.transition(change, self._state.step),
+            spawn=self._background.spawn,
+        )
+        self._watchdog = Watchdog(config.recovery, parts.fleet, self._recovery, parts.run, warn=parts.warn)
+        self._learners = LearnerGroup(
+            config,
+            parts.fleet,
+            recovery=self._recovery,
+            checkpoints=parts.checkpoints,
+            run=parts.run,
+            start_step=parts.start.step,
+            on_restart=parts.warn,
+            on_timeout=self._watchdog.on_learner_timeout,
+        )
+        on_scored = self._watchdog.progress.group_scored
+        self._router = RewardRouter(config, parts.fleet, self._recovery, on_scored=on_scored)
         self._pipeline = GroupPipeline(
             config,
             parts.fleet,
             buffer=self._buffer,
             ledger=self._ledger,
             router=self._router,
+            recovery=self._recovery,
             run=parts.run,
             spawn=self._background.spawn,
+            warn=parts.warn,
         )
         self._sync = WeightSync(config, parts.fleet, parts.canary_prompts)
 
@@ -107,7 +130,7 @@ class Controller:
             await self._background.run_beside(self._train_loop())
         finally:
             await self._background.cancel()
-            if self._learner_is_whole:
+            if self._learners.is_whole:
                 await self._save()
         is_whole = self._state.step == self._config.steps and not self._final_evaluation_is_owed()
         return self.summary("finished" if is_whole else "interrupted")
@@ -131,6 +154,8 @@ class Controller:
     # The loops.
 
     async def _train_loop(self) -> None:
+        self._background.spawn(self._recovery.watch())
+        self._background.spawn(self._watchdog.watch())
         await self._publish()
         if self._state.step == 0 and self._state.evaluated_at is None and self._config.eval.at_start:
             await self._evaluate()
@@ -156,8 +181,7 @@ class Controller:
     async def _sample_loop(self) -> None:
         while True:
             await self._buffer.wait_until(lambda: self._num_to_dispatch() > 0)
-            # A launch and a sync exclude each other: half of a batch would meet engines that are STALE.
-            async with self._launching:
+            async with self._pipeline.launching:
                 prompts = [self._parts.stream.next() for _ in range(self._num_to_dispatch())]
                 for prompt in prompts:
                     await self._buffer.admit(prompt.group_id)
@@ -226,26 +250,26 @@ class Controller:
                 ended_s=now_s(),
             )
             self._step_ended_s = time.monotonic()
-            self._record_step(step, version, groups, outputs, timings)
+            counts = GroupCounts(
+                dispatched=self._ledger.dispatched,
+                trained=self._ledger.trained,
+                in_flight=self._ledger.in_flight,
+                rejected=self._ledger.rejected,
+                late_results=self._ledger.late_results,
+            )
+            batch = TrainBatch(step=step, policy_version=version, groups=tuple(groups))
+            self._record.step(batch, outputs, self._pipeline.take_rejected(), counts, timings)
+            self._state = replace(self._state, ledger=self._ledger.state())
             self._mark_boundary()
         return output
 
     async def _train(self, batch: TrainBatch) -> list[StepOutput]:
         started_s = now_s()
-        learners = self._parts.fleet.learners
-        reference = ray.put(batch)
-        self._learner_is_whole = False
-        outputs = await finish_all(
-            [learner.handle.train_step.remote(reference) for learner in learners],
-            deadline_s=self._config.learner.step_deadline_s,
-            stage="train",
-            actors=[learner.name for learner in learners],
-            item=f"step {batch.step}",
-        )
-        self._learner_is_whole = True
+        outputs = await self._learners.train(batch)
+        self._watchdog.progress.step_trained()
         ids = tuple(scored.group_id for scored in batch.groups)
-        for learner in learners:
-            self._span("train", learner.name, started_s, step=batch.step, ids=ids)
+        for learner in self._parts.fleet.learners:
+            self._record.span("train", learner.name, started_s, step=batch.step, ids=ids)
         return outputs
 
     async def _sync_weights(self) -> None:
@@ -254,12 +278,30 @@ class Controller:
         if self._config.rollout.on_weight_sync == "drain":
             # Bounded by the deadlines of the groups that are waited for.
             await self._buffer.wait_until(lambda: self._buffer.num_unscored == 0)
-        async with self._launching:
+        async with self._pipeline.launching:
             await self._publish()
 
-    async def _publish(self) -> SyncReport:
+    async def _publish(self) -> None:
+        """To every sampler whose process runs; one that fails on the way is restarted and synced alone, later."""
+        await self._sync_to(self._recovery.reachable_samplers())
+
+    async def _sync_alone(self, sampler: Actor) -> int:
+        """Gives a restarted sampler the current weights; returns their version. Errors: why it could not be."""
+        report = await self._sync_to([sampler])
+        if report.failed:
+            raise report.failed[sampler.name]
+        return report.policy_version
+
+    async def _sync_to(self, samplers: Sequence[Actor]) -> SyncReport:
         started_s = now_s()
-        report = await self._sync.publish()
+        incarnations = {sampler.name: sampler.incarnation for sampler in samplers}
+
+        async def publish() -> SyncReport:
+            for sampler in samplers:
+                self._recovery.supervisor.update_began(sampler.name)
+            return await self._sync.publish(samplers)
+
+        report = await self._learners.use(publish)
         self._weights_digest = report.weights_digest
         extra = {
             "policy_version": report.policy_version,
@@ -267,8 +309,12 @@ class Controller:
             "canary_max_error": report.canary_max_error,
             "canary_mean_error": report.canary_mean_error,
         }
-        for sampler in self._parts.fleet.samplers:
-            self._span("sync", sampler.name, started_s, step=self._state.step, extra=extra)
+        for sampler in samplers:
+            if sampler.name in report.failed:
+                self._recovery.sync_failed(sampler, incarnations[sampler.name], report.failed[sampler.name])
+            elif sampler.incarnation == incarnations[sampler.name]:
+                self._recovery.supervisor.synced(sampler.name, report.policy_version)
+                self._record.span("sync", sampler.name, started_s, step=self._state.step, extra=extra)
         return report
 
     def _end_if_diverged(self, output: StepOutput) -> None:
@@ -298,34 +344,23 @@ class Controller:
             return
         parts, step, started_s = self._parts, self._state.step, now_s()
         parts.reporter.phase(f"evaluating on {len(parts.eval_prompts)} held-out questions")
-        work = evaluate(self._config.eval, parts.eval_prompts, parts.fleet, self._router)
+        work = evaluate(self._config.eval, parts.eval_prompts, parts.fleet, self._router, self._recovery)
         in_time, evaluation = await first_of(work, self._stop)
         if not in_time:
             return
         accuracy = evaluation.accuracy
         before = accuracy if step == 0 else self._state.accuracy_before
         self._state = replace(self._state, accuracy=accuracy, accuracy_before=before, evaluated_at=step)
-        metrics = {**evaluation.metrics, "eval/policy_version": float(self._state.policy_version)}
-        parts.run.append_evaluation(step, metrics)
-        parts.run.write_eval_rollouts(step, evaluation.groups)
-        parts.trackers.log(step, metrics)
-        self._span("eval", "controller", started_s, step=step)
-        parts.reporter.evaluation(
-            EvalView(
-                step=step,
-                accuracy=accuracy,
-                num_prompts=len(parts.eval_prompts),
-                num_samples=self._config.eval.num_samples,
-                duration_s=evaluation.duration_s,
-            )
-        )
+        self._record.evaluation(step, evaluation, self._state.policy_version, started_s)
         parts.reporter.phase("training")
 
     async def _save(self) -> None:
         started_s = now_s()
-        path = await self._parts.checkpoints.save(self._parts.fleet, self._snapshot())
+        state = self._snapshot()
+        path = await self._learners.use(lambda: self._parts.checkpoints.save(self._parts.fleet, state))
         if path is not None:
-            self._span("save", "controller", started_s, step=self._state.step, extra={"checkpoint": path.name})
+            self._ledger.committed(state.step, path.name)
+            self._record.span("save", "controller", started_s, step=self._state.step, extra={"checkpoint": path.name})
 
     def _mark_boundary(self) -> None:
         """Between two steps: what the logs hold now is what a run that goes on from here keeps of them."""
@@ -361,31 +396,3 @@ class Controller:
                 await self._buffer.put(scored[prompt.group_id])
         if start.requeued:
             await self._pipeline.launch(start.requeued)
-
-    # Records.
-
-    def _record_step(
-        self,
-        step: int,
-        version: int,
-        groups: Sequence[ScoredGroup],
-        outputs: Sequence[StepOutput],
-        timings: StepTimings,
-    ) -> None:
-        parts = self._parts
-        counts = GroupCounts(
-            dispatched=self._ledger.dispatched,
-            trained=self._ledger.trained,
-            in_flight=self._ledger.in_flight,
-            rejected=self._ledger.rejected,
-        )
-        metrics = step_metrics(groups, outputs[0], timings=timings, counts=counts, policy_version=version)
-        sequences: list[SequenceOutput] = [sequence for output in outputs for sequence in output.sequences]
-        parts.run.write_rollouts(step, [*groups, *self._pipeline.take_rejected()], sequences)
-        parts.run.append_metrics(step, metrics)
-        parts.trackers.log(step, metrics)
-        parts.reporter.step(step_view(step, self._config.steps, metrics))
-        self._state = replace(self._state, ledger=self._ledger.state())
-
-    def _span(self, kind: Any, actor: str, started_s: float, **facts: Any) -> None:
-        self._parts.run.append_event(Event(kind=kind, actor=actor, start_s=started_s, end_s=now_s(), **facts))

@@ -27,7 +27,11 @@ async def finish(work: Awaitable[T], *, deadline_s: float, stage: str, actor: st
             raise cause from None
         raise ActorFailedError(stage, actor, item, f"{type(cause).__name__}: {first_line(cause)}") from error
     except ray.exceptions.RayError as error:
-        raise ActorFailedError(stage, actor, item, f"{type(error).__name__}: {first_line(error)}") from error
+        # Unavailable is a connection that may come back; everything else of the kind is a process that is gone.
+        died = isinstance(error, ray.exceptions.RayActorError | ray.exceptions.WorkerCrashedError) and not isinstance(
+            error, ray.exceptions.ActorUnavailableError
+        )
+        raise ActorFailedError(stage, actor, item, f"{type(error).__name__}: {first_line(error)}", died) from error
     except TimeoutError:
         raise StageTimeoutError(stage, actor, item, deadline_s) from None
 

@@ -23,12 +23,14 @@ class StageTimeoutError(ShoalError):
 class ActorFailedError(ShoalError):
     """An actor died, or raised what it should not have."""
 
-    def __init__(self, stage: str, actor: str, item: str, cause: str) -> None:
-        super().__init__(stage, actor, item, cause)
+    def __init__(self, stage: str, actor: str, item: str, cause: str, died: bool = False) -> None:
+        super().__init__(stage, actor, item, cause, died)
         self.stage = stage
         self.actor = actor
         self.item = item
         self.cause = cause
+        self.died = died
+        """Whether its process is gone, as opposed to one call that failed."""
 
     def __str__(self) -> str:
         return f"{self.stage}: {self.actor} failed on {self.item}: {self.cause}"
@@ -48,6 +50,27 @@ class DivergenceError(ShoalError):
 
 class RewardFailureError(ShoalError):
     """Groups cannot be scored, so that there is nothing to train on."""
+
+
+class StallError(ShoalError):
+    """Nothing was scored or trained for too long, and the configuration says that this ends the run."""
+
+
+class RestartsExhaustedError(ShoalError):
+    """An actor failed again and the budget of restarts is used up."""
+
+    def __init__(self, actor: str, max_restarts: int, cause: str = "") -> None:
+        super().__init__(actor, max_restarts, cause)
+        self.actor = actor
+        self.max_restarts = max_restarts
+        self.cause = cause
+
+    def __str__(self) -> str:
+        cause = f" ({self.cause})" if self.cause else ""
+        return (
+            f"{self.actor} failed{cause} and the run has used up its {self.max_restarts} restarts "
+            "(recovery.max_restarts); mend what makes actors fail, then resume the run"
+        )
 
 
 class ResumeError(ShoalError):

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from cluster.actors import Fleet
+from cluster.actors import Actor, Fleet
 from cluster.config import EvalConfig
-from cluster.deadlines import finish_all
-from cluster.group_pipeline import RewardRouter, now_s, submit_to, wait_group
+from cluster.deadlines import finish
+from cluster.group_pipeline import deal, now_s, submit, wait_group
 from cluster.metrics import evaluation_metrics, maj_at_k
+from cluster.recovery import RECOVERABLE, Recovery
+from cluster.reward_router import RewardRouter
 from reward.math_normalization import normalize_answer
 from reward.types import ScoredGroup
 from rollout.types import Prompt, SampleRequest
@@ -30,28 +32,60 @@ class Evaluation:
         return self.metrics.get("eval/pass_at_1")
 
 
-async def evaluate(config: EvalConfig, prompts: Sequence[Prompt], fleet: Fleet, router: RewardRouter) -> Evaluation:
+async def evaluate(
+    config: EvalConfig,
+    prompts: Sequence[Prompt],
+    fleet: Fleet,
+    router: RewardRouter,
+    recovery: Recovery | None = None,
+) -> Evaluation:
     """Samples `num_samples` completions for each prompt and scores them. Seeds depend on the question alone, so two
-    evaluations differ by their weights and by nothing else.
+    evaluations differ by their weights and by nothing else. Questions whose sampler fails are sampled again; without a
+    `recovery` (an evaluation alone) that is an error.
 
     Errors: `StageTimeoutError` past `deadline_s`, which holds for the evaluation as a whole.
     """
     started_s = now_s()
-    requests = [
-        SampleRequest(prompt=prompt, attempt=1, group_size=config.num_samples, purpose="eval") for prompt in prompts
-    ]
-    dealt = await submit_to(fleet.samplers, requests, config.sampling)
 
-    async def follow(index: int) -> ScoredGroup:
-        sampler, request = dealt[index]
-        return await router.score(await wait_group(sampler, request, config.deadline_s))
+    async def sample(number: int, sampler: Actor, share: Sequence[Prompt]) -> dict[str, ScoredGroup]:
+        """Group id -> scored group of those that this sampler answered."""
+        incarnation = sampler.incarnation
+        requests = [
+            SampleRequest(prompt=prompt, attempt=number, group_size=config.num_samples, purpose="eval")
+            for prompt in share
+        ]
+        scored: dict[str, ScoredGroup] = {}
 
-    groups = await finish_all(
-        [asyncio.ensure_future(follow(i)) for i in range(len(dealt))],
-        deadline_s=config.deadline_s,
-        stage="eval",
-        actors=[sampler.name for sampler, _ in dealt],
-        item="an evaluation",
+        async def follow(request: SampleRequest) -> None:
+            group = await wait_group(sampler, request, config.deadline_s)
+            scored[group.group_id] = await router.score(group)
+
+        try:
+            await submit(sampler, requests, config.sampling)
+            follows = [asyncio.ensure_future(follow(request)) for request in requests]
+            try:
+                await asyncio.gather(*follows)
+            finally:
+                for task in follows:
+                    task.cancel()
+        except RECOVERABLE as error:
+            if recovery is None or getattr(error, "actor", sampler.name) != sampler.name:
+                raise  # an evaluation alone, or a reward worker that its router has given up
+            recovery.failed(sampler, incarnation, error)
+        return scored
+
+    async def sample_all() -> list[ScoredGroup]:
+        done: dict[str, ScoredGroup] = {}
+        number = 0
+        while missing := [prompt for prompt in prompts if prompt.group_id not in done]:
+            number += 1
+            samplers = fleet.samplers if recovery is None else await recovery.usable(fleet.samplers)
+            for part in await asyncio.gather(*(sample(number, *share) for share in deal(samplers, missing))):
+                done |= part
+        return [done[prompt.group_id] for prompt in prompts]
+
+    groups = await finish(
+        sample_all(), deadline_s=config.deadline_s, stage="eval", actor="the samplers", item="an evaluation"
     )
     return Evaluation(groups=tuple(groups), metrics=metrics_of(config, groups), duration_s=now_s() - started_s)
 

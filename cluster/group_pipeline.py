@@ -8,72 +8,47 @@ launch(prompts) --> submit to samplers (one batch each) --> wait_group --> score
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any
+
+import ray.exceptions
 
 from cluster.actors import Actor, Fleet
 from cluster.config import RunConfig
 from cluster.deadlines import finish
-from cluster.errors import RewardFailureError
+from cluster.errors import RewardFailureError, StageTimeoutError
 from cluster.group_buffer import GroupBuffer
 from cluster.ledger import Ledger, RejectReason
+from cluster.recovery import RECOVERABLE, Recovery, Spawn
+from cluster.reward_health import RewardHealth
+from cluster.reward_router import RewardRouter
 from cluster.run_directory import Event, RunDirectory
 from reward.types import RewardOutcome, ScoredGroup
 from rollout.config import SamplingConfig
+from rollout.errors import ShoalError
 from rollout.types import Prompt, RolloutGroup, SampleRequest
 
 SUBMIT_DEADLINE_S = 120.0
 # Groups that cannot be scored, without a step in between, after which the run ends: in multiples of P.
 MAX_UNSCORED_BATCHES = 4
 
-Spawn = Callable[[Coroutine[Any, Any, None]], object]
+
+async def submit(sampler: Actor, requests: Sequence[SampleRequest], sampling: SamplingConfig) -> None:
+    """Hands a batch to one sampler; it adds it to its engine together."""
+    await finish(
+        sampler.handle.submit.remote(requests, sampling),
+        deadline_s=SUBMIT_DEADLINE_S,
+        stage="sample",
+        actor=sampler.name,
+        item=f"{len(requests)} groups",
+    )
 
 
-class RewardRouter:
-    """Sends each group to the reward worker with the fewest groups."""
-
-    def __init__(self, config: RunConfig, fleet: Fleet) -> None:
-        self._fleet = fleet
-        self._load = [0] * len(fleet.rewards)
-        reward = config.reward
-        # The worst case: every completion of every group that may be waiting is killed at its deadline, in turn.
-        groups = (config.max_policy_lag + 1) * config.rollout.prompts_per_step + config.eval.num_prompts
-        completions = groups * max(config.rollout.group_size, config.eval.num_samples)
-        slots = reward.num_workers * reward.children_per_worker
-        self._deadline_s = 60.0 + len(reward.functions) * reward.timeout_s * completions / slots
-
-    async def score(self, group: RolloutGroup) -> ScoredGroup:
-        index = min(range(len(self._load)), key=self._load.__getitem__)
-        worker = self._fleet.rewards[index]
-        self._load[index] += 1
-        try:
-            return await finish(
-                worker.handle.score.remote(group),
-                deadline_s=self._deadline_s,
-                stage="score",
-                actor=worker.name,
-                item=f"group {group.group_id}",
-            )
-        finally:
-            self._load[index] -= 1
-
-
-async def submit_to(
-    samplers: Sequence[Actor], requests: Sequence[SampleRequest], sampling: SamplingConfig
-) -> list[tuple[Actor, SampleRequest]]:
-    """Deals requests out in turn and submits each sampler's share as one batch, so that what an engine computes
-    together depends on the requests alone. Returns who has what."""
-    dealt = [(samplers[i % len(samplers)], request) for i, request in enumerate(requests)]
-    for sampler in samplers:
-        share = [request for owner, request in dealt if owner is sampler]
-        if share:
-            await finish(
-                sampler.handle.submit.remote(share, sampling),
-                deadline_s=SUBMIT_DEADLINE_S,
-                stage="sample",
-                actor=sampler.name,
-                item=f"{len(share)} groups",
-            )
-    return dealt
+def deal(samplers: Sequence[Actor], prompts: Sequence[Prompt]) -> list[tuple[Actor, list[Prompt]]]:
+    """Deals prompts out in turn, each sampler's share together, so that what an engine computes together depends on
+    the prompts alone. Samplers without a share are left out."""
+    shares = [(sampler, list(prompts[i :: len(samplers)])) for i, sampler in enumerate(samplers)]
+    return [(sampler, share) for sampler, share in shares if share]
 
 
 async def wait_group(sampler: Actor, request: SampleRequest, deadline_s: float) -> RolloutGroup:
@@ -87,7 +62,11 @@ async def wait_group(sampler: Actor, request: SampleRequest, deadline_s: float) 
 
 
 class GroupPipeline:
-    """Leases prompts and follows their groups into the buffer."""
+    """Leases prompts and follows their groups into the buffer. A group whose sampler fails is sampled again.
+
+    The unit of retry is a group. In a deterministic run it is a sampler's whole share of a launch, all or nothing,
+    since what an engine computes together decides the last bits: there nothing is scored before the share is complete.
+    """
 
     def __init__(
         self,
@@ -97,55 +76,158 @@ class GroupPipeline:
         buffer: GroupBuffer,
         ledger: Ledger,
         router: RewardRouter,
+        recovery: Recovery,
         run: RunDirectory,
         spawn: Spawn,
+        warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._config = config
         self._fleet = fleet
         self._buffer = buffer
         self._ledger = ledger
         self._router = router
+        self._recovery = recovery
         self._run = run
         self._spawn = spawn
+        self._warn = warn
+        self._reward_health = RewardHealth(
+            prompts_per_step=config.rollout.prompts_per_step,
+            warn_fraction=config.reward.warn_failure_fraction,
+            max_fraction=config.reward.max_failure_fraction,
+        )
         self._on_their_way: dict[str, Prompt] = {}
-        self._rejected: list[ScoredGroup] = []
+        self._rejected: list[tuple[ScoredGroup, str]] = []
         self._num_unscored = 0
         self._num_resampled = 0
+        self.launching = asyncio.Lock()
+        """A launch and a weight sync exclude each other: half of a batch would meet engines that are STALE."""
 
     async def launch(self, prompts: Sequence[Prompt]) -> None:
-        """Leases prompts whose slots in the buffer are taken, and starts to follow their groups."""
-        samplers = self._fleet.samplers
+        """Leases prompts whose slots in the buffer are taken, and starts to follow their groups. The caller holds
+        `launching`."""
         # Known before they are leased: a checkpoint asks for the prompt of every slot, also when a lease fails.
         self._on_their_way |= {prompt.group_id: prompt for prompt in prompts}
-        requests = [
-            SampleRequest(
-                prompt=prompt,
-                attempt=self._ledger.lease(prompt.group_id, samplers[i % len(samplers)].name),
-                group_size=self._config.rollout.group_size,
-            )
-            for i, prompt in enumerate(prompts)
-        ]
-        for sampler, request in await submit_to(samplers, requests, self._config.rollout.sampling):
-            self._spawn(self._follow(sampler, request))
+        samplers = self._fleet.samplers
+        if self._config.deterministic:
+            await self._recovery.all_usable(samplers)
+        shares = deal(await self._recovery.usable(samplers), prompts)
+        # All at once: one that is waited for gives another the time to be replaced by a process without weights.
+        await asyncio.gather(*(self._launch_share(sampler, share) for sampler, share in shares))
 
     def prompt_of(self, group_id: str) -> Prompt:
         """The prompt of a group that has no scores yet."""
         return self._on_their_way[group_id]
 
-    def take_rejected(self) -> list[ScoredGroup]:
-        """Groups rejected since the last call, for the record; called once a step, when a batch was trained."""
+    def take_rejected(self) -> list[tuple[ScoredGroup, str]]:
+        """Groups rejected since the last call, with the reason; called once a step, when a batch was trained."""
         rejected, self._rejected = self._rejected, []
         self._num_unscored = self._num_resampled = 0
         return rejected
 
+    async def _launch_share(self, sampler: Actor, prompts: Sequence[Prompt]) -> None:
+        """One sampler's part of a launch."""
+        deadline_s = self._config.rollout.group_deadline_s
+        requests = [
+            SampleRequest(
+                prompt=prompt,
+                attempt=self._ledger.lease(prompt.group_id, sampler.name, deadline_s=deadline_s),
+                group_size=self._config.rollout.group_size,
+            )
+            for prompt in prompts
+        ]
+        incarnation = sampler.incarnation
+        try:
+            await submit(sampler, requests, self._config.rollout.sampling)
+        except RECOVERABLE as error:
+            self._recovery.failed(sampler, incarnation, error)
+            await self._sample_again(sampler, requests, error)
+            return
+        if self._config.deterministic:
+            self._spawn(self._follow_share(sampler, requests))
+        else:
+            for request in requests:
+                self._spawn(self._follow(sampler, request))
+
+    async def _follow_share(self, sampler: Actor, requests: Sequence[SampleRequest]) -> None:
+        incarnation, deadline_s = sampler.incarnation, self._config.rollout.group_deadline_s
+        waits = [asyncio.ensure_future(wait_group(sampler, request, deadline_s)) for request in requests]
+        try:
+            groups = await asyncio.gather(*waits)
+        except RECOVERABLE as error:
+            self._recovery.failed(sampler, incarnation, error)
+            await self._sample_again(sampler, requests, error)
+            return
+        finally:
+            for wait in waits:
+                wait.cancel()
+        self._recovery.succeeded(sampler, incarnation)
+        await asyncio.gather(*(self._take_in(sampler, group) for group in groups))
+
     async def _follow(self, sampler: Actor, request: SampleRequest) -> None:
-        group_id, attempt = request.prompt.group_id, request.attempt
-        group = await wait_group(sampler, request, self._config.rollout.group_deadline_s)
-        self._ledger.sampled(group_id, attempt, group.min_policy_version)
+        incarnation = sampler.incarnation
+        answer = asyncio.ensure_future(_answer_of(sampler, request))
+        try:
+            group = await finish(
+                asyncio.shield(answer),
+                deadline_s=self._config.rollout.group_deadline_s,
+                stage="sample",
+                actor=sampler.name,
+                item=f"group {request.prompt.group_id}",
+            )
+        except RECOVERABLE as error:
+            self._recovery.failed(sampler, incarnation, error)
+            if isinstance(error, StageTimeoutError):
+                self._spawn(self._refuse_late(answer, request))
+            await self._sample_again(sampler, [request], error)
+            return
+        self._recovery.succeeded(sampler, incarnation)
+        await self._take_in(sampler, group)
+
+    async def _refuse_late(self, answer: "asyncio.Future[RolloutGroup]", request: SampleRequest) -> None:
+        """A worker that was too slow may still answer: the ledger refuses it, and counts."""
+        with suppress(*RECOVERABLE, ray.exceptions.RayError):
+            group = await answer
+            accepted = self._ledger.sampled(request.prompt.group_id, request.attempt, group.min_policy_version)
+            assert not accepted, f"the lease of {request.key} was given up and is open again"
+
+    async def _sample_again(self, sampler: Actor, requests: Sequence[SampleRequest], error: ShoalError) -> None:
+        """Gives the leases back and has their prompts leased anew, unless they failed too often."""
+        again: list[Prompt] = []
+        for request in requests:
+            group_id = request.prompt.group_id
+            self._ledger.requeue(group_id, request.attempt, str(error))
+            if request.attempt < self._config.recovery.max_attempts or self._config.deterministic:
+                again.append(request.prompt)
+                continue
+            self._ledger.reject(group_id, request.attempt, RejectReason.SAMPLING_FAILED)
+            del self._on_their_way[group_id]
+            await self._buffer.drop(group_id)
+        if again:
+            self._spawn(self._launch_again(sampler, again))
+
+    async def _launch_again(self, sampler: Actor, prompts: Sequence[Prompt]) -> None:
+        if not self._config.deterministic:
+            await self._recovery.usable(self._fleet.samplers)
+            async with self.launching:
+                await self.launch(prompts)
+            return
+        # The same share on the same engine: another place would change what is computed together.
+        await self._recovery.usable([sampler])
+        async with self.launching:
+            await self._recovery.usable([sampler])  # it may have been lost while a sync was waited for
+            await self._launch_share(sampler, prompts)
+
+    async def _take_in(self, sampler: Actor, group: RolloutGroup) -> None:
+        """From sampled to scored, and into the buffer or out of the run."""
+        group_id, attempt = group.group_id, group.attempt
+        if not self._ledger.sampled(group_id, attempt, group.min_policy_version):
+            return
         self._record_span("generate", sampler.name, group.started_s, group.finished_s, group)
         scored = await self._router.score(group)
         self._record_span("score", scored.worker, scored.started_s, scored.finished_s, group)
         # Before the ledger moves: where this ends the run, its checkpoint has the group as one to sample again.
+        if warning := self._reward_health.note(scored):
+            self._warn(warning)
         reason = self._why_rejected(scored)
         self._ledger.scored(group_id, attempt)
         del self._on_their_way[group_id]
@@ -153,7 +235,7 @@ class GroupPipeline:
             await self._buffer.put(scored)
             return
         self._ledger.reject(group_id, attempt, reason)
-        self._rejected.append(scored)
+        self._rejected.append((scored, str(reason)))
         await self._buffer.drop(group_id)
 
     def _why_rejected(self, scored: ScoredGroup) -> RejectReason | None:
@@ -195,6 +277,12 @@ class GroupPipeline:
 def now_s() -> float:
     """Unix time: what spans of different processes are compared by."""
     return time.time()
+
+
+async def _answer_of(sampler: Actor, request: SampleRequest) -> RolloutGroup:
+    """A coroutine, so that a wait that is given up does not touch the remote call."""
+    group: RolloutGroup = await sampler.handle.wait_group.remote(request.key)
+    return group
 
 
 async def first_of(work: Coroutine[Any, Any, Any], stop: asyncio.Event) -> tuple[bool, Any]:

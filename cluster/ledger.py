@@ -1,10 +1,13 @@
 """The life of every group, and the law that none is lost and none comes twice.
 
-    pending --lease--> leased --sampled--> sampled --scored--> scored --consume--> consumed(step)
-                          |                   |                   |
-                          +------ reject(reason): terminal, counted by reason ------+
+    pending --lease--> leased --sampled--> sampled --scored--> scored --consume--> consumed(step) --> committed
+       ^                  |  |                |                   |                            (checkpoint)
+       +---- requeue -----+--|----------------+                   |
+                             +------ reject(reason): terminal, counted by reason ------+
 
-A group that a stopped run was still sampling is pending when the run goes on; its next lease has attempt + 1.
+A group whose sampler was lost, or that a stopped run was still sampling, is pending; its next lease has attempt + 1.
+The attempt is a fencing token: what comes from an attempt that was given up is refused and counted, so that a worker
+that was taken for dead and answers after all cannot deliver a group twice.
 
 At every step: dispatched = trained + rejected + in flight. Pure: time and file come from outside.
 """
@@ -21,7 +24,7 @@ class GroupState(StrEnum):
     """Where a group is."""
 
     PENDING = "pending"
-    """Given back by a stopped run, to be leased again."""
+    """Given back, to be leased again: its worker was lost, or the run was stopped."""
     LEASED = "leased"
     SAMPLED = "sampled"
     SCORED = "scored"
@@ -38,13 +41,15 @@ class RejectReason(StrEnum):
     """Dynamic sampling: no completion stands out, and another group was sampled instead."""
     NOTHING_TO_TRAIN = "nothing_to_train"
     """Fewer than two scored completions have a token with a finite log-probability."""
+    SAMPLING_FAILED = "sampling_failed"
+    """Every attempt to sample it ended with its engine failing."""
 
 
 TERMINAL = (GroupState.CONSUMED, GroupState.REJECTED)
 NEXT_STATES = {
-    GroupState.PENDING: (GroupState.LEASED,),
-    GroupState.LEASED: (GroupState.SAMPLED, GroupState.REJECTED),
-    GroupState.SAMPLED: (GroupState.SCORED, GroupState.REJECTED),
+    GroupState.PENDING: (GroupState.LEASED, GroupState.REJECTED),
+    GroupState.LEASED: (GroupState.SAMPLED, GroupState.PENDING, GroupState.REJECTED),
+    GroupState.SAMPLED: (GroupState.SCORED, GroupState.PENDING, GroupState.REJECTED),
     GroupState.SCORED: (GroupState.CONSUMED, GroupState.REJECTED),
     GroupState.CONSUMED: (),
     GroupState.REJECTED: (),
@@ -58,6 +63,7 @@ class LedgerState:
     dispatched: int = 0
     trained: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
+    late_results: int = 0
     open_groups: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     """Group id -> (state, attempt)."""
 
@@ -77,6 +83,7 @@ class Ledger:
         self._dispatched = state.dispatched
         self._trained = state.trained
         self._rejected: Counter[str] = Counter(state.rejected)
+        self._late_results = state.late_results
         # Of this process: prompts of a run that goes on have indices, and so ids, that were never used.
         self._ended: set[str] = set()
         self._open = {group_id: (GroupState(s), attempt) for group_id, (s, attempt) in state.open_groups.items()}
@@ -92,6 +99,7 @@ class Ledger:
             dispatched=self._dispatched,
             trained=self._trained,
             rejected=dict(self._rejected),
+            late_results=self._late_results,
             open_groups=open_groups,
         )
 
@@ -109,24 +117,44 @@ class Ledger:
         return dict(self._rejected)
 
     @property
+    def late_results(self) -> int:
+        """Results that were refused, since their attempt had been given up."""
+        return self._late_results
+
+    @property
     def in_flight(self) -> int:
         """Groups dispatched and not at their end, those that wait for another lease included."""
         return len(self._open)
 
-    def lease(self, group_id: str, worker: str) -> int:
-        """A prompt goes to a rollout worker; returns the attempt, 1 for the first."""
+    def lease(self, group_id: str, worker: str, *, deadline_s: float | None = None) -> int:
+        """A prompt goes to a rollout worker, which has `deadline_s` seconds; returns the attempt, 1 for the first."""
         if group_id in self._ended:
             raise LedgerError(f"group {group_id} was leased to {worker} after its end: it would be sampled twice")
         state, attempt = self._open.get(group_id, (None, 0))
         if state not in (None, GroupState.PENDING):
             raise LedgerError(f"group {group_id} was leased to {worker} while it is {state}: it would be sampled twice")
-        self._write(group_id, GroupState.LEASED, attempt + 1, worker=worker)
+        until = {} if deadline_s is None else {"deadline_s": self._clock() + deadline_s}
+        self._write(group_id, GroupState.LEASED, attempt + 1, worker=worker, **until)
         self._dispatched += state is None
         self._open[group_id] = (GroupState.LEASED, attempt + 1)
         return attempt + 1
 
-    def sampled(self, group_id: str, attempt: int, policy_version: int) -> None:
+    def sampled(self, group_id: str, attempt: int, policy_version: int) -> bool:
+        """A worker delivered the group. False when its attempt was given up before: the result must not be used."""
+        if group_id not in self._ended:
+            self._find(group_id)  # one that was never leased is no late result but a defect
+        if self._open.get(group_id) != (GroupState.LEASED, attempt):
+            self._append(
+                {"time_s": self._clock(), "group_id": group_id, "event": "late_result_refused", "attempt": attempt}
+            )
+            self._late_results += 1
+            return False
         self._move(group_id, GroupState.SAMPLED, attempt, policy_version=policy_version)
+        return True
+
+    def requeue(self, group_id: str, attempt: int, reason: str) -> None:
+        """The attempt is given up; what comes of it later is refused."""
+        self._move(group_id, GroupState.PENDING, attempt, reason=reason)
 
     def scored(self, group_id: str, attempt: int) -> None:
         self._move(group_id, GroupState.SCORED, attempt)
@@ -139,6 +167,14 @@ class Ledger:
     def reject(self, group_id: str, attempt: int, reason: RejectReason) -> None:
         self._move(group_id, GroupState.REJECTED, attempt, reason=str(reason))
         self._rejected[str(reason)] += 1
+
+    def committed(self, step: int, checkpoint: str) -> None:
+        """A checkpoint holds everything that was consumed before training step `step`: one line for all of it."""
+        self._append({"time_s": self._clock(), "event": "committed", "step": step, "checkpoint": checkpoint})
+
+    def attempt(self, group_id: str) -> int:
+        """Of the group's newest lease."""
+        return self._find(group_id)[1]
 
     def check(self) -> None:
         """Errors: `LedgerError` when dispatched = trained + rejected + in flight does not hold."""

@@ -43,6 +43,8 @@ class GroupCounts:
     in_flight: int
     rejected: Mapping[str, int] = field(default_factory=dict)
     """Reason -> groups."""
+    late_results: int = 0
+    """Results that were refused, since their attempt had been given up."""
 
 
 def step_metrics(
@@ -138,6 +140,7 @@ def count_metrics(counts: GroupCounts) -> dict[str, float]:
         "groups/trained": float(counts.trained),
         "groups/in_flight": float(counts.in_flight),
         "groups/rejected": float(rejected),
+        "groups/late_results": float(counts.late_results),
         "groups/unaccounted": float(counts.dispatched - counts.trained - counts.in_flight - rejected),
     }
     return metrics | {f"groups/rejected_{reason}": float(number) for reason, number in counts.rejected.items()}

@@ -8,7 +8,7 @@ from cluster.config_loading import build_config, changed_keys, load_config
 from cluster.run_directory import RunDirectory
 from rollout.errors import ConfigError
 
-CHANGEABLE = ("name", "runs_dir", "steps", "trackers", "checkpoint", "eval", "weight_sync")
+CHANGEABLE = ("name", "runs_dir", "steps", "trackers", "checkpoint", "eval", "recovery", "weight_sync")
 """Keys, with all below them, that may differ from the run's own. Keys that end in `_s` are deadlines: they may too."""
 
 

@@ -11,6 +11,7 @@ Columns (T tokens of one completion):
     policy_logprobs, ref_logprobs, entropies    [T] list of float32, nats; empty where the learner computed none
     loss_mask                                   [T] list of bool
     advantage, reward                           float or null (not scored)
+    rejected                                    text: why the group was not trained on; empty where it was
     components                                  JSON text, name -> value before its weight
     answer                                      text or null: the final answer that was found in the completion
     outcome, detail, finish_reason              text
@@ -51,6 +52,7 @@ COLUMNS = (
     ("loss_mask", "list<bool>"),
     ("advantage", "float64"),
     ("reward", "float64"),
+    ("rejected", "string"),
     ("components", "string"),
     ("outcome", "string"),
     ("detail", "string"),
@@ -68,16 +70,20 @@ COLUMNS = (
 
 
 def rollout_rows(
-    step: int, groups: Sequence[ScoredGroup], outputs: Sequence[SequenceOutput]
+    step: int,
+    groups: Sequence[ScoredGroup],
+    outputs: Sequence[SequenceOutput],
+    rejected: Sequence[tuple[ScoredGroup, str]] = (),
 ) -> Iterator[dict[str, Any]]:
-    """A row for each completion, groups in their order. A completion without an output was not trained on: its
-    advantage is null and its learner's log-probabilities are empty."""
+    """A row for each completion, groups in their order, then those that were rejected, each with its reason. A
+    completion without an output was not trained on: its advantage is null and its learner's log-probabilities are
+    empty."""
     by_key = {(output.group_id, output.sample_index): output for output in outputs}
     assert len(by_key) == len(outputs), "two outputs for one completion"
-    for scored in groups:
+    for scored, reason in [*((scored, "") for scored in groups), *rejected]:
         for completion, result in zip(scored.group.completions, scored.rewards, strict=True):
             output = by_key.pop((scored.group_id, completion.sample_index), None)
-            yield _row(step, scored, completion, result, output)
+            yield {**_row(step, scored, completion, result, output), "rejected": reason}
     assert not by_key, f"outputs for completions that are not in the batch: {sorted(by_key)[:3]}"
 
 

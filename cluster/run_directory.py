@@ -8,6 +8,7 @@
     rollouts/step-000000.parquet   the completions of a step
     rollouts/eval-000000.parquet   the completions of an evaluation
     checkpoints/                   written by checkpointing
+    stacks/000-sampler-0.txt       what every thread of an actor was doing when the run stalled
     superseded/000/                what a resumed run took back
     summary.json                   how the run ended
     vocabulary.json                the text of each token
@@ -19,7 +20,7 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -38,8 +39,9 @@ from cluster.config import RunConfig
 from cluster.config_loading import parse_config
 from cluster.recipe_yaml import dump_yaml
 from cluster.redact import REDACTED, redact
+from cluster.rollout_replay import read_train_batch
 from cluster.rollout_table import parquet_bytes, rollout_rows
-from learner.types import SequenceOutput
+from learner.types import SequenceOutput, TrainBatch
 from reward.types import ScoredGroup
 
 EventKind = Literal["generate", "score", "train", "sync", "save", "eval", "instant"]
@@ -202,13 +204,43 @@ class RunDirectory:
         """The whole lines of one of LOGS."""
         return list(read_lines(self.log_path(name)))
 
-    def write_rollouts(self, step: int, groups: Sequence[ScoredGroup], outputs: Sequence[SequenceOutput] = ()) -> Path:
-        """The completions of a training step, trained on or not; the columns are those of `rollout_table`."""
-        return self._write_table(f"step-{step:06d}", step, groups, outputs)
+    def write_rollouts(
+        self,
+        step: int,
+        groups: Sequence[ScoredGroup],
+        outputs: Sequence[SequenceOutput] = (),
+        rejected: Sequence[tuple[ScoredGroup, str]] = (),
+    ) -> Path:
+        """The completions of a training step, and of the groups that were rejected since the one before, with the
+        reason; the columns are those of `rollout_table`."""
+        return self._write_table(f"step-{step:06d}", rollout_rows(step, groups, outputs, rejected))
+
+    def read_batch(self, step: int, policy_version: int) -> TrainBatch:
+        """The groups that training step `step` was made of, as they were recorded. Raises RunDirectoryError."""
+        path = self.path / "rollouts" / f"step-{step:06d}.parquet"
+        try:
+            return read_train_batch(path, step, policy_version)
+        except (OSError, ValueError, KeyError) as error:
+            raise RunDirectoryError(
+                f"the groups of step {step} cannot be read from {path}: {type(error).__name__}: {error}; resume the "
+                "run from its checkpoint"
+            ) from error
 
     def write_eval_rollouts(self, step: int, groups: Sequence[ScoredGroup]) -> Path:
         """The completions of an evaluation after `step` training steps."""
-        return self._write_table(f"eval-{step:06d}", step, groups, ())
+        return self._write_table(f"eval-{step:06d}", rollout_rows(step, groups, ()))
+
+    def write_stacks(self, texts: Mapping[str, str]) -> str:
+        """Actor -> what its threads were doing; returns the files' common name, for a person to look for."""
+        folder = self.path / "stacks"
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise write_error(folder, error) from error
+        number = 1 + max((int(path.name[:3]) for path in folder.glob("[0-9][0-9][0-9]-*.txt")), default=-1)
+        for actor, text in texts.items():
+            write_atomically(folder / f"{number:03d}-{actor}.txt", text.encode())
+        return f"stacks/{number:03d}-*.txt"
 
     def write_summary(self, summary: RunSummary) -> None:
         """Replaces summary.json."""
@@ -240,11 +272,9 @@ class RunDirectory:
             tables.append(self.path / "summary.json")
         self._cut(sizes, tables, before={name: step + (name == "evaluations") for name in LOGS if name not in sizes})
 
-    def _write_table(
-        self, stem: str, step: int, groups: Sequence[ScoredGroup], outputs: Sequence[SequenceOutput]
-    ) -> Path:
+    def _write_table(self, stem: str, rows: Iterable[dict[str, Any]]) -> Path:
         path = self.path / "rollouts" / f"{stem}.parquet"
-        write_atomically(path, parquet_bytes(list(rollout_rows(step, groups, outputs))))
+        write_atomically(path, parquet_bytes(list(rows)))
         return path
 
     def _whole_lines_bytes(self, name: str) -> int:

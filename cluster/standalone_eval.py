@@ -11,9 +11,9 @@ from cluster.actors import launch_fleet
 from cluster.config import RunConfig
 from cluster.evaluation import Evaluation, evaluate
 from cluster.export import export_command
-from cluster.group_pipeline import RewardRouter
 from cluster.placement import plan_bundles, total_resources
 from cluster.ray_session import ray_session
+from cluster.reward_router import RewardRouter
 from cluster.terminal import Reporter, make_reporter
 from cluster.train import read_eval_prompts
 from cluster.weight_sync import serve_as_loaded

@@ -57,7 +57,8 @@ def train_command(config: RunConfig, run_path: Path, *, resume: bool) -> RunSumm
     """Trains; returns the summary of a run that reached its last step.
 
     What fails before the first step leaves nothing behind: a new run's directory is removed again, a resumed one is as
-    it was. After that the directory stays, with a summary that says `failed`.
+    it was, but for damaged checkpoints, which are set aside. After that the directory stays, with a summary that says
+    `failed`.
 
     Errors: `StoppedError` after SIGINT or SIGTERM, with the checkpoint written; any other `ShoalError`.
     """
@@ -74,7 +75,14 @@ def train_command(config: RunConfig, run_path: Path, *, resume: bool) -> RunSumm
 
 def _train_locked(config: RunConfig, run: RunDirectory, reporter: Reporter, *, resume: bool) -> RunSummary:
     warn = _warner(run, reporter)
-    checkpoints = Checkpoints(run.checkpoints_path, config.checkpoint, warn=warn)
+    set_aside: list[Event] = []
+
+    def on_set_aside(name: str, reason: str) -> None:
+        event = _instant("checkpoint_set_aside", f"{name}: {reason}")
+        set_aside.append(event)
+        _append_if_possible(run, event)
+
+    checkpoints = Checkpoints(run.checkpoints_path, config.checkpoint, warn=warn, on_set_aside=on_set_aside)
     try:
         if resume:
             run = RunDirectory.open(run.path)
@@ -88,6 +96,7 @@ def _train_locked(config: RunConfig, run: RunDirectory, reporter: Reporter, *, r
             run=run,
             checkpoints=checkpoints,
             resumed=resumed,
+            set_aside=tuple(set_aside),
             reporter=reporter,
             warn=warn,
         )
@@ -111,6 +120,8 @@ class _Start:
     checkpoints: Checkpoints
     resumed: tuple[Path, RunState] | None
     """The checkpoint that the run goes on from; None for a new run."""
+    set_aside: tuple[Event, ...]
+    """What tells of the checkpoints that were newer and damaged."""
     reporter: Reporter
     warn: Callable[[str], None]
 
@@ -138,6 +149,8 @@ async def _train(start: _Start, fleet: Fleet, stop: asyncio.Event, received: lis
         # Only now: a resume that fails earlier leaves the run as it found it.
         run.rewind(state.step, state.log_sizes or None)
         run.write_config(config)
+        for event in start.set_aside:  # what was written of them before went with the rest of the log
+            run.append_event(event)
         run.append_event(_instant("resumed", f"from {checkpoint.name}", step=state.step))
     run.write_vocabulary(inputs.vocabulary)
     trackers = start_trackers(config, run.path, start.warn)

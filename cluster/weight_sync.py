@@ -8,14 +8,15 @@ Whatever fails, no engine that failed has served anything: it serves only after 
 """
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.actors import Actor, Fleet
 from cluster.config import RunConfig
 from cluster.deadlines import finish, finish_all
-from rollout.errors import WeightSyncError
+from cluster.errors import ActorFailedError, StageTimeoutError
+from rollout.errors import EngineError, ShoalError, WeightSyncError
 from rollout.types import Prompt
 
 # Chunks on their way at once: the next is gathered while the engines load this one, and no more lie in shared memory.
@@ -40,10 +41,18 @@ class SyncReport:
     """Nats."""
     canary_mean_error: float
     """Nats."""
+    synced: tuple[str, ...] = ()
+    """Engines that serve this version now."""
+    failed: Mapping[str, ShoalError] = field(default_factory=dict)
+    """Engines that did not get through it, and why: they serve nothing."""
 
 
 class WeightSync:
-    """Moves the learner's weights to every engine of a fleet."""
+    """Moves the learner's weights to engines, each all or nothing.
+
+    An engine whose process fails on the way is left behind, STALE, and named in the report; the others go on. An engine
+    that lives and holds something else than was sent is an error: no restart would explain it.
+    """
 
     def __init__(self, config: RunConfig, fleet: Fleet, canary_prompts: Sequence[Prompt]) -> None:
         assert canary_prompts, "without a prompt there is nothing to compare"
@@ -56,61 +65,73 @@ class WeightSync:
         self._max_error = config.weight_sync.canary_max_error or max_error
         self._mean_error = config.weight_sync.canary_mean_error or mean_error
 
-    async def publish(self) -> SyncReport:
-        """Sends the learner's current weights to every engine, verifies, and lets them serve.
+    async def publish(self, samplers: Sequence[Actor]) -> SyncReport:
+        """Sends the learner's current weights to `samplers`, verifies, and lets them serve.
 
-        Errors: `WeightSyncError` when anything arrived otherwise than sent, or an engine does not compute with it.
+        Nothing else may use the learners meanwhile: gathering is collective, and all ranks must see one order of calls.
+
+        Errors: `WeightSyncError` when anything arrived otherwise than sent, or an engine does not compute with it; that
+        of a learner that failed.
         """
-        manifests = await self._learners("weight_manifest", item="the manifest")
-        manifest = manifests[0]
+        receivers = _Receivers(samplers, self._deadline_s)
+        manifest = (await self._learners("weight_manifest", item="the manifest"))[0]
         version = manifest.policy_version
         keep = self._config.rollout.on_weight_sync == "keep"
-        await self._samplers("begin_update", manifest, serving_continues=keep, item=f"the start of version {version}")
-        await self._send_chunks(len(manifest.chunks))
+        await receivers.call("begin_update", manifest, serving_continues=keep, item=f"the start of version {version}")
+        await self._send_chunks(receivers, len(manifest.chunks))
         sent_digest = (await self._learners("weights_digest", item="the digest"))[0]
-        received = await self._samplers("finish_update", sent_digest, item=f"the end of version {version}")
-        assert set(received) == {sent_digest}, received
-        max_error, mean_error = await self._run_canary(version)
-        await self._samplers("serve", version, item=f"serving version {version}")
+        received = await receivers.call("finish_update", sent_digest, item=f"the end of version {version}")
+        assert set(received.values()) <= {sent_digest}, received
+        max_error, mean_error = await self._run_canary(receivers, version)
+        await receivers.call("serve", version, item=f"serving version {version}")
         return SyncReport(
             policy_version=version,
             weights_digest=sent_digest,
             num_bytes=manifest.num_bytes,
             canary_max_error=max_error,
             canary_mean_error=mean_error,
+            synced=tuple(actor.name for actor in receivers.left),
+            failed=receivers.failed,
         )
 
-    async def _send_chunks(self, num_chunks: int) -> None:
+    async def _send_chunks(self, receivers: "_Receivers", num_chunks: int) -> None:
         loading: list[asyncio.Task[Any]] = []
         try:
             for index in range(num_chunks):
                 chunk = await self._gather_chunk(index)
                 if len(loading) >= CHUNKS_IN_FLIGHT:
                     await loading.pop(0)
-                loading.append(asyncio.create_task(self._samplers("load_chunk", chunk, item=f"chunk {index}")))
-            await asyncio.gather(*loading)
+                work = receivers.call("load_chunk", chunk, item=f"chunk {index}")
+                loading.append(asyncio.ensure_future(work))
+            while loading:
+                await loading.pop(0)
         finally:
             for task in loading:
                 task.cancel()
             await asyncio.gather(*loading, return_exceptions=True)
 
     async def _gather_chunk(self, index: int) -> Any:
-        """Reference to a chunk in Ray's object store: rank 0's; the others only take part in the gathering."""
-        refs = [learner.handle.weight_chunk.remote(index) for learner in self._fleet.learners]
-        names = [learner.name for learner in self._fleet.learners]
+        """Reference to a chunk in Ray's object store: rank 0's; the others only take part in the gathering.
+
+        Not waited for. Where rank 0 is lost on the way the engines fail on the chunk, and the digest that rank 0 is
+        asked for next tells whose fault it was.
+        """
+        learners = self._fleet.learners
+        refs = [learner.handle.weight_chunk.remote(index) for learner in learners]
+        names = [learner.name for learner in learners]
         if len(refs) > 1:
             await finish_all(
                 refs[1:], deadline_s=self._deadline_s, stage="sync", actors=names[1:], item=f"chunk {index}"
             )
         return refs[0]
 
-    async def _run_canary(self, version: int) -> tuple[float, float]:
+    async def _run_canary(self, receivers: "_Receivers", version: int) -> tuple[float, float]:
         by_learner, by_samplers = await asyncio.gather(
             self._learners("score_tokens", self._canary, item="the canary"),
-            self._samplers("prompt_logprobs", self._canary, item="the canary"),
+            receivers.call("prompt_logprobs", self._canary, item="the canary"),
         )
         worst = (0.0, 0.0)
-        for sampler, got in zip(self._fleet.samplers, by_samplers, strict=True):
+        for name, got in by_samplers.items():
             errors = canary_errors(by_learner[0], got)
             if not errors:
                 raise WeightSyncError(
@@ -121,7 +142,7 @@ class WeightSync:
             # `not <=` rather than `>`: a NaN on either side must fail too.
             if not (max_error <= self._max_error and mean_error <= self._mean_error):
                 raise WeightSyncError(
-                    f"{sampler.name} does not compute with weights version {version} that it received: its "
+                    f"{name} does not compute with weights version {version} that it received: its "
                     f"log-probabilities of fixed prompts differ from the learner's by {max_error:.3g} nats at most and "
                     f"{mean_error:.3g} on average (allowed: {self._max_error:g}, {self._mean_error:g}); nothing was "
                     "sampled from them"
@@ -130,10 +151,51 @@ class WeightSync:
         return worst
 
     async def _learners(self, method: str, *args: Any, item: str) -> list[Any]:
-        return await _call(self._fleet.learners, method, args, {}, self._deadline_s, item)
+        learners = self._fleet.learners
+        return await finish_all(
+            [getattr(actor.handle, method).remote(*args) for actor in learners],
+            deadline_s=self._deadline_s,
+            stage="sync",
+            actors=[actor.name for actor in learners],
+            item=item,
+        )
 
-    async def _samplers(self, method: str, *args: Any, item: str, **kwargs: Any) -> list[Any]:
-        return await _call(self._fleet.samplers, method, args, kwargs, self._deadline_s, item)
+
+class _Receivers:
+    """The engines of one transfer. Who fails is out of it, with the reason, and is asked nothing more."""
+
+    def __init__(self, samplers: Sequence[Actor], deadline_s: float) -> None:
+        self.left = list(samplers)
+        self.failed: dict[str, ShoalError] = {}
+        self._deadline_s = deadline_s
+
+    async def call(self, method: str, *args: Any, item: str, **kwargs: Any) -> dict[str, Any]:
+        """Name -> answer of everyone who is left. Errors: `WeightSyncError` of any of them."""
+        actors = list(self.left)
+        answers = await asyncio.gather(
+            *(
+                finish(
+                    getattr(actor.handle, method).remote(*args, **kwargs),
+                    deadline_s=self._deadline_s,
+                    stage="sync",
+                    actor=actor.name,
+                    item=item,
+                )
+                for actor in actors
+            ),
+            return_exceptions=True,
+        )
+        answered: dict[str, Any] = {}
+        for actor, answer in zip(actors, answers, strict=True):
+            if isinstance(answer, ActorFailedError | StageTimeoutError | EngineError):
+                self.failed[actor.name] = answer
+                if actor in self.left:
+                    self.left.remove(actor)
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                answered[actor.name] = answer
+        return answered
 
 
 def canary_errors(by_learner: Sequence[Sequence[float]], by_sampler: Sequence[Sequence[float]]) -> list[float]:
@@ -143,18 +205,6 @@ def canary_errors(by_learner: Sequence[Sequence[float]], by_sampler: Sequence[Se
         for ours_T, theirs_T in zip(by_learner, by_sampler, strict=True)
         for ours, theirs in zip(ours_T, theirs_T, strict=True)
     ]
-
-
-async def _call(
-    actors: Sequence[Actor], method: str, args: Sequence[Any], kwargs: dict[str, Any], deadline_s: float, item: str
-) -> list[Any]:
-    return await finish_all(
-        [getattr(actor.handle, method).remote(*args, **kwargs) for actor in actors],
-        deadline_s=deadline_s,
-        stage="sync",
-        actors=[actor.name for actor in actors],
-        item=item,
-    )
 
 
 async def serve_as_loaded(fleet: Fleet, deadline_s: float) -> None:

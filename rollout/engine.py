@@ -52,6 +52,9 @@ class Engine(Protocol):
 
     def has_unfinished(self) -> bool: ...
 
+    def abort_all(self) -> None:
+        """Gives up everything that runs; nothing of it is returned by a later step."""
+
     def start_weight_update(self) -> None:
         """From here to `finish_weight_update` the weights are in pieces and `step` must not be called."""
 

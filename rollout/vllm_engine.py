@@ -135,15 +135,24 @@ class VLLMEngine:
         self._cache_salt = "v0"
         self._num_probes = 0
         self._finished_in_probe: list[EngineOutput] = []
+        self._running: set[str] = set()
 
     def add(self, specs: Sequence[SampleSpec]) -> None:
         for spec in specs:
             prompt = tokens_input(list(spec.token_ids), cache_salt=self._cache_salt)
             self._engine.add_request(spec.request_id, prompt, _sampling_params(spec.sampling, spec.seed))
+            self._running.add(spec.request_id)
 
     def step(self) -> list[EngineOutput]:
         earlier, self._finished_in_probe = self._finished_in_probe, []
-        return earlier + [_engine_output(output) for output in self._engine.step() if output.finished]
+        finished = earlier + [_engine_output(output) for output in self._engine.step() if output.finished]
+        self._running.difference_update(output.request_id for output in finished)
+        return finished
+
+    def abort_all(self) -> None:
+        self._engine.abort_request(sorted(self._running))
+        self._running.clear()
+        self._finished_in_probe.clear()
 
     def has_unfinished(self) -> bool:
         return bool(self._finished_in_probe) or self._engine.has_unfinished_requests()

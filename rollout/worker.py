@@ -119,6 +119,10 @@ class RolloutWorker:
             raise EngineError(f"{self.name}: the group of {key} was handed out already")
         return group
 
+    async def probe(self) -> None:
+        """Returns when the engine has shown that it works: between two steps, or with a token where it is idle."""
+        await self._on_engine_thread(self._probe)
+
     async def begin_update(self, manifest: WeightManifest, *, serving_continues: bool = False) -> None:
         """Starts a transfer; from here the worker is STALE. Groups may run on across it only if `serving_continues`."""
         await self._on_engine_thread(lambda: self._begin_update(manifest, serving_continues))
@@ -218,6 +222,15 @@ class RolloutWorker:
             ]
         self._live_engine().add(specs)
 
+    def _probe(self) -> None:
+        engine = self._live_engine()
+        if self._served_version is None or engine.has_unfinished():
+            return  # without weights it must not sample, and an engine with work shows by it that it works
+        sampling = SamplingConfig(max_tokens=1)
+        engine.add([SampleSpec(request_id="probe", token_ids=(0,), sampling=sampling, seed=0)])
+        while engine.has_unfinished():
+            engine.step()
+
     def _finish_completion(self, output: EngineOutput) -> None:
         key, sample_index = _parse_request_id(output.request_id)
         lease = self._leases[key]
@@ -238,10 +251,13 @@ class RolloutWorker:
     def _begin_update(self, manifest: WeightManifest, serving_continues: bool) -> None:
         engine = self._live_engine()
         if engine.has_unfinished() and not serving_continues:
-            raise WeightSyncError(
-                f"{self.name}: weights version {manifest.policy_version} came while {len(self._leases)} groups were "
-                "being sampled; drain the engine first"
-            )
+            # The controller waited for every group that it still wants: what runs is of leases that it gave up.
+            engine.abort_all()
+            given_up = EngineError(f"{self.name}: its lease was given up, and then weights of another version came")
+            for lease in self._leases.values():
+                if not lease.done.done():
+                    lease.done.set_exception(given_up)
+            self._leases.clear()
         self._served_version = None
         self._receiver = WeightReceiver(manifest, receiver=self.name)
         engine.start_weight_update()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
 from cluster.dashboard.derived import metric
-from cluster.dashboard.records import MetricTable, Problem, RolloutRow, RunStatus
+from cluster.dashboard.records import MetricTable, Problem, RolloutRow, RunStatus, Span
 from cluster.dashboard.samplers import rates
 from cluster.dashboard.series import Values, column, thin
 from cluster.dashboard.thresholds import RunFacts, Setting, facts_of, setting
@@ -107,6 +107,8 @@ class Facts:
     """What a failed reward said last."""
     anomalies: Mapping[str, int] = field(default_factory=dict)
     """What the ledger's journal and the rollouts contradict each other in -> how many groups."""
+    instants: tuple[Span, ...] = ()
+    """What happened to the run and its actors, in order."""
     problems: tuple[Problem, ...] = ()
     error: str = ""
     """What ended a failed run."""
@@ -148,6 +150,7 @@ def gather(store: "RunStore") -> Facts:
         held_out=column(store.evaluations(), "eval/pass_at_1"),
         rewards_failed_with=_last_failure(store, metric(table, limits, "reward/failed_share")),
         anomalies={name: count for name, count in store.ledger_anomalies().items() if count},
+        instants=tuple(store.instants()),
         problems=store.problems(),
         error=str((store.summary() or {}).get("error", "")),
     )

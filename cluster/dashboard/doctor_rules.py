@@ -6,6 +6,7 @@ The order is the order of the findings of equal severity: what explains others c
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cluster.dashboard import doctor_rules_faults as faults
 from cluster.dashboard import doctor_rules_gap as gap
 from cluster.dashboard import doctor_rules_policy as policy
 from cluster.dashboard import doctor_rules_reward as reward
@@ -32,6 +33,9 @@ RULES = tuple(
     for check in (
         system.run_ended_badly,
         system.ledger_unbalanced,
+        faults.run_stalled,
+        faults.checkpoint_set_aside,
+        faults.restarts_nearly_used,
         policy.steps_skipped,
         reward.grader_fails,
         reward.reward_constant,
@@ -52,6 +56,8 @@ RULES = tuple(
         policy.longer_for_nothing,
         reward.groups_equal,
         reward.rejects_many,
+        faults.actors_restarted,
+        faults.late_results_refused,
         system.sampler_slow,
         system.learner_waits,
         system.sync_slow,

@@ -23,7 +23,7 @@ RECENT_S = 60.0
 MAX_READ = 8000
 """Spans, and ledger entries at a time, that are read for one answer."""
 SPARK_POINTS = 60
-NO_ERROR_STATES = ("HEALTHY", "RESTARTING")
+NO_ERROR_STATES = ("HEALTHY", "RESTARTING", "STALE")
 """Recorded states whose reason is no error."""
 
 
@@ -103,7 +103,7 @@ def last_error(instants: Sequence[Span], run_error: str, actor: str) -> str:
 def num_restarts(instants: Sequence[Span]) -> int:
     """How often an actor was begun anew: the controller by resuming the run, others as their states say."""
     names = [(instant.extra.get("name"), instant.extra.get("state")) for instant in instants]
-    return sum(name == "resumed" or (name == "state" and state == "RESTARTING") for name, state in names)
+    return sum(name in ("resumed", "restart") or (name == "state" and state == "RESTARTING") for name, state in names)
 
 
 def flight_of(counts: Mapping[str, int], latest: Sequence[LedgerEntry], batch: int) -> Flight:

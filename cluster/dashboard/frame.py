@@ -20,7 +20,20 @@ if TYPE_CHECKING:
 ACCURACY = "eval/pass_at_1"
 RESTARTS = ("restart", "resume", "died", "dead", "down", "replaced")
 """Words in the name of an instant that make it a restart on the scrubber."""
-ALERTS = ("warn", "fail", "error", "stale", "non-finite", "nonfinite", "skip", "timeout", "refused", "mismatch")
+ALERTS = (
+    "warn",
+    "fail",
+    "error",
+    "stall",
+    "set_aside",
+    "stale",
+    "non-finite",
+    "nonfinite",
+    "skip",
+    "timeout",
+    "refused",
+    "mismatch",
+)
 ALERT_SEVERITIES = ("error", "warning")
 """Of the doctor's findings that are marks on the scrubber."""
 ETA_STEPS = 20
@@ -149,6 +162,9 @@ def _marks(store: "RunStore") -> list[dict[str, Any]]:
     last = store.metrics().steps[-1] if store.metrics().steps else 0
     for instant in store.instants():
         name = str(instant.extra.get("name", ""))
+        # Of an actor's states the death alone is a mark: all others follow from it.
+        if name == "state" and instant.extra.get("state") == "DEAD":
+            name = "dead"
         kind = _instant_kind(name)
         if kind is not None:
             marks.append(_mark(kind, instant.step if instant.step is not None else last, _sentence(instant, name)))

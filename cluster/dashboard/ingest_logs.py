@@ -109,12 +109,17 @@ def insert_events(connection: sqlite3.Connection, lines: list[Line]) -> list[tup
 def clear_ledger(connection: sqlite3.Connection) -> None:
     connection.execute("delete from ledger")
     connection.execute("delete from ledger_lines")
+    connection.execute("delete from ledger_events")
 
 
 def insert_ledger(connection: sqlite3.Connection, lines: list[Line]) -> list[tuple[int, str]]:
     """Returns (line, problem) of those that are no journal lines."""
-    rows, offsets, problems = [], [], []
+    rows, offsets, problems, events = [], [], [], []
     for line in lines:
+        event = None if line.record is None else _ledger_event(line.record)
+        if event is not None:
+            events.append(event)
+            continue
         row = None if line.record is None else _ledger_row(line.record)
         if row is None:
             problems.append((line.number, line.error or f"line {line.number + 1} is no change of a group's state"))
@@ -130,6 +135,7 @@ def insert_ledger(connection: sqlite3.Connection, lines: list[Line]) -> list[tup
         " times_consumed = times_consumed + excluded.times_consumed",
         rows,
     )
+    connection.executemany("insert into ledger_events (event, group_id, step, checkpoint) values (?, ?, ?, ?)", events)
     connection.executemany(
         "insert into ledger_lines (entry, offset) values ((select id from ledger where group_id = ?), ?)", offsets
     )
@@ -173,6 +179,14 @@ def _ledger_row(record: dict[str, Any]) -> tuple[Any, ...] | None:
         _word(reason),
         _number(record.get("time_s")) or 0.0,
     )
+
+
+def _ledger_event(record: dict[str, Any]) -> tuple[Any, ...] | None:
+    """Of a line that says what happened and moves no group; None for all others."""
+    event = record.get("event")
+    if not isinstance(event, str) or "state" in record:
+        return None
+    return _word(event), _word(record.get("group_id")), _integer(record.get("step")), _word(record.get("checkpoint"))
 
 
 def _word(value: object) -> str:

@@ -27,6 +27,11 @@ def reasons(connection: sqlite3.Connection) -> dict[str, int]:
     )
 
 
+def events(connection: sqlite3.Connection) -> dict[str, int]:
+    """What happened without moving a group -> how often: `late_result_refused`, `committed`."""
+    return dict(connection.execute("select event, count(*) from ledger_events group by event"))
+
+
 def letters(connection: sqlite3.Connection) -> str:
     """A letter for each group in order of its first lease; ? for a state that is not known."""
     return "".join(LETTERS.get(state, "?") for (state,) in connection.execute("select state from ledger order by id"))

@@ -45,6 +45,7 @@ CHECKS: Mapping[str, tuple[str, str, str]] = {
 }
 """What the index counts -> the check's name, its sentence when it holds, its sentence when it does not."""
 NOT_JUDGED = "Not judged yet: the ledger and the rollouts are still being read."
+LATE = "{count} results of attempts that had been given up came late and were refused: nothing was delivered twice."
 NUM_PROMPTS = 50
 """Hardest and easiest prompts that are listed."""
 
@@ -58,8 +59,12 @@ def ledger_page(store: "RunStore") -> dict[str, Any]:
     own = last_counts(store.metrics())
     balance = balance_of(counts, own, store.summary(), live=store.status() == "live", indexed=indexed)
     checks = checks_of(counts, anomalies, indexed=indexed)
+    late = store.ledger_events().get("late_result_refused", 0)
+    if late:
+        checks.append({"name": "late results", "ok": True, "text": LATE.format(count=late)})
     return {
         "counts": counts,
+        "late_results": late,
         "reasons": dict(sorted(store.ledger_reasons().items(), key=lambda item: (-item[1], item[0]))),
         "balance": {name: balance[name] for name in ("dispatched", "trained", "rejected", "in_flight", "ok")},
         "checks": [*checks, {"name": "balance", "ok": balance["ok"], "text": balance["text"]}],

@@ -59,6 +59,8 @@ create table ledger (
     group_id text unique, state text, attempt integer, worker text, step integer, reason text,
     first_s real, last_s real, times_consumed integer
 );
+-- Lines that change no group: late results that were refused, checkpoints that hold what was consumed.
+create table ledger_events (id integer primary key, event text, group_id text, step integer, checkpoint text);
 create table ledger_lines (id integer primary key, entry integer, offset integer);
 create index ledger_lines_by_entry on ledger_lines (entry);
 """

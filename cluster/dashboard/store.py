@@ -183,13 +183,13 @@ class RunStore:
         wanted = [index for index, row in enumerate(rows) if row.sample_index == sample_index][:1]
         if not wanted:
             return None
-        found = read_records(self._folder_file(name), [rows[i] for i in wanted], [places[i] for i in wanted])
+        found = read_records(self.path / "rollouts" / name, [rows[i] for i in wanted], [places[i] for i in wanted])
         return found[0] if found else None
 
     def group(self, address: GroupAddress) -> list[RolloutRecord]:
         """All completions of a group in full, in order of their samples; empty where there is none."""
         rows, places, name = self._ask(rollout_queries.group_rows, address)
-        return read_records(self._folder_file(name), rows, places) if rows else []
+        return read_records(self.path / "rollouts" / name, rows, places) if rows else []
 
     def neighbours(self, address: GroupAddress) -> tuple[GroupAddress | None, GroupAddress | None]:
         """The groups before and after it in order of dispatch."""
@@ -240,6 +240,9 @@ class RunStore:
     def ledger_reasons(self) -> dict[str, int]:
         """Reason -> rejected groups."""
         return self._once("ledger", "reasons", ledger_queries.reasons)
+
+    def ledger_events(self) -> dict[str, int]:
+        return self._once("ledger", "events", ledger_queries.events)
 
     def ledger_letters(self) -> str:
         """p l s o c r for each group in order of its first lease."""
@@ -390,9 +393,6 @@ class RunStore:
             self._results[key] = places
             while len(self._results) > _KEPT_RESULTS:
                 self._results.popitem(last=False)
-
-    def _folder_file(self, name: str) -> Path:
-        return self.path / "rollouts" / name
 
     def _version_before(self, step: int) -> int:
         """Version of the weights that a training step starts from."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cluster.dashboard.downtime import with_downtime
 from cluster.dashboard.lanes import (
     SHARED_KINDS,
     Block,
@@ -65,7 +66,7 @@ def timeline(store: "RunStore", from_s: float | None, to_s: float | None, limit:
     by_actor: dict[str, list[Span]] = {actor: [] for actor in store.actors()}
     for span in window.spans:
         by_actor.setdefault(span.actor, []).append(span)
-    by_actor = with_evaluations(by_actor)
+    by_actor = with_downtime(with_evaluations(by_actor), store.instants(), start_s, end_s, run_end_s=extent[1])
     chains = Chains(window.spans)
     # Before the run's first moment and after its last nobody waits.
     wait_from_s, wait_to_s = max(window.whole_from_s, extent[0]), min(end_s, extent[1])

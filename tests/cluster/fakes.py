@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from cluster.actors import Actor, Fleet
+from cluster.config import RecoveryConfig
+from cluster.recovery import Recovery
 from reward.types import RewardResult, ScoredGroup
 from rollout.errors import WeightSyncError
 from rollout.types import RolloutGroup, SampleRequest
@@ -168,4 +170,26 @@ def fleet_of(
         rewards=actors("reward", rewards),
         reward_model=None,
         placement_group=None,
+        launcher=NoLauncher(),  # type: ignore[arg-type]
     )
+
+
+class NoLauncher:
+    """Of a fleet in which nobody is ever restarted."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"{name}: nobody is restarted here")
+
+
+def recovery_of(fleet: Fleet, **config: Any) -> Recovery:
+    """Everyone in `fleet` is healthy; nobody watches."""
+
+    async def sync_alone(_: Actor) -> int:
+        raise AssertionError("nobody is restarted here")
+
+    recovery = Recovery(
+        RecoveryConfig(**config), fleet, sync_alone=sync_alone, on_change=lambda _: None, spawn=asyncio.ensure_future
+    )
+    for sampler in fleet.samplers:
+        recovery.supervisor.synced(sampler.name, 0)
+    return recovery

@@ -203,7 +203,7 @@ def test_an_unknown_generator(shoal: Shoal) -> None:
         ("my_reward:LIMIT", " is a int, which cannot be called"),
         ("broken_reward:score", "importing 'broken_reward' raised KeyError: 'boom'"),
         ("my_reward:", " is no import path: write it as `module:function`"),
-        ("mth", " is not known: use one of exact_match, format,"),
+        ("mth", " is not known: use one of code, exact_match, format,"),
         ("my_reward:score, params: {limit: 1}", "cannot be called with params ['limit']: got an unexpected keyword"),
         ("regex, params: {pattern: '('}", "pattern '(' is no regular expression"),
     ],

@@ -122,7 +122,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_written_anew(tmp_path):
         asyncio.run(checkpoints.save(fleet, state_at(step)))
     damage(tmp_path / "step-00000002")
     assert checkpoints.newest()[0].name == "step-00000001"
-    assert warnings[0].startswith("step-00000002 is passed over")
+    assert warnings[0].startswith("step-00000002 is passed over and set aside as set-aside-step-00000002: ")
     asyncio.run(checkpoints.save(fleet, state_at(2)))
     assert newest_valid(tmp_path) == tmp_path / "step-00000002"
     assert len(warnings) == 1

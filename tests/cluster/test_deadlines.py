@@ -8,7 +8,7 @@ import ray.exceptions
 import cluster.errors
 import rollout.errors
 from cluster.deadlines import finish, finish_all, first_line
-from cluster.errors import ActorFailedError, StageTimeoutError, StoppedError
+from cluster.errors import ActorFailedError, RestartsExhaustedError, StageTimeoutError, StoppedError
 from rollout.errors import EngineError, ShoalError
 
 WHERE = {"stage": "sample", "actor": "sampler-0", "item": "group 7"}
@@ -98,6 +98,7 @@ def test_first_line_is_the_last_that_says_something():
 SPECIAL: dict[type[ShoalError], tuple[object, ...]] = {
     StageTimeoutError: ("sync", "sampler-0", "chunk 3", 1.5),
     ActorFailedError: ("sync", "sampler-0", "chunk 3", "it died"),
+    RestartsExhaustedError: ("sampler-0", 10, "it died"),
     StoppedError: ("stopped by SIGTERM", 143),
 }
 ERRORS = sorted(

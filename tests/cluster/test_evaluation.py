@@ -80,5 +80,5 @@ def test_an_evaluation_past_its_deadline_says_so():
 
     fleet = fleet_of(samplers=[FakeSampler([], name="sampler-0")], rewards=[Stuck(lambda _: [])])
     config = CONFIG.model_copy(update={"deadline_s": 0.05})
-    with pytest.raises(StageTimeoutError, match=r"eval: sampler-0 did not finish an evaluation within 0\.05 s"):
+    with pytest.raises(StageTimeoutError, match=r"eval: the samplers did not finish an evaluation within 0\.05 s"):
         asyncio.run(evaluate(config, [scored(0, [ok(1)]).group.prompt], fleet, RewardRouter(RUN, fleet)))

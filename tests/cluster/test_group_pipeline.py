@@ -10,14 +10,15 @@ import pytest
 from cluster.config import DynamicSamplingConfig, RunConfig
 from cluster.errors import RewardFailureError
 from cluster.group_buffer import GroupBuffer
-from cluster.group_pipeline import MAX_UNSCORED_BATCHES, GroupPipeline, RewardRouter, first_of, submit_to
+from cluster.group_pipeline import MAX_UNSCORED_BATCHES, GroupPipeline, deal, first_of
 from cluster.ledger import Ledger
+from cluster.reward_router import RewardRouter
 from cluster.run_directory import RunDirectory
 from reward.types import RewardOutcome, RewardResult, ScoredGroup
-from rollout.config import ReasoningGymTask, RolloutConfig, SamplingConfig
-from rollout.types import Prompt, RolloutGroup, SampleRequest
+from rollout.config import ReasoningGymTask, RolloutConfig
+from rollout.types import Prompt, RolloutGroup
 from tests.cluster.examples import failed, ok, scored
-from tests.cluster.fakes import FakeReward, FakeSampler, Journal, fleet_of
+from tests.cluster.fakes import FakeReward, FakeSampler, Journal, fleet_of, recovery_of
 
 BROKEN = failed(RewardOutcome.ERROR)
 
@@ -51,14 +52,17 @@ class Loop:
         self.buffer = GroupBuffer(prompts_per_step=2, max_policy_lag=num)
         self.ledger = Ledger(self.run.append_ledger, lambda: 0.0)
         self.tasks: list[asyncio.Task[None]] = []
+        self.warnings: list[str] = []
         self.pipeline = GroupPipeline(
             config,
             fleet,
             buffer=self.buffer,
             ledger=self.ledger,
             router=RewardRouter(config, fleet),
+            recovery=recovery_of(fleet),
             run=self.run,
             spawn=self._spawn,
+            warn=self.warnings.append,
         )
 
     async def sample(self) -> None:
@@ -89,7 +93,9 @@ def test_a_group_goes_from_prompt_to_buffer_and_is_on_record(tmp_path):
     loop.ledger.check()
     kinds = [event["kind"] for event in loop.run.read_log("events")]
     assert (kinds.count("generate"), kinds.count("score")) == (3, 3)
-    assert [group.group.prompt.index for group in loop.pipeline.take_rejected()] == [2]
+    assert [(group.group.prompt.index, reason) for group, reason in loop.pipeline.take_rejected()] == [
+        (2, "too_few_scored")
+    ]
     assert loop.pipeline.take_rejected() == []
 
 
@@ -126,12 +132,26 @@ def test_dynamic_sampling_drops_equal_rewards_within_its_budget_of_each_step(tmp
     assert again.ledger.rejected == {"equal_rewards": 2}
 
 
-def test_rewards_that_never_work_end_the_run_with_their_cause(tmp_path):
+def test_rewards_that_never_work_end_the_run_after_two_batches(tmp_path):
+    loop = Loop(tmp_path, [[BROKEN, BROKEN]] * 3)
+    asyncio.run(loop.sample())
+    assert loop.ledger.rejected == {"too_few_scored": 3}
+    assert loop.warnings == [
+        "4 of the 4 rewards of the last 2 groups failed (4 error), the last one with: took too long"
+    ]
+    last = Loop(tmp_path / "more", [[BROKEN, BROKEN]] * 4)
+    with pytest.raises(RewardFailureError, match=r"4 of the 4 rewards .* second time in a row that more than 50% do"):
+        asyncio.run(last.sample())
+    assert last.buffer.waiting() != []
+    assert all(group is None for _, group in last.buffer.waiting()), "nothing was trained as a zero"
+
+
+def test_groups_that_can_never_be_trained_on_end_the_run_with_their_cause(tmp_path):
     limit = MAX_UNSCORED_BATCHES * 2
-    loop = Loop(tmp_path, [[BROKEN, BROKEN]] * (limit - 1))
+    loop = Loop(tmp_path, [[ok(1), BROKEN]] * (limit - 1))
     asyncio.run(loop.sample())
     assert loop.ledger.rejected == {"too_few_scored": limit - 1}
-    last = Loop(tmp_path / "more", [[BROKEN, BROKEN]] * limit)
+    last = Loop(tmp_path / "more", [[ok(1), BROKEN]] * limit)
     with pytest.raises(RewardFailureError, match=rf"{limit} groups in a row .* failed with error: took too long"):
         asyncio.run(last.sample())
 
@@ -172,22 +192,18 @@ def test_a_router_sends_each_group_to_the_worker_with_the_fewest():
         await asyncio.sleep(0.01)
         gate.set()
         await asyncio.wait_for(asyncio.gather(*tasks), 5)
-        assert router._load == [0, 0]
+        assert router._load == {"reward-0": 0, "reward-1": 0}
 
     asyncio.run(main())
     assert sorted(seen) == [0, 0, 1, 1]
 
 
-def test_requests_are_dealt_in_turn_and_submitted_once_for_each_sampler():
-    journal: Journal = []
-    fleet = fleet_of(samplers=[FakeSampler(journal, name=f"sampler-{i}") for i in range(3)])
-    requests = [SampleRequest(prompt=prompt(i), attempt=1, group_size=2) for i in range(5)]
-    dealt = asyncio.run(submit_to(fleet.samplers, requests, SamplingConfig()))
-    assert [actor.name for actor, _ in dealt] == ["sampler-0", "sampler-1", "sampler-2", "sampler-0", "sampler-1"]
-    assert [request for _, request in dealt] == requests
-    assert [entry[1:] for entry in journal] == [("sampler-0", "2"), ("sampler-1", "2"), ("sampler-2", "1")]
-    assert len(asyncio.run(submit_to(fleet.samplers, requests[:1], SamplingConfig()))) == 1
-    assert journal[3:] == [("submit", "sampler-0", "1")]
+def test_prompts_are_dealt_in_turn_and_each_sampler_has_its_share_together():
+    samplers = fleet_of(samplers=[FakeSampler([], name=f"sampler-{i}") for i in range(3)]).samplers
+    prompts = [prompt(i) for i in range(5)]
+    shares = [(actor.name, [one.index for one in share]) for actor, share in deal(samplers, prompts)]
+    assert shares == [("sampler-0", [0, 3]), ("sampler-1", [1, 4]), ("sampler-2", [2])]
+    assert [actor.name for actor, _ in deal(samplers, prompts[:1])] == ["sampler-0"]
 
 
 def test_first_of_gives_the_result_or_says_that_it_was_stopped():

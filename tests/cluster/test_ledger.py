@@ -51,8 +51,8 @@ def test_steps_cannot_be_skipped_or_repeated():
     with pytest.raises(LedgerError, match="cannot become consumed: it is leased"):
         ledger.consume("g", 1, 0)
     ledger.sampled("g", 1, 0)
-    with pytest.raises(LedgerError, match="cannot become sampled: it is sampled"):
-        ledger.sampled("g", 1, 0)
+    with pytest.raises(LedgerError, match="cannot become consumed: it is sampled"):
+        ledger.consume("g", 1, 0)
 
 
 def test_what_came_to_its_end_does_not_come_twice():
@@ -94,12 +94,47 @@ def test_a_resumed_run_leases_again_and_refuses_the_attempt_before():
     ledger.check()
     assert ledger.lease("sampled", "s") == 2
     assert ledger.dispatched == 3
+    # Of the process before: its attempts were given up with it.
+    assert not ledger.sampled("sampled", 1, 0)
+    assert not ledger.sampled("leased", 1, 0)
+    assert ledger.late_results == 2
     with pytest.raises(LedgerError, match="a result of attempt 1 came, but attempt 2 is leased"):
-        ledger.sampled("sampled", 1, 0)
-    with pytest.raises(LedgerError, match="cannot become sampled: it is pending"):
-        ledger.sampled("leased", 1, 0)
+        ledger.reject("sampled", 1, RejectReason.EQUAL_REWARDS)
     ledger.consume("scored", 1, 4)
     assert (ledger.trained, ledger.in_flight) == (1, 2)
+
+
+def test_a_late_result_is_refused_and_counted_and_changes_nothing():
+    ledger, journal = new_ledger()
+    ledger.lease("g", "slow", deadline_s=60.0)
+    leased_s = journal[-1]["time_s"]
+    assert isinstance(leased_s, float)
+    assert journal[-1]["deadline_s"] == leased_s + 60.0
+    ledger.requeue("g", 1, "sampler slow did not answer")
+    assert not ledger.sampled("g", 1, 0), "given up, and not leased again yet"
+    assert ledger.lease("g", "other") == 2
+    assert not ledger.sampled("g", 1, 0)
+    assert ledger.sampled("g", 2, 1)
+    assert not ledger.sampled("g", 1, 0)
+    ledger.scored("g", 2)
+    ledger.consume("g", 2, 0)
+    assert not ledger.sampled("g", 1, 0), "after its end"
+    ledger.check()
+    assert (ledger.dispatched, ledger.trained, ledger.in_flight, ledger.late_results) == (1, 1, 0, 4)
+    states = [line["state"] for line in journal if "state" in line]
+    assert states == ["leased", "pending", "leased", "sampled", "scored", "consumed"]
+    refused = [line for line in journal if line.get("event") == "late_result_refused"]
+    assert [line["attempt"] for line in refused] == [1, 1, 1, 1]
+    assert ledger.state().late_results == 4
+
+
+def test_a_group_that_is_given_up_too_often_is_rejected_from_pending():
+    ledger, _ = new_ledger()
+    ledger.lease("g", "s")
+    ledger.requeue("g", 1, "the engine failed")
+    ledger.reject("g", 1, RejectReason.SAMPLING_FAILED)
+    ledger.check()
+    assert ledger.rejected == {"sampling_failed": 1}
 
 
 def test_a_state_that_does_not_balance_is_found():

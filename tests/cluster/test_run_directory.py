@@ -108,6 +108,7 @@ def test_rollouts_hold_everything_that_training_used(run: RunDirectory) -> None:
         "detail": "",
         "correct": True,
         "answer": None,
+        "rejected": "",
         "finish_reason": "stop",
         "min_policy_version": 4,
         "max_policy_version": 4,

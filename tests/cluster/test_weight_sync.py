@@ -25,7 +25,7 @@ def publish(
     journal: Journal, samplers: list[FakeSampler], *, prompt: Prompt = PROMPT, config: RunConfig = CONFIG
 ) -> SyncReport:
     fleet = fleet_of(samplers=samplers, learners=[FakeLearner(journal), FakeLearner(journal, name="learner-1")])
-    return asyncio.run(WeightSync(config, fleet, [prompt]).publish())
+    return asyncio.run(WeightSync(config, fleet, [prompt]).publish(fleet.samplers))
 
 
 def two_samplers(journal: Journal, **second: float) -> list[FakeSampler]:

@@ -36,5 +36,5 @@ def test_stopped_at_every_step_by_term_and_kill(reference, tmp_path):
     assert stopped["groups_trained"] == whole["groups_trained"]
     assert stopped["accuracy_after"] == whole["accuracy_after"]
     assert [line["step"] for line in runs.read_lines(path / "metrics.jsonl")] == list(range(7))
-    consumed = [e["group_id"] for e in runs.read_lines(path / "ledger.jsonl") if e["state"] == "consumed"]
+    consumed = [e["group_id"] for e in runs.read_lines(path / "ledger.jsonl") if e.get("state") == "consumed"]
     assert len(consumed) == len(set(consumed)) == 28

@@ -24,7 +24,7 @@ def test_run_stops_before_it_samples(fault, sentence, tmp_path):
     assert sentence in run.output()
     # Versions 0 and 1 were sampled from, in steps 0 and 1; version 2 never.
     assert len(runs.read_lines(run.path / "metrics.jsonl")) == FAULTY_VERSION
-    sampled = [e["policy_version"] for e in runs.read_lines(run.path / "ledger.jsonl") if e["state"] == "sampled"]
+    sampled = [e["policy_version"] for e in runs.read_lines(run.path / "ledger.jsonl") if e.get("state") == "sampled"]
     assert sorted(set(sampled)) == [0, 1]
     assert runs.summary(run.path)["status"] == "failed"
     assert run.left_behind() == []

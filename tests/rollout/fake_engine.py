@@ -47,6 +47,10 @@ class FakeEngine:
     def has_unfinished(self) -> bool:
         return bool(self._running)
 
+    def abort_all(self) -> None:
+        self.journal.append(f"abort {len(self._running)}")
+        self._running = []
+
     def start_weight_update(self) -> None:
         self.journal.append("start")
         self._is_updating = True

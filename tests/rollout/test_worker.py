@@ -176,14 +176,44 @@ def test_an_altered_chunk_is_not_loaded_and_leaves_the_worker_stale():
     asyncio.run(main())
 
 
-def test_an_update_while_groups_run_is_refused_unless_serving_continues():
+def test_an_update_gives_up_what_still_runs():
     async def main() -> None:
         engine = FakeEngine(steps=10**9)
         async with working(engine) as worker:
             await worker.submit([request(0)], SAMPLING)
-            with pytest.raises(WeightSyncError, match="version 1 came while 1 groups were being sampled"):
-                await worker.begin_update(MANIFEST)
-            assert (await worker.status()).policy_version == 0
+            waiting = asyncio.ensure_future(worker.wait_group(request(0).key))
+            await asyncio.sleep(0)
+            await update(worker)
+            with pytest.raises(EngineError, match="its lease was given up, and then weights of another version came"):
+                await waiting
+            assert "abort 2" in engine.journal
+            assert not engine.has_unfinished()
+
+    asyncio.run(main())
+
+
+def test_a_probe_is_a_token_and_never_meets_what_is_sampled():
+    async def main() -> None:
+        engine = FakeEngine()
+        async with working(engine) as worker:
+            before = len(engine.specs)
+            await worker.probe()
+            assert [spec.sampling.max_tokens for spec in engine.specs[before:]] == [1]
+            assert not engine.has_unfinished()
+        engine = FakeEngine(steps=10**9)
+        async with working(engine) as worker:
+            await worker.submit([request(0)], SAMPLING)
+            await worker.probe()
+            assert len(engine.specs) == 2, "the engine is at work: that is proof enough"
+
+    asyncio.run(main())
+
+
+def test_groups_run_on_across_an_update_when_serving_continues():
+    async def main() -> None:
+        engine = FakeEngine(steps=10**9)
+        async with working(engine) as worker:
+            await worker.submit([request(0)], SAMPLING)
             await update(worker, serving_continues=True)
             before = engine.journal.count("step 2")
             await worker.prompt_logprobs([[4, 5]])

@@ -83,6 +83,9 @@ def _truncated(path: Path, outside: Path) -> None:
     """Within a record: no line ends there."""
     data = path.read_bytes()
     cut = max(1, 2 * len(data) // 3)
+    if path.suffix == ".yaml":  # in the middle of a key: a part of a value may be a value
+        line = data.rfind(b"\n", 0, cut) + 1
+        cut = line + len(data[line:]) - len(data[line:].lstrip()) + 2
     path.write_bytes(data[: cut - 1] if data[cut - 1 : cut] == b"\n" else data[:cut])
 
 

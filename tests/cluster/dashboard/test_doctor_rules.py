@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from cluster.dashboard import doctor_rules_faults
 from cluster.dashboard.doctor_facts import Conflict, Facts, StepDigest, digest
 from cluster.dashboard.doctor_rules import RULES
 from cluster.dashboard.doctor_trends import jump, recent, rises_steadily, since, trend
@@ -69,6 +70,7 @@ FAILING = {
 }
 RISING_REWARD = line(0.2, 0.8)
 FLAT_REWARD = [0.39, 0.41] * (N // 2)
+
 
 CASES: dict[str, Case] = {
     "run_ended_badly": Case(
@@ -275,7 +277,8 @@ def check(name: str) -> Callable[[Facts], Any]:
 
 
 def test_every_rule_has_a_case_and_a_sentence() -> None:
-    assert {rule.name for rule in RULES} == set(CASES)
+    elsewhere = doctor_rules_faults.__name__  # in test_doctor_rules_faults
+    assert {rule.name for rule in RULES if rule.check.__module__ != elsewhere} == set(CASES)
     assert all(rule.help.endswith(".") for rule in RULES)
 
 

@@ -60,6 +60,18 @@ def test_recorded_states_restarts_and_errors(tmp_path: Path) -> None:
     assert found["reward-0"]["last_error"] == "a child was killed"
 
 
+def test_restarts_are_counted_from_the_states_that_a_supervisor_records(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", finished=False)
+    for number, state in enumerate(
+        ("SUSPECT", "DEAD", "RESTARTING", "STALE", "HEALTHY", "DEAD", "RESTARTING", "STALE")
+    ):
+        reason = {"DEAD": "its process ended", "STALE": "it has started"}.get(state, "")
+        instant(run, "sampler-1", START_S + number, name="state", state=state, reason=reason)
+    found = cards(run)
+    assert (found["sampler-1"]["restarts"], found["sampler-0"]["restarts"]) == (2, 0)
+    assert (found["sampler-1"]["state"], found["sampler-1"]["last_error"]) == ("STALE", "its process ended")
+
+
 def test_a_live_run_is_busy_where_something_is_in_flight(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", finished=False)
     line = {"time_s": START_S + 40, "group_id": "000100-00000000000000aa", "attempt": 2, "worker": "sampler-1"}

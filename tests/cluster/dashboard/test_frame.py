@@ -76,3 +76,18 @@ def test_a_long_run_is_thinned_out(tmp_path: Path) -> None:
     scrubber = frame("long", open_store(run.path), revision=1, findings=[])["scrubber"]
     assert scrubber["steps"] == list(range(0, 2500, 3))
     assert scrubber["reward"][:2] == [0.0, 3 / 2500]
+
+
+def test_deaths_resumes_and_alerts_of_the_supervisor_are_marks(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", finished=False)
+    states = [("sampler-0", {"name": "state", "state": state, "reason": "r"}) for state in ("DEAD", "STALE", "HEALTHY")]
+    facts = [("controller", {"name": name, "text": "t"}) for name in ("resumed", "stall", "checkpoint_set_aside")]
+    for actor, extra in (*states, *facts):
+        run.append_event(Event(kind="instant", actor=actor, start_s=START_S, end_s=START_S, step=1, extra=extra))
+    marks = frame("run", open_store(run.path), revision=1, findings=[])["scrubber"]["marks"]
+    assert sorted((mark["kind"], mark["text"]) for mark in marks if mark["kind"] in ("restart", "alert")) == [
+        ("alert", "controller: checkpoint_set_aside, t"),
+        ("alert", "controller: stall, t"),
+        ("restart", "controller: resumed, t"),
+        ("restart", "sampler-0: dead, r"),
+    ]

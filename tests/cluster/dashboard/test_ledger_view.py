@@ -59,6 +59,25 @@ def test_rollouts_that_the_ledger_does_not_know_fail_theirs(tmp_path: Path) -> N
     assert answer["balance"]["in_flight"] == 2
 
 
+def test_late_results_and_commits_are_no_states_of_groups(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    without = ledger_page(open_store(write_run(tmp_path / "without").path))
+    first = run.read_log("ledger")[0]["group_id"]
+    late = {"time_s": START_S + 90, "group_id": first, "event": "late_result_refused", "attempt": 1}
+    for line in (late, late, {"time_s": START_S + 91, "event": "committed", "step": 3, "checkpoint": "step-00000003"}):
+        run.append_ledger(line)
+    store = open_store(run.path)
+    answer = ledger_page(store)
+    assert [p for p in store.problems() if p.file == "ledger.jsonl"] == []
+    assert (answer["counts"], answer["groups"]) == (without["counts"], without["groups"])
+    assert (answer["late_results"], without["late_results"]) == (2, 0)
+    assert store.ledger_events() == {"late_result_refused": 2, "committed": 1}
+    (check,) = [check for check in answer["checks"] if check["name"] == "late results"]
+    assert check["ok"]
+    assert check["text"].startswith("2 results of attempts that had been given up")
+    assert all("state" in line for line in store.ledger_history(first))
+
+
 def test_groups_are_paged_in_order(tmp_path: Path) -> None:
     store = open_store(write_run(tmp_path / "run").path)
     everything = ledger_groups(store, 0, 100)

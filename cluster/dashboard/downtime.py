@@ -1,0 +1,46 @@
+"""When an actor was down: from the moment it was given up until it was healthy again, from its recorded states."""
+
+from collections.abc import Mapping, Sequence
+
+from cluster.dashboard.records import Span
+
+
+def downtimes(instants: Sequence[Span], run_end_s: float) -> list[Span]:
+    """A span of kind `down` for each time that an actor was DEAD and then, or never, HEALTHY. It has the id of the
+    instant that it begins with, and its reason. One that is still down is so until `run_end_s`."""
+    since: dict[str, Span] = {}
+    found: list[Span] = []
+    for instant in instants:
+        if instant.extra.get("name") != "state":
+            continue
+        state = instant.extra.get("state")
+        if state == "DEAD":
+            since.setdefault(instant.actor, instant)  # it may die again while it starts: that is one downtime
+        elif state == "HEALTHY" and instant.actor in since:
+            found.append(_down(since.pop(instant.actor), instant.start_s))
+    return [*found, *(_down(death, max(run_end_s, death.start_s)) for death in since.values())]
+
+
+def with_downtime(
+    lanes: Mapping[str, Sequence[Span]], instants: Sequence[Span], start_s: float, end_s: float, *, run_end_s: float
+) -> dict[str, list[Span]]:
+    """The lanes with the downtimes that touch [start_s, end_s], in order of their start."""
+    joined = {actor: list(own) for actor, own in lanes.items()}
+    for down in downtimes(instants, run_end_s):
+        if down.start_s <= end_s and down.end_s >= start_s:
+            joined.setdefault(down.actor, []).append(down)
+            joined[down.actor].sort(key=lambda span: (span.start_s, span.end_s))
+    return joined
+
+
+def _down(death: Span, end_s: float) -> Span:
+    reason = str(death.extra.get("reason", ""))
+    return Span(
+        id=death.id,
+        kind="down",
+        actor=death.actor,
+        start_s=death.start_s,
+        end_s=end_s,
+        step=death.step,
+        extra={"reason": reason} if reason else {},
+    )

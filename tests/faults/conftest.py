@@ -1,0 +1,15 @@
+"""The run that every disturbed one is held against."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults import faults
+from tests.integration import runs
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six deterministic steps of `tiny` to which nothing happened."""
+    path = tmp_path_factory.mktemp("undisturbed") / "run"
+    return runs.train(path, "tiny", *faults.SHORT).path

@@ -1,0 +1,136 @@
+"""What goes wrong in a run of a fault test, and where: `Faults.at("sampler", 0, step=2, event="serving").do("kill")`.
+
+The fault happens inside the run: `tests.faults.program` is a `shoal` that strikes when it comes to the named point, so
+that the victim is in the state that is meant. What was struck is in a file beside the run, which every test reads.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tests.faults.checker import check_run
+from tests.integration import runs
+
+SHORT = ("steps=6", "rollout.prompts_per_step=4", "eval.at_start=false", "eval.at_end=false")
+"""Words of a deterministic run of `tiny` in which every stage of a step comes six times."""
+NUM_GROUPS = 24
+
+Role = Literal["sampler", "learner", "reward", "job", "checkpoint"]
+Action = Literal["kill", "hang", "raise", "corrupt", "slow", "no_space"]
+Event = Literal[
+    "serving",  # a sampler has a batch of training prompts
+    "idle",  # between two stages: the samplers hold nothing, and the learner waits
+    "syncing",  # weights are on their way: engines have begun an update
+    "training",  # the learner is in a training step
+    "scoring",  # a reward worker has a group
+    "generated",  # a group was sampled
+    "scored",  # all groups of a step were scored
+    "trained",  # a training step was taken, and nothing of it is on record
+    "before_sync",
+    "after_sync",
+    "record",  # the rollouts of a step are written, its metrics are not
+    "saving",  # the learner's files of a checkpoint are written, its manifest is not
+    "saved",  # a checkpoint has its final name
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One thing that goes wrong, once."""
+
+    role: Role
+    index: int
+    step: int
+    """Training steps that the run counts as done at the event: 2 for "serving" the groups of the third step."""
+    event: Event
+    action: Action
+
+    @property
+    def victim(self) -> str:
+        return f"{self.role}-{self.index}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a fault happens."""
+
+    role: Role
+    index: int
+    step: int
+    event: Event
+
+    def do(self, action: Action) -> Fault:
+        return Fault(role=self.role, index=self.index, step=self.step, event=self.event, action=action)
+
+
+class Faults:
+    """Where the sentence begins."""
+
+    @staticmethod
+    def at(role: Role, index: int = 0, *, step: int, event: Event) -> Place:
+        return Place(role=role, index=index, step=step, event=event)
+
+
+def record_path(run: Path) -> Path:
+    """The file of the faults that happened to a run."""
+    return run.parent / f"{run.name}.faults.jsonl"
+
+
+def start(path: Path, fault: Fault, *words: str) -> runs.Run:
+    """`shoal train WORDS --run-dir PATH`, to which `fault` happens."""
+    spec = json.dumps({"fault": asdict(fault), "record": str(record_path(path))})
+    return runs.start(path, spec, "train", *words, module="tests.faults.program")
+
+
+def struck(path: Path) -> dict[str, Any]:
+    """The fault that happened to the run: its place, and the process that was struck, which is gone after a kill."""
+    happened = runs.read_lines(record_path(path))
+    assert len(happened) == 1, f"the fault happened {len(happened)} times"
+    if happened[0]["action"] == "kill":
+        assert not is_alive(happened[0]["pid"]), "the victim is gone"
+    return happened[0]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # Ended and not yet waited for.
+    return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+
+
+def states(path: Path, actor: str) -> list[str]:
+    """The states that an actor came to, in their order."""
+    return [event["extra"]["state"] for event in transitions(path, actor)]
+
+
+def transitions(path: Path, actor: str) -> list[dict[str, Any]]:
+    return [e for e in instants(path, "state") if e["actor"] == actor]
+
+
+def instants(path: Path, name: str) -> list[dict[str, Any]]:
+    events = runs.read_lines(path / "events.jsonl")
+    return [e for e in events if e["kind"] == "instant" and e["extra"].get("name") == name]
+
+
+def ledger(path: Path, state: str) -> list[dict[str, Any]]:
+    """The lines of the ledger that tell of groups that came to `state`."""
+    return [line for line in runs.read_lines(path / "ledger.jsonl") if line.get("state") == state]
+
+
+def assert_exactly_once(path: Path, *, num_groups: int = NUM_GROUPS) -> None:
+    """The checker finds nothing, and `num_groups` groups were trained on, each once."""
+    assert check_run(path) == []
+    consumed = [line["group_id"] for line in ledger(path, "consumed")]
+    assert len(consumed) == len(set(consumed)) == runs.summary(path)["groups_trained"] == num_groups
+
+
+def assert_same_end(path: Path, undisturbed: Path) -> None:
+    """The run ended where the undisturbed one did, to the last bit."""
+    disturbed, whole = runs.summary(path), runs.summary(undisturbed)
+    assert disturbed["weights_digest"] == whole["weights_digest"]
+    for name in ("status", "num_steps", "policy_version", "groups_trained"):
+        assert disturbed[name] == whole[name], name

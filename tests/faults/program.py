@@ -1,0 +1,220 @@
+"""A `shoal` to which one fault happens: `python -m tests.faults.program SPEC train ...`; SPEC is what `faults.start`
+writes. Points of the product are wrapped before its command line runs; nothing is changed until the fault is due."""
+
+import asyncio
+import errno
+import functools
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.faults.faults import Event, Fault
+
+IDLE_S = 4.0
+"""How long the run rests when a sampler was struck while idle: a probe, and nothing else, has this time to find it."""
+IN_CALL_S = 0.2
+HANG_S = 30.0
+SLOW_STEP_S = 0.5
+
+Stage = Callable[..., Any]
+
+
+class Striker:
+    """Knows the processes of the run, where it stands, and strikes once."""
+
+    def __init__(self, fault: Fault, record: Path) -> None:
+        self.fault = fault
+        self._record = record
+        self._is_done = False
+        self.controller: Any = None
+        self.actors: dict[str, tuple[Any, int]] = {}
+        """Name -> the actor's handle and process id."""
+
+    def is_due(self, event: Event) -> bool:
+        if self._is_done or self.controller is None or self.fault.event != event:
+            return False
+        return self.controller._state.step == self.fault.step
+
+    def reach(self, event: Event) -> bool:
+        """Strikes if the fault is due here; True if it did."""
+        if not self.is_due(event):
+            return False
+        self._is_done = True
+        action = getattr(self, f"_{self.fault.action}")
+        pid = os.getpid() if self.fault.role in ("job", "checkpoint") else self.actors[self.fault.victim][1]
+        line = {"victim": self.fault.victim, "action": self.fault.action, "pid": pid, "time_s": time.time()}
+        # The line first: who kills this process writes none after it.
+        with self._record.open("a") as file:
+            file.write(json.dumps(line | {"event": event, "step": self.fault.step}) + "\n")
+        action(pid)
+        return True
+
+    def stop_victim(self) -> None:
+        """So that it is certainly in the call that comes next, when it is killed."""
+        if self.fault.action == "kill":
+            os.kill(self.actors[self.fault.victim][1], signal.SIGSTOP)
+
+    def _kill(self, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+
+    def _hang(self, pid: int) -> None:
+        os.kill(pid, signal.SIGSTOP)  # the test, or the end of the run, lets it go on or kills it
+
+    def _raise(self, pid: int) -> None:
+        self.actors[self.fault.victim][0].__ray_call__.remote(_let_steps_raise)
+
+    def _slow(self, pid: int) -> None:
+        self.actors[self.fault.victim][0].__ray_call__.remote(_let_steps_be_slow)
+
+    def _no_space(self, pid: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _corrupt(self, pid: int) -> None:
+        """One bit of the newest checkpoint, on the disk."""
+        newest = sorted(self.controller._parts.run.checkpoints_path.glob("step-*"))[-1]
+        flip_bit(newest / "model.safetensors")
+
+
+def flip_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def _let_steps_raise(worker: Any) -> None:
+    def step() -> None:
+        raise RuntimeError("planted by a fault test")
+
+    worker._engine.step = step
+
+
+def _let_steps_be_slow(worker: Any) -> None:
+    step = worker._engine.step
+
+    def slow_step() -> Any:
+        time.sleep(SLOW_STEP_S)
+        return step()
+
+    worker._engine.step = slow_step
+
+
+def _before(owner: Any, name: str, work: Callable[..., Any]) -> None:
+    """`work(*args)` happens before `owner.name(*args)`; both may be coroutines."""
+    original = getattr(owner, name)
+
+    if asyncio.iscoroutinefunction(original):
+
+        @functools.wraps(original)
+        async def stage(*args: Any, **kwargs: Any) -> Any:
+            if asyncio.iscoroutinefunction(work):
+                await work(*args)
+            else:
+                work(*args)
+            return await original(*args, **kwargs)
+    else:
+
+        @functools.wraps(original)
+        def stage(*args: Any, **kwargs: Any) -> Any:
+            work(*args)
+            return original(*args, **kwargs)
+
+    setattr(owner, name, stage)
+
+
+def _after(owner: Any, name: str, work: Callable[..., Any]) -> None:
+    original = getattr(owner, name)
+
+    if asyncio.iscoroutinefunction(original):
+
+        @functools.wraps(original)
+        async def stage(*args: Any, **kwargs: Any) -> Any:
+            result = await original(*args, **kwargs)
+            done = work(*args)
+            if asyncio.iscoroutine(done):
+                await done
+            return result
+    else:
+
+        @functools.wraps(original)
+        def stage(*args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            work(*args)
+            return result
+
+    setattr(owner, name, stage)
+
+
+def _within(owner: Any, name: str, event: Event, striker: Striker) -> None:
+    """The victim is stopped, given its work, and struck while it has it."""
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    async def stage(*args: Any, **kwargs: Any) -> Any:
+        if not striker.is_due(event):
+            return await original(*args, **kwargs)
+        striker.stop_victim()
+        call = asyncio.ensure_future(original(*args, **kwargs))
+        await asyncio.sleep(IN_CALL_S)
+        striker.reach(event)
+        return await call
+
+    setattr(owner, name, stage)
+
+
+def install(striker: Striker) -> None:
+    """Wraps the points of the product that faults are named after."""
+    from cluster import actors, controller, group_pipeline
+    from cluster.checkpointing import Checkpoints
+    from cluster.learner_group import LearnerGroup
+    from cluster.ledger import Ledger
+    from cluster.reward_router import RewardRouter
+    from cluster.run_directory import RunDirectory
+    from cluster.weight_sync import WeightSync
+
+    async def learn_pids(members: Any, *_: Any) -> None:
+        for actor in members:
+            pid = await actor.handle.__ray_call__.remote(lambda _: os.getpid())
+            striker.actors[actor.name] = (actor.handle, pid)
+
+    async def rest(*_: Any) -> None:
+        if striker.reach("idle"):
+            await asyncio.sleep(IDLE_S)
+
+    def keep_controller(self: Any, *_: Any) -> None:
+        striker.controller = self
+
+    def reach(event: Event) -> Callable[..., bool]:
+        return lambda *_: striker.reach(event)
+
+    _after(actors, "_ready", learn_pids)
+    _after(controller.Controller, "__init__", keep_controller)
+    _after(group_pipeline, "submit", reach("serving"))
+    _before(LearnerGroup, "train", rest)
+    _before(WeightSync, "_send_chunks", reach("syncing"))
+    _within(LearnerGroup, "_train", "training", striker)
+    _within(RewardRouter, "score", "scoring", striker)
+    _after(Ledger, "sampled", reach("generated"))
+    _after(controller.Controller, "_take_batch", reach("scored"))
+    _after(LearnerGroup, "train", reach("trained"))
+    _before(controller.Controller, "_publish", reach("before_sync"))
+    _after(controller.Controller, "_publish", reach("after_sync"))
+    _before(RunDirectory, "append_metrics", reach("record"))
+    _after(Checkpoints, "_save_learners", reach("saving"))
+    _after(Checkpoints, "save", reach("saved"))
+
+
+def main() -> int:
+    spec = json.loads(sys.argv[1])
+    install(Striker(Fault(**spec["fault"]), Path(spec["record"])))
+    from cluster.cli import main as shoal
+
+    return shoal(sys.argv[2:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

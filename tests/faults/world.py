@@ -1,0 +1,323 @@
+"""The real controller on actors that only pretend: engines that sleep, a learner whose weights are a digest of all that
+it was trained on. Two runs that trained on the same groups in the same order end with the same weights."""
+
+import asyncio
+import hashlib
+import random
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from cluster.actors import Actor, Fleet
+from cluster.checkpointing import Checkpoints
+from cluster.config import CheckpointConfig, DynamicSamplingConfig, EvalConfig, RecoveryConfig, RunConfig
+from cluster.config import WeightSyncConfig as SyncConfig
+from cluster.controller import Controller, RunParts
+from cluster.ledger import LedgerState
+from cluster.run_directory import RunDirectory, RunSummary
+from cluster.run_state import Fingerprints, RunState
+from learner.config import LearnerConfig
+from learner.types import StepOutput, TrainBatch
+from reward.types import ScoredGroup
+from rollout.config import ReasoningGymTask, RolloutConfig
+from rollout.prompts import PromptStreamState
+from rollout.types import Completion, FinishReason, Prompt, RolloutGroup, SampleRequest, VersionSpan
+from rollout.weight_transfer import WeightChunk, tensor_digest
+from tests.cluster.examples import ok
+from tests.cluster.fakes import SPECS, FakeLearner, FakeReward, FakeSampler
+from tests.faults.schedules import Fault, Schedule
+from tests.faults.virtual import Process
+
+FIRST_WEIGHTS = "0" * 64
+PROMPTS_PER_STEP = 3
+FINGERPRINTS = Fingerprints(model="m", tokenizer="t", data="d", group_size=2, config="c")
+
+
+def trained_weights(weights: str, batch: TrainBatch) -> str:
+    """Digest of the weights after a step: of those before and of everything that it was trained on."""
+    facts = [
+        (g.group_id, c.token_ids, c.logprobs, c.loss_mask, r.reward)
+        for g in batch.groups
+        for c, r in zip(g.group.completions, g.rewards, strict=True)
+    ]
+    return hashlib.sha256(f"{weights} {batch.step} {facts}".encode()).hexdigest()
+
+
+class VirtualLearner(FakeLearner):
+    """A rank; `version` counts its steps."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__([], name=name)
+        self.version, self.weights = 0, FIRST_WEIGHTS
+
+    async def train_step(self, batch: TrainBatch) -> StepOutput:
+        assert batch.policy_version == self.version == batch.step, (batch.policy_version, self.version, batch.step)
+        await asyncio.sleep(2.0)
+        self.weights, self.version = trained_weights(self.weights, batch), self.version + 1
+        return StepOutput(step=batch.step, policy_version=self.version, skipped=False, bad_steps_in_a_row=0)
+
+    def weight_chunk(self, index: int) -> WeightChunk:
+        data = np.frombuffer(bytes.fromhex(self.weights)[index : index + 8], dtype=np.uint8).copy()
+        self._sent.append((SPECS[index], tensor_digest(data)))
+        return WeightChunk(policy_version=self.version, index=index, digests=(tensor_digest(data),), data=data)
+
+    def save(self, directory: str) -> None:
+        (Path(directory) / f"{self._name}.txt").write_text(f"{self.version} {self.weights}")
+
+    def load(self, directory: str) -> None:
+        version, self.weights = (Path(directory) / f"{self._name}.txt").read_text().split()
+        self.version = int(version)
+
+
+class VirtualSampler(FakeSampler):
+    """An engine whose answers depend on prompt and weights alone; how long they take, on the seed."""
+
+    def __init__(self, name: str, world: "World") -> None:
+        super().__init__([], name=name)
+        self._world = world
+        self._versions: dict[tuple[str, str, int], int] = {}
+
+    def probe(self) -> None:
+        return None
+
+    def submit(self, requests: Sequence[SampleRequest], sampling: object) -> None:
+        assert self.served is not None, f"{self._name} was asked to sample without weights that were verified"
+        super().submit(requests, sampling)
+        self._versions |= {request.key: self.served for request in requests}
+
+    async def wait_group(self, key: tuple[str, str, int]) -> RolloutGroup:  # type: ignore[override]
+        request, version = self._requests.pop(key), self._versions[key]
+        started_s = self._world.now_s()
+        await asyncio.sleep(self._world.rng.uniform(0.5, 4.0))
+        group = RolloutGroup(
+            prompt=request.prompt,
+            completions=tuple(_completion(request.prompt, i, version) for i in range(request.group_size)),
+            attempt=request.attempt,
+            worker=self._name,
+            started_s=started_s,
+            finished_s=self._world.now_s(),
+        )
+        self._world.sampled[group.group_id, group.attempt] = [c.token_ids for c in group.completions]
+        return group
+
+
+class VirtualReward(FakeReward):
+    def __init__(self, name: str, world: "World") -> None:
+        super().__init__(lambda group: [ok(float(i % 2)) for i, _ in enumerate(group.completions)])
+        self._name = name
+        self._world = world
+
+    async def score(self, group: RolloutGroup) -> ScoredGroup:  # type: ignore[override]
+        await asyncio.sleep(self._world.rng.uniform(0.1, 1.0))
+        rewards = tuple(self._results_of(group))
+        now = self._world.now_s()
+        return ScoredGroup(group=group, rewards=rewards, worker=self._name, started_s=now, finished_s=now)
+
+
+def _completion(prompt: Prompt, sample_index: int, version: int) -> Completion:
+    digest = hashlib.sha256(f"{prompt.index} {sample_index} {version}".encode()).digest()
+    length = 1 + digest[0] % 4
+    return Completion(
+        sample_index=sample_index,
+        token_ids=tuple(digest[1 : 1 + length]),
+        logprobs=tuple(float(np.float32(-byte / 77)) for byte in digest[9 : 9 + length]),
+        loss_mask=(True,) * length,
+        text="3",
+        finish_reason=FinishReason.STOP,
+        version_spans=(VersionSpan(policy_version=version, start=0, end=length),),
+    )
+
+
+def weights_without_faults(steps: int) -> str:
+    """Those that a synchronous run must end with whatever happens to it, unless a group is rejected."""
+    weights = FIRST_WEIGHTS
+    for step in range(steps):
+        prompts = [prompt_of(step * PROMPTS_PER_STEP + place) for place in range(PROMPTS_PER_STEP)]
+        groups = tuple(
+            ScoredGroup(
+                group=RolloutGroup(
+                    prompt=prompt,
+                    completions=tuple(_completion(prompt, i, step) for i in range(2)),
+                    attempt=1,
+                    worker="",
+                    started_s=0.0,
+                    finished_s=0.0,
+                ),
+                rewards=(ok(0.0), ok(1.0)),
+                worker="",
+                started_s=0.0,
+                finished_s=0.0,
+            )
+            for prompt in prompts
+        )
+        weights = trained_weights(weights, TrainBatch(step=step, policy_version=step, groups=groups))
+    return weights
+
+
+class Stream:
+    """Prompts without end."""
+
+    def __init__(self) -> None:
+        self._index = 0
+
+    def next(self) -> Prompt:
+        index, self._index = self._index, self._index + 1
+        return prompt_of(index)
+
+    def state(self) -> PromptStreamState:
+        return PromptStreamState(index=self._index, seed=0, fingerprint="d")
+
+
+def prompt_of(index: int) -> Prompt:
+    return Prompt(
+        uid=f"{index:016x}",
+        epoch=0,
+        index=index,
+        token_ids=(1, 2, index),
+        text="q",
+        question="q",
+        ground_truth="3",
+        task="t",
+    )
+
+
+@dataclass
+class World:
+    """The actors of one run, and what is done to them. As a launcher it starts processes for `Fleet`."""
+
+    schedule: Schedule
+    fired: list[Fault] = field(default_factory=list)
+    sampled: dict[tuple[str, int], list[tuple[int, ...]]] = field(default_factory=dict)
+    """(group, attempt) -> token ids that an engine sampled."""
+    deaths: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(f"times {self.schedule.seed}")
+        self._calls: Counter[tuple[str, str]] = Counter()
+        self._processes: dict[str, Process] = {}
+
+    def now_s(self) -> float:
+        """Virtual, as Unix time."""
+        return time.time()
+
+    # What `Fleet` asks of a launcher.
+
+    def start(self, name: str) -> Process:
+        role = name.partition("-")[0]
+        worker: object = {
+            "sampler": lambda: VirtualSampler(name, self),
+            "reward": lambda: VirtualReward(name, self),
+            "learner": lambda: VirtualLearner(name),
+        }[role]()
+        process = Process(name, worker, start_s=self.rng.uniform(1, 10), interfere=self._interfere)
+        self._processes[name] = process
+        return process
+
+    async def start_learners(self) -> list[Process]:
+        return [self.start(f"learner-{i}") for i in range(self.schedule.num_learners)]
+
+    def ready_call(self, name: str) -> tuple[str, float]:
+        return {"sampler": ("ready", 60.0), "learner": ("__ray_ready__", 60.0), "reward": ("check", 60.0)}[
+            name.partition("-")[0]
+        ]
+
+    async def stacks(self, name: str) -> str:
+        return f"the stacks of {name}"
+
+    def fleet(self) -> Fleet:
+        def actors(role: str, count: int) -> tuple[Actor, ...]:
+            return tuple(Actor(name=f"{role}-{i}", handle=self.start(f"{role}-{i}")) for i in range(count))
+
+        return Fleet(
+            samplers=actors("sampler", self.schedule.num_samplers),
+            learners=actors("learner", self.schedule.num_learners),
+            rewards=actors("reward", self.schedule.num_rewards),
+            reward_model=None,
+            placement_group=None,
+            launcher=self,  # type: ignore[arg-type]
+        )
+
+    # Faults.
+
+    def _interfere(self, actor: str, method: str) -> tuple[str, float] | None:
+        self._calls[actor, method] += 1
+        for fault in self.schedule.faults:
+            if (fault.actor, fault.method, fault.nth) == (actor, method, self._calls[actor, method]):
+                self.fired.append(fault)
+                return fault.kind, fault.duration_s
+        return None
+
+    def start_clocks(self) -> None:
+        """Faults that come at a time."""
+        for fault in self.schedule.faults:
+            if fault.at_s is not None:
+                asyncio.get_running_loop().call_later(fault.at_s, self._strike, fault)
+
+    def _strike(self, fault: Fault) -> None:
+        self.fired.append(fault)
+        process = self._processes[fault.actor]
+        if fault.kind == "kill":
+            process.kill()
+        else:
+            process.hang(fault.duration_s)
+
+
+def config_of(schedule: Schedule) -> RunConfig:
+    return RunConfig(
+        task=ReasoningGymTask(generator="chain_sum"),
+        steps=schedule.steps,
+        max_policy_lag=schedule.max_policy_lag,
+        deterministic=schedule.deterministic,
+        rollout=RolloutConfig(group_size=2, prompts_per_step=PROMPTS_PER_STEP, dtype="float32", group_deadline_s=40.0),
+        learner=LearnerConfig(dtype="float32", step_deadline_s=40.0),
+        # The factor also lengthens the wait for a batch, which no single fault may exhaust.
+        dynamic_sampling=DynamicSamplingConfig(max_resample_factor=40.0),
+        eval=EvalConfig(at_start=False, at_end=False),
+        checkpoint=CheckpointConfig(every=2, deadline_s=40.0),
+        recovery=RecoveryConfig(max_restarts=schedule.max_restarts, probe_every_s=5.0, probe_deadline_s=10.0),
+        weight_sync=SyncConfig(deadline_s=40.0),
+    )
+
+
+async def run_schedule(world: World, folder: Path, warnings: list[str]) -> RunSummary:
+    """One run from its start to its end. Errors: those that end a run."""
+    config = config_of(world.schedule)
+    # Not `RunDirectory.create`: writing and reading the configuration as YAML would take most of a run's real time.
+    for name in ("rollouts", "checkpoints"):
+        (folder / name).mkdir(parents=True)
+    run = RunDirectory(folder)
+    stream: Any = Stream()
+    reporter: Any = SimpleNamespace(
+        warn=warnings.append, phase=lambda _: None, step=lambda _: None, evaluation=lambda _: None
+    )
+    trackers: Any = SimpleNamespace(log=lambda *_: None)
+    parts = RunParts(
+        config=config,
+        fleet=world.fleet(),
+        stream=stream,
+        eval_prompts=(),
+        canary_prompts=(prompt_of(0),),
+        run=run,
+        checkpoints=Checkpoints(run.checkpoints_path, config.checkpoint, warn=warnings.append),
+        reporter=reporter,
+        warn=warnings.append,
+        trackers=trackers,
+        start=RunState(
+            step=0, policy_version=0, stream=stream.state(), ledger=LedgerState(), fingerprints=FINGERPRINTS
+        ),
+    )
+    world.start_clocks()
+    controller = Controller(parts, asyncio.Event())
+    try:
+        summary = await controller.run()
+    except Exception as error:
+        run.write_summary(controller.summary("failed", str(error)))
+        raise
+    run.write_summary(summary)
+    return summary
