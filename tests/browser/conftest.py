@@ -115,9 +115,10 @@ def dashboard(demo_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     running.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
-    """One Chromium for all tests; each page has a context of its own."""
+    """One Chromium for all tests of the package; each page has a context of its own. It ends with the package: while
+    Playwright is there its event loop counts as running, and no other test could have one."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
