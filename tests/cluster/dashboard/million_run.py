@@ -129,6 +129,7 @@ def _table(step: int, groups: range, rng: np.random.Generator, texts: list[str])
         "loss_mask": _lists(np.ones(len(sampled), dtype=bool), lengths),
         "advantage": reward * 2 - 1,
         "reward": reward,
+        "rejected": [""] * size,
         "components": [f'{{"math":{value}}}' for value in reward],
         "outcome": np.where(rng.random(size) < 0.001, "timeout", "ok"),
         "detail": [""] * size,
