@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -39,8 +40,11 @@ def hanging() -> Iterator[tuple["subprocess.Popen[str]", StackSource]]:
 def test_a_process_that_holds_the_gil_says_where_it_is_as_often_as_it_is_asked():
     with hanging() as (process, source):
         assert source.pid == process.pid
-        first, second = read_stacks(source), read_stacks(source)
-        assert "in never_ends" in first
+        deadline = time.monotonic() + 20
+        while "in never_ends" not in (first := read_stacks(source)):  # it says who it is, and begins only then
+            assert time.monotonic() < deadline, first
+        second = read_stacks(source)
+        assert "in never_ends" in second
         assert first.count("most recent call first") == second.count("most recent call first") == 1
         assert process.poll() is None
 
