@@ -29,6 +29,8 @@ from rollout.errors import ShoalError
 from rollout.types import Prompt, RolloutGroup, SampleRequest
 
 SUBMIT_DEADLINE_S = 120.0
+LATE_LEASES = 10
+"""How many times the deadline of a lease its answer is listened for after it was given up."""
 # Groups that cannot be scored, without a step in between, after which the run ends: in multiples of P.
 MAX_UNSCORED_BATCHES = 4
 
@@ -184,9 +186,11 @@ class GroupPipeline:
         await self._take_in(sampler, group)
 
     async def _refuse_late(self, answer: "asyncio.Future[RolloutGroup]", request: SampleRequest) -> None:
-        """A worker that was too slow may still answer: the ledger refuses it, and counts."""
-        with suppress(*RECOVERABLE, ray.exceptions.RayError):
-            group = await answer
+        """A worker that was too slow may still answer: the ledger refuses it, and counts. What comes later still is
+        read by nobody."""
+        late_s = LATE_LEASES * self._config.rollout.group_deadline_s
+        with suppress(TimeoutError, *RECOVERABLE, ray.exceptions.RayError):
+            group = await asyncio.wait_for(answer, late_s)
             accepted = self._ledger.sampled(request.prompt.group_id, request.attempt, group.min_policy_version)
             assert not accepted, f"the lease of {request.key} was given up and is open again"
 
