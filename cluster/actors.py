@@ -71,7 +71,7 @@ class Fleet:
         """Ends all ranks and starts them again: those that are left wait for the lost one in a collective call."""
         for learner in self.learners:
             self._end(learner)
-        for learner, handle in zip(self.learners, await self.launcher.start_learners(), strict=True):
+        for learner, handle in zip(self.learners, self.launcher.start_learners(), strict=True):
             learner.handle = handle
             learner.incarnation += 1
         await _ready(self.learners, *self.launcher.ready_call(self.learners[0].name))
@@ -129,7 +129,7 @@ async def launch_fleet(config: RunConfig, *, model_dir: str, with_learner: bool 
 
     samplers, reward_models = started("sampler"), started("reward_model")
     learners = launcher.names("learner")
-    handles = await launcher.start_learners() if learners else []
+    handles = launcher.start_learners() if learners else []
     fleet = Fleet(
         samplers=samplers,
         learners=tuple(Actor(name=name, handle=handle) for name, handle in zip(learners, handles, strict=True)),
@@ -156,6 +156,7 @@ class Launcher:
         self._bundles = bundles
         self._group = group
         self._reward_model: Any = None
+        self._rendezvous: Any = None
         self._stack_sources: dict[str, Any] = {}
 
     def names(self, role: str) -> list[str]:
@@ -178,11 +179,18 @@ class Launcher:
         ]
         return start(bundle)
 
-    async def start_learners(self) -> list[Any]:
+    def start_learners(self) -> list[Any]:
         """Handles of new processes for all ranks, in their order."""
+        import ray.util
+
+        # Imported here: torch and DeepSpeed take seconds, in which the samplers start already.
+        from learner.engine import Rendezvous
+        from learner.worker import LearnerWorker
+
         config = self._config
         bundles = self._of("learner")
-        address, port = await self._rank_0_address(bundles[0])
+        # One for each start: what the ranks before left in theirs would be taken for news.
+        self._rendezvous = Rendezvous(ray.util.get_node_ip_address())
         env = {
             "DS_ACCELERATOR": "cuda" if config.learner.gpus_per_rank else "cpu",
             **_threads(config.learner.threads, share=len(bundles)),
@@ -192,8 +200,7 @@ class Launcher:
             "config": config.learner,
             "model_dir": self._model_dir,
             "world_size": len(bundles),
-            "master_addr": address,
-            "master_port": port,
+            "rendezvous": self._rendezvous.address,
             "seed": config.seed,
             "temperature": config.rollout.sampling.temperature,
             "total_steps": config.steps,
@@ -202,9 +209,6 @@ class Launcher:
             "deterministic": config.deterministic,
             "trust_remote_code": config.model.trust_remote_code,
         }
-        # Imported here: torch and DeepSpeed take seconds, in which the samplers start already.
-        from learner.worker import LearnerWorker
-
         return [self._start(LearnerWorker, b, {**shared, "rank": b.index}, env, 1) for b in bundles]
 
     def _sampler(self, bundle: Bundle) -> Any:
@@ -294,25 +298,6 @@ class Launcher:
                 self._group, placement_group_bundle_index=self._bundles.index(bundle)
             ),
         }
-
-    async def _rank_0_address(self, bundle: Bundle) -> tuple[str, int]:
-        """Address and a free port of the node on which rank 0 will run: the ranks meet there."""
-        import ray
-
-        task = ray.remote(free_address).options(**self._options(bundle))
-        return await finish(task.remote(), deadline_s=60.0, stage="start", actor=bundle.name, item="its address")
-
-
-def free_address() -> tuple[str, int]:
-    """This node's address as Ray knows it, and a port that was free a moment ago."""
-    import socket
-
-    import ray.util
-
-    address = ray.util.get_node_ip_address()
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return address, probe.getsockname()[1]
 
 
 def _threads(threads: int, *, share: int) -> dict[str, str]:

@@ -10,6 +10,7 @@ One rule for all ZeRO stages: a step is applied only if the norm of the whole gr
 
 import math
 import os
+import socket
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -30,8 +31,36 @@ class RankPlace:
     world_size: int
     local_rank: int
     """Which of the node's visible accelerators this rank uses."""
-    master_addr: str
-    master_port: int
+    rendezvous: "RendezvousAddress"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RendezvousAddress:
+    """Where the ranks meet."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+class Rendezvous:
+    """The store in which the ranks of one process group find each other; it must live as long as they do.
+
+    It is bound here, to a port that the system picks, and handed to the ranks: a port that is looked for first and
+    bound later, by rank 0, may be taken by then. It listens on `host` alone, where PyTorch would on every address.
+    """
+
+    def __init__(self, host: str) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.socket(family)
+        listener.bind((host, 0))
+        port = listener.getsockname()[1]
+        self.address = RendezvousAddress(host=host, port=port)
+        self._store = torch.distributed.TCPStore(
+            host, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach()
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +82,7 @@ def join_ranks(place: RankPlace, *, timeout_s: float) -> None:
     # DeepSpeed wants all five, or it looks for MPI.
     os.environ["RANK"], os.environ["WORLD_SIZE"] = str(place.rank), str(place.world_size)
     os.environ["LOCAL_RANK"] = str(place.local_rank)
-    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = place.master_addr, str(place.master_port)
+    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = place.rendezvous.host, str(place.rendezvous.port)
     import deepspeed
 
     if on_gpu:
@@ -61,18 +90,20 @@ def join_ranks(place: RankPlace, *, timeout_s: float) -> None:
     else:
         # An extension that only inference uses; it would be compiled here, for a minute, before anything else.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    backend, timeout = "nccl" if on_gpu else "gloo", timedelta(seconds=timeout_s)
     try:
-        deepspeed.init_distributed(
-            dist_backend="nccl" if on_gpu else "gloo",
-            timeout=timedelta(seconds=timeout_s),
-            rank=place.rank,
-            world_size=place.world_size,
+        store = torch.distributed.TCPStore(
+            place.rendezvous.host, place.rendezvous.port, is_master=False, timeout=timeout
+        )
+        torch.distributed.init_process_group(
+            backend, store=store, rank=place.rank, world_size=place.world_size, timeout=timeout
         )
     except torch.distributed.DistError as error:
         raise LearnerError(
             f"learner rank {place.rank} did not meet the other ranks ({place.world_size} in all) at "
-            f"{place.master_addr}:{place.master_port} within {timeout_s:g} s: {error}; see their logs"
+            f"{place.rendezvous} within {timeout_s:g} s: {error}; see their logs"
         ) from error
+    deepspeed.init_distributed(dist_backend=backend, timeout=timeout)  # takes the group that there is
 
 
 def leave_ranks() -> None:

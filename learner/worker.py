@@ -20,7 +20,7 @@ from torch import Tensor
 from learner import checkpoint
 from learner.batching import MicroBatch, StepPlan, TrainSequence, assign, collate, plan_step
 from learner.config import LearnerConfig
-from learner.engine import RankPlace, TrainingEngine, join_ranks, leave_ranks
+from learner.engine import RankPlace, RendezvousAddress, TrainingEngine, join_ranks, leave_ranks
 from learner.loss import SUM_NAMES, grpo_loss, means
 from learner.model import build_policy, freeze_copy
 from learner.schedule import lr_at
@@ -66,8 +66,7 @@ class LearnerWorker:
         model_dir: str,
         rank: int,
         world_size: int,
-        master_addr: str,
-        master_port: int,
+        rendezvous: RendezvousAddress,
         seed: int,
         temperature: float,
         total_steps: int,
@@ -90,13 +89,7 @@ class LearnerWorker:
         self._total_optimizer_steps = total_steps * config.updates_per_batch
         _fix_threads_and_kernels(config, world_size=world_size, deterministic=deterministic)
         torch.manual_seed(seed)
-        place = RankPlace(
-            rank=rank,
-            world_size=world_size,
-            local_rank=local_rank,
-            master_addr=master_addr,
-            master_port=master_port,
-        )
+        place = RankPlace(rank=rank, world_size=world_size, local_rank=local_rank, rendezvous=rendezvous)
         join_ranks(place, timeout_s=max(config.start_deadline_s, config.step_deadline_s))
         self._model = build_policy(
             model_dir,

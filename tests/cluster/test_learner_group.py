@@ -77,7 +77,7 @@ class Scene:
             on_restart=self.told.append,
         )
 
-    async def start_learners(self) -> list[FakeHandle]:
+    def start_learners(self) -> list[FakeHandle]:
         self.journal.append(("start",))
         ranks: Any = [Rank(self.journal, f"learner-{i}", self.trouble) for i in range(2)]
         for rank in ranks:

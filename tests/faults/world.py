@@ -219,7 +219,7 @@ class World:
         self._processes[name] = process
         return process
 
-    async def start_learners(self) -> list[Process]:
+    def start_learners(self) -> list[Process]:
         return [self.start(f"learner-{i}") for i in range(self.schedule.num_learners)]
 
     def ready_call(self, name: str) -> tuple[str, float]:

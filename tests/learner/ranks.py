@@ -1,29 +1,25 @@
 """Runs a function in one fresh process for each rank."""
 
 import multiprocessing
-import random
-import socket
 import time
 import traceback
 from collections.abc import Callable
 from typing import Any
 
-
-def free_port() -> int:
-    """A port that is free now and stays so: below the range from which the system takes ports for connections."""
-    while True:
-        port = random.SystemRandom().randrange(20_000, 32_000)
-        with socket.socket() as listener:
-            if listener.connect_ex(("127.0.0.1", port)) != 0:
-                return port
+from learner.engine import Rendezvous
 
 
-def run_ranks(function: Callable[..., Any], world_size: int, *args: object, deadline_s: float = 240.0) -> list[Any]:
-    """Results of `function(rank, world_size, *args)`, by rank. A rank that fails or is late fails the test."""
+def run_ranks(
+    function: Callable[..., Any], world_size: int, num_process_groups: int, *args: object, deadline_s: float = 240.0
+) -> list[Any]:
+    """Results of `function(rank, world_size, addresses, *args)`, by rank, with a rendezvous for each process group that
+    the ranks make. A rank that fails or is late fails the test."""
+    meetings = [Rendezvous("127.0.0.1") for _ in range(num_process_groups)]
+    addresses = [meeting.address for meeting in meetings]
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     processes = [
-        context.Process(target=_run, args=(queue, function, rank, world_size, *args), daemon=True)
+        context.Process(target=_run, args=(queue, function, rank, world_size, addresses, *args), daemon=True)
         for rank in range(world_size)
     ]
     for process in processes:

@@ -10,9 +10,10 @@ import pytest
 
 from learner.checkpoint import export_checkpoint
 from learner.checkpoint_files import checkpoint_name, publish, unfinished_path, verify_manifest, write_manifest
+from learner.engine import RendezvousAddress
 from learner.types import TrainBatch
 from rollout.errors import CheckpointError, ModelError
-from tests.learner.ranks import free_port, run_ranks
+from tests.learner.ranks import run_ranks
 from tests.learner.samples import save_toy_model, scored_group, train_batch
 from tests.learner.test_worker import make_worker, weights_of
 
@@ -39,15 +40,17 @@ def bad_gradient_on_rank(worker: Any, rank: int, bad_rank: int) -> Any:
     return worker._model.policy.model.norm.register_forward_hook(poison)
 
 
-def bad_steps(rank: int, world_size: int, ports: list[int], stage: int, model_dir: str) -> dict[str, Any]:
+def bad_steps(
+    rank: int, world_size: int, addresses: list[RendezvousAddress], stage: int, model_dir: str
+) -> dict[str, Any]:
     settings = {"zero_stage": stage, "grpo": {"advantage_std": False}}
-    worker = make_worker(rank, world_size, ports[0], model_dir, **settings)
+    worker = make_worker(rank, world_size, addresses[0], model_dir, **settings)
     for step in range(3):
         worker.train_step(train_batch(step))
     wanted = weights_of(worker)[1]
     worker.close()
 
-    worker = make_worker(rank, world_size, ports[1], model_dir, **settings)
+    worker = make_worker(rank, world_size, addresses[1], model_dir, **settings)
     for step in range(2):
         worker.train_step(train_batch(step))
     before = weights_of(worker)[1]
@@ -70,12 +73,14 @@ def bad_steps(rank: int, world_size: int, ports: list[int], stage: int, model_di
     }
 
 
-def save_and_resume(rank: int, world_size: int, ports: list[int], stage: int, model_dir: str) -> dict[str, Any]:
+def save_and_resume(
+    rank: int, world_size: int, addresses: list[RendezvousAddress], stage: int, model_dir: str
+) -> dict[str, Any]:
     import torch
 
     fields = {"zero_stage": stage, "schedule": {"kind": "linear", "warmup_steps": 2}}
     final = Path(model_dir).parent / f"checkpoints-{stage}" / checkpoint_name(2)
-    worker = make_worker(rank, world_size, ports[2], model_dir, **fields)
+    worker = make_worker(rank, world_size, addresses[2], model_dir, **fields)
     for step in range(2):
         worker.train_step(train_batch(step))
     saved_weights = weights_of(worker)[0]
@@ -88,7 +93,7 @@ def save_and_resume(rank: int, world_size: int, ports: list[int], stage: int, mo
     wanted_digest = weights_of(worker)[1]
     worker.close()
 
-    worker = make_worker(rank, world_size, ports[3], model_dir, **fields)
+    worker = make_worker(rank, world_size, addresses[3], model_dir, **fields)
     refused = refused_loads(worker, rank, model_dir) if stage == 2 else []
     worker.load(str(final))
     assert worker.policy_version == 2
@@ -127,9 +132,9 @@ def refused_loads(worker: Any, rank: int, model_dir: str) -> list[str]:
     return messages
 
 
-def all_stages(rank: int, world_size: int, ports: list[int], model_dir: str) -> dict[str, Any]:
+def all_stages(rank: int, world_size: int, addresses: list[RendezvousAddress], model_dir: str) -> dict[str, Any]:
     return {
-        f"{case.__name__} {stage}": case(rank, world_size, ports[4 * stage : 4 * stage + 4], stage, model_dir)
+        f"{case.__name__} {stage}": case(rank, world_size, addresses[4 * stage : 4 * stage + 4], stage, model_dir)
         for stage in STAGES
         for case in (bad_steps, save_and_resume)
     }
@@ -142,7 +147,7 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def results(model_dir: str) -> list[dict[str, Any]]:
-    return run_ranks(all_stages, 2, [free_port() for _ in range(4 * len(STAGES))], model_dir)
+    return run_ranks(all_stages, 2, 4 * len(STAGES), model_dir)
 
 
 @pytest.mark.parametrize("stage", STAGES)

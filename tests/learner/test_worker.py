@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from learner.engine import RendezvousAddress
 from learner.types import TrainBatch
 from rollout.errors import LearnerError
-from tests.learner.ranks import free_port, run_ranks
+from tests.learner.ranks import run_ranks
 from tests.learner.samples import save_toy_model, train_batch
 
 pytestmark = pytest.mark.integration
@@ -19,7 +20,7 @@ CASES = [(0, True), (1, True), (2, False), (3, True), (3, False)]
 SCORED = [[3, 4, 5, 6, 7], [8, 9], [10, 11, 12]]
 
 
-def make_worker(rank: int, world_size: int, port: int, model_dir: str, **fields: Any) -> Any:
+def make_worker(rank: int, world_size: int, rendezvous: RendezvousAddress, model_dir: str, **fields: Any) -> Any:
     from learner import deepspeed_config
     from learner.config import LearnerConfig
     from learner.worker import LearnerWorker
@@ -32,8 +33,7 @@ def make_worker(rank: int, world_size: int, port: int, model_dir: str, **fields:
         model_dir=model_dir,
         rank=rank,
         world_size=world_size,
-        master_addr="127.0.0.1",
-        master_port=port,
+        rendezvous=rendezvous,
         seed=0,
         temperature=0.9,
         total_steps=STEPS,
@@ -59,11 +59,13 @@ def weights_of(worker: Any) -> tuple[dict[str, np.ndarray], str]:
     return weights, receiver.finish(digest) if weights else ""
 
 
-def train_case(rank: int, world_size: int, ports: list[int], cases: list[tuple[int, str, int]]) -> list[Any]:
+def train_case(
+    rank: int, world_size: int, addresses: list[RendezvousAddress], cases: list[tuple[int, str, int]]
+) -> list[Any]:
     """Five steps for each (ZeRO stage, model directory, tokens of a micro-batch); workers follow one another."""
     results = []
-    for port, (stage, model_dir, tokens) in zip(ports, cases, strict=True):
-        worker = make_worker(rank, world_size, port, model_dir, zero_stage=stage, micro_batch_tokens=tokens)
+    for address, (stage, model_dir, tokens) in zip(addresses, cases, strict=True):
+        worker = make_worker(rank, world_size, address, model_dir, zero_stage=stage, micro_batch_tokens=tokens)
         if stage == 3:
             held = sum(weight.numel() for weight in worker._model.named_weights().values())
             assert held == 0, "weights are spread over the ranks"
@@ -81,8 +83,8 @@ def train_case(rank: int, world_size: int, ports: list[int], cases: list[tuple[i
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     root = tmp_path_factory.mktemp("learner")
     models = {tied: save_toy_model(root / f"tied-{tied}" / "model", tied=tied) for tied in (True, False)}
-    single = run_ranks(train_case, 1, [free_port(), free_port()], [(0, models[t], 4096) for t in (True, False)])
-    double = run_ranks(train_case, 2, [free_port() for _ in CASES], [(stage, models[t], 48) for stage, t in CASES])
+    single = run_ranks(train_case, 1, 2, [(0, models[t], 4096) for t in (True, False)])
+    double = run_ranks(train_case, 2, len(CASES), [(stage, models[t], 48) for stage, t in CASES])
     return {"single": dict(zip((True, False), single[0], strict=True)), "double": double}
 
 
@@ -166,23 +168,23 @@ def test_export_loads_in_transformers_with_the_same_weights(trained, case):
         np.testing.assert_allclose(values, expected.numpy(), atol=1e-5)
 
 
-def single_rank_cases(rank: int, world_size: int, ports: list[int], model_dir: str) -> dict[str, Any]:
+def single_rank_cases(rank: int, world_size: int, addresses: list[RendezvousAddress], model_dir: str) -> dict[str, Any]:
     """What needs no second rank."""
     results: dict[str, Any] = {}
-    worker = make_worker(rank, world_size, ports[0], model_dir, updates_per_batch=2)
+    worker = make_worker(rank, world_size, addresses[0], model_dir, updates_per_batch=2)
     output = worker.train_step(train_batch(0))
     results["two updates"] = (output, weights_of(worker)[1])
     worker.close()
-    worker = make_worker(rank, world_size, ports[1], model_dir)
+    worker = make_worker(rank, world_size, addresses[1], model_dir)
     worker.train_step(train_batch(0))
     worker.train_step(train_batch(0, policy_version=1))
     results["same batch twice"] = weights_of(worker)[1]
     worker.close()
     bf16 = {"dtype": "bfloat16", "gradient_checkpointing": True, "zero_stage": 2}
-    worker = make_worker(rank, world_size, ports[2], model_dir, **bf16)
+    worker = make_worker(rank, world_size, addresses[2], model_dir, **bf16)
     results["bfloat16"] = [worker.train_step(train_batch(step)) for step in range(2)]
     worker.close()
-    worker = make_worker(rank, world_size, ports[3], model_dir, grpo={"kl_coef": 0.0}, lr=1e-2)
+    worker = make_worker(rank, world_size, addresses[3], model_dir, grpo={"kl_coef": 0.0}, lr=1e-2)
     before = weights_of(worker)[1]
     groups = train_batch(0, num_groups=1).groups
     nothing = TrainBatch(step=0, policy_version=0, groups=())
@@ -190,7 +192,7 @@ def single_rank_cases(rank: int, world_size: int, ports: list[int], model_dir: s
     results["no reference"] = worker.train_step(TrainBatch(step=1, policy_version=0, groups=groups))
     worker.close()
     with pytest.raises(LearnerError) as caught:
-        make_worker(0, 2, ports[4], model_dir, start_deadline_s=2.0, step_deadline_s=2.0)
+        make_worker(0, 2, addresses[4], model_dir, start_deadline_s=2.0, step_deadline_s=2.0)
     results["lonely"] = str(caught.value)
     return results
 
@@ -198,7 +200,7 @@ def single_rank_cases(rank: int, world_size: int, ports: list[int], model_dir: s
 @pytest.fixture(scope="module")
 def single(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     model_dir = save_toy_model(tmp_path_factory.mktemp("single") / "model")
-    return run_ranks(single_rank_cases, 1, [free_port() for _ in range(5)], model_dir)[0]
+    return run_ranks(single_rank_cases, 1, 5, model_dir)[0]
 
 
 def test_two_updates_on_a_batch_are_two_steps_on_it_and_one_version(single):
