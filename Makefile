@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Processes that run tests: one has all that start runs, the others share the rest.
+WORKERS ?= 2
 TORCH := torch==2.13.0+cpu
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
@@ -45,7 +47,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow and not gpu and (not faults or quick)"
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not gpu and (not faults or quick)"
 
 browser: $(STAMP)
 	$(BIN)/python -m pytest -m browser tests/browser

@@ -171,8 +171,8 @@ def test_keys_move_pin_compare_and_open(dashboard: Dashboard, table: Any) -> Non
     table.get_by_test_id("twoup").wait_for()
     table.reload()  # pins and the comparison are part of the address
     table.get_by_test_id("twoup").wait_for()
-    _row(table, 3).wait_for()  # the comparison may be there before the rows, and keys move over rows that are there
     table.keyboard.press("c")
+    _row(table, 3).get_by_role("gridcell").nth(3).wait_for()  # keys move over rows that are there
     for _ in range(4):
         table.keyboard.press("j")
     table.keyboard.press("k")

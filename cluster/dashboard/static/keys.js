@@ -1,6 +1,6 @@
 // Keyboard: components say which keys they know; the help overlay lists them.
 
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 
 const layers = []; // the newest component is asked first
 let prefix = "";
@@ -15,7 +15,8 @@ export function useKeys(bindings, title = "") {
   const layer = useRef({ bindings, title });
   layer.current.bindings = bindings;
   layer.current.title = title;
-  useEffect(() => {
+  // Before it is painted: who sees a row may press a key for it.
+  useLayoutEffect(() => {
     const own = layer.current;
     layers.push(own);
     return () => layers.splice(layers.indexOf(own), 1);

@@ -1,0 +1,45 @@
+"""Which tests go to which process when they are spread over the cores (`pytest -n 2`)."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+TESTS = Path(__file__).parent
+RUNS = (
+    "tests/faults/",
+    "tests/integration/",
+    "tests/browser/test_live_run.py",
+    "tests/cluster/test_bad_surroundings.py",
+)
+"""Where tests start runs (Ray, vLLM, DeepSpeed). One process has them all: reference runs are made once for a session,
+and two runs at a time would wait for each other's cores."""
+BROWSER = "tests/browser/"
+
+
+def scope_of(nodeid: str) -> str:
+    """Tests of one scope go to one process, in their order: what a scope shares is then made once."""
+    if nodeid.startswith(RUNS):
+        return "runs"
+    if nodeid.startswith(BROWSER):
+        return "browser"  # one Chromium and one dashboard
+    return nodeid.split("::")[0]
+
+
+class ByScope(LoadScopeScheduling):
+    """Hands out whole scopes, in the order in which they were collected."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return scope_of(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByScope:
+    config.option.loadscopereorder = False
+    return ByScope(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The longest scope is handed out first, since the others can be spread around it. Files keep their order.
+    order = {"runs": 0, "browser": 1}
+    items.sort(key=lambda item: order.get(scope_of(item.nodeid), 2))
