@@ -1,5 +1,6 @@
-"""A small real tokenizer for tests: byte-level BPE without merges, so that each byte is a token."""
+"""A small real tokenizer for tests: byte-level BPE, without merges unless some are given: each byte is then a token."""
 
+from collections.abc import Sequence
 from typing import Any
 
 CHAT_TEMPLATE = (
@@ -12,15 +13,15 @@ STRICT_TEMPLATE = (
 )
 
 
-def byte_tokenizer(chat_template: str | None = CHAT_TEMPLATE) -> Any:
-    """Special tokens are 0 to 5 (<|bos|>, <|end|>, roles), then one token for each byte."""
+def byte_tokenizer(chat_template: str | None = CHAT_TEMPLATE, *, merges: Sequence[tuple[str, str]] = ()) -> Any:
+    """Special tokens are 0 to 5 (<|bos|>, <|end|>, roles), then one token for each byte, then one for each merge."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     special = ["<|bos|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocab = {token: place for place, token in enumerate(special + alphabet)}
-    backend = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    vocab = {token: place for place, token in enumerate(special + alphabet + [a + b for a, b in merges])}
+    backend = Tokenizer(models.BPE(vocab=vocab, merges=list(merges)))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
     backend.post_processor = processors.TemplateProcessing(single="<|bos|> $A", special_tokens=[("<|bos|>", 0)])
