@@ -1,6 +1,7 @@
 """What the doctor's rules look at, gathered from a run once, and what a rule answers."""
 
 import math
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
 from cluster.dashboard.derived import metric
+from cluster.dashboard.fault_records import given_up
 from cluster.dashboard.records import MetricTable, Problem, RolloutRow, RunStatus, Span
 from cluster.dashboard.samplers import rates
 from cluster.dashboard.series import Values, column, thin
+from cluster.dashboard.small_files import run_times
 from cluster.dashboard.thresholds import RunFacts, Setting, facts_of, setting
 
 if TYPE_CHECKING:
@@ -112,6 +115,20 @@ class Facts:
     problems: tuple[Problem, ...] = ()
     error: str = ""
     """What ended a failed run."""
+    num_late: int = 0
+    """Answers of the journal that were refused."""
+    num_retried: int = 0
+    """Groups whose lease was given up."""
+    retried_for: str = ""
+    """Why it was, of the newest of them."""
+    saved_step: int | None = None
+    """Training steps in the newest checkpoint; None where there is none."""
+    evaluated_at: int | None = None
+    """Training steps before the last evaluation."""
+    now_s: float = 0.0
+    """Unix time."""
+    written_s: float | None = None
+    """Unix time at which one of its files was last written."""
 
     @property
     def steps(self) -> Sequence[int]:
@@ -153,7 +170,22 @@ def gather(store: "RunStore") -> Facts:
         instants=tuple(store.instants()),
         problems=store.problems(),
         error=str((store.summary() or {}).get("error", "")),
+        **_of_faults(store),
     )
+
+
+def _of_faults(store: "RunStore") -> dict[str, Any]:
+    events, checkpoints, evaluated = store.ledger_events(), store.checkpoints(), store.evaluations().steps
+    newest = [given_up(store.ledger_history(group_id)) for group_id in events.retried_groups[:1]]
+    return {
+        "num_late": events.num_late,
+        "num_retried": events.num_retried,
+        "retried_for": next((str(lines[-1].get("reason", "")) for lines in newest if lines), ""),
+        "saved_step": checkpoints[-1].step if checkpoints else None,
+        "evaluated_at": evaluated[-1] if evaluated else None,
+        "now_s": time.time(),
+        "written_s": run_times(store.path)[1],
+    }
 
 
 def digest(step: int, rows: Sequence[RolloutRow]) -> StepDigest:

@@ -7,10 +7,14 @@ from cluster.dashboard.records import Span
 
 def downtimes(instants: Sequence[Span], run_end_s: float) -> list[Span]:
     """A span of kind `down` for each time that an actor was DEAD and then, or never, HEALTHY. It has the id of the
-    instant that it begins with, and its reason. One that is still down is so until `run_end_s`."""
+    instant that it begins with, and its reason. One that is still down is so until `run_end_s`, or until the run is
+    resumed: all actors are new processes then."""
     since: dict[str, Span] = {}
     found: list[Span] = []
     for instant in instants:
+        if instant.extra.get("name") == "resumed":
+            found += [_down(death, instant.start_s) for death in since.values()]
+            since.clear()
         if instant.extra.get("name") != "state":
             continue
         state = instant.extra.get("state")

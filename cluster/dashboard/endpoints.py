@@ -1,6 +1,7 @@
 """The addresses below /api/runs/{run}: what each takes, within which bounds, and the view that answers it."""
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from cluster.dashboard.params import (
 )
 from cluster.dashboard.records import GroupAddress
 from cluster.dashboard.rollouts import rollout_page, rollout_table
+from cluster.dashboard.small_files import run_times
 from cluster.dashboard.steps import step_list, step_page
 from cluster.dashboard.stream import OpenRun
 from cluster.dashboard.timeline import span_page, timeline
@@ -34,8 +36,11 @@ from cluster.dashboard.trace import chrome_trace_text
 if TYPE_CHECKING:
     from cluster.dashboard.store import RunStore
 
-DOCTOR_SOURCES = ("config", "metrics", "evaluations", "rollouts", "ledger", "summary")
-"""Not events: they change many times a step, and what the doctor tells of them can wait for its end."""
+DOCTOR_SOURCES = ("config", "metrics", "evaluations", "rollouts", "ledger", "summary", "checkpoints")
+"""Not events: they change many times a step, and what the doctor tells of spans can wait for its end. Instants can not:
+one may be the last thing that a run writes for a long time."""
+SILENT_S = 30.0
+"""Of a live run that has written nothing for so long, the passing of time is news in itself, every so often."""
 DEFAULT_POINTS, MAX_POINTS = 400, 5000
 DEFAULT_ROWS, MAX_ROWS, MAX_OFFSET = 100, 1000, 10**9
 DEFAULT_SPANS, MAX_SPANS = 4000, 20_000
@@ -79,7 +84,13 @@ def _frame(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dic
 
 
 def _doctor(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
-    page: dict[str, Any] = run.remember("doctor", DOCTOR_SOURCES, lambda: doctor_page(store))
+    _, written_s = run_times(store.path)
+    silences = int((time.time() - written_s) / SILENT_S) if written_s is not None and run.status == "live" else 0
+    news = (len(store.instants()), silences)
+    known = run.memo.get("doctor")
+    if known is not None and known.value[0] != news:
+        run.memo.pop("doctor", None)
+    page: dict[str, Any] = run.remember("doctor", DOCTOR_SOURCES, lambda: (news, doctor_page(store)))[1]
     return page
 
 

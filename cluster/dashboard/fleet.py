@@ -1,18 +1,20 @@
-"""The fleet page: each actor's state, version, throughput, share of time at work, restarts, last error.
+"""The fleet page: each actor's state and how it came to it, version, throughput, share of time at work, the leases that
+it holds, restarts and how many the run has left, last error.
 
 A run that watches its actors records their states as instants; they are shown as recorded. Without them the state
 follows from what is in flight: a sampler with a lease is busy, reward workers are while groups wait for a score, the
 learner while a whole batch is scored and not yet trained. Spans cannot tell: they are written when they end.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cluster.dashboard.fault_records import MAX_RESTARTS, lease_of, restarts_used, since_resume, states_of
 from cluster.dashboard.lanes import IDLE_KINDS, lane_order, role_of, union_s
 from cluster.dashboard.records import ActorStats, LedgerEntry, RunStatus, Span
 from cluster.dashboard.series import Values, column, last_known, thin
+from cluster.dashboard.thresholds import setting
 from cluster.dashboard.timeline import with_evaluations
 
 if TYPE_CHECKING:
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
 RECENT_S = 60.0
 """The last minute of the run: what `busy` is a share of."""
 MAX_READ = 8000
-"""Spans, and ledger entries at a time, that are read for one answer."""
+"""Spans that are read for one answer."""
 SPARK_POINTS = 60
+NUM_CHANGES, NUM_LEASES = 8, 8
+"""Changes of its state, and leases, that a card lists."""
 NO_ERROR_STATES = ("HEALTHY", "RESTARTING", "STALE")
 """Recorded states whose reason is no error."""
 
@@ -31,8 +35,8 @@ NO_ERROR_STATES = ("HEALTHY", "RESTARTING", "STALE")
 class Flight:
     """What is on its way between the actors."""
 
-    leases: frozenset[str]
-    """Samplers that hold one."""
+    leases: Mapping[str, Sequence[str]]
+    """Sampler -> groups that are leased to it, in order of dispatch."""
     unscored: int
     """Groups that are sampled and have no score."""
     scored: int
@@ -52,7 +56,9 @@ class Facts:
     recent: Mapping[str, float]
     """Actor -> share of the last minute in which it worked."""
     retried: Mapping[str, int]
-    """Sampler -> groups that it sampled after another try had failed."""
+    """Sampler -> groups that it was given after another try had failed."""
+    running: Sequence[Span]
+    """Instants of the processes that run now, or ran last."""
     steps: Sequence[int]
     learner_rate: Values
     """[N] tokens per second of all ranks together, by step."""
@@ -68,7 +74,9 @@ def fleet(store: "RunStore") -> dict[str, Any]:
     stats = {actor.actor: actor for actor in store.actor_stats()}
     actors = lane_order({*stats, *store.actors()})
     facts = _facts(store, actors)
-    return {"actors": [_card(actor, stats.get(actor), facts) for actor in actors]}
+    cards = [{**_card(actor, stats.get(actor), facts), **_leases(store, actor, facts)} for actor in actors]
+    most = setting(store.config(), "recovery.max_restarts", MAX_RESTARTS)
+    return {"actors": cards, "restarts": {"used": restarts_used(store.instants()), "most": most}}
 
 
 def state_of(actor: str, *, status: RunStatus, recorded: str, flight: Flight) -> str:
@@ -108,8 +116,12 @@ def num_restarts(instants: Sequence[Span]) -> int:
 
 def flight_of(counts: Mapping[str, int], latest: Sequence[LedgerEntry], batch: int) -> Flight:
     """From the ledger's counts by state and its latest entries, among which are all that are in flight."""
+    leases: dict[str, list[str]] = {}
+    for entry in latest:
+        if entry.state == "leased":
+            leases.setdefault(entry.worker, []).append(entry.group_id)
     return Flight(
-        leases=frozenset(entry.worker for entry in latest if entry.state == "leased"),
+        leases=leases,
         unscored=counts.get("sampled", 0),
         scored=counts.get("scored", 0),
         batch=batch,
@@ -130,7 +142,8 @@ def _facts(store: "RunStore", actors: Sequence[str]) -> Facts:
         flight=flight_of(counts, latest, batch if isinstance(batch, int) else 0),
         instants=instants,
         recent=_recent(store),
-        retried=_retried(store, latest, total),
+        retried=store.ledger_events().retried_by,
+        running=since_resume(store.instants()),
         steps=table.steps,
         learner_rate=column(table, "train/tokens_per_s"),
         num_learners=sum(role_of(actor) == "learner" for actor in actors),
@@ -142,7 +155,8 @@ def _facts(store: "RunStore", actors: Sequence[str]) -> Facts:
 
 def _card(actor: str, stats: ActorStats | None, facts: Facts) -> dict[str, Any]:
     instants = facts.instants.get(actor, ())
-    states = [instant for instant in instants if instant.extra.get("name") == "state"]
+    # What was wrong before a resume was wrong with another process.
+    states = [instant for instant in states_of(facts.running) if instant.actor == actor]
     recorded = str(states[-1].extra.get("state", "")) if states else ""
     spark = _spark(actor, stats, facts)
     role = role_of(actor)
@@ -165,7 +179,34 @@ def _card(actor: str, stats: ActorStats | None, facts: Facts) -> dict[str, Any]:
         "last_event": {"kind": stats.last_kind, "end_s": stats.last_end_s} if stats and stats.last_kind else None,
         "last_error": last_error(instants, facts.error, actor),
         "spark": spark,
+        "changes": _changes(instants),
+        "num_changes": len(states_of(instants)),
     }
+
+
+def _changes(instants: Sequence[Span]) -> list[dict[str, Any]]:
+    """The last changes of an actor's state, the newest first."""
+    return [
+        {
+            "state": str(change.extra.get("state", "")),
+            "before": str(change.extra.get("before", "")),
+            "reason": str(change.extra.get("reason", "")),
+            "time_s": change.start_s,
+            "step": change.step,
+        }
+        for change in reversed(states_of(instants)[-NUM_CHANGES:])
+    ]
+
+
+def _leases(store: "RunStore", actor: str, facts: Facts) -> dict[str, Any]:
+    """What a sampler holds; of a run that has ended, what it held then."""
+    held = facts.flight.leases.get(actor, ())
+    lines = [(group_id, lease_of(store.ledger_history(group_id))) for group_id in held[:NUM_LEASES]]
+    leases = [
+        {"group_id": group_id, "attempt": line.get("attempt"), "deadline_s": line.get("deadline_s")}
+        for group_id, line in lines
+    ]
+    return {"leases": leases, "num_leases": len(held)}
 
 
 def _spark(actor: str, stats: ActorStats | None, facts: Facts) -> list[float | None]:
@@ -202,18 +243,6 @@ def _recent(store: "RunStore") -> dict[str, float]:
         actor: union_s([s for s in own if s.kind not in IDLE_KINDS], end_s - length, end_s) / length
         for actor, own in with_evaluations(by_actor).items()
     }
-
-
-def _retried(store: "RunStore", latest: Sequence[LedgerEntry], total: int) -> Counter[str]:
-    """Sampler -> groups with more than one attempt, by who made the last. The whole ledger is read only when a
-    training step says that it had such a group; else they can only be among the latest."""
-    if sum(value or 0 for value in column(store.metrics(), "rollout/retried_groups")) == 0:
-        return Counter(entry.worker for entry in latest if entry.attempt > 1)
-    found: Counter[str] = Counter()
-    for offset in range(0, total, MAX_READ):
-        entries, _ = store.ledger_entries(offset, MAX_READ)
-        found.update(entry.worker for entry in entries if entry.attempt > 1)
-    return found
 
 
 def _num_spans(stats: ActorStats | None, kind: str) -> int:

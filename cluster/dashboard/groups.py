@@ -161,5 +161,5 @@ def _ledger(store: "RunStore", address: GroupAddress) -> list[dict[str, Any]]:
     """The life of the group. An evaluation's groups are not in the ledger."""
     if address.phase == "eval":
         return []
-    names = ("time_s", "state", "attempt", "worker", "step", "reason")
+    names = ("time_s", "state", "attempt", "worker", "step", "reason", "event")
     return [{name: line.get(name) for name in names} for line in store.ledger_history(address.group_id)]

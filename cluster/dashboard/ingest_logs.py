@@ -119,6 +119,7 @@ def insert_ledger(connection: sqlite3.Connection, lines: list[Line]) -> list[tup
         event = None if line.record is None else _ledger_event(line.record)
         if event is not None:
             events.append(event)
+            offsets.append((event[1], line.offset))
             continue
         row = None if line.record is None else _ledger_row(line.record)
         if row is None:
@@ -136,8 +137,9 @@ def insert_ledger(connection: sqlite3.Connection, lines: list[Line]) -> list[tup
         rows,
     )
     connection.executemany("insert into ledger_events (event, group_id, step, checkpoint) values (?, ?, ?, ?)", events)
+    # A line of no group, or of one that was never leased, belongs to no entry.
     connection.executemany(
-        "insert into ledger_lines (entry, offset) values ((select id from ledger where group_id = ?), ?)", offsets
+        "insert into ledger_lines (entry, offset) select id, ?2 from ledger where group_id = ?1", offsets
     )
     return problems
 

@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,24 @@ from cluster.dashboard.tail import open_inside
 LETTERS = {"pending": "p", "leased": "l", "sampled": "s", "scored": "o", "consumed": "c", "rejected": "r"}
 _COLUMNS = "group_id, state, attempt, worker, step, reason, first_s, last_s, times_consumed"
 _MAX_LINE_BYTES = 1 << 20
+_NAMED = 20
+"""Groups of a kind that are named one by one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEvents:
+    """What happened to leases and answers besides the ordinary."""
+
+    num_late: int
+    """Answers that were refused, since their attempt had been given up."""
+    late_groups: tuple[str, ...]
+    """Whose answers these were, the newest first, each once; not all where there are many."""
+    num_retried: int
+    """Groups whose lease was given up: leased again since, or waiting for it."""
+    retried_groups: tuple[str, ...]
+    """As `late_groups`."""
+    retried_by: Mapping[str, int]
+    """Sampler -> groups that it was given after another attempt."""
 
 
 def counts(connection: sqlite3.Connection) -> dict[str, int]:
@@ -27,9 +47,16 @@ def reasons(connection: sqlite3.Connection) -> dict[str, int]:
     )
 
 
-def events(connection: sqlite3.Connection) -> dict[str, int]:
-    """What happened without moving a group -> how often: `late_result_refused`, `committed`."""
-    return dict(connection.execute("select event, count(*) from ledger_events group by event"))
+def events(connection: sqlite3.Connection) -> LedgerEvents:
+    late = "from ledger_events where event = 'late_result_refused'"
+    retried = "from ledger where attempt > 1 or state = 'pending'"
+    return LedgerEvents(
+        num_late=connection.execute(f"select count(*) {late}").fetchone()[0],
+        late_groups=_words(connection, f"select group_id {late} group by group_id order by max(id) desc"),
+        num_retried=connection.execute(f"select count(*) {retried}").fetchone()[0],
+        retried_groups=_words(connection, f"select group_id {retried} order by last_s desc, id desc"),
+        retried_by=dict(connection.execute("select worker, count(*) from ledger where attempt > 1 group by worker")),
+    )
 
 
 def letters(connection: sqlite3.Connection) -> str:
@@ -44,7 +71,8 @@ def entries(connection: sqlite3.Connection, offset: int, limit: int) -> tuple[li
 
 
 def history(connection: sqlite3.Connection, path: Path, group_id: str) -> list[dict[str, Any]]:
-    """The group's journal lines, from the file itself; those that it no longer has are left out."""
+    """The group's journal lines, its late answers among them, from the file itself; those that it no longer has are
+    left out."""
     offsets = connection.execute(
         "select offset from ledger_lines where entry = (select id from ledger where group_id = ?) order by offset",
         (group_id,),
@@ -86,6 +114,10 @@ def anomalies(connection: sqlite3.Connection) -> dict[str, int]:
         "mixed_attempts": "select count(*) from groups where mixed_attempts",
     }
     return {name: connection.execute(statement).fetchone()[0] for name, statement in one.items()}
+
+
+def _words(connection: sqlite3.Connection, statement: str) -> tuple[str, ...]:
+    return tuple(word for (word,) in connection.execute(f"{statement} limit {_NAMED}"))
 
 
 def _entry(row: tuple[Any, ...]) -> LedgerEntry:

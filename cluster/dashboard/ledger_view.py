@@ -8,6 +8,7 @@ check compares two of them.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from cluster.dashboard.fault_records import checkpoints_of, faults_of_groups, lease_of
 from cluster.dashboard.records import GroupAddress, MetricTable, PromptStats
 from cluster.dashboard.series import column, last_known
 
@@ -59,12 +60,14 @@ def ledger_page(store: "RunStore") -> dict[str, Any]:
     own = last_counts(store.metrics())
     balance = balance_of(counts, own, store.summary(), live=store.status() == "live", indexed=indexed)
     checks = checks_of(counts, anomalies, indexed=indexed)
-    late = store.ledger_events().get("late_result_refused", 0)
+    late = store.ledger_events().num_late
     if late:
         checks.append({"name": "late results", "ok": True, "text": LATE.format(count=late)})
     return {
         "counts": counts,
         "late_results": late,
+        **faults_of_groups(store),
+        "checkpoints": checkpoints_of(store),
         "reasons": dict(sorted(store.ledger_reasons().items(), key=lambda item: (-item[1], item[0]))),
         "balance": {name: balance[name] for name in ("dispatched", "trained", "rejected", "in_flight", "ok")},
         "checks": [*checks, {"name": "balance", "ok": balance["ok"], "text": balance["text"]}],
@@ -108,6 +111,10 @@ def ledger_groups(store: "RunStore", offset: int, limit: int) -> dict[str, Any]:
             "reason": entry.reason,
             "first_s": entry.first_s,
             "last_s": entry.last_s,
+            # In flight there are no more than a run has slots.
+            "deadline_s": lease_of(store.ledger_history(entry.group_id)).get("deadline_s")
+            if entry.state == "leased"
+            else None,
         }
         for entry in entries
     ]

@@ -5,7 +5,7 @@ one range of ids and whatever came from it is removed by two bounds. What filter
 as columns: `chunks` has a NumPy array for each file and name, which is a thousand times less work to scan than rows.
 """
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Raised with every change of the tables or of what is computed into them: an older index is dropped and made anew."""
 
 FILE_SHIFT = 32

@@ -241,7 +241,7 @@ class RunStore:
         """Reason -> rejected groups."""
         return self._once("ledger", "reasons", ledger_queries.reasons)
 
-    def ledger_events(self) -> dict[str, int]:
+    def ledger_events(self) -> ledger_queries.LedgerEvents:
         return self._once("ledger", "events", ledger_queries.events)
 
     def ledger_letters(self) -> str:

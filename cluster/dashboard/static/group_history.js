@@ -66,7 +66,7 @@ export function LedgerLife({ entries }) {
     <tbody>
       ${entries.map(
         (entry, i) => html`<tr key=${i}>
-          <td><b><${Text} value=${entry.state} inline /></b></td>
+          <td><b><${Text} value=${entry.state ?? (entry.event ?? "").replaceAll("_", " ")} inline /></b></td>
           <td>${fmt.time(entry.time_s)}</td>
           <td class="tk-dim">${i ? `+${fmt.seconds(entry.time_s - entries[i - 1].time_s)}` : ""}</td>
           <td><${Text} value=${entry.worker} inline /></td>

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from cluster.cli import main
 from cluster.config import RunConfig
-from cluster.dashboard import doctor_facts
+from cluster.dashboard import doctor_facts, doctor_rules_faults
 from cluster.dashboard.doctor import diagnose, doctor_page, doctor_text, exit_code, page_of
 from cluster.dashboard.doctor_facts import Finding, gather
 from cluster.dashboard.doctor_rules import RULES, Rule
@@ -69,6 +69,14 @@ def test_it_names_the_planted_fault_first(kind: Kind, seed: int, tmp_path: Path)
 def test_it_is_silent_on_a_healthy_run(seed: int, tmp_path: Path) -> None:
     write_demo_run(tmp_path / "run", seed=seed, steps=STEPS)
     assert [f for f in findings(tmp_path / "run", tmp_path / "index.sqlite") if f["severity"] != "info"] == []
+
+
+def test_no_rule_about_faults_speaks_of_a_healthy_run(healthy: Path, tmp_path: Path) -> None:
+    store = opened(healthy, tmp_path / "index.sqlite")
+    assert [instant.extra["name"] for instant in store.instants()] == ["resumed"]
+    spoke = {rule.name for rule, _ in diagnose(gather(store)) if rule.check.__module__ == doctor_rules_faults.__name__}
+    store.close()
+    assert spoke == set()
 
 
 def test_the_command_prints_and_exits_by_severity(

@@ -37,6 +37,17 @@ def test_down_is_from_the_first_death_to_health_or_to_the_end():
     assert (second.actor, second.start_s, second.end_s, second.extra) == ("sampler-1", 131, 140, {})
 
 
+def test_a_resume_ends_what_was_down_before():
+    instants = [s for s in SPANS if s.kind == "instant"]
+    resumed = span("instant", "controller", 135, 135, name="resumed", id=99)
+    later = downtimes([*instants, resumed, state("sampler-1", 137, "DEAD")], run_end_s=140.0)
+    assert [(down.actor, down.start_s, down.end_s) for down in later] == [
+        ("sampler-0", 113, 121),
+        ("sampler-1", 131, 135),
+        ("sampler-1", 137, 140),
+    ]
+
+
 def test_only_what_touches_the_window_is_put_into_the_lanes():
     instants = [s for s in SPANS if s.kind == "instant"]
     lanes = with_downtime({"sampler-0": []}, instants, 122.0, 128.0, run_end_s=140.0)

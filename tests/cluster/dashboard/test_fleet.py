@@ -44,12 +44,12 @@ def test_cards_of_a_finished_run(tmp_path: Path) -> None:
 
 def test_recorded_states_restarts_and_errors(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", finished=False)
+    instant(run, "controller", START_S + 0.5, name="resumed", text="from step-00000002")
     instant(run, "sampler-0", START_S + 1, name="state", state="HEALTHY")
     instant(run, "sampler-1", START_S + 2, name="state", state="DEAD", reason="no answer for 30 s")
     instant(run, "sampler-1", START_S + 3, name="state", state="RESTARTING")
     instant(run, "sampler-1", START_S + 3.5, name="state", state="DEAD", reason="no answer for 30 s")
     instant(run, "sampler-1", START_S + 4, name="state", state="RESTARTING")
-    instant(run, "controller", START_S + 4, name="resumed", text="from step-00000002")
     instant(run, "sampler-1", START_S + 5, name="state", state="HEALTHY")
     instant(run, "reward-0", START_S + 6, name="warning", text="a child was killed")
     found = cards(run)
@@ -86,8 +86,42 @@ def test_a_live_run_is_busy_where_something_is_in_flight(tmp_path: Path) -> None
     assert found["sampler-1"]["retried"] == 1
 
 
+def test_states_of_before_a_resume_are_history(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", finished=False, recovery__max_restarts=3)
+    instant(run, "sampler-1", START_S + 2, name="state", state="DEAD", before="HEALTHY", reason="killed")
+    instant(run, "sampler-1", START_S + 3, name="state", state="RESTARTING", before="DEAD", reason="restart 1")
+    instant(run, "sampler-1", START_S + 4, name="state", state="DEAD", before="RESTARTING", reason="killed again")
+    assert fleet(open_store(run.path))["restarts"] == {"used": 1, "most": 3}
+    assert cards(run)["sampler-1"]["state"] == "DEAD"
+    instant(run, "controller", START_S + 5, name="resumed", text="from step-00000002")
+    card = cards(run)["sampler-1"]
+    assert (card["state"], card["restarts"], card["num_changes"]) == ("idle", 1, 3)
+    assert [(change["before"], change["state"], change["reason"]) for change in card["changes"]] == [
+        ("RESTARTING", "DEAD", "killed again"),
+        ("DEAD", "RESTARTING", "restart 1"),
+        ("HEALTHY", "DEAD", "killed"),
+    ]
+    assert fleet(open_store(run.path))["restarts"] == {"used": 0, "most": 3}
+
+
+def test_a_card_lists_the_leases_with_attempt_and_deadline(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", finished=False)
+    for number in range(10):
+        line = {"time_s": START_S + 40, "group_id": f"0001{number:02d}-00000000000000aa", "worker": "sampler-1"}
+        run.append_ledger({**line, "state": "leased", "attempt": 1, "deadline_s": START_S + 100 + number})
+    again = {"group_id": "000100-00000000000000aa", "worker": "sampler-1"}
+    run.append_ledger({**again, "time_s": START_S + 101, "state": "pending", "attempt": 1, "reason": "too late"})
+    run.append_ledger({**again, "time_s": START_S + 102, "state": "leased", "attempt": 2, "deadline_s": START_S + 162})
+    card = cards(run)["sampler-1"]
+    assert (card["num_leases"], len(card["leases"]), card["retried"]) == (10, 8, 1)
+    assert card["leases"][0] == {"group_id": again["group_id"], "attempt": 2, "deadline_s": START_S + 162}
+    assert (card["leases"][1]["attempt"], card["leases"][1]["deadline_s"]) == (1, START_S + 101)
+    assert (cards(run)["sampler-0"]["leases"], cards(run)["reward-0"]["num_leases"]) == ([], 0)
+
+
 def test_an_empty_run_has_no_cards(tmp_path: Path) -> None:
-    assert fleet(open_store(write_run(tmp_path / "run", num_steps=0, finished=False).path)) == {"actors": []}
+    empty = open_store(write_run(tmp_path / "run", num_steps=0, finished=False).path)
+    assert fleet(empty) == {"actors": [], "restarts": {"used": 0, "most": 10}}
 
 
 def test_the_learner_is_busy_when_a_whole_batch_is_scored() -> None:
@@ -100,7 +134,7 @@ def test_the_learner_is_busy_when_a_whole_batch_is_scored() -> None:
 
 def test_leases_name_their_sampler() -> None:
     flight = flight_of({"leased": 1}, [entry("a", "leased", "sampler-3"), entry("b", "consumed", "sampler-4")], 8)
-    assert flight.leases == {"sampler-3"}
+    assert flight.leases == {"sampler-3": ["a"]}
     assert state_of("sampler-3", status="live", recorded="", flight=flight) == "busy"
     assert state_of("sampler-4", status="live", recorded="", flight=flight) == "idle"
 

@@ -71,11 +71,41 @@ def test_late_results_and_commits_are_no_states_of_groups(tmp_path: Path) -> Non
     assert [p for p in store.problems() if p.file == "ledger.jsonl"] == []
     assert (answer["counts"], answer["groups"]) == (without["counts"], without["groups"])
     assert (answer["late_results"], without["late_results"]) == (2, 0)
-    assert store.ledger_events() == {"late_result_refused": 2, "committed": 1}
+    assert (store.ledger_events().num_late, store.ledger_events().late_groups) == (2, (first,))
+    assert answer["late"] == [{"group_id": first, "attempt": 1, "time_s": START_S + 90}] * 2
     (check,) = [check for check in answer["checks"] if check["name"] == "late results"]
     assert check["ok"]
     assert check["text"].startswith("2 results of attempts that had been given up")
-    assert all("state" in line for line in store.ledger_history(first))
+    assert [line.get("state", line.get("event")) for line in store.ledger_history(first)] == [
+        *("leased", "sampled", "scored", "consumed"),
+        *("late_result_refused", "late_result_refused"),
+    ]
+
+
+def test_groups_that_are_leased_again_say_why(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", finished=False)
+    facts = {"group_id": "000100-00000000000000aa", "worker": "sampler-0"}
+    run.append_ledger({**facts, "time_s": START_S + 40, "state": "leased", "attempt": 1, "deadline_s": START_S + 70})
+    page = ledger_groups(open_store(run.path), 6, 10)
+    assert [(g["group_id"], g["state"], g["deadline_s"]) for g in page["groups"]] == [
+        ("009999-00000000000000ff", "rejected", None),
+        (facts["group_id"], "leased", START_S + 70),
+    ]
+    lost = {"group_id": facts["group_id"], "state": "pending", "attempt": 1, "reason": "sampler-0 died"}
+    run.append_ledger({**lost, "time_s": START_S + 41})
+    waiting = ledger_page(open_store(run.path))["retried"]
+    assert (waiting["total"], waiting["groups"][0]["attempt"]) == (1, 1)  # that of the lease that was given up
+    run.append_ledger({**facts, "time_s": START_S + 42, "state": "leased", "attempt": 2, "worker": "sampler-1"})
+    assert ledger_page(open_store(run.path))["retried"]["groups"] == [
+        {
+            "group_id": facts["group_id"],
+            "attempt": 2,
+            "worker": "sampler-1",
+            "given_up_by": "sampler-0",
+            "reason": "sampler-0 died",
+            "time_s": START_S + 41,
+        }
+    ]
 
 
 def test_groups_are_paged_in_order(tmp_path: Path) -> None:
