@@ -79,6 +79,10 @@ class Checkpoints:
         """Whether there is any, valid or not."""
         return bool(published(self._folder))
 
+    def were_written(self) -> bool:
+        """Whether there is any, or was before it was set aside."""
+        return self.exists() or bool(list(self._folder.glob(SET_ASIDE_PREFIX + "*")))
+
     def newest(self) -> tuple[Path, RunState]:
         """The newest checkpoint that is as it was written. Damaged ones that are newer are set aside.
 

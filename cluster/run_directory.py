@@ -254,7 +254,8 @@ class RunDirectory:
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each log now. A checkpoint keeps them, so that `rewind` takes back exactly what came later."""
-        return {name: self.log_path(name).stat().st_size for name in LOGS if self.log_path(name).exists()}
+        paths = {name: self.log_path(name) for name in LOGS}
+        return {name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}
 
     def rewind(self, step: int, sizes: Mapping[str, int] | None = None) -> None:
         """Takes the run back to before training step `step`, so that it is the next one and has one line at the end.
@@ -271,6 +272,11 @@ class RunDirectory:
         if (self.path / "summary.json").exists():
             tables.append(self.path / "summary.json")
         self._cut(sizes, tables, before={name: step + (name == "evaluations") for name in LOGS if name not in sizes})
+
+    def begin_again(self, config: RunConfig) -> None:
+        """Takes the run back to before its first step, with nothing in its logs."""
+        self.rewind(0, dict.fromkeys(LOGS, 0))
+        self.write_config(config)
 
     def _write_table(self, stem: str, rows: Iterable[dict[str, Any]]) -> Path:
         path = self.path / "rollouts" / f"{stem}.parquet"

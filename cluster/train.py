@@ -86,7 +86,12 @@ def _train_locked(config: RunConfig, run: RunDirectory, reporter: Reporter, *, r
     try:
         if resume:
             run = RunDirectory.open(run.path)
-        resumed = checkpoints.newest() if resume else None
+        resumed = _newest_checkpoint(run, checkpoints) if resume else None
+        finished = _finished(config, run, resumed)
+        if finished is not None:
+            done = f"{run.path} has finished all its {finished.num_steps} steps: 0 steps to train"
+            reporter.phase(f"{done} (steps=N with a larger N goes on)")
+            return finished
         inputs = read_inputs(config, reporter)
         if resumed is not None:
             check_fingerprints(inputs.fingerprints, resumed[1].fingerprints, run.path)
@@ -96,6 +101,7 @@ def _train_locked(config: RunConfig, run: RunDirectory, reporter: Reporter, *, r
             run=run,
             checkpoints=checkpoints,
             resumed=resumed,
+            is_new=not resume,
             set_aside=tuple(set_aside),
             reporter=reporter,
             warn=warn,
@@ -110,6 +116,25 @@ def _train_locked(config: RunConfig, run: RunDirectory, reporter: Reporter, *, r
             run.discard_unused()
 
 
+def _newest_checkpoint(run: RunDirectory, checkpoints: Checkpoints) -> tuple[Path, RunState] | None:
+    """None where the run was ended before its first checkpoint was due: it has lost nothing that was to be kept.
+
+    Errors: `ResumeError` when there was one, or should be.
+    """
+    config = run.read_config()
+    if not checkpoints.were_written() and len(run.read_log("metrics")) <= (config.checkpoint.every or config.steps):
+        return None
+    return checkpoints.newest()
+
+
+def _finished(config: RunConfig, run: RunDirectory, resumed: tuple[Path, RunState] | None) -> RunSummary | None:
+    """The summary of a run to which nothing is left to do; None for any other."""
+    summary = run.read_summary()
+    if resumed is None or summary is None or summary.status != "finished":
+        return None
+    return summary if config.steps <= resumed[1].step == summary.num_steps else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Start:
     """All that a run has before its first actor."""
@@ -119,7 +144,8 @@ class _Start:
     run: RunDirectory
     checkpoints: Checkpoints
     resumed: tuple[Path, RunState] | None
-    """The checkpoint that the run goes on from; None for a new run."""
+    """The checkpoint that the run goes on from; None for one that begins with the model."""
+    is_new: bool
     set_aside: tuple[Event, ...]
     """What tells of the checkpoints that were newer and damaged."""
     reporter: Reporter
@@ -142,6 +168,10 @@ async def _train(start: _Start, fleet: Fleet, stop: asyncio.Event, received: lis
     config, inputs, run, reporter = start.config, start.inputs, start.run, start.reporter
     if start.resumed is None:
         state = _new_state(config, inputs)
+        if not start.is_new:
+            reporter.phase("beginning again with step 1: the run was ended before its first checkpoint")
+            run.begin_again(config)
+            run.append_event(_instant("resumed", "from the model, without a checkpoint", step=0))
     else:
         checkpoint, state = start.resumed
         reporter.phase(f"going on from {checkpoint.name}")

@@ -273,10 +273,25 @@ def test_eval_on_no_run(shoal: Shoal, arguments: tuple[str, ...], code: int, sen
 def test_a_run_without_a_checkpoint(shoal: Shoal, tmp_path: Path) -> None:
     config = load_config("tiny", ["model.path=m"])
     RunDirectory.create(tmp_path / "a", config).append_metrics(0, {"reward/mean": 1.0})
-    for command in (("train", "--resume", "a"), ("export", "a", "out"), ("eval", "a")):
+    for command in (("export", "a", "out"), ("eval", "a")):
         code, said = shoal(*command)
         assert code == 1
         assert "has no complete checkpoint" in said
+
+
+@pytest.mark.parametrize(("num_steps", "set_aside"), [(6, False), (1, True)], ids=["one was due", "it was damaged"])
+def test_a_run_that_should_have_a_checkpoint_does_not_begin_again(
+    shoal: Shoal, tmp_path: Path, num_steps: int, set_aside: bool
+) -> None:
+    run = RunDirectory.create(tmp_path / "a", load_config("tiny", ["model.path=m", "checkpoint.every=5"]))
+    for step in range(num_steps):
+        run.append_metrics(step, {"reward/mean": 1.0})
+    if set_aside:
+        (run.checkpoints_path / "set-aside-step-00000005").mkdir(parents=True)
+    code, said = shoal("train", "--resume", "a")
+    assert code == 1
+    assert "has no complete checkpoint" in said
+    assert len(run.read_log("metrics")) == num_steps
 
 
 def test_a_run_that_has_begun_keeps_its_place_and_its_files(shoal: Shoal, tmp_path: Path) -> None:

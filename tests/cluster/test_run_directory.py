@@ -213,6 +213,15 @@ def test_lines_without_a_step_stay_unless_the_checkpoint_knows_where_to_cut(run:
     assert len(kept) == sizes["ledger"]
 
 
+def test_a_log_that_began_after_the_checkpoint_goes_whole(run: RunDirectory) -> None:
+    """As of a run that was stopped in its first step: nothing of it is kept, lines without a step included."""
+    sizes = run.sizes()
+    assert sizes == dict.fromkeys(LOGS, 0)
+    run.append_ledger({"group_id": "000000-a", "state": "leased", "attempt": 1})
+    run.rewind(0, sizes)
+    assert run.read_log("ledger") == []
+
+
 def test_rewinding_to_the_end_changes_nothing(run: RunDirectory) -> None:
     fill(run, range(2))
     run.rewind(2)
