@@ -117,6 +117,8 @@ class Facts:
     """What ended a failed run."""
     num_late: int = 0
     """Answers of the journal that were refused."""
+    num_dispatched: int = 0
+    """Groups of the journal."""
     num_retried: int = 0
     """Groups whose lease was given up."""
     retried_for: str = ""
@@ -179,6 +181,7 @@ def _of_faults(store: "RunStore") -> dict[str, Any]:
     newest = [given_up(store.ledger_history(group_id)) for group_id in events.retried_groups[:1]]
     return {
         "num_late": events.num_late,
+        "num_dispatched": sum(store.ledger_counts().values()),
         "num_retried": events.num_retried,
         "retried_for": next((str(lines[-1].get("reason", "")) for lines in newest if lines), ""),
         "saved_step": checkpoints[-1].step if checkpoints else None,

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from cluster.dashboard.doctor_facts import Facts, Finding, Link, Severity
-from cluster.dashboard.fault_records import MAX_RESTARTS, restarts_used, since_resume, states_of, troubles
+from cluster.dashboard.fault_records import MAX_RESTARTS, restarts_used, since_resume, states_of, step_of, troubles
 from cluster.dashboard.records import Span
 from cluster.dashboard.series import last_known
 
@@ -31,7 +31,7 @@ def run_stalled(facts: Facts) -> Finding | None:
     return Finding(
         severity="warning",
         title="The run stalled",
-        since_step=_first_step(stalls),
+        since_step=_first_step(facts, stalls),
         evidence=f"{_sentence(last)}.{more}",
         causes=(
             "an engine or a reward function hangs",
@@ -56,7 +56,7 @@ def checkpoint_set_aside(facts: Facts) -> Finding | None:
     return Finding(
         severity="warning",
         title="A checkpoint was damaged" if len(found) == 1 else f"{len(found)} checkpoints were damaged",
-        since_step=_first_step(list(found.values())),
+        since_step=_first_step(facts, list(found.values())),
         evidence=f"It was set aside and the one before it was used: {text}",
         causes=("the disk or the file system fails", "the machine went down while files were on their way to the disk"),
         attempts=(
@@ -137,7 +137,7 @@ def actors_down(facts: Facts) -> Finding | None:
     return Finding(
         severity="warning",
         title=f"{away[0].actor} does no work" if len(away) == 1 else f"{len(away)} actors do no work",
-        since_step=_first_step(away),
+        since_step=_first_step(facts, away),
         evidence=f"{told}; {_why(facts, away[0].actor)}",
         causes=("its process takes long to start", "a weight sync hangs", "the node has no room for it"),
         attempts=("read the reasons on the fleet page", "look at memory and load of the node"),
@@ -152,7 +152,7 @@ def restarts_nearly_used(facts: Facts) -> Finding | None:
     by_actor = _restarts(since_resume(facts.instants))
     if not ended and (most == 0 or used < NEARLY * most):
         return None
-    told = "".join(f", {times} of them of {actor}" for actor, times in by_actor.most_common(1))
+    told = "".join(f", {times} of them of {actor}" for actor, times in by_actor.most_common(1) if times > 1)
     fallen = _states(since_resume(facts.instants), "DEAD")
     last = f"the last to fail was {fallen[-1].actor}: {_reason(fallen[-1])}" if fallen else "no reason is on record."
     return Finding(
@@ -160,7 +160,7 @@ def restarts_nearly_used(facts: Facts) -> Finding | None:
         title="One more failure than restarts ended the run"
         if ended
         else ("All restarts are used" if used >= most else "Most restarts are used"),
-        since_step=_first_step(fallen[-1:]) if ended else None,
+        since_step=_first_step(facts, fallen[-1:]) if ended else None,
         evidence=f"{used} of at most {most} restarts{told}; {last}",
         causes=("what made the actors fail is still there", "one node is bad"),
         attempts=(
@@ -183,7 +183,7 @@ def actors_restarted(facts: Facts) -> Finding | None:
     return Finding(
         severity="info",
         title="Actors were restarted",
-        since_step=_first_step(_states(facts.instants, "RESTARTING")),
+        since_step=_first_step(facts, _states(facts.instants, "RESTARTING")),
         evidence=f"{told}; {_why(facts, worst)} What they had was sampled or scored again.",
         causes=("a process was killed: out of memory, or by the system", "an engine or a reward function hangs"),
         attempts=("read the reasons on the fleet page", "look at memory and load of the node"),
@@ -195,14 +195,12 @@ def leases_given_up(facts: Facts) -> Finding | None:
     """Groups had to be sampled again, since their sampler failed or took too long."""
     if not facts.num_retried:
         return None
-    total = int(last_known(facts.values("groups/dispatched")) or 0)
-    many = total > 0 and facts.num_retried > RETRIED_SHARE * total
-    share = f" of {total}" if total >= facts.num_retried else ""
+    many = facts.num_retried > RETRIED_SHARE * facts.num_dispatched
     why = f" The last one: {facts.retried_for}" if facts.retried_for else ""
     return Finding(
         severity="warning" if many else "info",
         title="Many groups are sampled again" if many else "Groups were sampled again",
-        evidence=f"The lease of {facts.num_retried}{share} groups was given up.{why}",
+        evidence=f"The lease of {facts.num_retried} of {facts.num_dispatched} groups was given up.{why}",
         causes=("a sampler died", "`rollout.group_deadline_s` is too short for the longest completions"),
         attempts=("read the reasons on the ledger page", "raise `rollout.group_deadline_s`, where leases ran out"),
         links=(LEDGER, FLEET),
@@ -257,5 +255,5 @@ def _sentence(instant: Span) -> str:
     return str(instant.extra.get("text", ""))
 
 
-def _first_step(instants: Sequence[Span]) -> int | None:
-    return next((instant.step for instant in instants if instant.step is not None), None)
+def _first_step(facts: Facts, instants: Sequence[Span]) -> int | None:
+    return next((step for instant in instants if (step := step_of(instant, facts.table)) is not None), None)

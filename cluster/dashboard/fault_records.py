@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from cluster.dashboard.records import Span
-from cluster.dashboard.series import last_known
+from cluster.dashboard.records import MetricTable, Span
+from cluster.dashboard.series import column, last_known
 
 if TYPE_CHECKING:
     from cluster.dashboard.store import RunStore
@@ -48,6 +48,16 @@ def since_resume(instants: Sequence[Span]) -> Sequence[Span]:
 def states_of(instants: Sequence[Span]) -> list[Span]:
     """The changes of actors' states."""
     return [instant for instant in instants if instant.extra.get("name") == "state"]
+
+
+def step_of(instant: Span, table: MetricTable) -> int | None:
+    """The training step in which it happened, of those on record: as it says itself, else by its time. What came after
+    the last step counts to it. None where neither knows one."""
+    if instant.step is None:
+        ends = zip(table.steps, column(table, "time/ended_s"), strict=True)
+        within = (step for step, end_s in ends if end_s is not None and end_s >= instant.start_s)
+        return next(within, table.steps[-1] if table.steps else None)
+    return min(instant.step, table.steps[-1]) if table.steps else instant.step
 
 
 def restarts_used(instants: Sequence[Span]) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from cluster.dashboard.fault_records import step_of
 from cluster.dashboard.records import RunStatus, Span
 from cluster.dashboard.small_files import run_times
 
@@ -159,7 +160,6 @@ def _marks(store: "RunStore") -> list[dict[str, Any]]:
     for step, accuracy in zip(evaluations.steps, accuracies, strict=True):
         text = f"evaluated: {accuracy:.1%} right" if accuracy is not None else "evaluated"
         marks.append(_mark("eval", step, text))
-    last = store.metrics().steps[-1] if store.metrics().steps else 0
     for instant in store.instants():
         name = str(instant.extra.get("name", ""))
         # Of an actor's states the death alone is a mark: all others follow from it.
@@ -167,7 +167,7 @@ def _marks(store: "RunStore") -> list[dict[str, Any]]:
             name = "dead"
         kind = _instant_kind(name)
         if kind is not None:
-            marks.append(_mark(kind, instant.step if instant.step is not None else last, _sentence(instant, name)))
+            marks.append(_mark(kind, step_of(instant, store.metrics()) or 0, _sentence(instant, name)))
     return marks
 
 

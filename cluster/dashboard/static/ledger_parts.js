@@ -120,6 +120,7 @@ const COLUMNS = [
   { key: "worker", label: "worker", width: 120, render: (row) => html`<${Text} value=${row.worker} inline />` },
   { key: "reason", label: "reason", width: "160px", render: (row) => html`<${Text} value=${(row.reason ?? "").replaceAll("_", " ")} inline />` },
   { key: "first_s", label: "dispatched", width: 88, align: "right", render: (row) => fmt.time(row.first_s) },
+  { key: "deadline_s", label: "deadline", width: 88, align: "right", render: (row) => (row.deadline_s ? fmt.time(row.deadline_s) : "") },
   { key: "took", label: "took", width: 88, align: "right", render: (row) => fmt.seconds(row.last_s - row.first_s) },
 ];
 

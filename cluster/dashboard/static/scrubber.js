@@ -21,19 +21,29 @@ function nearest(steps, wanted) {
 }
 
 function Mark({ mark, x }) {
-  const [sign, name] = MARKS[mark.kind] ?? ["•", mark.kind];
-  return html`<span class=${"mark " + mark.kind} style=${{ left: `${x}px` }} title=${`${name}, step ${mark.step}${mark.text ? ": " + mark.text : ""}`}>${sign}</span>`;
+  const [sign] = MARKS[mark.kind] ?? ["•"];
+  return html`<span class=${"mark " + mark.kind} style=${{ left: `${x}px` }} title=${told(mark.told)} data-testid="mark">${sign}</span>`;
 }
 
-/** The marks without those that would lie on another of their kind: 2000 steps may have 1000 of them. */
+const MOST_TOLD = 8;
+
+/** The marks with those that would lie on another of their kind told by that one: 2000 steps may have 1000 of them. */
 function thinned(marks, x) {
   const last = {};
-  return marks.filter((mark) => {
+  const shown = [];
+  for (const mark of marks) {
     const at = x(mark.step);
-    if (last[mark.kind] !== undefined && at - last[mark.kind] < (mark.kind === "eval" ? 3 : 10)) return false;
-    last[mark.kind] = at;
-    return true;
-  });
+    const before = last[mark.kind];
+    if (before && at - before.at < (mark.kind === "eval" ? 3 : 10)) before.told.push(mark);
+    else shown.push((last[mark.kind] = { ...mark, at, told: [mark] }));
+  }
+  return shown;
+}
+
+/** One line for each mark that stands at this place. */
+function told(marks) {
+  const lines = marks.slice(0, MOST_TOLD).map(({ kind, step, text }) => `${MARKS[kind]?.[1] ?? kind}, step ${step}${text ? ": " + text : ""}`);
+  return [...lines, ...(marks.length > MOST_TOLD ? [`and ${marks.length - MOST_TOLD} more`] : [])].join("\n");
 }
 
 function usePointer({ toStep, onStep, onRange, steps }) {

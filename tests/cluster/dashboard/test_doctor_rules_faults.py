@@ -67,8 +67,8 @@ CASES: dict[str, Case] = {
         says="3 answers came after the lease had been given up",
     ),
     "leases_given_up": Case(
-        ill=facts({"groups/dispatched": [100.0] * N}, num_retried=2, retried_for="sampler-0 died"),
-        well=facts({"groups/dispatched": [100.0] * N}),
+        ill=facts(num_dispatched=100, num_retried=2, retried_for="sampler-0 died"),
+        well=facts(num_dispatched=100),
         severity="info",
         says="The lease of 2 of 100 groups was given up. The last one: sampler-0 died",
     ),
@@ -138,7 +138,7 @@ def test_a_resumed_run_has_its_budget_again() -> None:
 
 
 def test_many_groups_that_are_sampled_again_are_a_warning() -> None:
-    finding = check("leases_given_up")(facts({"groups/dispatched": [19.0] * N}, num_retried=2))
+    finding = check("leases_given_up")(facts(num_dispatched=19, num_retried=2))
     assert finding is not None
     assert (finding.severity, finding.evidence) == ("warning", "The lease of 2 of 19 groups was given up.")
 

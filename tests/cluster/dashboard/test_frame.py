@@ -1,5 +1,6 @@
 """The frame: how far a run is, when it will end, and the marks on the scrubber."""
 
+import dataclasses
 import os
 import time
 from pathlib import Path
@@ -90,4 +91,23 @@ def test_deaths_resumes_and_alerts_of_the_supervisor_are_marks(tmp_path: Path) -
         ("alert", "controller: stall, t"),
         ("restart", "controller: resumed, t"),
         ("restart", "sampler-0: dead, r"),
+    ]
+
+
+def test_a_warning_is_marked_at_the_step_in_which_it_came(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", num_steps=0, finished=False)
+    for step in range(4):
+        run.append_metrics(step, {"reward/mean": 0.5, "time/ended_s": START_S + 10 * (step + 1)})
+    for at_s, own in ((5.0, None), (25.0, None), (95.0, None), (5.0, 9)):
+        extra = {"name": "warning", "text": f"{at_s} {own}"}
+        event = Event(kind="instant", actor="controller", start_s=START_S + at_s, end_s=START_S + at_s, step=own)
+        run.append_event(dataclasses.replace(event, extra=extra))
+    marks = frame("run", open_store(run.path), revision=1, findings=[])["scrubber"]["marks"]
+    assert [
+        (mark["step"], mark["text"].removeprefix("controller: warning, ")) for mark in marks if mark["kind"] == "alert"
+    ] == [
+        (0, "5.0 None"),
+        (2, "25.0 None"),
+        (3, "95.0 None"),
+        (3, "5.0 9"),  # it names a step that was never taken
     ]

@@ -3,7 +3,7 @@
 import { usePacedApi } from "shoal/paced.js";
 import { href, replaceParams } from "shoal/route.js";
 import { Text } from "shoal/text.js";
-import { Empty, Problem, Segmented, Spark, fmt, html, useEffect, useState } from "shoal/ui.js";
+import { Badge, Empty, Problem, Segmented, Spark, fmt, html, useEffect, useState } from "shoal/ui.js";
 
 // State -> [glyph, how it is coloured, what it means].
 const STATES = {
@@ -11,10 +11,10 @@ const STATES = {
   idle: ["○", "none", "has nothing to do"],
   ended: ["■", "none", "the run is over"],
   HEALTHY: ["●", "ok", "answers"],
-  SUSPECT: ["▲", "watch", "was late to answer"],
+  SUSPECT: ["▲", "watch", "failed, or was late to answer: gets no new work"],
   STALE: ["▲", "watch", "has not verified the newest weights, serves nothing"],
   RESTARTING: ["↻", "watch", "is being started again"],
-  DEAD: ["✖", "alarm", "does not answer"],
+  DEAD: ["✖", "alarm", "was given up"],
 };
 const UNKNOWN = ["○", "none", ""];
 
@@ -29,7 +29,7 @@ export default function FleetPage({ run, route, frame }) {
   return html`<div class="page">
     <${Problem} error=${error} />
     <div class="toolbar fleet-bar">
-      <${Roles} actors=${data.actors} /><span class="spring"></span>
+      <${Roles} actors=${data.actors} /><${Restarts} restarts=${data.restarts} /><span class="spring"></span>
       <${Segmented} label="order" value=${order} data-testid="fleet-order" onChange=${(value) => replaceParams({ order: value === "role" ? null : value })}
         options=${[{ value: "role", label: "by role" }, { value: "trouble", label: "trouble first" }]} />
     </div>
@@ -83,6 +83,13 @@ function Roles({ actors }) {
   })}</span>`;
 }
 
+// All actors share one budget of restarts; what a run that was resumed used before does not count.
+function Restarts({ restarts: { used, most } }) {
+  if (!used) return null;
+  return html`<${Badge} state=${used >= most ? "alarm" : "watch"} title="recovery.max_restarts; one more failure than that ends the run"
+    data-testid="fleet-restarts">${fmt.count(used)} of ${fmt.count(most)} restarts used<//>`;
+}
+
 function Actor({ run, actor, fastest, live }) {
   const [sign, colour, meaning] = stateOf(actor);
   const { tokens_per_s: rate, policy_version: version } = actor;
@@ -106,10 +113,35 @@ function Actor({ run, actor, fastest, live }) {
       <${Fact} name="retried" value=${fmt.count(actor.retried)} loud=${actor.retried > 0} />
       <${Fact} name="last event" value=${lastEvent(actor.last_event, live)} />
     </dl>
+    <${Leases} actor=${actor} live=${live} />
+    <${Changes} actor=${actor} />
     <div class="actor-error">${actor.last_error ? html`<span class="glyph" aria-hidden="true">✖</span><${Text} value=${actor.last_error} fold=${240} />` : null}</div>
     <footer><a href=${href("timeline", [], {}, run)}>timeline</a>
       ${actor.role === "sampler" ? html`<a href=${href("rollouts", [], { filter: `worker=${quoted(actor.actor)}` }, run)}>its rollouts</a>` : null}</footer>
   </section>`;
+}
+
+function Leases({ actor, live }) {
+  const { leases, num_leases: number } = actor;
+  if (!number) return null;
+  return html`<div class="actor-list" data-testid="actor-leases"><h3>${live ? "holds" : "held"} ${fmt.count(number)} ${number === 1 ? "lease" : "leases"}</h3>
+    <ul>${leases.map((lease) => html`<li key=${lease.group_id}><${Text} value=${lease.group_id} inline /><span class="muted"> attempt ${lease.attempt}${lease.deadline_s ? `, ${until(lease.deadline_s, live)}` : ""}</span></li>`)}
+    ${number > leases.length ? html`<li class="muted">and ${fmt.count(number - leases.length)} more</li>` : null}</ul></div>`;
+}
+
+function until(deadline, live) {
+  if (!live || deadline * 1000 > Date.now()) return `until ${fmt.time(deadline)}`;
+  return `ran out ${fmt.time(deadline)}`;
+}
+
+// How it came to its state, the newest first.
+function Changes({ actor }) {
+  const { changes, num_changes: number } = actor;
+  if (!number) return null;
+  return html`<div class="actor-list" data-testid="actor-changes"><h3>${fmt.count(number)} ${number === 1 ? "change" : "changes"} of state</h3>
+    <ul>${changes.map((change, index) => html`<li key=${index} title=${stateOf(change)[2]}>
+      <span class="muted">${fmt.time(change.time_s)}${change.step === null ? "" : ` step ${change.step}`}</span> <b><${Text} value=${change.state} inline /></b>
+      ${change.reason ? html` <${Text} value=${change.reason} fold=${200} />` : null}</li>`)}</ul></div>`;
 }
 
 function quoted(word) {

@@ -1,5 +1,6 @@
 // Ledger: where every group is, whether each was trained on exactly once, how each prompt fares.
 
+import { Faults } from "shoal/ledger_faults.js";
 import { Balance, Groups, Prompts, openGroup, useEntries } from "shoal/ledger_parts.js";
 import { usePacedApi } from "shoal/paced.js";
 import { LETTERS, PixelGrid } from "shoal/pixel_grid.js";
@@ -10,7 +11,7 @@ import { Empty, Panel, Problem, fmt, html, useEffect, useRef, useState } from "s
 const HOVER_PAUSE_MS = 80; // what the pointer only passes over is not fetched
 
 export default function LedgerPage({ run, route }) {
-  const { data, error } = usePacedApi(`/runs/${encodeURIComponent(run)}/ledger`, ["ledger", "rollouts"]);
+  const { data, error } = usePacedApi(`/runs/${encodeURIComponent(run)}/ledger`, ["ledger", "rollouts", "checkpoints"]);
   const entries = useEntries(run, data);
   const [chosen, setChosen] = useState(-1);
   const timer = useRef(0);
@@ -45,6 +46,7 @@ export default function LedgerPage({ run, route }) {
       <${Prompts} run=${run} prompts=${data.prompts} side=${params.prompts === "easiest" ? "easiest" : "hardest"} chosen=${params.prompt ?? null}
         onSide=${(side) => replaceParams({ prompts: side === "easiest" ? side : null, prompt: null })} onChoose=${(prompt) => replaceParams({ prompt })} />
     </div>
+    <${Faults} run=${run} late=${data.late} numLate=${data.late_results} retried=${data.retried} checkpoints=${data.checkpoints} />
     <${Groups} run=${run} total=${groups.length} entries=${entries} chosen=${chosen} onChoose=${setChosen} revision=${data} />
   </div>`;
 }
