@@ -8,65 +8,8 @@ import pytest
 from reward.math_answer import math_reward
 from reward.math_extraction import extract_answer
 from reward.math_limits import is_within_limits
+from tests.reward.hostile_answers import CODE, HOSTILE
 from tests.reward.samples import item
-
-_DEEP = 10_000
-HOSTILE = [
-    r"\boxed{9^{9^{9}}}",
-    r"\boxed{9^9^9}",
-    "9**9**9",
-    r"\boxed{9**9**9}",
-    "factorial(10**7)",
-    r"\boxed{(10^7)!}",
-    r"\boxed{10^7!}",
-    r"\boxed{9999999!}",
-    r"\boxed{99!!!!!}",
-    r"\boxed{{9!}!}",
-    r"\boxed{\binom{1000000}{500000}}",
-    r"\boxed{(2^{5000})^{5000}}",
-    r"\boxed{((10^{4000})^{4000})^{4000}}",
-    r"\boxed{2^{1000000000}}",
-    r"\boxed{(x+1)^{4999}}",
-    r"\boxed{(x+y+z)^{500}}",
-    r"\boxed{\sqrt[4999]{2^{4999}+1}}",
-    r"\boxed{\sin(\sin(\sin(\sin(x^{4999}))))}",
-    r"\boxed{\sum_{i=1}^{1000000000} i}",
-    r"\boxed{\prod_{i=1}^{1000000000} i}",
-    r"\boxed{\int_0^1 x^x dx}",
-    r"\boxed{\lim_{x \to 0} \frac{\sin x}{x}}",
-    r"\boxed{" + r"\frac{1}{" * _DEEP + "2" + "}" * _DEEP + "}",
-    r"\boxed{" + r"\frac{1}{" * 60 + "2" + "}" * 60 + "}",
-    r"\boxed{" + r"\sqrt{" * 20 + "2" + "}" * 20 + "}",
-    r"\boxed{" + "(" * 5000 + ")" * 5000 + "}",
-    r"\boxed{" + "9" * 100_000 + "}",
-    r"\boxed{" + "1+" * 190 + "1}",
-    r"\boxed{" + "-" * 300 + "6}",
-    r"\boxed{__import__('os').system('true')}",
-    "The answer is __import__('os').system('true')",
-    r"\boxed{().__class__.__bases__[0].__subclasses__()}",
-    r"\boxed{exec(chr(105))}",
-    r"\boxed{\text{exec(" "chr(105))}}",
-    r"\boxed{lambda: 6}",
-    r"\boxed{open(x)}",
-    "<answer>[x for x in range(10)]</answer>",
-    r"\boxed{" * 5000,
-    "answer is " * 20_000,
-    "answer: **" * 10_000,
-    "answer" + " " * 100_000,
-    "答案是" * 30_000,
-    "<answer>" * 20_000,
-    "</answer>" + "<answer>" * 20_000,
-    "<answer>" + "a" * 150_000 + "</answer>",
-    "#### " * 20_000,
-    "$" * 50_000,
-    "{" * 100_000,
-    "**" * 50_000,
-    "1," * 50_000,
-    "1 " * 50_000,
-    "1" + " " * 100_000 + "x",
-    r"\frac" * 20_000,
-    "\ud800\x00\uffff",
-]
 
 
 @pytest.mark.parametrize("completion", HOSTILE, ids=lambda text: text[:24].encode("unicode_escape").decode())
@@ -94,7 +37,7 @@ def _listen(event: str, arguments: tuple[object, ...]) -> None:
 
 def test_no_answer_is_ever_compiled_as_python() -> None:
     global _is_listening
-    answers = [*HOSTILE, "3 + 4", r"\boxed{1/2}", r"\boxed{x^2}", "The answer is 12 * 3.", r"\boxed{(1,2)}"]
+    answers = [*HOSTILE, *CODE, "3 + 4", r"\boxed{1/2}", r"\boxed{x^2}", "The answer is 12 * 3.", r"\boxed{(1,2)}"]
     for answer in answers:  # whatever the libraries compile for themselves when they are first used
         math_reward(item(answer, "5"))
     sys.addaudithook(_listen)
