@@ -56,7 +56,7 @@ test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 
 faults: $(STAMP)
-	$(BIN)/python -m pytest -m faults
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m faults
 
 bench-dashboard: $(STAMP)
 	$(BIN)/python -m pytest -m slow -rP tests/benchmarks/test_dashboard_cost.py

@@ -34,7 +34,9 @@ class ByScope(LoadScopeScheduling):
         return scope_of(nodeid)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByScope:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByScope | None:
+    if config.getvalue("dist") != "load":
+        return None  # asked for by name, as `make faults` does, where every test may go anywhere
     config.option.loadscopereorder = False
     return ByScope(config, log)
 

@@ -6,6 +6,7 @@ that the victim is in the state that is meant. What was struck is in a file besi
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -78,19 +79,26 @@ def record_path(run: Path) -> Path:
     return run.parent / f"{run.name}.faults.jsonl"
 
 
-def start(path: Path, fault: Fault, *words: str) -> runs.Run:
-    """`shoal train WORDS --run-dir PATH`, to which `fault` happens."""
-    spec = json.dumps({"fault": asdict(fault), "record": str(record_path(path))})
+def start(path: Path, faults: Fault | Sequence[Fault], *words: str) -> runs.Run:
+    """`shoal train WORDS --run-dir PATH`, to which one fault happens, or several."""
+    several = [faults] if isinstance(faults, Fault) else faults
+    spec = json.dumps({"faults": [asdict(fault) for fault in several], "record": str(record_path(path))})
     return runs.start(path, spec, "train", *words, module="tests.faults.program")
 
 
 def struck(path: Path) -> dict[str, Any]:
     """The fault that happened to the run: its place, and the process that was struck, which is gone after a kill."""
-    happened = runs.read_lines(record_path(path))
+    happened = all_struck(path)
     assert len(happened) == 1, f"the fault happened {len(happened)} times"
-    if happened[0]["action"] == "kill":
-        assert not is_alive(happened[0]["pid"]), "the victim is gone"
     return happened[0]
+
+
+def all_struck(path: Path) -> list[dict[str, Any]]:
+    """As `struck`, of a run with several faults."""
+    happened = runs.read_lines(record_path(path))
+    for one in happened:
+        assert one["action"] != "kill" or not is_alive(one["pid"]), "the victim is gone"
+    return happened
 
 
 def is_alive(pid: int) -> bool:
@@ -98,8 +106,11 @@ def is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    # Ended and not yet waited for.
-    return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    try:
+        # Ended and not yet waited for.
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def states(path: Path, actor: str) -> list[str]:

@@ -1,5 +1,5 @@
-"""A `shoal` to which one fault happens: `python -m tests.faults.program SPEC train ...`; SPEC is what `faults.start`
-writes. Points of the product are wrapped before its command line runs; nothing is changed until the fault is due."""
+"""A `shoal` to which faults happen: `python -m tests.faults.program SPEC train ...`; `faults.start` writes SPEC.
+Points of the product are wrapped before its command line runs; nothing is changed until a fault is due."""
 
 import asyncio
 import errno
@@ -9,75 +9,90 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.faults.faults import Event, Fault
+from tests.faults.faults import Event, Fault, is_alive
 
 IDLE_S = 4.0
 """How long the run rests when a sampler was struck while idle: a probe, and nothing else, has this time to find it."""
 IN_CALL_S = 0.2
-HANG_S = 30.0
-SLOW_STEP_S = 0.5
+SLOW_STEP_S, SLOW_ENGINE_STEPS = 0.3, 16
+SLOW_TRAINING_S, SLOW_TRAINING_STEPS = 3.0, 3
 
 Stage = Callable[..., Any]
 
 
 class Striker:
-    """Knows the processes of the run, where it stands, and strikes once."""
+    """Knows the processes of the run, where it stands, and strikes once for each fault."""
 
-    def __init__(self, fault: Fault, record: Path) -> None:
-        self.fault = fault
+    def __init__(self, faults: Sequence[Fault], record: Path) -> None:
+        self._faults = list(faults)
         self._record = record
-        self._is_done = False
         self.controller: Any = None
         self.actors: dict[str, tuple[Any, int]] = {}
         """Name -> the actor's handle and process id."""
+        self.num_slow_steps = 0
+        """Training steps that are still to take long."""
 
-    def is_due(self, event: Event) -> bool:
-        if self._is_done or self.controller is None or self.fault.event != event:
-            return False
-        return self.controller._state.step == self.fault.step
+    def due(self, event: Event) -> Fault | None:
+        """The fault that is to happen here. One whose victim is gone already stays: it does not happen."""
+        if self.controller is None:
+            return None
+        step = self.controller._state.step
+        here = (fault for fault in self._faults if (fault.event, fault.step) == (event, step))
+        return next((fault for fault in here if is_alive(self._pid(fault))), None)
 
     def reach(self, event: Event) -> bool:
-        """Strikes if the fault is due here; True if it did."""
-        if not self.is_due(event):
+        """Strikes if a fault is due here; True if it did."""
+        fault = self.due(event)
+        if fault is None:
             return False
-        self._is_done = True
-        action = getattr(self, f"_{self.fault.action}")
-        pid = os.getpid() if self.fault.role in ("job", "checkpoint") else self.actors[self.fault.victim][1]
-        line = {"victim": self.fault.victim, "action": self.fault.action, "pid": pid, "time_s": time.time()}
+        self._faults.remove(fault)
+        pid = self._pid(fault)
+        line = {"victim": fault.victim, "action": fault.action, "pid": pid, "time_s": time.time()}
         # The line first: who kills this process writes none after it.
         with self._record.open("a") as file:
-            file.write(json.dumps(line | {"event": event, "step": self.fault.step}) + "\n")
-        action(pid)
+            file.write(json.dumps(line | {"event": event, "step": fault.step}) + "\n")
+        getattr(self, f"_{fault.action}")(fault, pid)
         return True
 
-    def stop_victim(self) -> None:
+    def stop_victim(self, fault: Fault) -> None:
         """So that it is certainly in the call that comes next, when it is killed."""
-        if self.fault.action == "kill":
-            os.kill(self.actors[self.fault.victim][1], signal.SIGSTOP)
+        if fault.action == "kill":
+            os.kill(self._pid(fault), signal.SIGSTOP)
 
-    def _kill(self, pid: int) -> None:
+    def _pid(self, fault: Fault) -> int:
+        return os.getpid() if fault.role in ("job", "checkpoint") else self.actors[fault.victim][1]
+
+    def _kill(self, fault: Fault, pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
-    def _hang(self, pid: int) -> None:
+    def _hang(self, fault: Fault, pid: int) -> None:
         os.kill(pid, signal.SIGSTOP)  # the test, or the end of the run, lets it go on or kills it
 
-    def _raise(self, pid: int) -> None:
-        self.actors[self.fault.victim][0].__ray_call__.remote(_let_steps_raise)
+    def _raise(self, fault: Fault, pid: int) -> None:
+        self.actors[fault.victim][0].__ray_call__.remote(_let_steps_raise)
 
-    def _slow(self, pid: int) -> None:
-        self.actors[self.fault.victim][0].__ray_call__.remote(_let_steps_be_slow)
+    def _slow(self, fault: Fault, pid: int) -> None:
+        if fault.role == "learner":
+            self.num_slow_steps = SLOW_TRAINING_STEPS
+        else:
+            self.actors[fault.victim][0].__ray_call__.remote(_let_steps_be_slow)
 
-    def _no_space(self, pid: int) -> None:
+    async def be_slow(self, *_: Any) -> None:
+        if self.num_slow_steps:
+            self.num_slow_steps -= 1
+            await asyncio.sleep(SLOW_TRAINING_S)
+
+    def _no_space(self, fault: Fault, pid: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def _corrupt(self, pid: int) -> None:
-        """One bit of the newest checkpoint, on the disk."""
-        newest = sorted(self.controller._parts.run.checkpoints_path.glob("step-*"))[-1]
-        flip_bit(newest / "model.safetensors")
+    def _corrupt(self, fault: Fault, pid: int) -> None:
+        """One bit of the newest checkpoint, on the disk, if there is any."""
+        for newest in sorted(self.controller._parts.run.checkpoints_path.glob("step-*"))[-1:]:
+            flip_bit(newest / "model.safetensors")
 
 
 def flip_bit(path: Path) -> None:
@@ -94,10 +109,14 @@ def _let_steps_raise(worker: Any) -> None:
 
 
 def _let_steps_be_slow(worker: Any) -> None:
-    step = worker._engine.step
+    """For a while: as many of its engine's steps as two groups take."""
+    step, left = worker._engine.step, SLOW_ENGINE_STEPS
 
     def slow_step() -> Any:
-        time.sleep(SLOW_STEP_S)
+        nonlocal left
+        if left > 0:
+            left -= 1
+            time.sleep(SLOW_STEP_S)
         return step()
 
     worker._engine.step = slow_step
@@ -155,9 +174,10 @@ def _within(owner: Any, name: str, event: Event, striker: Striker) -> None:
 
     @functools.wraps(original)
     async def stage(*args: Any, **kwargs: Any) -> Any:
-        if not striker.is_due(event):
+        fault = striker.due(event)
+        if fault is None:
             return await original(*args, **kwargs)
-        striker.stop_victim()
+        striker.stop_victim(fault)
         call = asyncio.ensure_future(original(*args, **kwargs))
         await asyncio.sleep(IN_CALL_S)
         striker.reach(event)
@@ -197,6 +217,7 @@ def install(striker: Striker) -> None:
     _before(LearnerGroup, "train", rest)
     _before(WeightSync, "_send_chunks", reach("syncing"))
     _within(LearnerGroup, "_train", "training", striker)
+    _before(LearnerGroup, "_train", striker.be_slow)
     _within(RewardRouter, "score", "scoring", striker)
     _after(Ledger, "sampled", reach("generated"))
     _after(controller.Controller, "_take_batch", reach("scored"))
@@ -210,7 +231,7 @@ def install(striker: Striker) -> None:
 
 def main() -> int:
     spec = json.loads(sys.argv[1])
-    install(Striker(Fault(**spec["fault"]), Path(spec["record"])))
+    install(Striker([Fault(**fault) for fault in spec["faults"]], Path(spec["record"])))
     from cluster.cli import main as shoal
 
     return shoal(sys.argv[2:])

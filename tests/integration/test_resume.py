@@ -8,24 +8,28 @@ from tests.integration import runs
 
 pytestmark = pytest.mark.integration
 
-STOPS = [
-    (1, signal.SIGTERM),
-    (2, signal.SIGKILL),
-    (3, signal.SIGTERM),
-    (4, signal.SIGKILL),
-    (5, signal.SIGTERM),
-    (6, signal.SIGKILL),
-]
+TERM, KILL = signal.SIGTERM, signal.SIGKILL
 
 
-def test_stopped_at_every_step_by_term_and_kill(reference, tmp_path):
+@pytest.mark.parametrize(
+    "stops",
+    [
+        pytest.param([(1, TERM), (3, KILL), (5, TERM)], id="three steps"),
+        pytest.param(
+            [(1, TERM), (2, KILL), (3, TERM), (4, KILL), (5, TERM), (6, KILL)],
+            id="every step",
+            marks=[pytest.mark.slow],
+        ),
+    ],
+)
+def test_stopped_by_term_and_kill(stops, reference, tmp_path):
     path = tmp_path / "stopped"
     words = ("tiny", *runs.SHORT, "checkpoint.every=1")
     run = runs.start(path, *words)
-    for step, number in STOPS:
+    for step, number in stops:
         run.wait_for_steps(step)
         code = runs.stop(run, number)
-        assert code == (143 if number is signal.SIGTERM else -9), run.output()
+        assert code == (143 if number is TERM else -9), run.output()
         assert len(runs.read_lines(path / "metrics.jsonl")) < 7, "it was stopped before its end"
         run = runs.start(path, "--resume", str(path))
     assert run.wait() == 0, run.output()
