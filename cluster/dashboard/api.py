@@ -64,7 +64,7 @@ class Api:
             raise _nothing_here("runs/{run}/" + "/".join(rest))
         endpoint, parts = found
         values = parse_query(query, endpoint.parameters)
-        with self._follower.use(name) as run:
+        with self._follower.use(name, rollouts=endpoint.rollouts) as run:
             # Taken before the data is read: should it change meanwhile, the tag is too old and never too new.
             etag = f'"{self._boot}-{run.revision}"'
             if have == etag:
@@ -104,7 +104,7 @@ class Api:
             raise bad("runs is empty, allowed: 1 to 8 names of runs with commas between")
         points = whole(values, "points", DEFAULT_POINTS, 1, MAX_POINTS)
         with contextlib.ExitStack() as stack:
-            runs = [stack.enter_context(self._follower.use(name)) for name in chosen]
+            runs = [stack.enter_context(self._follower.use(name, rollouts=True)) for name in chosen]
             etag = f'"{self._boot}-{"-".join(str(run.revision) for run in runs)}"'
             if have == etag:
                 return Answer(body=None, etag=etag)

@@ -63,6 +63,8 @@ class Endpoint:
     """What follows the run; an empty one stands for any value."""
     parameters: tuple[str, ...]
     view: View
+    rollouts: bool = False
+    """Whether it is answered from all of the rollouts."""
 
 
 def endpoint_of(parts: Parts) -> tuple[Endpoint, list[str]] | None:
@@ -95,7 +97,9 @@ def _doctor(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> di
 
 
 def _overview(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
-    return overview(store, points=_points(values), **_step_range(values))
+    # The sums over all spans may be a little older than the charts of the metrics.
+    stats = run.remember("actors", ("events",), store.actor_stats)
+    return overview(store, stats, points=_points(values), **_step_range(values))
 
 
 def _metrics(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
@@ -184,28 +188,28 @@ def _found(value: dict[str, Any] | None, what: str) -> dict[str, Any]:
     return value
 
 
-def _at(path: str, view: View, *parameters: str) -> Endpoint:
+def _at(path: str, view: View, *parameters: str, rollouts: bool = False) -> Endpoint:
     """`*` in the path stands for any value."""
     parts = tuple("" if part == "*" else part for part in path.split("/")) if path else ()
-    return Endpoint(parts=parts, parameters=parameters, view=view)
+    return Endpoint(parts=parts, parameters=parameters, view=view, rollouts=rollouts)
 
 
 ENDPOINTS = (
     _at("", _frame),
     _at("overview", _overview, "points", "from", "to"),
     _at("metrics", _metrics, "names", "points", "from", "to"),
-    _at("steps", _steps, "phase"),
-    _at("steps/*/*", _step),
-    _at("rollouts", _rollouts, "filter", "sort", "offset", "limit"),
-    _at("rollouts/*/*/*/*", _rollout),
-    _at("groups/*/*/*", _group),
+    _at("steps", _steps, "phase", rollouts=True),
+    _at("steps/*/*", _step, rollouts=True),
+    _at("rollouts", _rollouts, "filter", "sort", "offset", "limit", rollouts=True),
+    _at("rollouts/*/*/*/*", _rollout, rollouts=True),
+    _at("groups/*/*/*", _group, rollouts=True),
     _at("timeline", _timeline, "from", "to", "limit"),
-    _at("spans/*", _span),
+    _at("spans/*", _span, rollouts=True),
     _at("trace.json", _trace),
     _at("fleet", _fleet),
-    _at("ledger", _ledger),
+    _at("ledger", _ledger, rollouts=True),
     _at("ledger/groups", _ledger_groups, "offset", "limit"),
-    _at("prompts/*", _prompt),
-    _at("doctor", _doctor),
+    _at("prompts/*", _prompt, rollouts=True),
+    _at("doctor", _doctor, rollouts=True),
     _at("config", _config),
 )

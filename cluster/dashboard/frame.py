@@ -98,7 +98,7 @@ def run_info(name: str, store: "RunStore") -> dict[str, Any]:
         last_evaluation=_line(evaluations.steps, evaluations.columns, -1),
         started_s=started_s,
         updated_s=updated_s,
-        num_rollouts=store.num_rollouts(),
+        num_rollouts=store.num_rollouts() if not store.progress().files_later else None,
         num_problems=len(store.problems()),
     )
     return facts_info(name, facts, status=store.status())

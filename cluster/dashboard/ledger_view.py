@@ -56,7 +56,7 @@ def ledger_page(store: "RunStore") -> dict[str, Any]:
     counts = {state: store.ledger_counts().get(state, 0) for state in STATES}
     hardest, total = store.prompt_stats("hardest", NUM_PROMPTS)
     easiest, _ = store.prompt_stats("easiest", NUM_PROMPTS)
-    anomalies, indexed = store.ledger_anomalies(), store.progress().ready
+    anomalies, indexed = store.ledger_anomalies(), store.progress().complete
     own = last_counts(store.metrics())
     balance = balance_of(counts, own, store.summary(), live=store.status() == "live", indexed=indexed)
     checks = checks_of(counts, anomalies, indexed=indexed)

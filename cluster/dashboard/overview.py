@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.dashboard import samplers
 from cluster.dashboard.charts import CHARTS, chart_of
 from cluster.dashboard.derived import metric, metric_names
-from cluster.dashboard.records import MetricTable
+from cluster.dashboard.records import ActorStats, MetricTable
 from cluster.dashboard.series import axes_of, thin, x_of
 from cluster.dashboard.thresholds import facts_of
 from cluster.dashboard.tiles import held_out, tiles_of
@@ -18,14 +18,20 @@ DEFAULT_POINTS = 400
 
 
 def overview(
-    store: "RunStore", *, points: int = DEFAULT_POINTS, from_step: int | None = None, to_step: int | None = None
+    store: "RunStore",
+    stats: Sequence[ActorStats] | None = None,
+    *,
+    points: int = DEFAULT_POINTS,
+    from_step: int | None = None,
+    to_step: int | None = None,
 ) -> dict[str, Any]:
-    """`/api/runs/{run}/overview`. The tiles are about the whole run, whatever the window of steps."""
+    """`/api/runs/{run}/overview`. The tiles are about the whole run, whatever the window of steps. `stats` are the
+    store's, where the caller has them."""
     table, evaluations = store.metrics(), store.evaluations()
     facts = facts_of(store.config(), table)
     thinning = thin(table.steps, points=points, from_step=from_step, to_step=to_step)
     charts = [chart for spec in CHARTS if (chart := chart_of(spec, table, facts, thinning)) is not None]
-    stats = store.actor_stats()
+    stats = store.actor_stats() if stats is None else stats
     per_sampler = samplers.chart(stats, table.steps, thinning)
     if per_sampler is not None:
         charts.append(per_sampler)

@@ -205,10 +205,18 @@ class IndexProgress:
     rows: int
     logs_read: bool = True
     """Whether events and ledger were read to their ends."""
+    files_later: int = 0
+    """Those that wait until somebody asks for rollouts."""
 
     @property
     def ready(self) -> bool:
-        return self.logs_read and self.files_done >= self.files_total
+        """Whether nothing is being read any more, though files may wait."""
+        return self.logs_read and self.files_done + self.files_later >= self.files_total
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of the run is in the index."""
+        return self.ready and not self.files_later
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,11 +38,13 @@ class RolloutFolder:
         """After the index was made anew."""
         self._folder_ns, self._next_scan_s, self._todo = -1, 0.0, []
 
-    def refresh(self, connection: sqlite3.Connection, deadline_s: float) -> bool:
-        """Whether anything changed. Within the writer's transaction; reads at least one file of those that wait."""
-        changed = self._scan(connection)
-        while self._todo:
+    def refresh(self, connection: sqlite3.Connection, deadline_s: float, most: int | None = None) -> bool:
+        """Whether anything changed. Within the writer's transaction; reads at least one file of those that wait, but
+        no more than `most`: then what still waits is left for later."""
+        changed, num_read = self._scan(connection), 0
+        while self._todo and num_read != most:
             key = self._todo.pop(0)
+            num_read += 1
             remove_file(connection, key.name)
             try:
                 content = read_rollout_file(self._path / key.name)
@@ -52,8 +54,9 @@ class RolloutFolder:
             changed = True
             if time.monotonic() > deadline_s:
                 break
-        if changed or not self.progress.files_total:
-            self._note(connection)
+        later = 0 if most is None else len(self._todo)
+        if changed or later != self.progress.files_later or not self.progress.files_total:
+            self._note(connection, later)
         return changed
 
     def _scan(self, connection: sqlite3.Connection) -> bool:
@@ -114,10 +117,13 @@ class RolloutFolder:
         except OSError:
             return 0
 
-    def _note(self, connection: sqlite3.Connection) -> None:
+    def _note(self, connection: sqlite3.Connection, later: int) -> None:
         (rows,) = connection.execute("select coalesce(sum(num_rows), 0) from files").fetchone()
         self.progress = IndexProgress(
-            files_done=self._num_present - len(self._todo), files_total=self._num_present, rows=rows
+            files_done=self._num_present - len(self._todo),
+            files_total=self._num_present,
+            rows=rows,
+            files_later=later,
         )
         self.problems = self._strange + tuple(
             Problem(file=f"rollouts/{name}", message=problem)

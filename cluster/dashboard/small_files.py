@@ -7,7 +7,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,7 @@ class MetricLog:
         self._state = TailState()
         self._lines: dict[int, dict[str, float | None]] = {}
         self._problems: list[Problem] = []
-        self._table: MetricTable | None = None
+        self._table = MetricTable(steps=[], columns={})
 
     def refresh(self) -> bool:
         """Whether it changed."""
@@ -134,26 +134,23 @@ class MetricLog:
         before = self._state
         if was_rewritten(self._path, self._state):
             self._state, self._lines, self._problems = TailState(), {}, []
-        lines = dict(self._lines)
+        known, new = len(self._lines), dict[int, dict[str, float | None]]()
         try:
             for batch in read_batches(self._path, self._state):
                 for line in batch.lines:
-                    self._take(lines, line.number, line.record, line.error)
+                    self._take(new, line.number, line.record, line.error)
                 self._state = batch.state
         except OSError:
             pass  # gone or not readable now; it is tried again
         if self._state == before:
             return False
-        self._lines, self._table = lines, None
+        self._lines = self._lines | new
+        follows = known == len(self._table.steps) and min(new, default=0) > max(self._table.steps, default=-1)
+        table = self._table if follows else MetricTable(steps=[], columns={})
+        self._table = _with(table, new if follows else self._lines)
         return True
 
     def table(self) -> MetricTable:
-        if self._table is None:
-            lines = self._lines
-            steps = sorted(lines)
-            names = dict.fromkeys(name for step in steps for name in lines[step])
-            columns = {name: [lines[step].get(name) for step in steps] for name in names}
-            self._table = MetricTable(steps=steps, columns=columns)
         return self._table
 
     def problems(self) -> list[Problem]:
@@ -178,6 +175,14 @@ class MetricLog:
             self._problems.append(Problem(file=self._path.name, message=message))
             return
         lines[step] = {name: _finite(value) for name, value in record.items() if name != "step" and _is_value(value)}
+
+
+def _with(table: MetricTable, lines: Mapping[int, Mapping[str, float | None]]) -> MetricTable:
+    """A table that goes on with later steps; the one before stays as it is."""
+    steps, absent = sorted(lines), [None] * len(table.steps)
+    names = dict.fromkeys([*table.columns, *(name for step in steps for name in lines[step])])
+    columns = {name: [*table.columns.get(name, absent), *(lines[step].get(name) for step in steps)] for name in names}
+    return MetricTable(steps=[*table.steps, *steps], columns=columns)
 
 
 def run_times(run: Path) -> tuple[float | None, float | None]:

@@ -81,6 +81,7 @@ class RunStore:
         }
         self._log_problems: dict[str, list[Problem]] = {}
         self._unread = frozenset(self._logs)  # those that were not read to their ends yet
+        self._anomalies: dict[str, int] = {}
         self._file_problems: list[Problem] = []
         self._index_problem: Problem | None = None
         self._folder = RolloutFolder(self.path / "rollouts", self._version_before)
@@ -91,9 +92,9 @@ class RunStore:
             source: {} for source in ("events", "ledger", "rollouts", "ledger and rollouts")
         }
 
-    def refresh(self, *, max_s: float | None = None) -> frozenset[str]:
+    def refresh(self, *, max_s: float | None = None, max_files: int | None = None) -> frozenset[str]:
         """Reads what is new; returns the SOURCES that changed. Stops after about `max_s` with the rest for the next
-        call (`progress` tells)."""
+        call (`progress` tells), and reads no more than `max_files` of rollouts, the newest."""
         deadline_s = time.monotonic() + (max_s if max_s is not None else 1e9)
         changed = self._refresh_small()
         if not self.path.is_dir():  # removed: whoever follows it closes this
@@ -101,7 +102,7 @@ class RunStore:
         try:
             if self._db.is_lost():
                 self._make_anew()
-            changed |= self._refresh_index(deadline_s)
+            changed |= self._refresh_index(deadline_s, max_files)
             self._index_problem = None
         except sqlite3.OperationalError as error:  # the disk is full, or somebody holds the file
             self._undo()
@@ -257,9 +258,11 @@ class RunStore:
         return self._ask(ledger_queries.history, self.path / "ledger.jsonl", group_id)
 
     def ledger_anomalies(self) -> dict[str, int]:
-        """What breaks "each group trained on exactly once": name -> groups; 0 is good. Empty while ledger and rollouts
-        are being read: what one of them has not yet would look like a fault of the run."""
-        return self._once("ledger and rollouts", "anomalies", ledger_queries.anomalies) if self.progress().ready else {}
+        """What breaks "each group trained on exactly once": name -> groups; 0 is good. Of when ledger and rollouts were
+        last read whole, empty before: what one of them has not yet would look like a fault."""
+        if self.progress().complete:
+            self._anomalies = self._once("ledger and rollouts", "anomalies", ledger_queries.anomalies)
+        return self._anomalies
 
     def prompt_stats(self, order: Literal["hardest", "easiest"], limit: int) -> tuple[list[PromptStats], int]:
         """(prompts by pass rate in training, how many there are in all); those never judged come last."""
@@ -312,14 +315,13 @@ class RunStore:
         )
         return {source_of(problem) for problem in {*before} ^ {*self._file_problems}}
 
-    def _refresh_index(self, deadline_s: float) -> set[str]:
+    def _refresh_index(self, deadline_s: float, max_files: int | None) -> set[str]:
         changed: set[str] = set()
         for name in self._logs:
             changed |= self._refresh_log(name, deadline_s)
 
         def rollouts(until_s: float) -> tuple[bool, bool]:
-            any_change = self._folder.refresh(self._db.writer, until_s)
-            return any_change, self._folder.progress.ready
+            return self._folder.refresh(self._db.writer, until_s, max_files), self._folder.progress.ready
 
         if self._in_parts("rollouts", deadline_s, rollouts):
             # A run consumes its groups before it writes their rollouts: now the ledger has them all.
@@ -349,7 +351,7 @@ class RunStore:
         return {source} if changed else set()
 
     def _make_anew(self) -> None:
-        self._unread = frozenset(self._logs)
+        self._unread, self._anomalies = frozenset(self._logs), {}
         self._db.rebuild()
         self._folder.forget()
         self._search.forget()
@@ -388,9 +390,8 @@ class RunStore:
 
     def _keep_result(self, columns: Columns, key: tuple[str, str], places: NDArray) -> None:
         with self._lock:
-            if columns is not self._columns:
-                return
-            self._results[key] = places
+            if columns is self._columns:
+                self._results[key] = places
             while len(self._results) > _KEPT_RESULTS:
                 self._results.popitem(last=False)
 

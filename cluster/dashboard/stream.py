@@ -6,7 +6,9 @@
     the thread: refresh() each opened run -> revision + 1 -> Listener.put -> event loop -> browser
 
 A run is looked at every 0.25 s while it is live and somebody listens, else every 2 s; less often, up to every
-1.2 s, where looking would cost more than 0.6 % of a processor.
+1.4 s, where looking would cost more than 0.3 % of a processor. Of a live run's rollouts, whose indexing is the greater
+part of the cost, no more is read than 0.2 % of a processor can do, the newest first, unless somebody asks for them:
+the first one to ask waits until all are there.
 """
 
 import contextlib
@@ -27,15 +29,20 @@ from cluster.dashboard.runs import RunInfos, find_runs
 if TYPE_CHECKING:
     from cluster.dashboard.store import RunStore
 
-LIVE_POLL_S, BUSY_POLL_S, IDLE_POLL_S = 0.25, 1.2, 2.0
-MAX_POLL_SHARE = 0.006
+LIVE_POLL_S, BUSY_POLL_S, IDLE_POLL_S = 0.25, 1.4, 2.0
+MAX_POLL_SHARE = 0.003
 MAX_COMPUTE_SHARE, MAX_COMPUTE_AGE_S = 0.001, 3.0
 """Of a processor, for each thing that is remembered of a live run, unless it would become older than this."""
 REFRESH_S, FIRST_REFRESH_S = 0.5, 2.0
 """Longest that one run keeps the thread from the others while its index is being built; an ordinary run is read at once
 and its first page is whole."""
 FIRST_LOOK_S = 5.0
-"""Longest that the first request for a run waits for its files to be read; then it is answered with what there is."""
+"""Longest that the first request for a run, or for its rollouts, waits for files to be read; then it is answered with
+what there is."""
+MAX_UNASKED_SHARE = 0.002
+"""Of a processor, for rollouts that nobody asks for."""
+ASKED_S = 10.0
+"""Who follows the rollouts asks again within this time after they changed."""
 SEARCH_S = 2.0
 """Between two searches for new runs."""
 CLOSE_AFTER_S, KEEP_OPEN = 900.0, 8
@@ -93,7 +100,8 @@ class Remembered:
 
 @dataclass(slots=True, kw_only=True)
 class OpenRun:
-    """An opened run; the fields belong to the follower's thread, but for `users` and `used_s` (under its lock)."""
+    """An opened run; the fields belong to the follower's thread, but for `users`, `asked_s` and `used_s` (under its
+    lock)."""
 
     name: str
     path: Path
@@ -106,10 +114,26 @@ class OpenRun:
     status: str = ""
     seen: dict[str, int] = field(default_factory=dict)
     """Source -> revision at which it changed last."""
+    was_complete: bool = False
+    """Whether all of its rollouts were in the index once."""
+    caught_up: threading.Event = field(default_factory=threading.Event)
+    """Not set while files of rollouts are left for when somebody asks; set by who has waited for them too long."""
+    unasked_due_s: float = 0.0
+    """Monotonic time before which no file is read that nobody asked for."""
+    rollouts_s: float = 0.0
+    """Monotonic time at which rollouts changed in the index."""
     users: int = 0
+    asked_s: float = 0.0
+    """Monotonic time of the last request for rollouts."""
     used_s: float = 0.0
     due_s: float = 0.0
     memo: dict[str, Remembered] = field(default_factory=dict)
+
+    def wants_rollouts(self, now_s: float) -> bool:
+        """Whether all are to be read at once: the first time, when it has ended, and while somebody asks for them."""
+        if not self.was_complete or self.status != "live":
+            return True
+        return self.asked_s > self.rollouts_s or now_s - self.asked_s < ASKED_S
 
     def remember(self, key: str, sources: Sequence[str], compute: Callable[[], Any]) -> Any:
         """What `compute` gave, until one of the sources changes. While the run is live it may be older, up to
@@ -174,8 +198,9 @@ class Follower:
             return run is not None and run.looked.is_set() and run.error is None
 
     @contextlib.contextmanager
-    def use(self, name: str, *, keep: bool = True) -> Iterator[OpenRun]:
-        """The run, opened and looked at; it stays open within the block, and for long after it if `keep`.
+    def use(self, name: str, *, keep: bool = True, rollouts: bool = False) -> Iterator[OpenRun]:
+        """The run, opened and looked at; it stays open within the block, and for long after it if `keep`. With all of
+        its rollouts in the index, if `rollouts`.
 
         Raises RequestError: 404 for no such run, 500 for one that cannot be read, 503 while it is being opened.
         """
@@ -188,6 +213,7 @@ class Follower:
                 run = self._open[name] = OpenRun(name=name, path=path, revision=next(self._revisions))
             run.users += 1
             run.used_s = time.monotonic() if keep else run.used_s
+            run.asked_s = time.monotonic() if rollouts else run.asked_s
         try:
             if not run.looked.is_set():
                 self._wake.set()
@@ -196,6 +222,11 @@ class Follower:
                 raise RequestError(500, f"the run {shown(name)} cannot be read: {run.error}") from run.error
             if run.store is None:
                 raise RequestError(503, f"the run {shown(name)} is still being opened; ask again in a moment")
+            if rollouts and not run.caught_up.is_set():
+                run.due_s = 0.0
+                self._wake.set()
+                if not run.caught_up.wait(FIRST_LOOK_S):
+                    run.caught_up.set()  # so that the next requests are answered with what there is
             yield run
         finally:
             with self._lock:
@@ -258,7 +289,17 @@ class Follower:
         first = run.store is None
         store = run.store or self._open_store(run.path)
         run.store = store
-        changed = store.refresh(max_s=FIRST_REFRESH_S if first else REFRESH_S)
+        max_files = None if run.wants_rollouts(started) else int(started >= run.unasked_due_s)
+        changed = store.refresh(max_s=FIRST_REFRESH_S if first else REFRESH_S, max_files=max_files)
+        if "rollouts" in changed:
+            run.rollouts_s = time.monotonic()
+            run.unasked_due_s = started + (time.thread_time() - cpu) / MAX_UNASKED_SHARE
+        progress = store.progress()
+        run.was_complete |= progress.complete
+        if progress.files_later and max_files is not None:
+            run.caught_up.clear()
+        elif progress.ready or first:
+            run.caught_up.set()
         run.error = None
         status = store.status()
         if changed or status != run.status or first:
@@ -267,8 +308,8 @@ class Follower:
             for source in SOURCES if first else changed:
                 run.seen[source] = run.revision
             self._put_all(change_of(run, SOURCES if first else changed))
-        if changed and not store.progress().ready:
-            run.due_s = 0.0  # the index is being built: go on at once, after the other runs had their turn
+        if (changed and not progress.ready) or (progress.files_later and run.wants_rollouts(time.monotonic())):
+            run.due_s = 0.0  # there is more to read: go on at once, after the other runs had their turn
         elif status == "live" and self._is_listened_to(run.name):
             share_s = (time.thread_time() - cpu) / MAX_POLL_SHARE
             run.due_s = started + min(max(share_s, LIVE_POLL_S), BUSY_POLL_S)

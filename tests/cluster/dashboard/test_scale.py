@@ -1,20 +1,22 @@
-"""What a large run costs: with 20 000 rollouts that everything is right, with a million that it is fast enough."""
+"""What a large run costs the server: with 20 000 rollouts that everything is right, with a million that it is fast
+enough. Asked over HTTP, of `shoal dashboard` in a process of its own."""
 
+import gzip
+import http.client
 import json
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
+from urllib.parse import quote, urlsplit
 
+import psutil
 import pytest
 
-from cluster.dashboard.store import RunStore
+from tests.browser.conftest import start_dashboard
 from tests.cluster.dashboard.million_run import write_run
 
-T = TypeVar("T")
 INDEX_S, STEP_MS, FILTER_MS, ROLLOUT_MS, RSS_MB = 120, 200, 500, 200, 300
+INDEX_DEADLINE_S, PAUSE_S = 400.0, 0.5
 QUERIES = (
     ("", "-max_gap"),
     ("reward<1 & gap>0.05", "-max_gap"),
@@ -32,76 +34,87 @@ QUERIES = (
 )
 
 
-def timed(label: str, ask: Callable[[], T]) -> tuple[T, float]:
+class Asker:
+    """Asks the dashboard for addresses of one run, as a browser does: on one connection, compressed."""
+
+    def __init__(self, origin: str, run: str) -> None:
+        self._connection = http.client.HTTPConnection(urlsplit(origin).netloc, timeout=60)
+        self._base = f"/api/runs/{run}"
+
+    def ask(self, path: str) -> tuple[Any, float]:
+        """(the JSON, milliseconds until all of it was here)"""
+        started_s = time.perf_counter()
+        self._connection.request("GET", self._base + path, headers={"Accept-Encoding": "gzip"})
+        response = self._connection.getresponse()
+        body = response.read()
+        milliseconds = (time.perf_counter() - started_s) * 1000
+        plain = gzip.decompress(body) if response.headers["content-encoding"] == "gzip" else body
+        assert response.status == 200, (path, plain)
+        return json.loads(plain), milliseconds
+
+    def timed(self, path: str) -> tuple[Any, float]:
+        answer, milliseconds = self.ask(path)
+        print(f"{path:75} {milliseconds:8.1f} ms")
+        return answer, milliseconds
+
+
+def measure(folder: Path, num_rollouts: int) -> dict[str, float]:
+    """Starts a dashboard for the run `folder`/run, waits for the index, asks, and checks what is counted. Returns the
+    worst of each kind."""
     started_s = time.perf_counter()
-    result = ask()
-    milliseconds = (time.perf_counter() - started_s) * 1000
-    print(f"{label:45} {milliseconds:8.1f} ms")
-    return result, milliseconds
+    dashboard = start_dashboard(folder, folder / "dashboard.log")
+    try:
+        asker = Asker(dashboard.origin, "run")
+        while not (frame := asker.ask("")[0])["index"]["ready"]:
+            assert time.perf_counter() - started_s < INDEX_DEADLINE_S, frame["index"]
+            time.sleep(PAUSE_S)
+        figures = {"index_s": time.perf_counter() - started_s}
+        assert (frame["info"]["num_rollouts"], frame["problems"]) == (num_rollouts, [])
+        figures |= ask_everything(asker, num_rollouts)
+        figures["rss_mb"] = psutil.Process(dashboard.process.pid).memory_info().rss / 1e6
+    finally:
+        dashboard.stop()
+    print(json.dumps(figures))
+    return figures
 
 
-def memory_mb() -> float:
-    """Peak of this process."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
-
-def measure(path: Path, num_rollouts: int) -> dict[str, float]:
-    """Indexes and asks, in slices as the server does, and checks what is counted. Returns the worst of each kind."""
-    store = RunStore(path, index_path=path.parent / "index" / "dashboard.sqlite")
-    started_s = time.perf_counter()
-    while "rollouts" in store.refresh(max_s=1.0) or not store.progress().ready:
-        pass
-    index_s = time.perf_counter() - started_s
-    print(f"{'index':45} {index_s:8.1f} s")
-    assert (store.num_rollouts(), store.problems()) == (num_rollouts, ())
-    steps = store.table_steps("train")
-    pages = [timed(f"step {step}", lambda step=step: store.step_rows("train", step)) for step in (0, steps[-2])]  # type: ignore[misc]
-    assert len(pages[-1][0]) == 512
-    filters = [
-        timed(f"{text} by {sort}", lambda text=text, sort=sort: store.query(text, sort, 0, 100))  # type: ignore[misc]
-        for text, sort in QUERIES
-    ]
-    totals = dict(zip(QUERIES, (page.total for page, _ in filters), strict=True))
+def ask_everything(asker: Asker, num_rollouts: int) -> dict[str, float]:
+    """Milliseconds of the slowest page of each kind."""
+    steps = asker.timed("/steps")[0]["steps"]
+    pages = [asker.timed(f"/steps/train/{step}") for step in (0, steps[len(steps) // 2], steps[-2])]
+    assert sum(len(group["cells"]) for group in pages[-1][0]["groups"]) == 512
+    tables = [asker.timed(f"/rollouts?filter={quote(text)}&sort={quote(sort)}") for text, sort in QUERIES]
+    totals = dict(zip(QUERIES, (page["total"] for page, _ in tables), strict=True))
     assert totals["", "-max_gap"] == totals["e", "-entropy"] == totals["!(zzzz | lag>0)", "-length"] == num_rollouts
     assert 0.45 < totals["therefore", "-max_gap"] / num_rollouts < 0.55
-    gaps = [row.max_gap or 0.0 for row in filters[0][0].rows]
+    gaps = [row["max_gap"] for row in tables[0][0]["rows"]]
     assert gaps == sorted(gaps, reverse=True)
-    row = pages[-1][0][200]
-    record, rollout_ms = timed("rollout", lambda: store.rollout(row.address, row.sample_index))
-    assert record is not None
-    assert len(record.token_ids) == row.length > 0
-    assert record.text.startswith(row.preview)
-    store.actor_stats()
-    assert set(store.ledger_anomalies().values()) == {0}
-    store.close()
+    rollouts = []
+    for row in (tables[0][0]["rows"][0], tables[-1][0]["rows"][99]):
+        address = "/".join(quote(str(row[name])) for name in ("phase", "step", "group_id", "sample_index"))
+        rollout, milliseconds = asker.timed(f"/rollouts/{address}")
+        assert len(rollout["tokens"]["ids"]) == row["length"] > 0
+        assert rollout["text"].startswith(row["preview"])
+        rollouts.append(milliseconds)
+    assert all(check["ok"] for check in asker.timed("/ledger")[0]["checks"])
+    for path in ("/overview", "/doctor", "/fleet", "/timeline"):
+        asker.timed(path)
     return {
-        "index_s": index_s,
-        "step_ms": max(ms for _, ms in pages),
-        "filter_ms": max(ms for _, ms in filters),
-        "rollout_ms": rollout_ms,
-        "rss_mb": memory_mb(),
+        "step_ms": max(milliseconds for _, milliseconds in pages),
+        "filter_ms": max(milliseconds for _, milliseconds in tables),
+        "rollout_ms": max(rollouts),
     }
 
 
 def test_twenty_thousand_rollouts(tmp_path: Path) -> None:
     write_run(tmp_path / "run", 20_000)
-    measure(tmp_path / "run", 20_000)
+    measure(tmp_path, 20_000)
 
 
 @pytest.mark.slow
 def test_a_million_rollouts(tmp_path: Path) -> None:
     write_run(tmp_path / "run", 1_000_000)
-    # In a process of its own: that of the tests has grown already.
-    code = (
-        "import json, sys; from pathlib import Path; from tests.cluster.dashboard.test_scale import measure\n"
-        "print(json.dumps(measure(Path(sys.argv[1]), 1_000_000)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True, timeout=550
-    )
-    print(done.stdout, done.stderr)
-    figures = json.loads(done.stdout.splitlines()[-1])
+    figures = measure(tmp_path, 1_000_000)
     assert figures["index_s"] < INDEX_S
     assert figures["step_ms"] < STEP_MS
     assert figures["filter_ms"] < FILTER_MS
