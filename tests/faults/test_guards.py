@@ -110,7 +110,6 @@ def test_every_guard_has_tests_that_notice_it() -> None:
     assert set(NOTICED_BY) == set(SWITCHES)
 
 
-@pytest.mark.quick
 def test_with_every_guard_on_these_tests_pass(tmp_path: Path) -> None:
     tests = sorted({test for noticing in NOTICED_BY.values() for test in noticing})
     assert outcomes_of(tests, tmp_path) == (0, dict.fromkeys(tests, ""))
