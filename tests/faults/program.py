@@ -202,7 +202,8 @@ def install(striker: Striker) -> None:
             striker.actors[actor.name] = (actor.handle, pid)
 
     async def rest(*_: Any) -> None:
-        if striker.reach("idle"):
+        fault = striker.due("idle")
+        if striker.reach("idle") and fault is not None and fault.action != "slow":
             await asyncio.sleep(IDLE_S)
 
     def keep_controller(self: Any, *_: Any) -> None:
