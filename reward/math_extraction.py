@@ -38,7 +38,7 @@ _NUMBER = re.compile(
     # In front of a number no letter or digit may stand, except one of a script that is written without spaces.
     r"(?<![A-Za-z0-9_.])[-+]?\$?"
     r"(?:\d{1,4}[ ]\d{1,3}/\d{1,3}(?!\d)"  # a mixed number
-    r"|(?:\d+(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+\.\d+|\.\d+|\d+)(?:[eE][-+]?\d{1,3}(?!\w))?(?:[ ]?/[ ]?\d+(?![\d.]))?)"
+    r"|(?:\d+(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+\.\d+|\.\d+|\d+)(?:[eE][-+]?\d{1,3}(?!\w))?(?:[ ]?/[ ]?\d+(?!\.?\d))?)"
     r"(?:[ ]?(?:\\times|\\cdot|\*|x)[ ]{0,2}10[ ]?\^[ ]?\{?-?\d{1,3}\}?)?"  # a power of ten
     r"(?:[ ]?\\?%)?"
 )

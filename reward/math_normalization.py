@@ -10,7 +10,7 @@ _MINUS_SIGNS = dict.fromkeys(map(ord, "−－﹣⁻"), "-")
 # These are dashes too, but between numbers they make a range, so they are a minus only in front of a number.
 _DASH_MINUS = re.compile(r"(?<![\w)\]}.])\s*[‐‑‒–—]\s*(?=[\d.\\])")
 _SPACES = re.compile(
-    r"[\u00a0\u2000-\u200a\u202f\u205f\u3000\t\r\n]+|\\[,;:!> ]|~|\\q?quad\b|\\(?:thin|med|thick)?space\b"
+    r"[\u00a0\u2000-\u200a\u202f\u205f\u3000\t\r\n]+|(?<!\\)\\[,;:!> ]|~|\\q?quad\b|\\(?:thin|med|thick)?space\b"
 )
 _INVISIBLE = re.compile(r"[\u200b-\u200f\u2060-\u2064\ufeff\u00ad\u202a-\u202e\u2066-\u2069]")
 _SYMBOLS = str.maketrans(
@@ -91,7 +91,7 @@ def normalize_answer(text: str) -> str:
             text = without
     with_words = _NUMBER_WITH_WORDS.fullmatch(text)
     if with_words is not None:
-        text = with_words.group(1)
+        text = _plain_numbers(with_words.group(1))
     return _strip_ends(text)
 
 

@@ -1,6 +1,10 @@
 """Answers as models give them, right and nearly right: (completion, ground truth)."""
 
 RIGHT: list[tuple[str, str]] = [
+    ("So, the probability is 5/36.", r"\frac{5}{36}"),
+    (r"\boxed{\begin{bmatrix} 2 & 0 \\ 0 & 2 \end{bmatrix}}", r"\begin{pmatrix}2&0\\0&2\end{pmatrix}"),
+    ("The answer is 1/3 cup.", "1/3"),
+    (r"\boxed{\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}}", r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}"),
     ("#### 72", "72"),
     ("So 72.\n#### 72", "... <<48+24=72>>72\n#### 72"),
     ("#### 1,234", "#### 1,234"),
