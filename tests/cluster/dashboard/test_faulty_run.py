@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from cluster.dashboard.store import RunStore
 from cluster.dashboard.timeline import timeline
 from cluster.run_directory import RunDirectory
 from cluster.run_lock import run_lock
-from tests.cluster.dashboard.faulty_run import KILLED, STARTED_S, write_ended, write_live
+from tests.cluster.dashboard.faulty_run import KILLED, STARTED_S, FaultyRun, write_ended, write_live
 from tests.cluster.dashboard.served import serving, wait_until
 from tests.cluster.dashboard.small_runs import open_store
 from tests.cluster.dashboard.span_store import span
@@ -159,6 +161,26 @@ def test_a_save_that_hangs_is_told_as_one_that_was_not_written(tmp_path: Path) -
     (trouble,) = troubles([span("instant", "controller", 9.0, 9.0, name="warning", text=warnings[0])])
     assert (trouble.what, trouble.step, trouble.at_s) == ("not written", 7, 9.0)
     assert trouble.reason.startswith("save: learner-0 did not finish")
+
+
+def test_a_last_save_that_hangs_is_told_while_it_does(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    faulty = FaultyRun(path, started_s=time.time() - 200.0, steps=2)
+    faulty.sync()
+    faulty.step()
+    faulty.step()
+    with run_lock(path):
+        for silent_s, told in ((10.0, False), (95.0, True)):
+            for file in path.glob("*.*"):
+                os.utime(file, (time.time() - silent_s,) * 2)
+            store = open_store(path)
+            found = {finding["rule"]: finding["evidence"] for finding in doctor_page(store)["findings"]}
+            store.close()
+            assert ("last_checkpoint_hangs" in found) == told
+    assert found["last_checkpoint_hangs"].startswith(
+        "All 2 steps are done, and nothing was written for 95 s; there is no"
+    )
+    assert "given up after 600 s" in found["last_checkpoint_hangs"]
 
 
 def test_what_a_stalled_run_says_last_is_told_though_nothing_follows(tmp_path: Path) -> None:
