@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.browser.answers import ask, wait_for_index
@@ -122,6 +123,16 @@ def follow_steps(page: Any, place: str) -> None:
 def test_every_page_follows_a_live_run(live: runs.Run, page: Any, complaints: Complaints) -> None:
     delays = follow(live, page, complaints)
     assert max(delays.values()) < WITH_OTHERS_S, delays
+    page.goto("about:blank")
+    run_goes_on_without_its_dashboard(live)
+
+
+def run_goes_on_without_its_dashboard(live: runs.Run) -> None:
+    (dashboard,) = [
+        child for child in psutil.Process(live.process.pid).children(recursive=True) if "dashboard" in child.cmdline()
+    ]
+    dashboard.kill()
+    live.wait_for_steps(len(runs.read_lines(live.path / "metrics.jsonl")) + 3)
 
 
 @pytest.mark.slow
