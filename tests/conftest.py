@@ -7,20 +7,17 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 TESTS = Path(__file__).parent
-RUNS = (
-    "tests/faults/",
-    "tests/integration/",
-    "tests/browser/test_live_run.py",
-    "tests/cluster/test_bad_surroundings.py",
-)
+RUNS = ("tests/faults/", "tests/integration/", "tests/browser/test_live_run.py")
 """Where tests start runs (Ray, vLLM, DeepSpeed). One process has them all: reference runs are made once for a session,
 and two runs at a time would wait for each other's cores."""
+NO_RUNS = ("tests/integration/test_vllm_engine.py", "tests/faults/test_soak.py", "tests/faults/test_guards.py")
+"""Neighbours of these that start none."""
 BROWSER = "tests/browser/"
 
 
 def scope_of(nodeid: str) -> str:
     """Tests of one scope go to one process, in their order: what a scope shares is then made once."""
-    if nodeid.startswith(RUNS):
+    if nodeid.startswith(RUNS) and not nodeid.startswith(NO_RUNS):
         return "runs"
     if nodeid.startswith(BROWSER):
         return "browser"  # one Chromium and one dashboard

@@ -47,6 +47,7 @@ def test_charts_stand_in_their_groups(page: Any, dashboard: Dashboard) -> None:
 
 def test_one_crosshair_links_all_charts(page: Any, dashboard: Dashboard) -> None:
     page.goto(dashboard.url("/r/healthy/overview"))
+    page.get_by_test_id("chart-reward").locator("b").filter(has_text=re.compile(r"\d")).wait_for()
     last = page.get_by_test_id("chart-reward").locator("b").inner_text()
     box = over(page, "entropy").bounding_box()
     page.mouse.move(box["x"] + 2, box["y"] + 40)
