@@ -22,14 +22,33 @@ class BackgroundTasks:
 
     @asynccontextmanager
     async def uninterrupted(self) -> AsyncIterator[None]:
-        """What runs in here, within `run_beside`, is not cancelled for the error of a task before it leaves."""
+        """What runs in here, within `run_beside`, is not cancelled for the error of a task before it leaves. After such
+        an error nothing enters any more."""
+        await self._wait_if_failed()
         self._interruptible.clear()
         try:
             yield
         finally:
             self._interruptible.set()
+        await self._wait_if_failed()
+
+    async def _wait_if_failed(self) -> None:
         if self._failed.done():
             await asyncio.Event().wait()  # until the cancellation that was held back arrives
+
+    async def unless_failed(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Runs `work`; False, and `work` is cancelled, when a task has failed before it ended. For what waits within
+        `uninterrupted` for something that the task which failed may have had to do."""
+        main = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait((main, self._failed), return_when=asyncio.FIRST_COMPLETED)
+            if not main.done():
+                return False
+            main.result()
+            return True
+        finally:
+            main.cancel()
+            await asyncio.gather(main, return_exceptions=True)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Starts `work`; what it raises ends what `run_beside` runs."""
@@ -43,9 +62,11 @@ class BackgroundTasks:
         try:
             await asyncio.wait((main, self._failed), return_when=asyncio.FIRST_COMPLETED)
             if self._failed.done():
-                left = asyncio.ensure_future(self._interruptible.wait())
-                await asyncio.wait((main, left), return_when=asyncio.FIRST_COMPLETED)
-                left.cancel()
+                # Looked at anew after each wait: what waits there in turn may have been quicker, and begun again.
+                while not (main.done() or self._interruptible.is_set()):
+                    left = asyncio.ensure_future(self._interruptible.wait())
+                    await asyncio.wait((main, left), return_when=asyncio.FIRST_COMPLETED)
+                    left.cancel()
                 self._failed.result()
             main.result()
         finally:

@@ -11,6 +11,7 @@ from cluster.deadlines import finish_all
 from cluster.errors import ActorFailedError, ResumeError
 from cluster.run_state import Fingerprints, RunState, read_run_state, write_run_state
 from learner.checkpoint_files import (
+    UNFINISHED_PREFIX,
     checkpoint_name,
     newest_valid,
     publish,
@@ -57,7 +58,7 @@ class Checkpoints:
             if final.exists() and not await asyncio.to_thread(_why_not_whole, final):
                 return final  # Stopped right after a periodic save: the same state is there already.
             shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir(parents=True)
+            unfinished.mkdir(parents=True, exist_ok=True)
             await self._save_learners(fleet, unfinished)
             await asyncio.to_thread(_complete, unfinished, state)
             for path in published(self._folder):
@@ -66,14 +67,23 @@ class Checkpoints:
                 if path.name >= final.name:
                     why = await asyncio.to_thread(_why_not_whole, path)
                     self._set_aside(path, why or "it is newer than the one that the run went on from")
-            await asyncio.to_thread(self._publish, unfinished, final)
+            await asyncio.to_thread(publish, unfinished, final)
         except (OSError, ShoalError) as error:
             shutil.rmtree(unfinished, ignore_errors=True)
             if isinstance(error, ActorFailedError) and error.died:
                 raise
             self._warn(f"checkpoint of step {state.step} was not written, the one before stays: {error}")
             return None
+        try:
+            await asyncio.to_thread(rotate, self._folder, self._config.keep)
+        except OSError as error:
+            self._warn(f"checkpoints older than the newest {self._config.keep} could not be removed: {error}")
         return final
+
+    def remove_unfinished(self) -> None:
+        """What a save that failed has left, or a rank that was late wrote after it; nobody may be writing any more."""
+        for path in self._folder.glob(UNFINISHED_PREFIX + "*"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def exists(self) -> bool:
         """Whether there is any, valid or not."""
@@ -88,7 +98,15 @@ class Checkpoints:
 
         Errors: `ResumeError` when there is none.
         """
-        path = newest_valid(self._folder, on_invalid=lambda bad, error: self._set_aside(bad, str(error)))
+        return self._to_resume(*_newest_and_damaged(self._folder))
+
+    async def newest_beside(self) -> tuple[Path, RunState]:
+        """As `newest`, from a run that goes on: every byte is read, which takes minutes where there are many."""
+        return self._to_resume(*await asyncio.to_thread(_newest_and_damaged, self._folder))
+
+    def _to_resume(self, path: Path | None, damaged: list[tuple[Path, str]]) -> tuple[Path, RunState]:
+        for bad, reason in damaged:
+            self._set_aside(bad, reason)
         if path is None:
             raise ResumeError(f"{self._folder} has no complete checkpoint: nothing can be resumed; start the run anew")
         return path, read_run_state(path)
@@ -128,9 +146,11 @@ class Checkpoints:
         if self._on_set_aside is not None:
             self._on_set_aside(path.name, reason)
 
-    def _publish(self, unfinished: Path, final: Path) -> None:
-        publish(unfinished, final)
-        rotate(self._folder, self._config.keep)
+
+def _newest_and_damaged(folder: Path) -> tuple[Path | None, list[tuple[Path, str]]]:
+    damaged: list[tuple[Path, str]] = []
+    path = newest_valid(folder, on_invalid=lambda bad, error: damaged.append((bad, str(error))))
+    return path, damaged
 
 
 def _complete(unfinished: Path, state: RunState) -> None:

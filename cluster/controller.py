@@ -11,28 +11,29 @@
 
 With `max_policy_lag` 0 there are P slots, so the three take turns; with k there are (k + 1) * P and sampling runs
 ahead.
-A step ends in this order: train, drain, sync, record, evaluate, save, release. Release comes last, so that at the end
-of a synchronous step nothing is outstanding and a checkpoint is exact, and so that new groups start on new weights.
+A step ends in this order: train, drain, sync, record, evaluate, release, save. What a checkpoint holds is noted before
+the release, when the logs end with a step, so it is exact; it is written while the engines sample for the next one.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cluster.actors import Actor, Fleet
+from cluster.actors import Fleet
 from cluster.background import BackgroundTasks
 from cluster.checkpointing import Checkpoints
 from cluster.config import RunConfig
 from cluster.deadlines import finish
-from cluster.errors import DivergenceError
+from cluster.errors import DivergenceError, UnsavedError
 from cluster.evaluation import evaluate
 from cluster.group_buffer import GroupBuffer
-from cluster.group_pipeline import GroupPipeline, first_of, now_s
+from cluster.group_pipeline import GroupPipeline, batch_deadline_s, first_of, now_s
 from cluster.learner_group import LearnerGroup
 from cluster.ledger import Ledger
 from cluster.metrics import GroupCounts, StepTimings
+from cluster.publisher import Publisher
 from cluster.recovery import Recovery
 from cluster.reward_router import RewardRouter
 from cluster.run_directory import RunDirectory, RunSummary
@@ -41,7 +42,7 @@ from cluster.run_state import RunState
 from cluster.terminal import Reporter
 from cluster.trackers import Trackers
 from cluster.watchdog import Watchdog
-from cluster.weight_sync import SyncReport, WeightSync
+from cluster.weight_sync import WeightSync
 from learner.types import StepOutput, TrainBatch
 from reward.types import ScoredGroup
 from rollout.prompts import PromptStream
@@ -78,7 +79,8 @@ class Controller:
         self._stop = stop
         self._state = parts.start
         self._num_taken = parts.start.step
-        self._weights_digest = ""
+        self._at_boundary = True
+        """Whether what was trained is on record: what is between two steps can be saved."""
         self._started_s = now_s()
         self._step_ended_s = time.monotonic()
         self._buffer = GroupBuffer(
@@ -90,11 +92,18 @@ class Controller:
         self._recovery = Recovery(
             config.recovery,
             parts.fleet,
-            sync_alone=self._sync_alone,
+            sync_alone=lambda sampler: self._publisher.alone(sampler),
             on_change=lambda change: self._record.transition(change, self._state.step),
             spawn=self._background.spawn,
         )
-        self._watchdog = Watchdog(config.recovery, parts.fleet, self._recovery, parts.run, warn=parts.warn)
+        self._watchdog = Watchdog(
+            config.recovery,
+            parts.fleet,
+            self._recovery,
+            parts.run,
+            warn=parts.warn,
+            is_scoring=lambda name: self._router.is_busy(name),
+        )
         self._learners = LearnerGroup(
             config,
             parts.fleet,
@@ -107,6 +116,11 @@ class Controller:
         )
         on_scored = self._watchdog.progress.group_scored
         self._router = RewardRouter(config, parts.fleet, self._recovery, on_scored=on_scored)
+        self._connect(parts, stop)
+
+    def _connect(self, parts: RunParts, stop: asyncio.Event) -> None:
+        """What uses the rest: the way of the groups, and that of the weights."""
+        config = parts.config
         self._pipeline = GroupPipeline(
             config,
             parts.fleet,
@@ -118,20 +132,41 @@ class Controller:
             spawn=self._background.spawn,
             warn=parts.warn,
         )
-        self._sync = WeightSync(config, parts.fleet, parts.canary_prompts)
+        self._publisher = Publisher(
+            config,
+            WeightSync(config, parts.fleet, parts.canary_prompts),
+            learners=self._learners,
+            recovery=self._recovery,
+            buffer=self._buffer,
+            pipeline=self._pipeline,
+            record=self._record,
+            background=self._background,
+            stop=stop,
+            step=lambda: self._state.step,
+        )
 
     async def run(self) -> RunSummary:
         """Trains until the last step, a stop, or an error; the checkpoint of where it ended is written in each case.
 
         Shutdown: the loops end first, then the state is saved, so that nothing moves while it is written. After an
-        error inside a training step the learner may be half-way, and the checkpoint before stays the newest.
+        error inside a training step the learner may be half-way, or the step not on record: then the checkpoint before
+        stays the newest.
+
+        Errors: `UnsavedError` when the checkpoint could not be written; whatever ended the run before.
         """
+        is_saved = False
+        self._mark_boundary()
         try:
             await self._background.run_beside(self._train_loop())
         finally:
             await self._background.cancel()
-            if self._learners.is_whole:
-                await self._save()
+            if self._learners.is_whole and self._at_boundary:
+                is_saved = await self._save(self._snapshot())
+        if not is_saved:
+            raise UnsavedError(
+                f"the run ended after {self._state.step} steps, and no checkpoint of them was written (the warning "
+                "before says why): what came after the newest one is lost; mend the cause, and --resume trains it again"
+            )
         is_whole = self._state.step == self._config.steps and not self._final_evaluation_is_owed()
         return self.summary("finished" if is_whole else "interrupted")
 
@@ -140,7 +175,7 @@ class Controller:
             status=status,
             num_steps=self._state.step,
             policy_version=self._state.policy_version,
-            weights_digest=self._weights_digest,
+            weights_digest=self._publisher.weights_digest,
             accuracy_before=self._state.accuracy_before,
             accuracy_after=self._state.accuracy if self._state.evaluated_at == self._state.step else None,
             wall_s=now_s() - self._started_s,
@@ -156,7 +191,7 @@ class Controller:
     async def _train_loop(self) -> None:
         self._background.spawn(self._recovery.watch())
         self._background.spawn(self._watchdog.watch())
-        await self._publish()
+        await self._publisher.publish()
         if self._state.step == 0 and self._state.evaluated_at is None and self._config.eval.at_start:
             await self._evaluate()
         self._mark_boundary()
@@ -198,11 +233,12 @@ class Controller:
         return max(0, min(self._buffer.num_free, still_needed))
 
     async def _take_batch(self) -> list[ScoredGroup]:
-        # Every group on its way has deadlines of its own; this one is for what no group's deadline covers.
-        deadline_s = self._config.rollout.group_deadline_s * (1 + self._config.dynamic_sampling.max_resample_factor)
-        item = f"the batch of step {self._state.step}"
         groups = await finish(
-            self._buffer.take(), deadline_s=deadline_s, stage="sample", actor="the group buffer", item=item
+            self._buffer.take(),
+            deadline_s=batch_deadline_s(self._config),
+            stage="sample",
+            actor="the group buffer",
+            item=f"the batch of step {self._state.step}",
         )
         self._num_taken += 1
         return groups
@@ -216,27 +252,38 @@ class Controller:
             output = await self._train_and_record(groups, wait_s=wait_s)
         self._ledger.check()
         self._end_if_diverged(output)
-        await self._evaluate_and_save_if_due()
+        step, config = self._state.step, self._config
+        if config.eval.every and step % config.eval.every == 0:
+            await self._evaluate()
+        self._mark_boundary()
+        state = self._snapshot()
         await self._buffer.release()
+        # The last one is written by `run`, after everything else has ended.
+        if config.checkpoint.every and step % config.checkpoint.every == 0 and step < config.steps:
+            # Not cut short: the ranks would go on writing where the last save, of the same step, begins.
+            async with self._background.uninterrupted():
+                await self._save(state)
 
     async def _train_and_record(self, groups: list[ScoredGroup], *, wait_s: float) -> StepOutput:
         step, version = self._state.step, self._state.policy_version
         started = time.monotonic()
+        self._at_boundary = False
         outputs = await self._train(TrainBatch(step=step, policy_version=version, groups=tuple(groups)))
         train_s = time.monotonic() - started
         output = outputs[0]
         for scored in groups:
             self._ledger.consume(scored.group_id, scored.group.attempt, step)
+        self._buffer.consume()
         self._state = replace(
             self._state, step=step + 1, policy_version=output.policy_version, stream=self._parts.stream.state()
         )
         # Asked to stop: the checkpoint is what matters now, and whoever resumes syncs first anyway.
         started = time.monotonic()
         if not output.skipped:
-            self._weights_digest = ""  # of weights that no engine has yet; known when they are published
+            self._publisher.weights_digest = ""  # of weights that no engine has yet; known when they are published
         try:
             if not (self._stop.is_set() or self._background.has_failed or output.skipped):
-                await self._sync_weights()
+                await self._publisher.after_step()
         finally:
             # The step was taken, so it is on record even if its weights could not be published: what is saved then
             # goes on after it.
@@ -261,6 +308,7 @@ class Controller:
             self._record.step(batch, outputs, self._pipeline.take_rejected(), counts, timings)
             self._state = replace(self._state, ledger=self._ledger.state())
             self._mark_boundary()
+            self._at_boundary = True
         return output
 
     async def _train(self, batch: TrainBatch) -> list[StepOutput]:
@@ -271,51 +319,6 @@ class Controller:
         for learner in self._parts.fleet.learners:
             self._record.span("train", learner.name, started_s, step=batch.step, ids=ids)
         return outputs
-
-    async def _sync_weights(self) -> None:
-        """Drains the engines as configured and publishes."""
-        await self._buffer.pause()
-        if self._config.rollout.on_weight_sync == "drain":
-            # Bounded by the deadlines of the groups that are waited for.
-            await self._buffer.wait_until(lambda: self._buffer.num_unscored == 0)
-        async with self._pipeline.launching:
-            await self._publish()
-
-    async def _publish(self) -> None:
-        """To every sampler whose process runs; one that fails on the way is restarted and synced alone, later."""
-        await self._sync_to(self._recovery.reachable_samplers())
-
-    async def _sync_alone(self, sampler: Actor) -> int:
-        """Gives a restarted sampler the current weights; returns their version. Errors: why it could not be."""
-        report = await self._sync_to([sampler])
-        if report.failed:
-            raise report.failed[sampler.name]
-        return report.policy_version
-
-    async def _sync_to(self, samplers: Sequence[Actor]) -> SyncReport:
-        started_s = now_s()
-        incarnations = {sampler.name: sampler.incarnation for sampler in samplers}
-
-        async def publish() -> SyncReport:
-            for sampler in samplers:
-                self._recovery.supervisor.update_began(sampler.name)
-            return await self._sync.publish(samplers)
-
-        report = await self._learners.use(publish)
-        self._weights_digest = report.weights_digest
-        extra = {
-            "policy_version": report.policy_version,
-            "bytes": report.num_bytes,
-            "canary_max_error": report.canary_max_error,
-            "canary_mean_error": report.canary_mean_error,
-        }
-        for sampler in samplers:
-            if sampler.name in report.failed:
-                self._recovery.sync_failed(sampler, incarnations[sampler.name], report.failed[sampler.name])
-            elif sampler.incarnation == incarnations[sampler.name]:
-                self._recovery.supervisor.synced(sampler.name, report.policy_version)
-                self._record.span("sync", sampler.name, started_s, step=self._state.step, extra=extra)
-        return report
 
     def _end_if_diverged(self, output: StepOutput) -> None:
         if output.reason:
@@ -328,16 +331,6 @@ class Controller:
             )
 
     # Evaluation and checkpoints.
-
-    async def _evaluate_and_save_if_due(self) -> None:
-        config, step = self._config, self._state.step
-        is_last = step == config.steps
-        if config.eval.every and step % config.eval.every == 0:
-            await self._evaluate()
-        self._mark_boundary()
-        # The last one is written by `run`, after everything else has ended.
-        if config.checkpoint.every and step % config.checkpoint.every == 0 and not is_last:
-            await self._save()
 
     async def _evaluate(self) -> None:
         if not self._parts.eval_prompts or self._stop.is_set():
@@ -354,13 +347,14 @@ class Controller:
         self._record.evaluation(step, evaluation, self._state.policy_version, started_s)
         parts.reporter.phase("training")
 
-    async def _save(self) -> None:
+    async def _save(self, state: RunState) -> bool:
+        """Whether there is a checkpoint of `state` now."""
         started_s = now_s()
-        state = self._snapshot()
         path = await self._learners.use(lambda: self._parts.checkpoints.save(self._parts.fleet, state))
         if path is not None:
             self._ledger.committed(state.step, path.name)
-            self._record.span("save", "controller", started_s, step=self._state.step, extra={"checkpoint": path.name})
+            self._record.span("save", "controller", started_s, step=state.step, extra={"checkpoint": path.name})
+        return path is not None
 
     def _mark_boundary(self) -> None:
         """Between two steps: what the logs hold now is what a run that goes on from here keeps of them."""

@@ -73,6 +73,10 @@ class RestartsExhaustedError(ShoalError):
         )
 
 
+class UnsavedError(ShoalError):
+    """The run ended without a checkpoint of where it ended."""
+
+
 class ResumeError(ShoalError):
     """A run that cannot be resumed as asked."""
 

@@ -28,6 +28,7 @@ class GroupBuffer:
         self._num_slots = (max_policy_lag + 1) * prompts_per_step
         self._slots: dict[str, _Slot] = {}
         self._num_in_training = 0
+        self._taken: list[ScoredGroup] = []
         self._is_paused = False
         self._changed = asyncio.Condition()
 
@@ -47,8 +48,10 @@ class GroupBuffer:
         return len(self._slots)
 
     def waiting(self) -> list[tuple[str, ScoredGroup | None]]:
-        """(group id, scores if there are any) in the order of dispatch."""
-        return [(group_id, slot.scored) for group_id, slot in self._slots.items()]
+        """(group id, scores if there are any) in the order of dispatch, of all that is not trained on yet: a batch that
+        was taken, too, until it is."""
+        taken = [(scored.group_id, scored) for scored in self._taken]
+        return [*taken, *((group_id, slot.scored) for group_id, slot in self._slots.items())]
 
     async def admit(self, group_id: str) -> None:
         """Takes a slot."""
@@ -78,8 +81,13 @@ class GroupBuffer:
             assert batch is not None
             for scored in batch:
                 del self._slots[scored.group_id]
+            self._taken = batch
             self._num_in_training = len(batch)
             return batch
+
+    def consume(self) -> None:
+        """The batch that was taken has been trained on: until then a checkpoint still has to hold it."""
+        self._taken = []
 
     async def pause(self) -> None:
         """Stops admission, so that running groups drain."""

@@ -21,7 +21,7 @@ from cluster.group_buffer import GroupBuffer
 from cluster.ledger import Ledger, RejectReason
 from cluster.recovery import RECOVERABLE, Recovery, Spawn
 from cluster.reward_health import RewardHealth
-from cluster.reward_router import RewardRouter
+from cluster.reward_router import RewardRouter, longest_scoring_s
 from cluster.run_directory import Event, RunDirectory
 from reward.types import RewardOutcome, ScoredGroup
 from rollout.config import SamplingConfig
@@ -61,6 +61,16 @@ async def wait_group(sampler: Actor, request: SampleRequest, deadline_s: float) 
         actor=sampler.name,
         item=f"group {request.prompt.group_id}",
     )
+
+
+def batch_deadline_s(config: RunConfig) -> float:
+    """Longer than the groups of a batch can take, each within deadlines of its own: every attempt to sample, with an
+    engine that is started and synced anew before it, then every attempt to score, and as often as groups are sampled in
+    place of rejected ones. For what no group's deadline covers."""
+    recovery, rollout = config.recovery, config.rollout
+    attempts = recovery.max_restarts + 1 if config.deterministic else recovery.max_attempts
+    once = rollout.group_deadline_s + rollout.start_deadline_s + config.weight_sync.deadline_s
+    return (attempts * once + longest_scoring_s(config)) * (1 + config.dynamic_sampling.max_resample_factor)
 
 
 class GroupPipeline:

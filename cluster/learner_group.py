@@ -103,18 +103,21 @@ class LearnerGroup:
         """Until the ranks are back where they were. Errors: `RestartsExhaustedError`."""
         supervisor = self._recovery.supervisor
         failure: ActorFailedError | StageTimeoutError | None = error
+        restarting: set[str] = set()
         while failure is not None:
             if isinstance(failure, StageTimeoutError) and self._on_timeout is not None:
                 await self._on_timeout()
             self._recovery.learner_failed(failure.actor, failure)
             self._recovery.begin_restart(failure.actor)
+            restarting.add(failure.actor)
             try:
                 await self._fleet.restart_learners()
                 replayed = await self._replay()
             except (ActorFailedError, StageTimeoutError) as again:
                 failure = again
             else:
-                supervisor.started(failure.actor)
+                for name in sorted(restarting):
+                    supervisor.started(name)
                 self._on_restart(f"{failure}; all ranks were restarted and {replayed} steps trained again")
                 failure = None
 
@@ -123,7 +126,7 @@ class LearnerGroup:
         came after it again; returns how many steps."""
         step = version = 0
         if self._checkpoints.exists():
-            path, state = self._checkpoints.newest()
+            path, state = await self._checkpoints.newest_beside()
             await self._checkpoints.load_learners(self._fleet, path)
             step, version = state.step, state.policy_version
         first = step

@@ -85,8 +85,8 @@ class Recovery:
 
     def failed(self, actor: Actor, incarnation: int, error: ShoalError) -> None:
         """Work given to `actor` failed. `incarnation` is that of the process it was given to: news of one that was
-        replaced since says nothing of the new one."""
-        if incarnation != actor.incarnation:
+        replaced since, or is being replaced, says nothing of the new one."""
+        if self._is_replaced(actor, incarnation):
             return
         self._last_error[actor.name] = str(error)
         # An engine that failed has failed for good; its process only lives on to say so.
@@ -97,9 +97,13 @@ class Recovery:
 
     def sync_failed(self, actor: Actor, incarnation: int, error: ShoalError) -> None:
         """It did not get through a weight sync: it holds nothing that it may serve, and would stay STALE."""
-        if incarnation == actor.incarnation:
+        if not self._is_replaced(actor, incarnation):
             self._last_error[actor.name] = str(error)
             self.supervisor.died(actor.name, str(error))
+
+    def _is_replaced(self, actor: Actor, incarnation: int) -> bool:
+        # One that is RESTARTING has the old number for a moment. A second restart would kill the first one's process.
+        return incarnation != actor.incarnation or self.supervisor.state(actor.name) is ActorState.RESTARTING
 
     def learner_failed(self, name: str, error: ShoalError) -> None:
         """A rank failed, or did not answer in time: its group is restarted in any case."""
@@ -138,7 +142,7 @@ class Recovery:
                 item="a probe",
             )
         except RECOVERABLE as error:
-            if incarnation != actor.incarnation:
+            if self._is_replaced(actor, incarnation):
                 return
             self._last_error[actor.name] = str(error)
             if isinstance(error, EngineError) or (isinstance(error, ActorFailedError) and error.died):

@@ -86,7 +86,7 @@ def _train_locked(config: RunConfig, run: RunDirectory, reporter: Reporter, *, r
     try:
         if resume:
             run = RunDirectory.open(run.path)
-        resumed = _newest_checkpoint(run, checkpoints) if resume else None
+        resumed = _newest_checkpoint(config, run, checkpoints) if resume else None
         finished = _finished(config, run, resumed)
         if finished is not None:
             done = f"{run.path} has finished all its {finished.num_steps} steps: 0 steps to train"
@@ -116,12 +116,11 @@ def _train_locked(config: RunConfig, run: RunDirectory, reporter: Reporter, *, r
             run.discard_unused()
 
 
-def _newest_checkpoint(run: RunDirectory, checkpoints: Checkpoints) -> tuple[Path, RunState] | None:
+def _newest_checkpoint(config: RunConfig, run: RunDirectory, checkpoints: Checkpoints) -> tuple[Path, RunState] | None:
     """None where the run was ended before its first checkpoint was due: it has lost nothing that was to be kept.
 
     Errors: `ResumeError` when there was one, or should be.
     """
-    config = run.read_config()
     if not checkpoints.were_written() and len(run.read_log("metrics")) <= (config.checkpoint.every or config.steps):
         return None
     return checkpoints.newest()
@@ -162,6 +161,7 @@ async def _run(start: _Start) -> RunSummary:
             return await _train(start, fleet, stop, received)
         finally:
             await fleet.close()
+            start.checkpoints.remove_unfinished()
 
 
 async def _train(start: _Start, fleet: Fleet, stop: asyncio.Event, received: list[int]) -> RunSummary:

@@ -3,14 +3,14 @@
     pipeline, evaluation --a scored group--> Progress <--a step-- learner
                                                 | nothing for stall_s, once per stall
                                                 v
-           RUN/stacks/NNN-ACTOR.txt, an event, then as configured: warn | restart samplers with work | end the run
+           RUN/stacks/NNN-ACTOR.txt, an event, then as configured: warn | restart who has work | end the run
 
 Every single wait has a deadline of its own; the watchdog is for what these do not cover, and for learning why.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from cluster.actors import Actor, Fleet
@@ -65,7 +65,8 @@ class Progress:
 
 
 class Watchdog:
-    """Watches the progress of one run and acts on a stall. `warn` tells the person and the record."""
+    """Watches the progress of one run and acts on a stall. `warn` tells the person and the record; `is_scoring` tells
+    whether the reward worker of that name has groups."""
 
     def __init__(
         self,
@@ -75,6 +76,7 @@ class Watchdog:
         run: RunDirectory,
         *,
         warn: Callable[[str], None],
+        is_scoring: Callable[[str], bool] = lambda _: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
@@ -82,6 +84,7 @@ class Watchdog:
         self._recovery = recovery
         self._run = run
         self._warn = warn
+        self._is_scoring = is_scoring
         self.progress = Progress(config.stall_s, clock)
 
     async def watch(self) -> None:
@@ -128,20 +131,23 @@ class Watchdog:
         if action == "abort":
             raise StallError(f"{text}; see there what waits for what, then resume the run")
         if action == "restart":
-            await self._give_up_samplers()
+            for sampler in self._fleet.samplers:
+                await self._give_up_if(sampler, _has_work)
+            for worker in self._fleet.rewards:
+                await self._give_up_if(worker, self._scores)
 
-    async def _give_up_samplers(self) -> None:
-        for sampler in self._fleet.samplers:
-            # One that is STALE is in the middle of a sync or a restart, which have deadlines of their own.
-            usable = (ActorState.HEALTHY, ActorState.SUSPECT)
-            supervisor = self._recovery.supervisor
-            incarnation = sampler.incarnation
-            if supervisor.state(sampler.name) not in usable or not await _has_work(sampler):
-                continue
-            if incarnation == sampler.incarnation and supervisor.state(sampler.name) in usable:
-                supervisor.died(
-                    sampler.name, f"given up: it has work and nothing came for {self.progress.idle_s:.0f} s"
-                )
+    async def _scores(self, worker: Actor) -> bool:
+        return self._is_scoring(worker.name)
+
+    async def _give_up_if(self, actor: Actor, has_work: Callable[[Actor], Awaitable[bool]]) -> None:
+        # One that is STALE is in the middle of a sync or a restart, which have deadlines of their own.
+        usable = (ActorState.HEALTHY, ActorState.SUSPECT)
+        supervisor = self._recovery.supervisor
+        incarnation = actor.incarnation
+        if supervisor.state(actor.name) not in usable or not await has_work(actor):
+            return
+        if incarnation == actor.incarnation and supervisor.state(actor.name) in usable:
+            supervisor.died(actor.name, f"given up: it has work and nothing came for {self.progress.idle_s:.0f} s")
 
 
 async def _has_work(sampler: Actor) -> bool:

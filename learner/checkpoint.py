@@ -10,11 +10,15 @@ DeepSpeed's files are pickles, so nothing is loaded before every file was checke
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -45,17 +49,55 @@ class LearnerState:
 
 def save(engine: TrainingEngine, model: LogprobModel, state: LearnerState, directory: Path, *, rank: int) -> None:
     """Writes this rank's part. All ranks call it with the same, not yet published directory; then one of them (or the
-    controller) writes the manifest and publishes."""
+    controller) writes the manifest and publishes.
+
+    Errors: `CheckpointError` on every rank when one of them could not write; all can go on training.
+    """
+    writes = _Writes()
     if rank == 0:
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / STATE).write_text(json.dumps(asdict(state), indent=1) + "\n")
-    engine.deepspeed.save_checkpoint(str(directory / DEEPSPEED_FOLDER), tag=DEEPSPEED_TAG, save_latest=False)
-    save_file(_random_states(), directory / f"random-rank-{rank}.safetensors")
+        writes(directory.mkdir, parents=True, exist_ok=True)
+        writes((directory / STATE).write_text, json.dumps(asdict(state), indent=1) + "\n")
+    with _deepspeed_writes_with(engine.deepspeed.checkpoint_engine, writes):
+        engine.deepspeed.save_checkpoint(str(directory / DEEPSPEED_FOLDER), tag=DEEPSPEED_TAG, save_latest=False)
+    writes(save_file, _random_states(), directory / f"random-rank-{rank}.safetensors")
     weights = full_weights(model, rank=rank)
     if rank == 0:
-        save_file(weights, directory / WEIGHTS, metadata={"format": "pt"})
+        writes(save_file, weights, directory / WEIGHTS, metadata={"format": "pt"})
     # No rank returns before all have written: whoever writes the manifest next must see every file.
-    torch.distributed.barrier()
+    failed = torch.tensor([float(writes.error is not None)], device=engine.device)
+    torch.distributed.all_reduce(failed)
+    if failed.item() > 0:
+        why = f"rank {rank} could not write: {writes.error}" if writes.error else "another rank could not write"
+        raise CheckpointError(f"{directory} is not complete: {why}") from writes.error
+
+
+class _Writes:
+    """Writes until one fails. The failure is kept, not raised: the other ranks wait in barriers, DeepSpeed's own among
+    them, and would be alone there until the process group's deadline."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def __call__(self, write: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        if self.error is not None:
+            return
+        try:
+            write(*args, **kwargs)
+        # Three libraries, three errors for a disk that is full: Python's, PyTorch's and safetensors'.
+        except (OSError, RuntimeError, SafetensorError) as error:
+            self.error = error
+
+
+@contextmanager
+def _deepspeed_writes_with(checkpoint_engine: Any, writes: _Writes) -> Iterator[None]:
+    """What DeepSpeed writes while this holds goes through `writes`."""
+    for name in ("makedirs", "save"):
+        setattr(checkpoint_engine, name, partial(writes, getattr(checkpoint_engine, name)))
+    try:
+        yield
+    finally:
+        for name in ("makedirs", "save"):
+            delattr(checkpoint_engine, name)  # the class's own is behind it
 
 
 def load(engine: TrainingEngine, directory: Path, *, rank: int, world_size: int) -> LearnerState:

@@ -49,6 +49,8 @@ def test_groups_are_taken_in_the_order_of_dispatch_whatever_the_order_of_scoring
             assert not taking.done()
         await buffer.put(groups[0])
         assert await asyncio.wait_for(taking, 1) == groups[:3]
+        assert [group_id for group_id, _ in buffer.waiting()] == [g.group_id for g in groups], "not trained on yet"
+        buffer.consume()
         assert [group_id for group_id, _ in buffer.waiting()] == [g.group_id for g in groups[3:]]
 
     asyncio.run(main())

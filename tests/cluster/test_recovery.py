@@ -267,3 +267,19 @@ def test_who_waits_for_all_waits_for_the_last():
         assert scene.sampler.incarnation == 2
 
     play(main)
+
+
+def test_news_of_a_process_that_is_being_replaced_does_not_replace_its_successor():
+    """Several groups are with a sampler that dies, and their errors come one after the other."""
+
+    async def main() -> None:
+        scene = Scene()
+        incarnation = scene.sampler.incarnation
+        scene.recovery.failed(scene.sampler, incarnation, DIED)
+        scene.recovery.begin_restart("sampler-0")  # as `watch` does; the new process is not there yet
+        scene.recovery.failed(scene.sampler, incarnation, DIED)
+        scene.recovery.sync_failed(scene.sampler, incarnation, DIED)
+        assert scene.recovery.supervisor.state("sampler-0") is ActorState.RESTARTING
+        assert scene.recovery.supervisor.num_restarts == 1
+
+    asyncio.run(main())

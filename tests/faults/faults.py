@@ -133,8 +133,10 @@ def ledger(path: Path, state: str) -> list[dict[str, Any]]:
 
 
 def assert_exactly_once(path: Path, *, num_groups: int = NUM_GROUPS) -> None:
-    """The checker finds nothing, and `num_groups` groups were trained on, each once."""
+    """The checker finds nothing, no file has the planted secret, and `num_groups` groups were trained on, each once."""
     assert check_run(path) == []
+    files = [file for file in path.rglob("*") if file.is_file()]
+    assert [file for file in files if runs.SECRET.encode() in file.read_bytes()] == []
     consumed = [line["group_id"] for line in ledger(path, "consumed")]
     assert len(consumed) == len(set(consumed)) == runs.summary(path)["groups_trained"] == num_groups
 

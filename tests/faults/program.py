@@ -192,6 +192,7 @@ def install(striker: Striker) -> None:
     from cluster.checkpointing import Checkpoints
     from cluster.learner_group import LearnerGroup
     from cluster.ledger import Ledger
+    from cluster.publisher import Publisher
     from cluster.reward_router import RewardRouter
     from cluster.run_directory import RunDirectory
     from cluster.weight_sync import WeightSync
@@ -223,8 +224,8 @@ def install(striker: Striker) -> None:
     _after(Ledger, "sampled", reach("generated"))
     _after(controller.Controller, "_take_batch", reach("scored"))
     _after(LearnerGroup, "train", reach("trained"))
-    _before(controller.Controller, "_publish", reach("before_sync"))
-    _after(controller.Controller, "_publish", reach("after_sync"))
+    _before(Publisher, "publish", reach("before_sync"))
+    _after(Publisher, "publish", reach("after_sync"))
     _before(RunDirectory, "append_metrics", reach("record"))
     _after(Checkpoints, "_save_learners", reach("saving"))
     _after(Checkpoints, "save", reach("saved"))

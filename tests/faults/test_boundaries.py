@@ -1,10 +1,15 @@
 """What the controller checks and saves between two steps, in virtual time."""
 
+import errno
+import itertools
+import os
 from pathlib import Path
 
 import pytest
 
-from cluster.errors import LedgerError, RestartsExhaustedError
+from cluster import checkpointing
+from cluster.append_log import RunWriteError
+from cluster.errors import LedgerError, RestartsExhaustedError, UnsavedError
 from cluster.ledger import LedgerState
 from cluster.run_directory import RunDirectory, RunSummary
 from cluster.run_state import read_run_state
@@ -64,6 +69,72 @@ def test_a_run_that_samples_ahead_and_ends_early_keeps_the_prompts_it_was_sampli
         run(tmp_path, kill, max_policy_lag=1)
     # Six slots, all of them in use, and no step was taken.
     assert assert_prompts_are_told_once(tmp_path, num_checkpoints=1) == 6
+
+
+@pytest.mark.parametrize("victim", ["sampler-0", "reward-0", "learner-0"])
+@pytest.mark.parametrize("max_policy_lag", [0, 1, 2])
+def test_whoever_dies_when_no_restart_is_left_ends_the_run(max_policy_lag, victim, tmp_path):
+    """At every time of a run: also while a sync waits for groups that will never come."""
+    ended = 0
+    for tenths in range(5, 600, 5):
+        folder = tmp_path / str(tenths)
+        try:
+            run(folder, Fault(actor=victim, kind="kill", at_s=tenths / 10), max_policy_lag=max_policy_lag)
+        except RestartsExhaustedError:
+            ended += 1
+            assert_checkpoints_are_exact(folder)
+    assert ended > 10
+
+
+@pytest.mark.parametrize("max_policy_lag", [0, 1])
+@pytest.mark.parametrize("write", ["append_ledger", "append_event", "append_metrics", "write_rollouts"])
+def test_a_write_that_fails_leaves_exact_checkpoints(write, max_policy_lag, tmp_path, monkeypatch):
+    original = getattr(RunDirectory, write)
+    num_failed = 0
+    for failing in range(60):
+        calls = itertools.count()
+
+        def once(*args, failing=failing, calls=calls, **kwargs):
+            if next(calls) == failing:
+                raise RunWriteError("planted by a fault test")
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(RunDirectory, write, once)
+        folder = tmp_path / str(failing)
+        try:
+            run(folder, max_policy_lag=max_policy_lag)
+        except RunWriteError:
+            num_failed += 1
+        assert_checkpoints_are_exact(folder)
+    assert num_failed >= STEPS
+
+
+def assert_checkpoints_are_exact(folder: Path) -> None:
+    """What a checkpoint says of the run is what its learner's files hold, and every group of it is accounted for."""
+    for path in (folder / "checkpoints").glob("step-*"):
+        state = read_run_state(path)
+        (learner,) = (file.read_text() for file in path.glob("learner-*.txt"))
+        assert int(learner.split()[0]) == state.policy_version == state.step
+        kept = [group.group_id for group in state.scored] + [prompt.group_id for prompt in state.requeued]
+        # What was admitted, and not leased yet, is kept too.
+        assert set(state.ledger.open_groups) <= set(kept)
+        assert state.ledger.trained == PROMPTS_PER_STEP * state.step
+        assert state.ledger.trained + len(set(kept)) == state.ledger.trained + len(kept) == state.stream.index
+        metrics = (folder / "metrics.jsonl").read_bytes() if state.step else b""
+        assert metrics[: state.log_sizes["metrics"]].count(b"\n") == state.step
+
+
+def test_a_last_checkpoint_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
+    def publish(unfinished: Path, final: Path) -> None:
+        if final.name == f"step-{STEPS:08d}":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(unfinished, final)
+
+    original = checkpointing.publish
+    monkeypatch.setattr(checkpointing, "publish", publish)
+    with pytest.raises(UnsavedError, match="ended after 4 steps, and no checkpoint of them was written"):
+        run(tmp_path)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000002"]
 
 
 def test_a_run_whose_groups_do_not_add_up_ends_after_its_step(tmp_path, monkeypatch):

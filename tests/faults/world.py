@@ -16,7 +16,7 @@ import numpy as np
 
 from cluster.actors import Actor, Fleet
 from cluster.checkpointing import Checkpoints
-from cluster.config import CheckpointConfig, DynamicSamplingConfig, EvalConfig, RecoveryConfig, RunConfig
+from cluster.config import CheckpointConfig, EvalConfig, RecoveryConfig, RunConfig
 from cluster.config import WeightSyncConfig as SyncConfig
 from cluster.controller import Controller, RunParts
 from cluster.ledger import LedgerState
@@ -276,8 +276,6 @@ def config_of(schedule: Schedule) -> RunConfig:
         deterministic=schedule.deterministic,
         rollout=RolloutConfig(group_size=2, prompts_per_step=PROMPTS_PER_STEP, dtype="float32", group_deadline_s=40.0),
         learner=LearnerConfig(dtype="float32", step_deadline_s=40.0),
-        # The factor also lengthens the wait for a batch, which no single fault may exhaust.
-        dynamic_sampling=DynamicSamplingConfig(max_resample_factor=40.0),
         eval=EvalConfig(at_start=False, at_end=False),
         checkpoint=CheckpointConfig(every=2, deadline_s=40.0),
         recovery=RecoveryConfig(max_restarts=schedule.max_restarts, probe_every_s=5.0, probe_deadline_s=10.0),

@@ -16,6 +16,8 @@ import psutil
 
 TAG = "SHOAL_TEST_RUN"
 """Environment variable that every process of a run inherits: who still has it afterwards was left behind."""
+SECRET = "planted-secret-3f9c1e77"
+"""Value of a secret-looking environment variable of every run: no file may have it."""
 RUN_DEADLINE_S = 300.0
 REPOSITORY = Path(__file__).parents[2]
 SHORT = ("steps=7", "eval.num_prompts=8", "eval.num_samples=2", "rollout.prompts_per_step=4")
@@ -59,7 +61,7 @@ def start(path: Path, *words: str, command: str = "train", module: str = "cluste
     the command among its words."""
     tag = uuid.uuid4().hex
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    environment |= {TAG: tag, "HF_HUB_OFFLINE": "1"}
+    environment |= {TAG: tag, "HF_HUB_OFFLINE": "1", "SHOAL_TEST_API_KEY": SECRET}
     log = path.parent / f"{path.name}-{tag[:6]}.log"
     place = () if "--resume" in words or command != "train" else ("--run-dir", str(path))
     arguments = words if module != "cluster.cli" else (command, *words)

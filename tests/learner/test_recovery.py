@@ -1,6 +1,8 @@
 """Bad numbers and checkpoints, on two ranks with every ZeRO stage."""
 
+import errno
 import math
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -84,6 +86,7 @@ def save_and_resume(
     for step in range(2):
         worker.train_step(train_batch(step))
     saved_weights = weights_of(worker)[0]
+    full_disks = [full_disk(worker, rank, unfinished_path(final), at) for at in ("weights", "optimizer", "folder")]
     worker.save(str(unfinished_path(final)))
     if rank == 0:
         write_manifest(unfinished_path(final))
@@ -106,7 +109,36 @@ def save_and_resume(
         "weights": saved_weights,
         "checkpoint": str(final),
         "refused": refused,
+        "full disks": full_disks,
     }
+
+
+def full_disk(worker: Any, rank: int, directory: Path, at: str) -> str:
+    """What a rank says to a save in which one rank cannot write: rank 0 its weights, rank 1 its share of the optimizer
+    (where there are shares), rank 0 the folder of DeepSpeed's files."""
+    import torch
+
+    from learner import checkpoint
+
+    def no_space(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    writes = worker._engine.deepspeed.checkpoint_engine
+    owner, name = {
+        "weights": (checkpoint, "save_file"),
+        "optimizer": (type(writes), "save"),
+        "folder": (type(writes), "makedirs"),
+    }[at]
+    with pytest.MonkeyPatch.context() as patch:
+        if rank == (at == "optimizer" and worker._config.zero_stage > 0):
+            patch.setattr(owner, name, no_space)
+        with pytest.raises(CheckpointError) as caught:
+            worker.save(str(directory))
+    torch.distributed.barrier()  # both are there, and neither waits elsewhere
+    if rank == 0:
+        shutil.rmtree(directory)
+    torch.distributed.barrier()
+    return str(caught.value)
 
 
 def refused_loads(worker: Any, rank: int, model_dir: str) -> list[str]:
@@ -173,6 +205,16 @@ def test_bad_steps_are_reported_by_every_rank_and_counted(results, stage, rank):
     assert not math.isfinite(second.metrics["train/grad_norm"])
     assert "was not applied" in first.reason
     assert good.reason == ""
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_rank_that_cannot_write_leaves_no_rank_waiting(results, stage):
+    told = [results[rank][f"save_and_resume {stage}"]["full disks"] for rank in range(2)]
+    for at, (first, second) in enumerate(zip(*told, strict=True)):
+        victim = int(at == 1 and stage > 0)
+        victims, others = (first, second) if victim == 0 else (second, first)
+        assert victims.endswith(f"rank {victim} could not write: [Errno 28] No space left on device")
+        assert others.endswith("is not complete: another rank could not write")
 
 
 @pytest.mark.parametrize("stage", STAGES)
