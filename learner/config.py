@@ -65,6 +65,6 @@ class LearnerConfig(Config):
     gpus_per_rank: float = Field(0.0, ge=0)
     """What a rank's actor asks of Ray."""
     step_deadline_s: float = Field(1800.0, gt=0)
-    """A step that takes longer ends the run with an error that names it."""
+    """After a step that takes longer all ranks are restarted, and train it again."""
     start_deadline_s: float = Field(600.0, gt=0)
     """Time for the ranks to load model and optimizer."""

@@ -163,7 +163,7 @@ class RolloutConfig(Config):
     (then a completion mixes versions and each token says which; the canary steps such completions along, by a token or
     two of weights that are not verified yet, and where it fails the run ends without training on them)."""
     group_deadline_s: float = Field(600.0, gt=0)
-    """A group that takes longer ends the run with an error that names it."""
+    """A group that takes longer is given up and sampled again; what comes of it later is refused."""
     start_deadline_s: float = Field(300.0, gt=0)
     """Time for an engine to start."""
 

@@ -10,7 +10,13 @@ TESTS = Path(__file__).parent
 RUNS = ("tests/faults/", "tests/integration/", "tests/browser/test_live_run.py")
 """Where tests start runs (Ray, vLLM, DeepSpeed). One process has them all: reference runs are made once for a session,
 and two runs at a time would wait for each other's cores."""
-NO_RUNS = ("tests/integration/test_vllm_engine.py", "tests/faults/test_soak.py", "tests/faults/test_guards.py")
+NO_RUNS = (
+    "tests/integration/test_vllm_engine.py",
+    "tests/faults/test_boundaries.py",
+    "tests/faults/test_checker.py",
+    "tests/faults/test_guards.py",
+    "tests/faults/test_soak.py",
+)
 """Neighbours of these that start none."""
 BROWSER = "tests/browser/"
 

@@ -15,21 +15,12 @@ from tests.integration import runs
 pytestmark = pytest.mark.faults
 
 
-def truncate(checkpoint: Path) -> None:
-    path = checkpoint / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:-1])
-
-
 def empty_manifest(checkpoint: Path) -> None:
     (checkpoint / MANIFEST).write_bytes(b"")
 
 
 def flip(checkpoint: Path) -> None:
     flip_bit(next((checkpoint / "deepspeed").rglob("*.pt")))
-
-
-def lose(checkpoint: Path) -> None:
-    (checkpoint / "run_state.json").unlink()
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +34,8 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("damage", [truncate, empty_manifest, flip, lose])
+# A file that is truncated or lost: tests/learner/test_checkpoint_files.py.
+@pytest.mark.parametrize("damage", [empty_manifest, flip])
 def test_a_damaged_checkpoint_is_not_loaded_but_the_one_before(damage, killed, undisturbed, tmp_path):
     path = tmp_path / "run"
     shutil.copytree(killed, path)
