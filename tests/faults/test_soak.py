@@ -1,8 +1,11 @@
 """Random fault schedules in virtual time, on the real controller. `SHOAL_SOAK_SEED=n` runs one seed and says more."""
 
+import dataclasses
 import os
+import random
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -94,6 +97,31 @@ def test_a_hundred_random_fault_schedules_lose_nothing():
 @pytest.mark.parametrize("first", range(0, 1000, 250))
 def test_a_thousand_random_fault_schedules_lose_nothing(first):
     _soak_all(range(first, first + 250))
+
+
+@pytest.mark.skipif(ONE_SEED is not None, reason="SHOAL_SOAK_SEED asks for one seed")
+def test_runs_that_are_stopped_and_resumed_lose_nothing(tmp_path):
+    """At any moment, several times, while actors fail as well."""
+    interrupted = 0
+    for seed in range(60):
+        schedule = dataclasses.replace(schedule_of(seed), max_restarts=1000)
+        rng, folder, status = random.Random(f"stops {seed}"), tmp_path / str(seed), ""
+        sampled: dict[tuple[str, int], list[tuple[int, ...]]] = {}
+        for stop_after_s in (*(rng.uniform(0, 40) for _ in range(3)), None):
+            world = World(schedule)
+            try:
+                work = partial(run_schedule, world, folder, [], stop_after_s=stop_after_s)
+                status = in_virtual_time(work).status
+            except (UnsavedError, WeightSyncError):
+                status = "failed"  # of a fault; what is resumed is the checkpoint before
+            sampled |= world.sampled
+            interrupted += status == "interrupted"
+        (folder / "superseded").mkdir(exist_ok=True)  # what a resumed run leases anew has no line of its own
+        problems = check_run(folder, config=config_of(schedule), sampled=sampled)
+        problems += _wrong_weights(folder, schedule, may_end_early=status != "finished")
+        assert not problems, f"seed {seed}: {problems}; {schedule}"
+        shutil.rmtree(folder)
+    assert interrupted > 60
 
 
 @pytest.mark.skipif(ONE_SEED is None, reason="for one seed: SHOAL_SOAK_SEED=n")

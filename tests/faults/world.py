@@ -163,8 +163,8 @@ def weights_without_faults(steps: int) -> str:
 class Stream:
     """Prompts without end."""
 
-    def __init__(self) -> None:
-        self._index = 0
+    def __init__(self, index: int = 0) -> None:
+        self._index = index
 
     def next(self) -> Prompt:
         index, self._index = self._index, self._index + 1
@@ -283,35 +283,46 @@ def config_of(schedule: Schedule) -> RunConfig:
     )
 
 
-async def run_schedule(world: World, folder: Path, warnings: list[str]) -> RunSummary:
-    """One run from its start to its end. Errors: those that end a run."""
+async def run_schedule(
+    world: World, folder: Path, warnings: list[str], *, stop_after_s: float | None = None
+) -> RunSummary:
+    """One run from its start, or its newest checkpoint, to its end, or to a stop. Errors: those that
+    end a run."""
     config = config_of(world.schedule)
     # Not `RunDirectory.create`: writing and reading the configuration as YAML would take most of a run's real time.
     for name in ("rollouts", "checkpoints"):
-        (folder / name).mkdir(parents=True)
+        (folder / name).mkdir(parents=True, exist_ok=True)
     run = RunDirectory(folder)
-    stream: Any = Stream()
+    checkpoints = Checkpoints(run.checkpoints_path, config.checkpoint, warn=warnings.append)
+    state = RunState(step=0, policy_version=0, stream=Stream().state(), ledger=LedgerState(), fingerprints=FINGERPRINTS)
+    fleet = world.fleet()
+    if checkpoints.exists():
+        path, state = checkpoints.newest()
+        await checkpoints.load_learners(fleet, path)
+        run.rewind(state.step, state.log_sizes)
+    stream: Any = Stream(state.stream.index)
     reporter: Any = SimpleNamespace(
         warn=warnings.append, phase=lambda _: None, step=lambda _: None, evaluation=lambda _: None
     )
     trackers: Any = SimpleNamespace(log=lambda *_: None)
     parts = RunParts(
         config=config,
-        fleet=world.fleet(),
+        fleet=fleet,
         stream=stream,
         eval_prompts=(),
         canary_prompts=(prompt_of(0),),
         run=run,
-        checkpoints=Checkpoints(run.checkpoints_path, config.checkpoint, warn=warnings.append),
+        checkpoints=checkpoints,
         reporter=reporter,
         warn=warnings.append,
         trackers=trackers,
-        start=RunState(
-            step=0, policy_version=0, stream=stream.state(), ledger=LedgerState(), fingerprints=FINGERPRINTS
-        ),
+        start=state,
     )
     world.start_clocks()
-    controller = Controller(parts, asyncio.Event())
+    stop = asyncio.Event()
+    if stop_after_s is not None:
+        asyncio.get_running_loop().call_later(stop_after_s, stop.set)
+    controller = Controller(parts, stop)
     try:
         summary = await controller.run()
     except Exception as error:
