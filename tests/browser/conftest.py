@@ -18,7 +18,7 @@ import pytest
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 REPOSITORY = Path(__file__).parents[2]
 START_DEADLINE_S = 60.0
-ACTION_DEADLINE_MS = 10_000.0
+ACTION_DEADLINE_MS = 20_000.0
 """For each wait of a test: generous, as two cores may be busy with other tests."""
 CHROMIUM_ARGUMENTS = (
     "--no-sandbox",  # tests run as root in containers, where Chromium's own sandbox cannot start

@@ -94,6 +94,7 @@ def test_a_brush_narrows_all_charts_and_is_kept_in_the_address(page: Any, dashbo
 def test_axis_and_smoothing_are_in_the_address(page: Any, dashboard: Dashboard) -> None:
     page.goto(dashboard.url("/r/healthy/overview"))
     over(page, "reward")
+    page.get_by_test_id("chart-reward").locator("b").filter(has_text=re.compile(r"\d")).wait_for()
     raw = page.get_by_test_id("chart-reward").locator("b").inner_text()
     page.get_by_test_id("axis").get_by_text("tokens").click()
     page.wait_for_url(re.compile("x=tokens"))
