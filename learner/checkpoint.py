@@ -57,7 +57,7 @@ def save(engine: TrainingEngine, model: LogprobModel, state: LearnerState, direc
     if rank == 0:
         writes(directory.mkdir, parents=True, exist_ok=True)
         writes((directory / STATE).write_text, json.dumps(asdict(state), indent=1) + "\n")
-    with _deepspeed_writes_with(engine.deepspeed.checkpoint_engine, writes):
+    with _deepspeed_writes_with(engine.deepspeed, writes):
         engine.deepspeed.save_checkpoint(str(directory / DEEPSPEED_FOLDER), tag=DEEPSPEED_TAG, save_latest=False)
     writes(save_file, _random_states(), directory / f"random-rank-{rank}.safetensors")
     weights = full_weights(model, rank=rank)
@@ -89,15 +89,22 @@ class _Writes:
 
 
 @contextmanager
-def _deepspeed_writes_with(checkpoint_engine: Any, writes: _Writes) -> Iterator[None]:
+def _deepspeed_writes_with(deepspeed_engine: Any, writes: _Writes) -> Iterator[None]:
     """What DeepSpeed writes while this holds goes through `writes`."""
-    for name in ("makedirs", "save"):
-        setattr(checkpoint_engine, name, partial(writes, getattr(checkpoint_engine, name)))
+    files = deepspeed_engine.checkpoint_engine
+    replaced = {
+        (files, "makedirs"): partial(writes, files.makedirs),
+        (files, "save"): partial(writes, files.save),
+        # A script that puts the shares together. The whole weights are beside them, so nobody needs it.
+        (deepspeed_engine, "_copy_recovery_script"): lambda _: None,
+    }
+    for (owner, name), function in replaced.items():
+        setattr(owner, name, function)
     try:
         yield
     finally:
-        for name in ("makedirs", "save"):
-            delattr(checkpoint_engine, name)  # the class's own is behind it
+        for owner, name in replaced:
+            delattr(owner, name)  # the class's own is behind it
 
 
 def load(engine: TrainingEngine, directory: Path, *, rank: int, world_size: int) -> LearnerState:
