@@ -215,6 +215,7 @@ def test_following_goes_on_to_each_new_step(page: Any, growing: Dashboard, demo_
     lines = (demo_runs / "healthy" / "metrics.jsonl").read_text().splitlines(keepends=True)
     page.goto(growing.url("/r/growing/step/train/19"))
     page.get_by_test_id("grid").wait_for()
+    page.get_by_test_id("progress").get_by_text("20", exact=True).wait_for()  # the newest step is known
     page.keyboard.press(".")
     page.wait_for_url(re.compile("live=1"))
     shutil.copy(demo_runs / "healthy" / "rollouts" / "step-000020.parquet", run / "rollouts")
