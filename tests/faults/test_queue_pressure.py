@@ -4,7 +4,7 @@ import pytest
 
 from tests.faults import faults
 from tests.faults.faults import Faults
-from tests.faults.program import SLOW_ENGINE_STEPS, SLOW_STEP_S, SLOW_TRAINING_S, SLOW_TRAINING_STEPS
+from tests.faults.program import SLOW_STEP_S, SLOW_TRAINING_S, SLOW_TRAINING_STEPS
 from tests.faults.test_sync_faults import AHEAD
 from tests.integration import runs
 
@@ -33,6 +33,6 @@ def test_slow_stages_are_waited_for_within_the_bound_on_lag(tmp_path):
     assert all(metrics[step]["time/wait_s"] < 0.5 for step in slow_steps[1:])
     # The slow sampler's groups were waited for (before a weight sync, which drains), and then nobody waited any more.
     steps_s = [line["time/step_s"] for line in metrics[8:]]
-    assert max(steps_s) > SLOW_STEP_S * SLOW_ENGINE_STEPS / 4
+    assert max(steps_s) > 2 * SLOW_STEP_S  # a completion takes several steps of its engine
     assert steps_s[-1] < max(steps_s) / 2
     assert run.left_behind() == []
