@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -133,6 +133,12 @@ class Complaints:
 
     texts: list[str]
     allowed_origins: set[str]
+    expected: list[str] = field(default_factory=list)
+
+    def expect(self, pattern: str) -> None:
+        """From now on a console message in which the regular expression is found is no complaint. Said before what
+        provokes it: the browser may report it at any time until the page is closed."""
+        self.expected.append(pattern)
 
     def watch(self, page: Any) -> None:
         page.on("console", self._on_console)
@@ -141,7 +147,8 @@ class Complaints:
         page.on("dialog", self._on_dialog)
 
     def _on_console(self, message: Any) -> None:
-        if message.type in ("error", "warning"):
+        foreseen = any(re.search(pattern, message.text) for pattern in self.expected)
+        if message.type in ("error", "warning") and not foreseen:
             self.texts.append(f"console {message.type}: {message.text}")
 
     def _on_request(self, request: Any) -> None:
@@ -157,7 +164,7 @@ class Complaints:
 
 @pytest.fixture
 def complaints(dashboard: Dashboard) -> Complaints:
-    """Errors, warnings, dialogs and foreign requests of the pages of a test; a test that provokes one may clear it."""
+    """Errors, warnings, dialogs and foreign requests of the pages of a test; a test that provokes one expects it."""
     return Complaints(texts=[], allowed_origins={dashboard.origin})
 
 
