@@ -208,14 +208,14 @@ def _default_run_path(config: "RunConfig", name: str | None, recipe: str) -> Pat
 def _eval_config(model_or_run: str, task: str | None, overrides: Sequence[str]) -> "RunConfig":
     """A run's own configuration, or that of the recipe `task` with the model in place of its own."""
     from cluster.config_loading import build_config, load_config
+    from cluster.resume_config import own_config
     from cluster.run_directory import RunDirectory
 
     is_run = (Path(model_or_run) / "config.yaml").is_file()
     if task is None:
         if not is_run:
             raise ConfigError(f"{model_or_run} is no run, so it needs a task: --task gsm8k, or --task and a recipe")
-        config = RunDirectory(Path(model_or_run)).read_config()
-        return build_config(config.model_dump(mode="json"), overrides, source=model_or_run)
+        return own_config(RunDirectory(Path(model_or_run)).read_config(), overrides, source=model_or_run)
     config = load_config(EVAL_RECIPES.get(task, task))
     values = config.model_dump(mode="json")
     if is_run:

@@ -28,6 +28,15 @@ def redact(value: Any) -> Any:
     return _without_url_password(value) if isinstance(value, str) else value
 
 
+def redacted_keys(value: Any, prefix: str = "") -> list[str]:
+    """Dotted keys of the texts of plain data from which `redact` took something; a number is a place in a list."""
+    if isinstance(value, str):
+        return [prefix] if REDACTED in value else []
+    children = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    below = f"{prefix}." if prefix else ""
+    return [key for name, child in children for key in redacted_keys(child, f"{below}{name}")]
+
+
 def redact_text(text: str, environ: Mapping[str, str] | None = None) -> str:
     """`text` without passwords in URLs and without the values of secret-looking environment variables."""
     text = _without_url_password(text)

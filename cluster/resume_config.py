@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cluster.config import RunConfig
 from cluster.config_loading import build_config, changed_keys, load_config
+from cluster.redact import redact, redacted_keys
 from cluster.run_directory import RunDirectory
 from rollout.errors import ConfigError
 
@@ -13,18 +14,15 @@ CHANGEABLE = ("name", "runs_dir", "steps", "trackers", "checkpoint", "eval", "re
 
 
 def resume_config(run_path: Path, recipe: str | None, overrides: Sequence[str]) -> RunConfig:
-    """The run's own configuration, or that of `recipe`, with overrides.
+    """The run's own configuration, or that of `recipe`, with overrides. A secret of the run may be another one now.
 
-    Raises ConfigError when it would train differently from how the run began, RunDirectoryError for no run.
+    Raises ConfigError when it would train differently from how the run began, or lacks a secret, which no run keeps,
+    and RunDirectoryError for no run.
     """
-    run = RunDirectory.existing(run_path)
-    if recipe is None:
-        own = run.read_config()
-        config = build_config(own.model_dump(mode="json"), overrides, source=str(run_path))
-    else:
-        config = load_config(recipe, overrides)
-        own = run.read_config()
-    refused = [key for key in changed_keys(own, config) if not _is_changeable(key)]
+    own = RunDirectory.existing(run_path).read_config()
+    config = own_config(own, overrides, source=str(run_path)) if recipe is None else load_config(recipe, overrides)
+    as_written = RunConfig.model_validate(redact(config.model_dump(mode="json")))
+    refused = [key for key in changed_keys(own, as_written) if not _is_changeable(key)]
     if refused:
         raise ConfigError(
             f"{run_path} was started with other values of {', '.join(refused)}; a resumed run may change only "
@@ -35,6 +33,16 @@ def resume_config(run_path: Path, recipe: str | None, overrides: Sequence[str]) 
             f"{run_path} has steps = {own.steps} and a {config.learner.schedule.kind} learning rate, which follows "
             f"from it: got {config.steps} on resume; keep it, or start a new run"
         )
+    return config
+
+
+def own_config(own: RunConfig, overrides: Sequence[str], *, source: str) -> RunConfig:
+    """What a run wrote of its configuration, with overrides. Raises ConfigError for a secret that they do not give."""
+    config = build_config(own.model_dump(mode="json"), overrides, source=source)
+    lacking = redacted_keys(config.model_dump(mode="json"))
+    if lacking:
+        given = " ".join(f"{key}=..." for key in lacking)
+        raise ConfigError(f"{source}: the secret in {', '.join(lacking)} was not written there; give it again: {given}")
     return config
 
 

@@ -232,7 +232,7 @@ class RolloutWorker:
             engine.step()
 
     def _finish_completion(self, output: EngineOutput) -> None:
-        key, sample_index = _parse_request_id(output.request_id)
+        key, sample_index = parse_request_id(output.request_id)
         lease = self._leases[key]
         lease.completions[sample_index] = to_completion(output, sample_index, self._served_version)
         self._num_tokens += len(output.token_ids)
@@ -344,7 +344,8 @@ def _request_id(key: Key, sample_index: int) -> str:
     return f"{purpose}|{group_id}|{attempt}|{sample_index}"
 
 
-def _parse_request_id(request_id: str) -> tuple[Key, int]:
+def parse_request_id(request_id: str) -> tuple[Key, int]:
+    """(key of the lease, sample index) of a completion that an engine has."""
     purpose, group_id, attempt, sample_index = request_id.split("|")
     return (purpose, group_id, int(attempt)), int(sample_index)
 

@@ -1,6 +1,6 @@
 """Secrets do not reach files or messages; ordinary names and words do."""
 
-from cluster.redact import REDACTED, redact, redact_text
+from cluster.redact import REDACTED, redact, redact_text, redacted_keys
 
 
 def test_texts_under_secret_names_are_replaced() -> None:
@@ -30,6 +30,12 @@ def test_passwords_in_urls_are_replaced() -> None:
     assert redact("see https://me:pw123@host/x and http://host:80/y") == (
         f"see https://{REDACTED}@host/x and http://host:80/y"
     )
+
+
+def test_places_of_what_was_replaced() -> None:
+    data = {"a": [{"token": "abc"}, {"url": "https://me:pw@host"}], "b": {"max_tokens": 3, "text": "abc"}}
+    assert redacted_keys(redact(data)) == ["a.0.token", "a.1.url"]
+    assert redacted_keys(data) == []
 
 
 def test_values_of_secret_variables_are_replaced_in_text() -> None:

@@ -35,3 +35,18 @@ def test_steps_are_fixed_where_the_learning_rate_follows_from_them(tmp_path: Pat
     path = RunDirectory.create(tmp_path / "a", load_config("tiny", ["learner.schedule.kind=linear"])).path
     with pytest.raises(ConfigError, match="has steps = 40 and a linear learning rate"):
         resume_config(path, None, ["steps=50"])
+
+
+def test_a_secret_is_given_again_and_may_be_another_one(tmp_path: Path) -> None:
+    words = ["task.params.api_key=hunter2hunter2"]
+    path = RunDirectory.create(tmp_path / "a", load_config("tiny", words)).path
+    missing = r"the secret in task\.params\.api_key was not written there; give it again: task\.params\.api_key=\.\.\."
+    with pytest.raises(ConfigError, match=missing):
+        resume_config(path, None, ["steps=41"])
+    for resumed, key in (
+        (resume_config(path, None, ["task.params.api_key=changed-since"]), "changed-since"),
+        (resume_config(path, "tiny", words), "hunter2hunter2"),
+    ):
+        assert resumed.task.model_dump()["params"]["api_key"] == key
+    with pytest.raises(ConfigError, match=r"other values of task\.params\.other;"):
+        resume_config(path, None, [*words, "task.params.other=1"])

@@ -6,11 +6,13 @@ that the victim is in the state that is meant. What was struck is in a file besi
 
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from rollout.worker import parse_request_id
 from tests.faults.checker import check_run
 from tests.integration import runs
 
@@ -79,11 +81,42 @@ def record_path(run: Path) -> Path:
     return run.parent / f"{run.name}.faults.jsonl"
 
 
+def sampled_path(run: Path) -> Path:
+    """The file of what the engines of a run sampled, written by the samplers themselves."""
+    return run.parent / f"{run.name}.sampled.jsonl"
+
+
 def start(path: Path, faults: Fault | Sequence[Fault], *words: str) -> runs.Run:
-    """`shoal train WORDS --run-dir PATH`, to which one fault happens, or several."""
+    """`shoal train WORDS --run-dir PATH`, to which one fault happens, or several, or none."""
     several = [faults] if isinstance(faults, Fault) else faults
-    spec = json.dumps({"faults": [asdict(fault) for fault in several], "record": str(record_path(path))})
+    files = {"record": str(record_path(path)), "sampled": str(sampled_path(path))}
+    spec = json.dumps({"faults": [asdict(fault) for fault in several], **files})
     return runs.start(path, spec, "train", *words, module="tests.faults.program")
+
+
+def resume(path: Path, *words: str) -> runs.Run:
+    """`shoal train --resume PATH WORDS` to its end, which is exit code 0 with no process left."""
+    run = start(path, (), "--resume", str(path), *words)
+    assert run.wait() == 0, run.output()
+    assert run.left_behind() == []
+    return run
+
+
+def copy(run: Path, path: Path) -> None:
+    """A run that has ended, with what its engines sampled."""
+    shutil.copytree(run, path)
+    shutil.copy(sampled_path(run), sampled_path(path))
+
+
+def sampled(path: Path) -> dict[tuple[str, int], list[tuple[int, ...]]]:
+    """(group id, attempt) -> token ids of each completion, as its engine gave them out last: a resumed run may sample
+    again what the one before it lost."""
+    groups: dict[tuple[str, int], dict[int, tuple[int, ...]]] = {}
+    for line in runs.read_lines(sampled_path(path)):
+        (purpose, group_id, attempt), sample_index = parse_request_id(line["request_id"])
+        if purpose == "train":
+            groups.setdefault((group_id, attempt), {})[sample_index] = tuple(line["token_ids"])
+    return {key: [completions[i] for i in sorted(completions)] for key, completions in groups.items()}
 
 
 def struck(path: Path) -> dict[str, Any]:
@@ -134,7 +167,7 @@ def ledger(path: Path, state: str) -> list[dict[str, Any]]:
 
 def assert_exactly_once(path: Path, *, num_groups: int = NUM_GROUPS) -> None:
     """The checker finds nothing, no file has the planted secret, and `num_groups` groups were trained on, each once."""
-    assert check_run(path) == []
+    assert check_run(path, sampled=sampled(path)) == []
     files = [file for file in path.rglob("*") if file.is_file()]
     assert [file for file in files if runs.SECRET.encode() in file.read_bytes()] == []
     consumed = [line["group_id"] for line in ledger(path, "consumed")]

@@ -122,6 +122,19 @@ def _let_steps_be_slow(worker: Any) -> None:
     worker._engine.step = slow_step
 
 
+def _record_sampled(worker: Any, path: str) -> None:
+    """In a sampler's process: every completion that its engine gives out is written down before anybody has it."""
+    finish_completion = worker._finish_completion
+
+    def recorded(output: Any) -> None:
+        line = {"request_id": output.request_id, "token_ids": output.token_ids}
+        with Path(path).open("a") as file:
+            file.write(json.dumps(line) + "\n")  # one write, so that lines of several samplers do not mix
+        finish_completion(output)
+
+    worker._finish_completion = recorded
+
+
 def _before(owner: Any, name: str, work: Callable[..., Any]) -> None:
     """`work(*args)` happens before `owner.name(*args)`; both may be coroutines."""
     original = getattr(owner, name)
@@ -186,6 +199,21 @@ def _within(owner: Any, name: str, event: Event, striker: Striker) -> None:
     setattr(owner, name, stage)
 
 
+def record_sampled(path: str) -> None:
+    """Has every sampler write down what its engine gives out, also one that is started in place of another."""
+    from cluster.actors import Launcher
+
+    start = Launcher.start
+
+    def started(self: Launcher, name: str) -> Any:
+        handle = start(self, name)
+        if name.startswith("sampler"):
+            handle.__ray_call__.remote(_record_sampled, path)
+        return handle
+
+    Launcher.start = started  # type: ignore[method-assign]
+
+
 def install(striker: Striker) -> None:
     """Wraps the points of the product that faults are named after."""
     from cluster import actors, controller, group_pipeline
@@ -234,6 +262,7 @@ def install(striker: Striker) -> None:
 def main() -> int:
     spec = json.loads(sys.argv[1])
     install(Striker([Fault(**fault) for fault in spec["faults"]], Path(spec["record"])))
+    record_sampled(spec["sampled"])
     from cluster.cli import main as shoal
 
     return shoal(sys.argv[2:])

@@ -9,6 +9,7 @@ import pytest
 
 from cluster import checkpointing
 from cluster.append_log import RunWriteError
+from cluster.config import RecoveryConfig
 from cluster.errors import LedgerError, RestartsExhaustedError, UnsavedError
 from cluster.ledger import LedgerState
 from cluster.run_directory import RunDirectory, RunSummary
@@ -21,8 +22,8 @@ from tests.faults.world import PROMPTS_PER_STEP, World, run_schedule
 STEPS = 4
 
 
-def run(folder: Path, *faults: Fault, max_policy_lag: int = 0) -> RunSummary:
-    """Four steps with one actor of each kind, and no restarts."""
+def run(folder: Path, *faults: Fault, max_policy_lag: int = 0, max_restarts: int = 0) -> RunSummary:
+    """Four steps with one actor of each kind."""
     schedule = Schedule(
         seed=0,
         faults=faults,
@@ -32,7 +33,7 @@ def run(folder: Path, *faults: Fault, max_policy_lag: int = 0) -> RunSummary:
         num_rewards=1,
         max_policy_lag=max_policy_lag,
         deterministic=False,
-        max_restarts=0,
+        max_restarts=max_restarts,
     )
     return in_virtual_time(lambda: run_schedule(World(schedule), folder, []))
 
@@ -135,6 +136,31 @@ def test_a_last_checkpoint_that_cannot_be_written_is_an_error(tmp_path, monkeypa
     with pytest.raises(UnsavedError, match="ended after 4 steps, and no checkpoint of them was written"):
         run(tmp_path)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000002"]
+
+
+@pytest.mark.parametrize("max_policy_lag", [0, 1])
+def test_sampling_goes_on_while_a_checkpoint_is_written(max_policy_lag, tmp_path):
+    slow = Fault(actor="learner-0", kind="slow", method="save", nth=1, duration_s=30.0)
+    assert run(tmp_path, slow, max_policy_lag=max_policy_lag).status == "finished"
+    events = RunDirectory(tmp_path).read_log("events")
+    save = next(event for event in events if event["kind"] == "save")
+    assert save["end_s"] - save["start_s"] >= 30.0
+    sampled = [e for e in events if e["kind"] == "generate" and save["start_s"] <= e["start_s"] < save["end_s"]]
+    assert len(sampled) >= PROMPTS_PER_STEP, "the groups of the next step are sampled meanwhile"
+
+
+def test_a_batch_in_which_every_lease_runs_out_is_waited_for(tmp_path):
+    """Each group of the second batch is late as often as it may be: the wait for the batch is longer than all that."""
+    per_group = RecoveryConfig().max_attempts - 1
+    late = [
+        Fault(actor="sampler-0", kind="slow", method="wait_group", nth=PROMPTS_PER_STEP + 1 + i, duration_s=50.0)
+        for i in range(PROMPTS_PER_STEP * per_group)
+    ]
+    summary = run(tmp_path, *late, max_restarts=9)
+    assert summary.status == "finished"
+    assert (summary.groups_trained, summary.groups_rejected) == (STEPS * PROMPTS_PER_STEP, {})
+    requeued = [line for line in RunDirectory(tmp_path).read_log("ledger") if line.get("state") == "pending"]
+    assert len(requeued) >= len(late)
 
 
 def test_a_run_whose_groups_do_not_add_up_ends_after_its_step(tmp_path, monkeypatch):

@@ -1,6 +1,5 @@
 """Checkpoints that are not what was written, and disks that are full."""
 
-import shutil
 import signal
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from learner.checkpoint_files import MANIFEST
 from tests.faults import faults
 from tests.faults.faults import Faults
 from tests.faults.program import flip_bit
-from tests.integration import runs
 
 pytestmark = pytest.mark.faults
 
@@ -38,10 +36,9 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("damage", [empty_manifest, flip])
 def test_a_damaged_checkpoint_is_not_loaded_but_the_one_before(damage, killed, undisturbed, tmp_path):
     path = tmp_path / "run"
-    shutil.copytree(killed, path)
+    faults.copy(killed, path)
     damage(path / "checkpoints" / "step-00000004")
-    run = runs.start(path, "--resume", str(path))
-    assert run.wait() == 0, run.output()
+    run = faults.resume(path)
     assert "step-00000004 is passed over" in run.output()
     assert [e["step"] for e in faults.instants(path, "resumed")] == [2]
     faults.assert_same_end(path, undisturbed)

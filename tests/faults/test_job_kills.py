@@ -33,10 +33,8 @@ def test_resumed_run_ends_bit_for_bit_the_same(event, step, resumed_from, undist
     assert run.left_behind() == [], "the actors of a killed job end too"
     assert not (path / "summary.json").exists()
 
-    resumed = runs.start(path, "--resume", str(path))
-    assert resumed.wait() == 0, resumed.output()
+    faults.resume(path)
     faults.assert_same_end(path, undisturbed)
     faults.assert_exactly_once(path)
     assert [line["step"] for line in runs.read_lines(path / "metrics.jsonl")] == list(range(6))
     assert [e["step"] for e in faults.instants(path, "resumed")] == [resumed_from]
-    assert resumed.left_behind() == []

@@ -12,7 +12,6 @@ import pytest
 from tests.faults import faults
 from tests.faults.faults import Fault, Faults
 from tests.faults.test_sync_faults import AHEAD, NUM_GROUPS
-from tests.integration import runs
 
 pytestmark = pytest.mark.faults
 
@@ -62,9 +61,9 @@ def test_nothing_is_lost(seed, undisturbed, tmp_path):
     if any(one["victim"] == "job-0" for one in struck):
         assert code == -signal.SIGKILL, run.output()
         assert run.left_behind() == []
-        run = runs.start(path, "--resume", str(path))
-        code = run.wait()
-    assert code == 0, f"seed {seed}, {schedule}:\n{run.output()}"
+        faults.resume(path)
+    else:
+        assert code == 0, f"seed {seed}, {schedule}:\n{run.output()}"
     faults.assert_exactly_once(path, num_groups=NUM_GROUPS if seed % 2 else faults.NUM_GROUPS)
     if seed % 2 == 0:
         faults.assert_same_end(path, undisturbed)

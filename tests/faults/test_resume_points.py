@@ -1,6 +1,5 @@
 """A run that is resumed where there is something special: before its first step, between two epochs, after its end."""
 
-import shutil
 import signal
 
 import pytest
@@ -15,20 +14,13 @@ EPOCH = ("task.size=8", "task.eval_fraction=0", "task.data_seed=1")
 """Eight prompts to train on: an epoch is two steps of four."""
 
 
-def resume(path, *words):
-    run = runs.start(path, "--resume", str(path), *words)
-    assert run.wait() == 0, run.output()
-    assert run.left_behind() == []
-    return run
-
-
 def test_stopped_before_its_first_step(undisturbed, tmp_path):
     path = tmp_path / "run"
     run = faults.start(path, Faults.at("sampler", step=0, event="serving").do("hang"), "tiny", *faults.SHORT)
     runs.wait_until(lambda: faults.record_path(path).exists(), run)
     assert runs.stop(run, signal.SIGTERM) == 143, run.output()
     assert [p.name for p in (path / "checkpoints").iterdir()] == ["step-00000000"]
-    resume(path)
+    faults.resume(path)
     assert [e["step"] for e in faults.instants(path, "resumed")] == [0]
     faults.assert_same_end(path, undisturbed)
     faults.assert_exactly_once(path)
@@ -39,7 +31,7 @@ def test_killed_before_its_first_checkpoint(undisturbed, tmp_path):
     run = faults.start(path, Faults.at("job", step=2, event="scored").do("kill"), "tiny", *faults.SHORT)
     assert run.wait() == -signal.SIGKILL, run.output()
     assert run.left_behind() == []
-    resumed = resume(path)
+    resumed = faults.resume(path)
     assert "beginning again with step 1: the run was ended before its first checkpoint" in resumed.output()
     assert [e["step"] for e in faults.instants(path, "resumed")] == [0]
     assert list((path / "superseded").iterdir()), "what was computed before is kept"
@@ -57,7 +49,7 @@ def test_killed_between_two_epochs(tmp_path):
     path = tmp_path / "run"
     run = faults.start(path, Faults.at("job", step=2, event="saved").do("kill"), *words, "checkpoint.every=2")
     assert run.wait() == -signal.SIGKILL, run.output()
-    resume(path)
+    faults.resume(path)
     assert [e["step"] for e in faults.instants(path, "resumed")] == [2]
     faults.assert_same_end(path, whole.path)
     faults.assert_exactly_once(path)
@@ -65,12 +57,12 @@ def test_killed_between_two_epochs(tmp_path):
 
 def test_after_its_last_step(undisturbed, tmp_path):
     path = tmp_path / "run"
-    shutil.copytree(undisturbed, path)
+    faults.copy(undisturbed, path)
     lock = path / "run.lock"  # says who had the run last
     before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file() and file != lock}
-    run = resume(path)
+    run = faults.resume(path)
     assert "has finished all its 6 steps: 0 steps to train" in run.output()
     assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file() and file != lock} == before
-    resume(path, "steps=7")
+    faults.resume(path, "steps=7")
     assert [line["step"] for line in runs.read_lines(path / "metrics.jsonl")] == list(range(7))
     faults.assert_exactly_once(path, num_groups=28)

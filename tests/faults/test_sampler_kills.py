@@ -65,7 +65,6 @@ def test_without_restarts_left_the_run_ends_and_can_be_resumed(event, undisturbe
     assert "has used up its 0 restarts (recovery.max_restarts)" in run.output()
     assert run.left_behind() == []
     assert [p.name for p in (path / "checkpoints").iterdir()] == ["step-00000003"]
-    resumed = runs.start(path, "--resume", str(path))
-    assert resumed.wait() == 0, resumed.output()
+    faults.resume(path)
     faults.assert_same_end(path, undisturbed)
     faults.assert_exactly_once(path)
