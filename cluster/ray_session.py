@@ -63,6 +63,8 @@ def ray_session(*, num_cpus: float) -> Iterator[RaySession]:
                 object_store_memory=LOCAL_OBJECT_STORE_BYTES,
                 # Without it a local Ray listens on the machine's outer address.
                 _node_ip_address="127.0.0.1",
+                # Workers that nobody would use: each actor has an environment, and so a process, of its own.
+                _system_config={"prestart_worker_first_driver": False},
             )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         where = f"join the Ray cluster at {address} (RAY_ADDRESS)" if address else "start Ray on this machine"

@@ -19,6 +19,7 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
 import numpy as np
 import torch
+import torch._dynamo.config
 from vllm import SamplingParams
 from vllm.distributed.weight_transfer import WeightTransferEngine, WeightTransferEngineFactory
 from vllm.distributed.weight_transfer.base import WeightTransferInitInfo, WeightTransferUpdateInfo
@@ -130,6 +131,10 @@ class VLLMEngine:
     """One vLLM engine. Implements `rollout.engine.Engine`."""
 
     def __init__(self, model_dir: str, model: ModelConfig, rollout: RolloutConfig, *, seed: int) -> None:
+        if current_platform.is_cpu():
+            # vLLM counts the ranks of sampled tokens in a function that torch would compile at the first one: seconds
+            # for each engine, and a C++ compiler, for numbers that nobody here asks for.
+            torch._dynamo.config.disable = True
         self._engine = LLMEngine.from_engine_args(engine_args(model_dir, model, rollout, seed=seed))
         self._engine.set_weight_version("0")
         self._cache_salt = "v0"
