@@ -20,6 +20,7 @@ from reward.functions import RewardInput
 from reward.worker import RewardWorker
 from rollout.config import ModelConfig, RolloutConfig
 from rollout.engine import Engine
+from rollout.module_loading import loading_modules
 from rollout.worker import RolloutWorker
 
 CLOSE_DEADLINE_S = 15.0
@@ -97,7 +98,8 @@ class Fleet:
 
 def build_vllm_engine(model_dir: str, model: ModelConfig, rollout: RolloutConfig, seed: int) -> Engine:
     """Runs in the sampler's process: vLLM is imported there and nowhere else."""
-    from rollout.vllm_engine import VLLMEngine
+    with loading_modules():
+        from rollout.vllm_engine import VLLMEngine
 
     return VLLMEngine(model_dir, model, rollout, seed=seed)
 

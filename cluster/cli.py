@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.cli_dashboard import add_dashboard_commands, dashboard_beside
 from rollout.errors import ConfigError, ShoalError
+from rollout.module_loading import loading_modules
 
 if TYPE_CHECKING:
     from cluster.config import RunConfig
@@ -228,7 +229,8 @@ def _eval_config(model_or_run: str, task: str | None, overrides: Sequence[str]) 
 def _late(module: str, name: str) -> Callable[..., Any]:
     """A command of a module that brings Ray, vLLM or torch with it: loaded after everything cheap was checked."""
     try:
-        command: Callable[..., Any] = getattr(importlib.import_module(module), name)
+        with loading_modules():
+            command: Callable[..., Any] = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         if package in OWN_PACKAGES:

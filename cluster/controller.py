@@ -94,6 +94,7 @@ class Controller:
             parts.fleet,
             sync_alone=lambda sampler: self._publisher.alone(sampler),
             on_change=lambda change: self._record.transition(change, self._state.step),
+            on_hung=lambda actor: self._watchdog.on_hung(actor),
             spawn=self._background.spawn,
         )
         self._watchdog = Watchdog(

@@ -14,6 +14,8 @@ from cluster.errors import ClusterError
 # A node's CPUs for actors that share cores, above what the machine has: sampler and learner take turns on the same
 # cores, so a laptop runs what asks for more actors than it has cores.
 LOCAL_MIN_CPUS = 8
+LOCAL_RECONNECT_S = 5
+"""How long processes of a local Ray wait for its head; Ray's default is 60."""
 LOCAL_OBJECT_STORE_BYTES = 2 * 2**30
 # How many times its cores a machine may be asked for: each actor is a process with a model of its own.
 LOCAL_MAX_SHARE = 4
@@ -47,6 +49,10 @@ def ray_session(*, num_cpus: float) -> Iterator[RaySession]:
     # Our own actors are told what they need; Ray would otherwise warn about, or change, what it finds.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if not address:
+        # When this process is killed, all of a local Ray goes with it, at the same time. Ray's agents then try to
+        # report that to its head, and stay for as long as they would wait for one that comes back.
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(LOCAL_RECONNECT_S))
     import ray
 
     try:

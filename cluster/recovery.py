@@ -29,7 +29,8 @@ Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
 class Recovery:
     """Keeps the samplers and reward workers of a fleet alive. `sync_alone` gives one sampler the current weights and
-    verifies them; it raises, or returns the version."""
+    verifies them; it raises, or returns the version. `on_hung` is told of an actor that did not answer in time, before
+    its process is replaced."""
 
     def __init__(
         self,
@@ -38,6 +39,7 @@ class Recovery:
         *,
         sync_alone: Callable[[Actor], Awaitable[int]],
         on_change: Callable[[Transition], None],
+        on_hung: Callable[[Actor], Awaitable[None]],
         spawn: Spawn,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -49,7 +51,8 @@ class Recovery:
         self._rewards = {actor.name: actor for actor in fleet.rewards}
         self._changed = asyncio.Event()
         self._record = on_change
-        self._last_error: dict[str, str] = {}
+        self._on_hung = on_hung
+        self._last_error: dict[str, ShoalError] = {}
         self.supervisor = Supervisor(
             HealthPolicy(
                 unhealthy_after=config.unhealthy_after,
@@ -88,7 +91,7 @@ class Recovery:
         replaced since, or is being replaced, says nothing of the new one."""
         if self._is_replaced(actor, incarnation):
             return
-        self._last_error[actor.name] = str(error)
+        self._last_error[actor.name] = error
         # An engine that failed has failed for good; its process only lives on to say so.
         if isinstance(error, EngineError) or (isinstance(error, ActorFailedError) and error.died):
             self.supervisor.died(actor.name, str(error))
@@ -98,7 +101,7 @@ class Recovery:
     def sync_failed(self, actor: Actor, incarnation: int, error: ShoalError) -> None:
         """It did not get through a weight sync: it holds nothing that it may serve, and would stay STALE."""
         if not self._is_replaced(actor, incarnation):
-            self._last_error[actor.name] = str(error)
+            self._last_error[actor.name] = error
             self.supervisor.died(actor.name, str(error))
 
     def _is_replaced(self, actor: Actor, incarnation: int) -> bool:
@@ -107,7 +110,7 @@ class Recovery:
 
     def learner_failed(self, name: str, error: ShoalError) -> None:
         """A rank failed, or did not answer in time: its group is restarted in any case."""
-        self._last_error[name] = str(error)
+        self._last_error[name] = error
         self.supervisor.died(name, str(error))
 
     def succeeded(self, actor: Actor, incarnation: int) -> None:
@@ -144,7 +147,7 @@ class Recovery:
         except RECOVERABLE as error:
             if self._is_replaced(actor, incarnation):
                 return
-            self._last_error[actor.name] = str(error)
+            self._last_error[actor.name] = error
             if isinstance(error, EngineError) or (isinstance(error, ActorFailedError) and error.died):
                 self.supervisor.died(actor.name, f"probe: {error}")
             else:
@@ -158,13 +161,15 @@ class Recovery:
         try:
             self.supervisor.begin_restart(name)
         except RestartsExhaustedError as error:
-            raise RestartsExhaustedError(name, error.max_restarts, self._last_error.get(name, "")) from error
+            raise RestartsExhaustedError(name, error.max_restarts, str(self._last_error.get(name, ""))) from error
 
     async def _restart(self, actor: Actor) -> None:
+        if isinstance(self._last_error.get(actor.name), StageTimeoutError):
+            await self._on_hung(actor)
         try:
             await self._fleet.restart(actor)
         except RECOVERABLE as error:
-            self._last_error[actor.name] = str(error)
+            self._last_error[actor.name] = error
             self.supervisor.died(actor.name, f"after its restart: {error}")
             return
         self.supervisor.started(actor.name)

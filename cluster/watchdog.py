@@ -108,6 +108,11 @@ class Watchdog:
             self._warn(f"the stacks were not written: {error}")
             return "nowhere"
 
+    async def on_hung(self, actor: Actor) -> None:
+        """Before its process is replaced: where it was."""
+        place = await self.write_stacks([actor])
+        self._warn(f"{actor.name} did not answer in time and is started again; its stacks are in {place}")
+
     async def on_learner_timeout(self) -> None:
         """Before the ranks are restarted: where each of them was."""
         place = await self.write_stacks(self._fleet.learners)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from learner.config import LearnerConfig
 from learner.deepspeed_config import deepspeed_config
 from rollout.errors import LearnerError
+from rollout.module_loading import loading_modules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,8 @@ def join_ranks(place: RankPlace, *, timeout_s: float) -> None:
     os.environ["RANK"], os.environ["WORLD_SIZE"] = str(place.rank), str(place.world_size)
     os.environ["LOCAL_RANK"] = str(place.local_rank)
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = place.rendezvous.host, str(place.rendezvous.port)
-    import deepspeed
+    with loading_modules():
+        import deepspeed
 
     if on_gpu:
         torch.cuda.set_device(place.local_rank)

@@ -6,6 +6,7 @@ from typing import Any
 
 from rollout.config import TaskConfig
 from rollout.errors import DataError, ModelError
+from rollout.module_loading import loading_modules
 from rollout.rows import ChatMessage, TaskRow
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
@@ -22,7 +23,8 @@ def load_tokenizer(model_dir: str | Path, *, trust_remote_code: bool = False) ->
         raise ModelError(f"{folder} is no folder, so that it has no tokenizer; set model.path to a model's directory")
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise ModelError(f"{folder} has no tokenizer (none of {', '.join(TOKENIZER_FILES)}); copy the model's there")
-    from transformers import AutoTokenizer
+    with loading_modules():
+        from transformers import AutoTokenizer
 
     try:
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=trust_remote_code)

@@ -184,11 +184,16 @@ class NoLauncher:
 def recovery_of(fleet: Fleet, **config: Any) -> Recovery:
     """Everyone in `fleet` is healthy; nobody watches."""
 
-    async def sync_alone(_: Actor) -> int:
+    async def never(_: Actor) -> Any:
         raise AssertionError("nobody is restarted here")
 
     recovery = Recovery(
-        RecoveryConfig(**config), fleet, sync_alone=sync_alone, on_change=lambda _: None, spawn=asyncio.ensure_future
+        RecoveryConfig(**config),
+        fleet,
+        sync_alone=never,
+        on_change=lambda _: None,
+        on_hung=never,
+        spawn=asyncio.ensure_future,
     )
     for sampler in fleet.samplers:
         recovery.supervisor.synced(sampler.name, 0)

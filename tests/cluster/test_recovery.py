@@ -46,6 +46,7 @@ class Scene:
             self.fleet,
             sync_alone=self._sync_alone,
             on_change=lambda change: self.journal.append(("state", change.actor, str(change.new))),
+            on_hung=self._on_hung,
             spawn=self.background.spawn,
         )
         self.recovery.supervisor.synced("sampler-0", 0)
@@ -66,6 +67,9 @@ class Scene:
     def _ready(self) -> None:
         if self.start_errors:
             raise self.start_errors.pop(0)
+
+    async def _on_hung(self, actor: Actor) -> None:
+        self.journal.append(("hung", actor.name))
 
     async def _sync_alone(self, actor: Actor) -> int:
         self.journal.append(("sync", actor.name, str(actor.incarnation)))
@@ -245,7 +249,8 @@ def test_probes_that_time_out_are_a_death_after_as_many_as_configured():
 
     scene = play(main, answer=lambda: asyncio.sleep(30))
     assert scene.states() == ["SUSPECT", "DEAD", "RESTARTING", "STALE", "HEALTHY"]
-    assert "did not finish a probe within 0.05 s" in scene.recovery._last_error["sampler-0"]
+    assert "did not finish a probe within 0.05 s" in str(scene.recovery._last_error["sampler-0"])
+    assert scene.journal.index(("hung", "sampler-0")) < scene.journal.index(("start", "sampler-0"))
 
 
 def test_a_probe_that_finds_the_engine_broken_is_a_death_at_once():

@@ -235,6 +235,12 @@ def install(striker: Striker) -> None:
         if striker.reach("idle") and fault is not None and fault.action != "slow":
             await asyncio.sleep(IDLE_S)
 
+    def serve(sampler: Any, *_: Any) -> None:
+        """Not while its batch is still on its way: what is stopped then has nothing to answer late."""
+        fault = striker.due("serving")
+        if fault is not None and fault.victim == sampler.name:
+            striker.reach("serving")
+
     def keep_controller(self: Any, *_: Any) -> None:
         striker.controller = self
 
@@ -243,7 +249,7 @@ def install(striker: Striker) -> None:
 
     _after(actors, "_ready", learn_pids)
     _after(controller.Controller, "__init__", keep_controller)
-    _after(group_pipeline, "submit", reach("serving"))
+    _after(group_pipeline, "submit", serve)
     _before(LearnerGroup, "train", rest)
     _before(WeightSync, "_send_chunks", reach("syncing"))
     _within(LearnerGroup, "_train", "training", striker)

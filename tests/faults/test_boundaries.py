@@ -149,6 +149,14 @@ def test_sampling_goes_on_while_a_checkpoint_is_written(max_policy_lag, tmp_path
     assert len(sampled) >= PROMPTS_PER_STEP, "the groups of the next step are sampled meanwhile"
 
 
+@pytest.mark.parametrize(("actor", "method"), [("sampler-0", "wait_group"), ("reward-0", "score")])
+def test_an_actor_that_hangs_says_where_before_it_is_replaced(actor, method, tmp_path):
+    hang = Fault(actor=actor, kind="hang", method=method, nth=PROMPTS_PER_STEP + 1, duration_s=1e6)
+    assert run(tmp_path, hang, max_restarts=1).status == "finished"
+    assert (tmp_path / "stacks" / f"000-{actor}.txt").read_text() == f"the stacks of {actor}"
+    assert "Thread" in (tmp_path / "stacks" / "000-controller.txt").read_text()
+
+
 def test_a_batch_in_which_every_lease_runs_out_is_waited_for(tmp_path):
     """Each group of the second batch is late as often as it may be: the wait for the batch is longer than all that."""
     per_group = RecoveryConfig().max_attempts - 1
