@@ -50,18 +50,26 @@ class Striker:
         if fault is None:
             return False
         self._faults.remove(fault)
+        self.strike(fault)
+        return True
+
+    def hold(self, event: Event) -> Fault | None:
+        """The fault that is to happen in the call which comes next. Its victim is stopped, if it is to be killed, so
+        that it is certainly in that call; `strike` must follow, wherever the run is then."""
+        fault = self.due(event)
+        if fault is not None:
+            self._faults.remove(fault)
+            if fault.action == "kill":
+                os.kill(self._pid(fault), signal.SIGSTOP)
+        return fault
+
+    def strike(self, fault: Fault) -> None:
         pid = self._pid(fault)
         line = {"victim": fault.victim, "action": fault.action, "pid": pid, "time_s": time.time()}
         # The line first: who kills this process writes none after it.
         with self._record.open("a") as file:
-            file.write(json.dumps(line | {"event": event, "step": fault.step}) + "\n")
+            file.write(json.dumps(line | {"event": fault.event, "step": fault.step}) + "\n")
         getattr(self, f"_{fault.action}")(fault, pid)
-        return True
-
-    def stop_victim(self, fault: Fault) -> None:
-        """So that it is certainly in the call that comes next, when it is killed."""
-        if fault.action == "kill":
-            os.kill(self._pid(fault), signal.SIGSTOP)
 
     def _pid(self, fault: Fault) -> int:
         return os.getpid() if fault.role in ("job", "checkpoint") else self.actors[fault.victim][1]
@@ -187,13 +195,12 @@ def _within(owner: Any, name: str, event: Event, striker: Striker) -> None:
 
     @functools.wraps(original)
     async def stage(*args: Any, **kwargs: Any) -> Any:
-        fault = striker.due(event)
+        fault = striker.hold(event)
         if fault is None:
             return await original(*args, **kwargs)
-        striker.stop_victim(fault)
         call = asyncio.ensure_future(original(*args, **kwargs))
         await asyncio.sleep(IN_CALL_S)
-        striker.reach(event)
+        striker.strike(fault)
         return await call
 
     setattr(owner, name, stage)
