@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from cluster.cli_dashboard import add_dashboard_commands, dashboard_beside
+from cluster.commands.dashboard import add_dashboard_commands, dashboard_beside
 from rollout.errors import ConfigError, ShoalError
 from rollout.module_loading import loading_modules
 
@@ -123,9 +123,9 @@ class _VersionAction(argparse.Action):
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from cluster.config_loading import load_config
-    from cluster.resume_config import resume_config
-    from cluster.trackers import check_trackers
+    from cluster.commands.resume import resume_config
+    from cluster.configuration.loading import load_config
+    from cluster.record.trackers import check_trackers
 
     recipe, overrides = _recipe_and_overrides(arguments.words)
     if arguments.resume is not None:
@@ -136,7 +136,7 @@ def _train(arguments: argparse.Namespace) -> int:
         config = load_config(_required(recipe), overrides)
         run_path = arguments.run_dir or _default_run_path(config, arguments.name, _required(recipe))
     check_trackers(config.trackers)
-    train = _late("cluster.train", "train_command")
+    train = _late("cluster.commands.train", "train_command")
     with dashboard_beside(run_path) if arguments.dashboard else nullcontext():
         summary = train(config, run_path, resume=arguments.resume is not None)
     return 0 if summary.status == "finished" else EXIT_FAILED
@@ -144,15 +144,15 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     config = _eval_config(arguments.model_or_run, arguments.task, arguments.words)
-    for name, value in _late("cluster.standalone_eval", "evaluate_command")(arguments.model_or_run, config).items():
+    for name, value in _late("cluster.commands.evaluate", "evaluate_command")(arguments.model_or_run, config).items():
         print(f"{name:<32} {value:g}")
     return 0
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from cluster.config_loading import dump_config, load_config
-    from cluster.plan import make_plan
-    from cluster.plan_text import format_plan
+    from cluster.configuration.loading import dump_config, load_config
+    from cluster.configuration.plan import make_plan
+    from cluster.configuration.plan_text import format_plan
 
     recipe, overrides = _recipe_and_overrides(arguments.words)
     config = load_config(_required(recipe), overrides)
@@ -163,18 +163,18 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    _late("cluster.export", "export_command")(arguments.run, arguments.out)
+    _late("cluster.commands.export", "export_command")(arguments.run, arguments.out)
     print(arguments.out)
     return 0
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    code: int = _late("cluster.dashboard.doctor", "doctor_command")(arguments.run, arguments.format)
+    code: int = _late("cluster.dashboard.doctor.diagnose", "doctor_command")(arguments.run, arguments.format)
     return code
 
 
 def _recipes(arguments: argparse.Namespace) -> int:
-    from cluster.config_loading import list_recipes, recipe_summary
+    from cluster.configuration.loading import list_recipes, recipe_summary
 
     for path in list_recipes():
         print(f"{path.stem:<16} {recipe_summary(path)}")
@@ -208,9 +208,9 @@ def _default_run_path(config: "RunConfig", name: str | None, recipe: str) -> Pat
 
 def _eval_config(model_or_run: str, task: str | None, overrides: Sequence[str]) -> "RunConfig":
     """A run's own configuration, or that of the recipe `task` with the model in place of its own."""
-    from cluster.config_loading import build_config, load_config
-    from cluster.resume_config import own_config
-    from cluster.run_directory import RunDirectory
+    from cluster.commands.resume import own_config
+    from cluster.configuration.loading import build_config, load_config
+    from cluster.record.run_directory import RunDirectory
 
     is_run = (Path(model_or_run) / "config.yaml").is_file()
     if task is None:
@@ -247,7 +247,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _fail(sentence: str, code: int) -> int:
-    from cluster.redact import redact_text
+    from cluster.configuration.redact import redact_text
 
     print(f"shoal: {redact_text(sentence)}", file=sys.stderr)
     return code

@@ -17,16 +17,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from learner import checkpoint
-from learner.batching import MicroBatch, StepPlan, TrainSequence, assign, collate, plan_step
+from learner.algorithm.batching import MicroBatch, StepPlan, TrainSequence, assign, collate, plan_step
+from learner.algorithm.loss import SUM_NAMES, grpo_loss, means
+from learner.algorithm.schedule import lr_at
+from learner.backend.engine import RankPlace, RendezvousAddress, TrainingEngine, join_ranks, leave_ranks
 from learner.config import LearnerConfig
-from learner.engine import RankPlace, RendezvousAddress, TrainingEngine, join_ranks, leave_ranks
-from learner.loss import SUM_NAMES, grpo_loss, means
-from learner.model import build_policy, freeze_copy
-from learner.schedule import lr_at
+from learner.model.policy import build_policy, freeze_copy
+from learner.saving import checkpoint
+from learner.transfer.sender import WeightSender
 from learner.types import SequenceOutput, StepOutput, TrainBatch
-from learner.weight_sender import WeightSender
-from rollout.weight_transfer import WeightChunk, WeightManifest
+from rollout.transfer.manifest import WeightChunk, WeightManifest
 
 # Numbers of glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1

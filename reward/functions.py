@@ -16,54 +16,26 @@ import inspect
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from reward.config import RewardFunctionConfig
+from reward.types import RewardInput
 from rollout.errors import ConfigError
-from rollout.types import Completion, FinishReason, Prompt
+from rollout.types import Completion, Prompt
 
 # Where the built-in names live. A name is imported when it is asked for, because math-verify alone takes a second.
 _BUILTIN_MODULES = {
-    "math": "reward.math_answer",
-    "code": "reward.code_execution",
-    "exact_match": "reward.text_match",
-    "regex": "reward.text_match",
-    "length": "reward.length",
-    "length_penalty": "reward.length",
-    "overlong": "reward.length",
-    "format": "reward.response_format",
-    "reasoning_gym": "reward.reasoning_gym_scorer",
+    "math": "reward.math.answer",
+    "code": "reward.code.execution",
+    "exact_match": "reward.rules.text_match",
+    "regex": "reward.rules.text_match",
+    "length": "reward.rules.length",
+    "length_penalty": "reward.rules.length",
+    "overlong": "reward.rules.length",
+    "format": "reward.rules.response_format",
+    "reasoning_gym": "reward.rules.reasoning_gym",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RewardInput:
-    """What a reward function sees of one completion: plain values only, because it travels to a child process.
-
-    Example:
-        RewardInput(question="What is 1 + 2?", prompt="What is 1 + 2?", completion="It is 3.", token_ids=(12, 9),
-                    finish_reason=FinishReason.STOP, ground_truth="3", row={}, max_tokens=64, task="arithmetic")
-    """
-
-    question: str
-    """What was asked, before template, few-shot turns and system prompt."""
-    prompt: str
-    """The prompt as the policy read it, template and special tokens included."""
-    completion: str
-    """Decoded completion without special tokens."""
-    token_ids: tuple[int, ...] = ()
-    """[T] the completion's tokens: its length in tokens is their number."""
-    finish_reason: FinishReason = FinishReason.STOP
-    ground_truth: str | None = None
-    """The expected answer; None when the task has none."""
-    row: Mapping[str, Any] = field(default_factory=dict)
-    """The row's other columns."""
-    max_tokens: int | None = None
-    """Longest completion that was allowed; None when the worker was not told."""
-    task: str = ""
-    sample_index: int = 0
-    """Place in the group, 0 to G - 1."""
 
 
 def reward_input(prompt: Prompt, completion: Completion, max_tokens: int | None = None) -> RewardInput:
@@ -80,17 +52,6 @@ def reward_input(prompt: Prompt, completion: Completion, max_tokens: int | None 
         task=prompt.task,
         sample_index=completion.sample_index,
     )
-
-
-class ExplainedScore(float):
-    """A score that says in one line how it came about: a function may return one in place of a float."""
-
-    detail: str
-
-    def __new__(cls, value: float, detail: str) -> "ExplainedScore":
-        score = super().__new__(cls, value)
-        score.detail = detail
-        return score
 
 
 class RewardFunction(Protocol):

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
-from rollout.types import RolloutGroup
+from rollout.types import FinishReason, RolloutGroup
 
 
 class RewardOutcome(StrEnum):
@@ -37,7 +38,7 @@ class RewardResult:
     detail: str = ""
     """One line on what went wrong; for `ok`, what a function says of its score, such as why a program failed."""
     answer: str | None = None
-    """The final answer that the completion gives (`math_extraction`), whatever the outcome; None without one."""
+    """The final answer that the completion gives (`reward.math.extraction`), whatever the outcome; None without one."""
     duration_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -73,3 +74,43 @@ class ScoredGroup:
     def all_rewards_equal(self) -> bool:
         """True when no completion stands out: the group's advantages are all exactly zero."""
         return len({result.reward for result in self.rewards if result.reward is not None}) <= 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardInput:
+    """What a reward function sees of one completion: plain values only, because it travels to a child process.
+
+    Example:
+        RewardInput(question="What is 1 + 2?", prompt="What is 1 + 2?", completion="It is 3.", token_ids=(12, 9),
+                    finish_reason=FinishReason.STOP, ground_truth="3", row={}, max_tokens=64, task="arithmetic")
+    """
+
+    question: str
+    """What was asked, before template, few-shot turns and system prompt."""
+    prompt: str
+    """The prompt as the policy read it, template and special tokens included."""
+    completion: str
+    """Decoded completion without special tokens."""
+    token_ids: tuple[int, ...] = ()
+    """[T] the completion's tokens: its length in tokens is their number."""
+    finish_reason: FinishReason = FinishReason.STOP
+    ground_truth: str | None = None
+    """The expected answer; None when the task has none."""
+    row: Mapping[str, Any] = field(default_factory=dict)
+    """The row's other columns."""
+    max_tokens: int | None = None
+    """Longest completion that was allowed; None when the worker was not told."""
+    task: str = ""
+    sample_index: int = 0
+    """Place in the group, 0 to G - 1."""
+
+
+class ExplainedScore(float):
+    """A score that says in one line how it came about: a function may return one in place of a float."""
+
+    detail: str
+
+    def __new__(cls, value: float, detail: str) -> "ExplainedScore":
+        score = super().__new__(cls, value)
+        score.detail = detail
+        return score

@@ -16,13 +16,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import replace
 
+from reward.children.child import one_line
+from reward.children.pool import CONTROL_DEADLINE_S, ComponentAnswer, Sandbox
 from reward.config import RewardConfig
 from reward.errors import RewardError
-from reward.functions import RewardInput, ScoreWithModel, load_functions, reward_input, weighted_sum
-from reward.math_extraction import final_answer
-from reward.sandbox import CONTROL_DEADLINE_S, ComponentAnswer, Sandbox
-from reward.sandbox_child import one_line
-from reward.types import RewardOutcome, RewardResult, ScoredGroup
+from reward.functions import ScoreWithModel, load_functions, reward_input, weighted_sum
+from reward.math.extraction import final_answer
+from reward.types import RewardInput, RewardOutcome, RewardResult, ScoredGroup
 from rollout.types import RolloutGroup
 
 Answers = list[list[ComponentAnswer]]

@@ -21,11 +21,11 @@ from math import isfinite
 from typing import Any
 
 from rollout.config import SamplingConfig
-from rollout.engine import Engine, EngineOutput, SampleSpec
+from rollout.engines.protocol import Engine, EngineOutput, SampleSpec
 from rollout.errors import EngineError, WeightSyncError
-from rollout.prompts import sample_seed
+from rollout.prompts.stream import sample_seed
+from rollout.transfer.manifest import WeightChunk, WeightManifest, WeightReceiver
 from rollout.types import Completion, FinishReason, RolloutGroup, SampleRequest, VersionSpan
-from rollout.weight_transfer import WeightChunk, WeightManifest, WeightReceiver
 
 # How long the engine thread sleeps in its queue when nothing runs; only shutdown waits for it.
 IDLE_WAIT_S = 0.2

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 STAGES = ("rollout", "reward", "learner", "cluster")
 """In the order of the data: each may import those before it."""
-ONLY_IN = {"ray": ("cluster/",), "vllm": ("rollout/vllm_engine.py",), "deepspeed": ("learner/",)}
+ONLY_IN = {"ray": ("cluster/",), "vllm": ("rollout/engines/vllm.py",), "deepspeed": ("learner/",)}
 """Library -> where in the four packages it may be imported."""
 HEAVY = {
     "torch",
@@ -120,9 +120,9 @@ def test_the_checks_find_what_they_look_for() -> None:
     ]
     assert "relative import" in import_problems("reward/a.py", "from . import types\n")[0]
     late = "def f():\n    from vllm import LLM\n"
-    assert import_problems("rollout/vllm_engine.py", late) == []
+    assert import_problems("rollout/engines/vllm.py", late) == []
     assert import_problems("rollout/worker.py", late) == [
-        "rollout/worker.py:2: imports vllm, allowed only in rollout/vllm_engine.py"
+        "rollout/worker.py:2: imports vllm, allowed only in rollout/engines/vllm.py"
     ]
     assert len(import_problems("learner/a.py", "import ray.util\nimport deepspeed\n")) == 1
     assert import_problems("cluster/a.py", "import ray\nimport learner.types\n") == []

@@ -12,9 +12,9 @@ import pyarrow
 import pyarrow.parquet
 import yaml
 
-from cluster.append_log import json_line
-from cluster.dashboard.runs import plain_name
-from cluster.run_directory import Event
+from cluster.dashboard.views.runs import plain_name
+from cluster.record.append_log import json_line
+from cluster.types import Event
 from tests.cluster.dashboard.small_runs import START_S, write_run
 
 SCRIPT = "<script>window.pwned=1</script>"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cluster.run_lock import run_lock
+from cluster.record.run_lock import run_lock
 from tests.browser.answers import wait_for_index
 from tests.browser.conftest import REPOSITORY, Complaints, Dashboard, start_dashboard
 from tests.browser.waiting import until

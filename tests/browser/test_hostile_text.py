@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from cluster.dashboard.export_report import export_report
+from cluster.dashboard.exports.report import export_report
 from tests.browser.answers import ask, wait_for_index
 from tests.browser.conftest import Complaints, Dashboard, start_dashboard
 from tests.browser.hostile_run import LONG_STEP, OTHER, RUN, SCRIPT, write_hostile_runs

@@ -8,7 +8,7 @@ from tests.browser.conftest import Dashboard
 
 pytestmark = pytest.mark.browser
 RENDER = """async ({value, props}) => {
-  const [{h, render}, {Text}] = await Promise.all([import("shoal/ui.js"), import("shoal/text.js")]);
+  const [{h, render}, {Text}] = await Promise.all([import("shoal/parts/ui.js"), import("shoal/parts/text.js")]);
   document.querySelector("#probe")?.remove();
   const probe = document.createElement("div");
   probe.id = "probe";
@@ -69,7 +69,7 @@ def test_lone_surrogates_are_chips(page: Any, shown: Any) -> None:
     shown("x")
     # Made in the page: a lone surrogate does not survive the way there.
     chips = page.evaluate(
-        """async () => (await import("shoal/text.js")).segments("a\\ud800b\\udfff" + "\\ud83d\\udc1f")
+        """async () => (await import("shoal/parts/text.js")).segments("a\\ud800b\\udfff" + "\\ud83d\\udc1f")
         .filter((part) => part.chip).map((part) => part.chip)"""
     )
     assert chips == ["U+D800", "U+DFFF"]
@@ -103,7 +103,7 @@ def test_titles_and_labels_name_what_cannot_be_seen(page: Any, shown: Any) -> No
     shown("x")
     made = page.evaluate(
         """async () => {
-          const {html, render} = await import("shoal/ui.js");
+          const {html, render} = await import("shoal/parts/ui.js");
           render(html`<p title=${"a\\u202e\\u0000b"} aria-label=${"plain"}>x</p>`, document.querySelector("#probe"));
           const {title, ariaLabel} = document.querySelector("#probe p");
           return [title, ariaLabel];

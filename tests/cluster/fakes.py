@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from cluster.actors import Actor, Fleet
 from cluster.config import RecoveryConfig
-from cluster.recovery import Recovery
+from cluster.fleet.actors import Actor, Fleet
+from cluster.fleet.recovery import Recovery
 from reward.types import RewardResult, ScoredGroup
 from rollout.errors import WeightSyncError
-from rollout.types import RolloutGroup, SampleRequest
-from rollout.weight_transfer import (
+from rollout.transfer.manifest import (
     TensorSpec,
     WeightChunk,
     WeightManifest,
@@ -23,6 +22,7 @@ from rollout.weight_transfer import (
     tensor_digest,
     weights_digest,
 )
+from rollout.types import RolloutGroup, SampleRequest
 from tests.cluster.examples import completion
 
 Journal = list[tuple[str, ...]]

@@ -10,9 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from cluster import cli, standalone_eval, train
-from cluster.config_loading import load_config
-from cluster.run_directory import RunDirectory
+from cluster import cli
+from cluster.commands import evaluate, train
+from cluster.configuration.loading import load_config
+from cluster.record.run_directory import RunDirectory
 from tests.rollout.byte_tokenizer import byte_tokenizer
 
 Shoal = Callable[..., tuple[int, str]]
@@ -65,7 +66,7 @@ def shoal(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(train, "ray_session", _no_ray)
-    monkeypatch.setattr(standalone_eval, "ray_session", _no_ray)
+    monkeypatch.setattr(evaluate, "ray_session", _no_ray)
 
     def run(*arguments: str) -> tuple[int, str]:
         before = _files(tmp_path)

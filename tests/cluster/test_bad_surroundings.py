@@ -14,18 +14,18 @@ from typing import Any
 
 import pytest
 
-from cluster.actors import Fleet
-from cluster.append_log import RunWriteError
-from cluster.checkpointing import Checkpoints, check_fingerprints
 from cluster.config import CheckpointConfig
-from cluster.config_loading import load_config
+from cluster.configuration.loading import load_config
 from cluster.errors import ClusterError, ResumeError
-from cluster.ledger import LedgerState
-from cluster.ray_session import CONNECT_DEADLINE_S, ray_session
-from cluster.run_directory import RunDirectory
-from cluster.run_state import Fingerprints, RunState
-from learner.checkpoint_files import newest_valid
-from rollout.prompts import PromptStreamState
+from cluster.fleet.actors import Fleet
+from cluster.fleet.ray_session import CONNECT_DEADLINE_S, ray_session
+from cluster.groups.ledger import LedgerState
+from cluster.record.append_log import RunWriteError
+from cluster.record.run_directory import RunDirectory
+from cluster.weights.checkpointing import Checkpoints, check_fingerprints
+from cluster.weights.run_state import Fingerprints, RunState
+from learner.saving.files import newest_valid
+from rollout.prompts.stream import PromptStreamState
 from tests.cluster.examples import scored
 
 NOBODY = Fleet(samplers=(), learners=(), rewards=(), reward_model=None, placement_group=None, launcher=None)  # type: ignore[arg-type]
@@ -75,9 +75,9 @@ def test_a_disk_that_is_really_full() -> None:
 import errno, os, sys
 from pathlib import Path
 from typing import Any
-from cluster.append_log import RunDirectoryError
-from cluster.config_loading import load_config
-from cluster.run_directory import RunDirectory
+from cluster.record.append_log import RunDirectoryError
+from cluster.configuration.loading import load_config
+from cluster.record.run_directory import RunDirectory
 disk = Path(sys.argv[1])
 config = load_config("tiny")
 run = RunDirectory.create(disk / "a", config)
@@ -148,7 +148,7 @@ def free_port() -> int:
 
 
 def test_an_address_where_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.ray_session.CONNECT_DEADLINE_S", 1.0)
+    monkeypatch.setattr("cluster.fleet.ray_session.CONNECT_DEADLINE_S", 1.0)
     address = f"127.0.0.1:{free_port()}"
     monkeypatch.setenv("RAY_ADDRESS", address)
     started_s = time.monotonic()
@@ -186,7 +186,7 @@ def test_a_listener_that_is_no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(8)
-        code = "from cluster.ray_session import ray_session\nwith ray_session(num_cpus=1.0):\n    pass\n"
+        code = "from cluster.fleet.ray_session import ray_session\nwith ray_session(num_cpus=1.0):\n    pass\n"
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{listener.getsockname()[1]}")
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=150)
     assert result.returncode == 1

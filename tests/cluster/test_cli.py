@@ -12,9 +12,10 @@ import pytest
 
 from cluster import cli
 from cluster.config import RunConfig
-from cluster.config_loading import load_config
+from cluster.configuration.loading import load_config
 from cluster.errors import StoppedError
-from cluster.run_directory import RunDirectory, RunSummary
+from cluster.record.run_directory import RunDirectory
+from cluster.types import RunSummary
 from rollout.errors import EngineError
 
 HEAVY = ("torch", "ray", "vllm", "deepspeed", "transformers", "datasets", "pyarrow", "pandas", "numpy", "tensorboard")

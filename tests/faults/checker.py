@@ -18,9 +18,10 @@ from typing import Any
 import pyarrow.parquet
 
 from cluster.config import RunConfig
-from cluster.ledger import NEXT_STATES, GroupState
-from cluster.run_directory import RunDirectory
-from learner.checkpoint_files import UNFINISHED_PREFIX
+from cluster.groups.ledger import NEXT_STATES
+from cluster.record.run_directory import RunDirectory
+from cluster.types import GroupState
+from learner.saving.files import UNFINISHED_PREFIX
 
 Sampled = Mapping[tuple[str, int], Sequence[tuple[int, ...]]]
 """(group id, attempt) -> token ids of each completion, as the engine sampled them."""

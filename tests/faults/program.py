@@ -208,7 +208,7 @@ def _within(owner: Any, name: str, event: Event, striker: Striker) -> None:
 
 def record_sampled(path: str) -> None:
     """Has every sampler write down what its engine gives out, also one that is started in place of another."""
-    from cluster.actors import Launcher
+    from cluster.fleet.actors import Launcher
 
     start = Launcher.start
 
@@ -223,14 +223,16 @@ def record_sampled(path: str) -> None:
 
 def install(striker: Striker) -> None:
     """Wraps the points of the product that faults are named after."""
-    from cluster import actors, controller, group_pipeline
-    from cluster.checkpointing import Checkpoints
-    from cluster.learner_group import LearnerGroup
-    from cluster.ledger import Ledger
-    from cluster.publisher import Publisher
-    from cluster.reward_router import RewardRouter
-    from cluster.run_directory import RunDirectory
-    from cluster.weight_sync import WeightSync
+    from cluster.fleet import actors
+    from cluster.groups import pipeline
+    from cluster.groups.ledger import Ledger
+    from cluster.groups.reward_router import RewardRouter
+    from cluster.loop import controller
+    from cluster.loop.publisher import Publisher
+    from cluster.record.run_directory import RunDirectory
+    from cluster.weights.checkpointing import Checkpoints
+    from cluster.weights.learner_group import LearnerGroup
+    from cluster.weights.weight_sync import WeightSync
 
     async def learn_pids(members: Any, *_: Any) -> None:
         for actor in members:
@@ -256,7 +258,7 @@ def install(striker: Striker) -> None:
 
     _after(actors, "_ready", learn_pids)
     _after(controller.Controller, "__init__", keep_controller)
-    _after(group_pipeline, "submit", serve)
+    _after(pipeline, "submit", serve)
     _before(LearnerGroup, "train", rest)
     _before(WeightSync, "_send_chunks", reach("syncing"))
     _within(LearnerGroup, "_train", "training", striker)

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from cluster import checkpointing
-from cluster.append_log import RunWriteError
 from cluster.config import RecoveryConfig
 from cluster.errors import LedgerError, RestartsExhaustedError, UnsavedError
-from cluster.ledger import LedgerState
-from cluster.run_directory import RunDirectory, RunSummary
-from cluster.run_state import read_run_state
+from cluster.groups.ledger import LedgerState
+from cluster.record.append_log import RunWriteError
+from cluster.record.run_directory import RunDirectory
+from cluster.types import RunSummary
+from cluster.weights import checkpointing
+from cluster.weights.run_state import read_run_state
 from tests.faults import world as worlds
 from tests.faults.schedules import Fault, Schedule
 from tests.faults.virtual import in_virtual_time

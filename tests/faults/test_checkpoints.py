@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from learner.checkpoint_files import MANIFEST
+from learner.saving.files import MANIFEST
 from tests.faults import faults
 from tests.faults.faults import Faults
 from tests.faults.program import flip_bit
@@ -32,7 +32,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-# A file that is truncated or lost: tests/learner/test_checkpoint_files.py.
+# A file that is truncated or lost: tests/learner/saving/test_files.py.
 @pytest.mark.parametrize("damage", [empty_manifest, flip])
 def test_a_damaged_checkpoint_is_not_loaded_but_the_one_before(damage, killed, undisturbed, tmp_path):
     path = tmp_path / "run"

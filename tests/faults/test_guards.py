@@ -21,13 +21,13 @@ DEADLINE_S = 240.0
 TEST_DEADLINE_S = {"reward deadline": 8}
 """Of one test, where it is not 60: without its deadline a reward hangs for good."""
 
-LEDGER = "tests/cluster/test_ledger.py"
-PIPELINE = "tests/cluster/test_group_pipeline_faults.py"
-TRANSFER = "tests/rollout/test_weight_transfer.py"
-SYNC = "tests/cluster/test_weight_sync.py"
-FILES = "tests/learner/test_checkpoint_files.py"
-TORN = "tests/cluster/test_checkpoint_faults.py"
-ENGINE = "tests/learner/test_engine.py"
+LEDGER = "tests/cluster/groups/test_ledger.py"
+PIPELINE = "tests/cluster/groups/test_pipeline_faults.py"
+TRANSFER = "tests/rollout/transfer/test_manifest.py"
+SYNC = "tests/cluster/weights/test_weight_sync.py"
+FILES = "tests/learner/saving/test_files.py"
+TORN = "tests/cluster/weights/test_checkpoint_faults.py"
+ENGINE = "tests/learner/backend/test_engine.py"
 ROLLOUT = "tests/rollout/test_worker.py"
 BOUNDARIES = "tests/faults/test_boundaries.py"
 
@@ -72,7 +72,7 @@ NOTICED_BY: dict[str, dict[str, str]] = {
     "cursor when sampling ahead": {
         f"{BOUNDARIES}::test_a_run_that_samples_ahead_and_ends_early_keeps_the_prompts_it_was_sampling": "5] == []"
     },
-    "cursor read back": {"tests/rollout/test_prompts.py::test_a_stream_goes_on_from_any_point": "== ["},
+    "cursor read back": {"tests/rollout/prompts/test_stream.py::test_a_stream_goes_on_from_any_point": "== ["},
 }
 """Guard -> test that must fail -> what its failure says."""
 QUICK = ("fencing", "digest of a tensor", "conservation")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import ActorFailedError, RestartsExhaustedError, StageTimeoutError, UnsavedError
-from cluster.run_directory import RunDirectory
+from cluster.record.run_directory import RunDirectory
 from rollout.errors import ShoalError, WeightSyncError
 from tests.faults.checker import check_run
 from tests.faults.schedules import Schedule, schedule_of

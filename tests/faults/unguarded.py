@@ -25,38 +25,40 @@ class Switch:
 
 SWITCHES = {
     "fencing": Switch(
-        module="cluster.ledger",
+        module="cluster.groups.ledger",
         guarded="if self._open.get(group_id) != (GroupState.LEASED, attempt):",
         unguarded="self._open[group_id] = (GroupState.LEASED, attempt)\n        if False:",
     ),
-    "digest of a tensor": Switch(module="rollout.weight_transfer", guarded="if got != sent:", unguarded="if False:"),
+    "digest of a tensor": Switch(module="rollout.transfer.manifest", guarded="if got != sent:", unguarded="if False:"),
     "digest of the whole": Switch(
-        module="rollout.weight_transfer", guarded="if got != sent_digest:", unguarded="if False:"
+        module="rollout.transfer.manifest", guarded="if got != sent_digest:", unguarded="if False:"
     ),
     "canary": Switch(
-        module="cluster.weight_sync",
+        module="cluster.weights.weight_sync",
         guarded="if not (max_error <= self._max_error and mean_error <= self._mean_error):",
         unguarded="if False:",
     ),
     "conservation": Switch(
-        module="cluster.ledger",
+        module="cluster.groups.ledger",
         guarded="if self._dispatched != self._trained + rejected + self.in_flight:",
         unguarded="if False:",
     ),
-    "conservation after a step": Switch(module="cluster.controller", guarded="self._ledger.check()", unguarded="pass"),
+    "conservation after a step": Switch(
+        module="cluster.loop.controller", guarded="self._ledger.check()", unguarded="pass"
+    ),
     "manifest check": Switch(
-        module="learner.checkpoint_files", guarded="listed = _read_manifest(directory)", unguarded="return"
+        module="learner.saving.files", guarded="listed = _read_manifest(directory)", unguarded="return"
     ),
     "digest of a file": Switch(
-        module="learner.checkpoint_files",
+        module="learner.saving.files",
         guarded='if file_sha256(directory / name) != entry["sha256"]:',
         unguarded="if False:",
     ),
     "finite gradient": Switch(
-        module="learner.engine", guarded="if not math.isfinite(self.grad_norm):", unguarded="if False:"
+        module="learner.backend.engine", guarded="if not math.isfinite(self.grad_norm):", unguarded="if False:"
     ),
     "finite loss": Switch(
-        module="learner.engine",
+        module="learner.backend.engine",
         guarded="poison = torch.where(torch.isfinite(loss.detach()), 1.0, math.nan)",
         unguarded="poison = 1.0",
     ),
@@ -66,22 +68,22 @@ SWITCHES = {
         unguarded="loss_mask=tuple(not aborted for ok in finite)",
     ),
     "reward deadline": Switch(
-        module="reward.sandbox",
+        module="reward.children.pool",
         guarded="deadline_s = time.monotonic() + timeout_s",
         unguarded="deadline_s = time.monotonic() + 1e6",
     ),
     "cursor after a step": Switch(
-        module="cluster.controller",
+        module="cluster.loop.controller",
         guarded="policy_version=output.policy_version, stream=self._parts.stream.state()",
         unguarded="policy_version=output.policy_version",
     ),
     "cursor when sampling ahead": Switch(
-        module="cluster.controller",
+        module="cluster.loop.controller",
         guarded="            stream=self._parts.stream.state(),\n            ledger=",
         unguarded="            ledger=",
     ),
     "cursor read back": Switch(
-        module="rollout.prompts",
+        module="rollout.prompts.stream",
         guarded="return cls(prompt_set, seed=state.seed, index=state.index)",
         unguarded="return cls(prompt_set, seed=state.seed)",
     ),

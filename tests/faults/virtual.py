@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 import ray.exceptions
 
-from cluster.recovery import Recovery
+from cluster.fleet.recovery import Recovery
 from rollout.errors import EngineError
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ def in_virtual_time(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
         for target, value in (
             ("time.monotonic", loop.time),
             ("time.time", lambda: START_S + loop.time()),
-            ("cluster.recovery.TICK_S", 1.0),  # looking so often is most of what a quiet minute costs
+            ("cluster.fleet.recovery.TICK_S", 1.0),  # looking so often is most of what a quiet minute costs
             ("os.fsync", lambda _: None),
             ("ray.kill", lambda process, **_: process.kill()),
             ("ray.put", lambda value: value),

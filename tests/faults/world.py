@@ -14,21 +14,22 @@ from typing import Any
 
 import numpy as np
 
-from cluster.actors import Actor, Fleet
-from cluster.checkpointing import Checkpoints
 from cluster.config import CheckpointConfig, EvalConfig, RecoveryConfig, RunConfig
 from cluster.config import WeightSyncConfig as SyncConfig
-from cluster.controller import Controller, RunParts
-from cluster.ledger import LedgerState
-from cluster.run_directory import RunDirectory, RunSummary
-from cluster.run_state import Fingerprints, RunState
+from cluster.fleet.actors import Actor, Fleet
+from cluster.groups.ledger import LedgerState
+from cluster.loop.controller import Controller, RunParts
+from cluster.record.run_directory import RunDirectory
+from cluster.types import RunSummary
+from cluster.weights.checkpointing import Checkpoints
+from cluster.weights.run_state import Fingerprints, RunState
 from learner.config import LearnerConfig
 from learner.types import StepOutput, TrainBatch
 from reward.types import ScoredGroup
 from rollout.config import ReasoningGymTask, RolloutConfig
-from rollout.prompts import PromptStreamState
+from rollout.prompts.stream import PromptStreamState
+from rollout.transfer.manifest import WeightChunk, tensor_digest
 from rollout.types import Completion, FinishReason, Prompt, RolloutGroup, SampleRequest, VersionSpan
-from rollout.weight_transfer import WeightChunk, tensor_digest
 from tests.cluster.examples import ok
 from tests.cluster.fakes import SPECS, FakeLearner, FakeReward, FakeSampler
 from tests.faults.schedules import Fault, Schedule

@@ -8,7 +8,7 @@ import torch
 
 import learner.worker
 from learner.worker import LearnerWorker
-from rollout.weight_transfer import WeightChunk, WeightManifest
+from rollout.transfer.manifest import WeightChunk, WeightManifest
 
 FAULTY_VERSION = 2
 TENSOR = "model.layers.1.mlp.up_proj.weight"

@@ -3,7 +3,7 @@
 import hashlib
 import time
 
-from reward.functions import RewardInput
+from reward.types import RewardInput
 
 
 def _never_returns(kind: int) -> None:

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cluster.actors
-from cluster.actors import build_vllm_engine
+import cluster.fleet.actors
+from cluster.fleet.actors import build_vllm_engine
 from rollout.config import ModelConfig, RolloutConfig
-from rollout.engine import Engine
+from rollout.engines.protocol import Engine
 
 MARKER = "SHOAL_TEST_HUNG"
 STEPS_BEFORE = 12
@@ -43,5 +43,5 @@ if __name__ == "__main__":
 
     os.environ[MARKER] = sys.argv[1]
     # By its import path, which the actor's process can import too; here this file is `__main__`.
-    cluster.actors.build_vllm_engine = hanging_sampler.build_hanging_engine
+    cluster.fleet.actors.build_vllm_engine = hanging_sampler.build_hanging_engine
     sys.exit(main(sys.argv[2:]))

@@ -32,7 +32,7 @@ def make_model(directory, *, tied):
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from learner.tiny_model import _make_tokenizer
+    from learner.model.tiny import _make_tokenizer
 
     tokenizer = _make_tokenizer()
     config = LlamaConfig(

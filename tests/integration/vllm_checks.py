@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-from rollout import vllm_engine
 from rollout.config import ModelConfig, RolloutConfig, SamplingConfig
-from rollout.engine import SampleSpec
-from rollout.weight_transfer import TensorSpec
+from rollout.engines import vllm as vllm_engine
+from rollout.engines.protocol import SampleSpec
+from rollout.transfer.manifest import TensorSpec
 
 PROMPTS = [[10, 20, 30, 40, 50], [7, 8, 9, 10, 11, 12, 13]]
 

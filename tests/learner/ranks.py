@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from learner.engine import Rendezvous
+from learner.backend.engine import Rendezvous
 
 
 def run_ranks(

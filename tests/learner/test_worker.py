@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from learner.engine import RendezvousAddress
+from learner.backend.engine import RendezvousAddress
 from learner.types import TrainBatch
 from rollout.errors import LearnerError
 from tests.learner.ranks import run_ranks
@@ -21,7 +21,7 @@ SCORED = [[3, 4, 5, 6, 7], [8, 9], [10, 11, 12]]
 
 
 def make_worker(rank: int, world_size: int, rendezvous: RendezvousAddress, model_dir: str, **fields: Any) -> Any:
-    from learner import deepspeed_config
+    from learner.backend import deepspeed_config
     from learner.config import LearnerConfig
     from learner.worker import LearnerWorker
 
@@ -45,7 +45,7 @@ def make_worker(rank: int, world_size: int, rendezvous: RendezvousAddress, model
 
 def weights_of(worker: Any) -> tuple[dict[str, np.ndarray], str]:
     """Weights and digest as an engine receives them; empty on ranks other than 0."""
-    from rollout.weight_transfer import WeightReceiver
+    from rollout.transfer.manifest import WeightReceiver
 
     manifest = worker.weight_manifest()
     receiver = WeightReceiver(manifest, receiver="test")

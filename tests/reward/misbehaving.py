@@ -10,7 +10,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from reward.functions import RewardInput, batched
+from reward.functions import batched
+from reward.types import RewardInput
 
 NOT_CALLABLE = 3
 

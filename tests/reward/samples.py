@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reward.functions import RewardInput
+from reward.types import RewardInput
 from rollout.types import Completion, FinishReason, Prompt, RolloutGroup, VersionSpan
 
 

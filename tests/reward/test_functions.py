@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from reward.config import RewardConfig, RewardFunctionConfig
-from reward.functions import RewardInput, load_function, register, reward_input, weighted_sum
+from reward.functions import load_function, register, reward_input, weighted_sum
+from reward.types import RewardInput
 from reward.worker import validate_reward_config
 from rollout.errors import ConfigError
 from rollout.types import FinishReason
@@ -109,7 +110,7 @@ def test_weighted_sum() -> None:
 
 def test_importing_the_contract_loads_nothing_heavy() -> None:
     code = (
-        "import sys, reward.functions, reward.worker, reward.math_extraction\n"
+        "import sys, reward.functions, reward.worker, reward.math.extraction\n"
         "print([m for m in ('sympy', 'torch', 'transformers', 'ray', 'vllm', 'reasoning_gym') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

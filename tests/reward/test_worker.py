@@ -15,8 +15,8 @@ import pytest
 
 from reward.config import RewardConfig, RewardFunctionConfig, RewardModelConfig
 from reward.errors import RewardError
-from reward.functions import RewardInput, ScoreWithModel
-from reward.types import RewardOutcome, RewardResult
+from reward.functions import ScoreWithModel
+from reward.types import RewardInput, RewardOutcome, RewardResult
 from reward.worker import RewardWorker
 from rollout.errors import ConfigError
 from tests.reward.samples import group, gsm8k_file

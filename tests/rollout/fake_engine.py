@@ -1,13 +1,14 @@
-"""An engine that keeps the contract of `rollout.engine.Engine` without a model, and writes down what was done to it."""
+"""An engine that keeps the contract of `rollout.engines.protocol.Engine` without a model, and writes down what was done
+to it."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from rollout.engine import EngineOutput, SampleSpec
+from rollout.engines.protocol import EngineOutput, SampleSpec
+from rollout.transfer.manifest import TensorSpec
 from rollout.types import FinishReason
-from rollout.weight_transfer import TensorSpec
 
 
 class FakeEngine:

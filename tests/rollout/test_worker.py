@@ -8,8 +8,8 @@ import pytest
 
 from rollout.config import SamplingConfig
 from rollout.errors import EngineError, WeightSyncError
+from rollout.transfer.manifest import TensorSpec, WeightChunk, WeightManifest, tensor_digest, weights_digest
 from rollout.types import Prompt, SampleRequest
-from rollout.weight_transfer import TensorSpec, WeightChunk, WeightManifest, tensor_digest, weights_digest
 from rollout.worker import RolloutWorker
 from tests.rollout.fake_engine import FakeEngine
 

@@ -1,11 +1,11 @@
 // The page: finds what the address names and draws it inside the frame.
 
-import { Component, Empty, Problem, html, render, useEffect, useState } from "shoal/ui.js";
-import { listen, useApi } from "shoal/api.js";
-import { restoreTheme } from "shoal/colours.js";
-import { HelpOverlay, PlainFrame, RunFrame, useFollow, useFrameKeys } from "shoal/frame.js";
-import { href, useRoute } from "shoal/route.js";
-import { named } from "shoal/text.js";
+import { Component, Empty, Problem, html, render, useEffect, useState } from "shoal/parts/ui.js";
+import { listen, useApi } from "shoal/frame/api.js";
+import { restoreTheme } from "shoal/parts/colours.js";
+import { HelpOverlay, PlainFrame, RunFrame, useFollow, useFrameKeys } from "shoal/frame/frame.js";
+import { href, useRoute } from "shoal/frame/route.js";
+import { named } from "shoal/parts/text.js";
 import Compare from "shoal/pages/compare.js";
 import Config from "shoal/pages/config.js";
 import Doctor from "shoal/pages/doctor.js";

@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from cluster.run_directory import RunDirectory
-from learner.checkpoint_files import write_manifest
+from cluster.record.run_directory import RunDirectory
+from learner.saving.files import write_manifest
 from tests.cluster.dashboard.small_runs import TOKENS, group, write_run
 
 RUN_LOCK, TENSORBOARD = "run.lock", "tensorboard/events.out.tfevents.1.host"

@@ -1,7 +1,7 @@
 """The configuration of a demo run."""
 
 from cluster.config import RunConfig
-from cluster.config_loading import load_config
+from cluster.configuration.loading import load_config
 from tests.cluster.dashboard.demo_faults import FAULTY_SAMPLER
 
 SAMPLERS = ("sampler-0", FAULTY_SAMPLER)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cluster.config import RunConfig
-from learner.advantages import group_advantages
+from learner.algorithm.advantages import group_advantages
 from learner.types import SequenceOutput
-from reward.math_extraction import extract_answer
+from reward.math.extraction import extract_answer
 from reward.types import RewardOutcome, RewardResult, ScoredGroup
 from rollout.types import Completion, FinishReason, Prompt, RolloutGroup, VersionSpan
 from tests.cluster.dashboard.demo_faults import FAULTY_SAMPLER, HEALTHY_GAP, Conditions
@@ -174,7 +174,7 @@ def _output(
 
 
 def _metrics(parts: Sequence[dict[str, np.ndarray]], config: RunConfig) -> dict[str, float]:
-    """The learner's metrics (learner/loss.py), over the tokens of all completions; `seconds` is not known here."""
+    """The learner's metrics (learner/algorithm/loss.py), over all tokens; `seconds` is not known here."""
     lengths = [len(part["policy"]) for part in parts]
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     log_ratio = joined["policy"] - joined["rollout"]

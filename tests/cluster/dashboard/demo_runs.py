@@ -16,15 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from cluster.ledger import Ledger, LedgerState, RejectReason
-from cluster.metrics import GroupCounts, StepTimings, evaluation_metrics, maj_at_k, step_metrics
-from cluster.run_directory import Event, RunDirectory, RunSummary
-from cluster.run_lock import run_lock
-from cluster.run_state import Fingerprints, RunState, write_run_state
-from learner.checkpoint_files import checkpoint_name, publish, rotate, unfinished_path, write_manifest
+from cluster.groups.ledger import Ledger, LedgerState
+from cluster.record.metrics import evaluation_metrics, maj_at_k, step_metrics
+from cluster.record.run_directory import RunDirectory
+from cluster.record.run_lock import run_lock
+from cluster.types import Event, GroupCounts, RejectReason, RunSummary, StepTimings
+from cluster.weights.run_state import Fingerprints, RunState, write_run_state
+from learner.saving.files import checkpoint_name, publish, rotate, unfinished_path, write_manifest
 from learner.types import StepOutput
 from reward.types import ScoredGroup
-from rollout.prompts import PromptStreamState
+from rollout.prompts.stream import PromptStreamState
 from rollout.types import Prompt, RolloutGroup
 from tests.cluster.dashboard.demo_config import LEARNERS, NUM_HELD_OUT, SAMPLERS, demo_config
 from tests.cluster.dashboard.demo_faults import KINDS, Conditions, Kind, conditions

@@ -25,26 +25,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cluster.actors import Actor
-from cluster.checkpointing import Checkpoints
+from cluster.commands.train import _instant, _warner
 from cluster.config import RunConfig
 from cluster.errors import ActorFailedError, RestartsExhaustedError, StageTimeoutError
-from cluster.ledger import Ledger
-from cluster.metrics import GroupCounts, StepTimings
-from cluster.reward_health import RewardHealth
-from cluster.run_directory import Event, RunDirectory, RunSummary
-from cluster.run_record import RunRecord
-from cluster.supervisor import HealthPolicy, Supervisor, Transition
-from cluster.terminal import PlainReporter
-from cluster.trackers import Trackers
-from cluster.train import _instant, _warner
-from cluster.watchdog import Watchdog
+from cluster.fleet.actors import Actor
+from cluster.fleet.supervisor import HealthPolicy, Supervisor
+from cluster.fleet.watchdog import Watchdog
+from cluster.groups.ledger import Ledger
+from cluster.groups.reward_health import RewardHealth
+from cluster.record.run_directory import RunDirectory
+from cluster.record.run_record import RunRecord
+from cluster.record.terminal import PlainReporter
+from cluster.record.trackers import Trackers
+from cluster.types import Event, GroupCounts, RunSummary, StepTimings, Transition
+from cluster.weights.checkpointing import Checkpoints
 from learner.types import StepOutput, TrainBatch
 from reward.types import ScoredGroup
 from tests.cluster.dashboard.small_runs import EQUAL, FAILED, MIXED, RIGHT, WRONG, Sample, config, group, outputs
 from tests.cluster.fakes import FakeHandle, FakeLearner, NoLauncher, fleet_of, recovery_of
-from tests.cluster.test_checkpoint_faults import flip_one_bit
-from tests.cluster.test_checkpointing import state_at
+from tests.cluster.weights.test_checkpoint_faults import flip_one_bit
+from tests.cluster.weights.test_checkpointing import state_at
 
 STARTED_S = 1_790_000_000.0
 """Unix time at which `ended` begins."""

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from cluster.rollout_table import COLUMNS, _arrow_type
+from cluster.record.rollout_table import COLUMNS, _arrow_type
 
 GROUP_SIZE = 8
 PROMPTS_PER_STEP = 64

@@ -3,9 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from cluster.config_loading import load_config
+from cluster.configuration.loading import load_config
 from cluster.dashboard.records import GroupAddress
-from cluster.run_directory import Event, RunDirectory
+from cluster.record.run_directory import RunDirectory
+from cluster.types import Event
 from reward.types import ScoredGroup
 from rollout.types import FinishReason
 from tests.cluster.examples import completion, failed, ok, output_of, scored

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.config import RunConfig
-from cluster.config_loading import build_config
-from cluster.dashboard.store import RunStore
-from cluster.metrics import GroupCounts, StepTimings, evaluation_metrics, step_metrics
-from cluster.run_directory import Event, RunDirectory, RunSummary
+from cluster.configuration.loading import build_config
+from cluster.dashboard.index.store import RunStore
+from cluster.record.metrics import evaluation_metrics, step_metrics
+from cluster.record.run_directory import RunDirectory
+from cluster.types import Event, GroupCounts, RunSummary, StepTimings
 from learner.types import SequenceOutput, StepOutput
 from reward.types import RewardOutcome, RewardResult, ScoredGroup
 from rollout.types import Completion, FinishReason, Prompt, RolloutGroup, VersionSpan

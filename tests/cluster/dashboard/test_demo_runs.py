@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 
-from cluster.run_directory import RunDirectory
-from cluster.run_lock import is_locked
-from learner.checkpoint_files import published, verify_manifest
+from cluster.record.run_directory import RunDirectory
+from cluster.record.run_lock import is_locked
+from learner.saving.files import published, verify_manifest
 from tests.cluster.dashboard.demo_faults import Kind, fault_step
 from tests.cluster.dashboard.demo_runs import main, write_demo_run
 from tests.cluster.dashboard.demo_text import PIECES, decode

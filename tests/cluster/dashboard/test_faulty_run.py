@@ -11,22 +11,22 @@ from typing import Any
 
 import pytest
 
-from cluster.checkpointing import Checkpoints
 from cluster.config import CheckpointConfig
-from cluster.dashboard.doctor import doctor_page
-from cluster.dashboard.fault_records import troubles
-from cluster.dashboard.fleet import fleet
-from cluster.dashboard.ledger_view import ledger_page
-from cluster.dashboard.store import RunStore
-from cluster.dashboard.timeline import timeline
-from cluster.run_directory import RunDirectory
-from cluster.run_lock import run_lock
+from cluster.dashboard.doctor.diagnose import doctor_page
+from cluster.dashboard.index.store import RunStore
+from cluster.dashboard.views.fault_records import troubles
+from cluster.dashboard.views.fleet import fleet
+from cluster.dashboard.views.ledger_view import ledger_page
+from cluster.dashboard.views.timeline import timeline
+from cluster.record.run_directory import RunDirectory
+from cluster.record.run_lock import run_lock
+from cluster.weights.checkpointing import Checkpoints
 from tests.cluster.dashboard.faulty_run import KILLED, STARTED_S, FaultyRun, write_ended, write_live
 from tests.cluster.dashboard.served import serving, wait_until
 from tests.cluster.dashboard.small_runs import open_store
 from tests.cluster.dashboard.span_store import span
 from tests.cluster.fakes import FakeLearner, fleet_of
-from tests.cluster.test_checkpointing import state_at
+from tests.cluster.weights.test_checkpointing import state_at
 from tests.faults.checker import check_run
 
 

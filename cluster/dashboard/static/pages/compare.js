@@ -1,15 +1,15 @@
 // Compare: up to eight runs, over steps, tokens or time; what they were told, what they reached, what they answer.
 
-import { useApi } from "shoal/api.js";
-import { Chart } from "shoal/chart.js";
-import { series as colourOf } from "shoal/colours.js";
-import { aligned } from "shoal/compare_align.js";
-import { SharedPrompts } from "shoal/compare_prompts.js";
-import { Differences, Figures } from "shoal/compare_tables.js";
-import { usePacedApi } from "shoal/paced.js";
-import { href, replaceParams } from "shoal/route.js";
-import { Text } from "shoal/text.js";
-import { Empty, Panel, Problem, Segmented, fmt, html, useMemo } from "shoal/ui.js";
+import { useApi } from "shoal/frame/api.js";
+import { Chart } from "shoal/charts/chart.js";
+import { series as colourOf } from "shoal/parts/colours.js";
+import { aligned } from "shoal/rollouts/compare_align.js";
+import { SharedPrompts } from "shoal/rollouts/compare_prompts.js";
+import { Differences, Figures } from "shoal/rollouts/compare_tables.js";
+import { usePacedApi } from "shoal/frame/paced.js";
+import { href, replaceParams } from "shoal/frame/route.js";
+import { Text } from "shoal/parts/text.js";
+import { Empty, Panel, Problem, Segmented, fmt, html, useMemo } from "shoal/parts/ui.js";
 
 const MOST_RUNS = 8;
 const POINTS = 400;

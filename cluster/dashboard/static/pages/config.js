@@ -1,10 +1,10 @@
 // The configuration of the run: what differs from the defaults, all of it, and the file as it is.
 
-import { Button, Empty, Panel, Problem, Segmented, fmt, html, useEffect, useMemo, useRef, useState } from "shoal/ui.js";
-import { useApi } from "shoal/api.js";
-import { useKeys } from "shoal/keys.js";
-import { replaceParams } from "shoal/route.js";
-import { Text } from "shoal/text.js";
+import { Button, Empty, Panel, Problem, Segmented, fmt, html, useEffect, useMemo, useRef, useState } from "shoal/parts/ui.js";
+import { useApi } from "shoal/frame/api.js";
+import { useKeys } from "shoal/frame/keys.js";
+import { replaceParams } from "shoal/frame/route.js";
+import { Text } from "shoal/parts/text.js";
 
 const VIEWS = [
   { value: "changed", label: "changed" },

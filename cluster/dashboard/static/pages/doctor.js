@@ -1,12 +1,12 @@
 // Doctor: what is wrong with the run, how that is known, what to try; and all that was checked and is well.
 
-import { Chart } from "shoal/chart.js";
-import { token, useTheme } from "shoal/colours.js";
-import { useKeys } from "shoal/keys.js";
-import { usePacedApi } from "shoal/paced.js";
-import { go, href } from "shoal/route.js";
-import { Text } from "shoal/text.js";
-import { Badge, Panel, Problem, fmt, glyph, html, useEffect, useRef } from "shoal/ui.js";
+import { Chart } from "shoal/charts/chart.js";
+import { token, useTheme } from "shoal/parts/colours.js";
+import { useKeys } from "shoal/frame/keys.js";
+import { usePacedApi } from "shoal/frame/paced.js";
+import { go, href } from "shoal/frame/route.js";
+import { Text } from "shoal/parts/text.js";
+import { Badge, Panel, Problem, fmt, glyph, html, useEffect, useRef } from "shoal/parts/ui.js";
 
 const SEVERITIES = ["error", "warning", "info"];
 const SIGNS = { error: "✖", warning: "▲", info: "i" };

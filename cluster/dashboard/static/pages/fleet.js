@@ -1,9 +1,9 @@
 // Fleet: a card for each actor.
 
-import { usePacedApi } from "shoal/paced.js";
-import { href, replaceParams } from "shoal/route.js";
-import { Text } from "shoal/text.js";
-import { Badge, Empty, Problem, Segmented, Spark, fmt, html, useEffect, useState } from "shoal/ui.js";
+import { usePacedApi } from "shoal/frame/paced.js";
+import { href, replaceParams } from "shoal/frame/route.js";
+import { Text } from "shoal/parts/text.js";
+import { Badge, Empty, Problem, Segmented, Spark, fmt, html, useEffect, useState } from "shoal/parts/ui.js";
 
 // State -> [glyph, how it is coloured, what it means].
 const STATES = {

@@ -1,12 +1,12 @@
 // One prompt and its G answers: side by side, clustered by answer, two of them compared; the prompt's past and future.
 
-import { Badge, Button, Empty, fmt, html, Problem, Segmented, useEffect, useState } from "shoal/ui.js";
-import { useApi } from "shoal/api.js";
-import { addressParts, go, href, replaceParams } from "shoal/route.js";
-import { useKeys } from "shoal/keys.js";
-import { Text } from "shoal/text.js";
-import { Columns, ORDER_NAMES, ordered, TwoUp } from "shoal/group_columns.js";
-import { History, LedgerLife, lifeSpan } from "shoal/group_history.js";
+import { Badge, Button, Empty, fmt, html, Problem, Segmented, useEffect, useState } from "shoal/parts/ui.js";
+import { useApi } from "shoal/frame/api.js";
+import { addressParts, go, href, replaceParams } from "shoal/frame/route.js";
+import { useKeys } from "shoal/frame/keys.js";
+import { Text } from "shoal/parts/text.js";
+import { Columns, ORDER_NAMES, ordered, TwoUp } from "shoal/rollouts/group_columns.js";
+import { History, LedgerLife, lifeSpan } from "shoal/rollouts/group_history.js";
 
 /** Sample indexes in a param like "0,3". */
 export function indexes(text) {

@@ -1,12 +1,12 @@
 // Ledger: where every group is, whether each was trained on exactly once, how each prompt fares.
 
-import { Faults } from "shoal/ledger_faults.js";
-import { Balance, Groups, Prompts, openGroup, useEntries } from "shoal/ledger_parts.js";
-import { usePacedApi } from "shoal/paced.js";
-import { LETTERS, PixelGrid } from "shoal/pixel_grid.js";
-import { replaceParams } from "shoal/route.js";
-import { Text } from "shoal/text.js";
-import { Empty, Panel, Problem, fmt, html, useEffect, useRef, useState } from "shoal/ui.js";
+import { Faults } from "shoal/rollouts/ledger_faults.js";
+import { Balance, Groups, Prompts, openGroup, useEntries } from "shoal/rollouts/ledger_parts.js";
+import { usePacedApi } from "shoal/frame/paced.js";
+import { LETTERS, PixelGrid } from "shoal/charts/pixel_grid.js";
+import { replaceParams } from "shoal/frame/route.js";
+import { Text } from "shoal/parts/text.js";
+import { Empty, Panel, Problem, fmt, html, useEffect, useRef, useState } from "shoal/parts/ui.js";
 
 const HOVER_PAUSE_MS = 80; // what the pointer only passes over is not fetched
 

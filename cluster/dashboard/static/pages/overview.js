@@ -1,11 +1,11 @@
 // Is the run all right? Six tiles, then everything that is measured, over one x axis with one crosshair.
 
-import { Button, Empty, Problem, Segmented, Tile, fmt, html, useMemo } from "shoal/ui.js";
-import { useApi } from "shoal/api.js";
-import { Chart } from "shoal/chart.js";
-import { series, useTheme } from "shoal/colours.js";
-import { go, replaceParams } from "shoal/route.js";
-import { atSteps, axisOf, smoothed } from "shoal/smooth.js";
+import { Button, Empty, Problem, Segmented, Tile, fmt, html, useMemo } from "shoal/parts/ui.js";
+import { useApi } from "shoal/frame/api.js";
+import { Chart } from "shoal/charts/chart.js";
+import { series, useTheme } from "shoal/parts/colours.js";
+import { go, replaceParams } from "shoal/frame/route.js";
+import { atSteps, axisOf, smoothed } from "shoal/charts/smooth.js";
 
 const POINTS = 400;
 const AXES = [

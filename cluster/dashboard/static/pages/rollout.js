@@ -1,13 +1,13 @@
 // One completion: its figures, then its tokens, its text, or everything as JSON.
 
-import { Badge, Button, Empty, fmt, html, Problem, Tabs, useState } from "shoal/ui.js";
-import { get, useApi } from "shoal/api.js";
-import { addressParts, go, href } from "shoal/route.js";
-import { useKeys } from "shoal/keys.js";
-import { Text } from "shoal/text.js";
-import { TokenView } from "shoal/token_view.js";
-import { lifeSpan } from "shoal/group_history.js";
-import { Facts, RewardMark, SampleStrip } from "shoal/rollout_parts.js";
+import { Badge, Button, Empty, fmt, html, Problem, Tabs, useState } from "shoal/parts/ui.js";
+import { get, useApi } from "shoal/frame/api.js";
+import { addressParts, go, href } from "shoal/frame/route.js";
+import { useKeys } from "shoal/frame/keys.js";
+import { Text } from "shoal/parts/text.js";
+import { TokenView } from "shoal/tokens/view.js";
+import { lifeSpan } from "shoal/rollouts/group_history.js";
+import { Facts, RewardMark, SampleStrip } from "shoal/rollouts/rollout_parts.js";
 
 const VIEWS = [
   { id: "tokens", label: "Tokens" },

@@ -1,16 +1,16 @@
 // Every rollout of the run as one table: filter, search, saved views, columns by choice, pins.
 
-import { Button, Empty, fmt, html, Problem, useEffect, useLayoutEffect, useRef, useState } from "shoal/ui.js";
-import { Text } from "shoal/text.js";
-import { useApi } from "shoal/api.js";
-import { go, replaceParams } from "shoal/route.js";
-import { useKeys } from "shoal/keys.js";
-import { VirtualTable } from "shoal/table.js";
-import { FilterBox, FilterHelp } from "shoal/filter_box.js";
-import { combined } from "shoal/filter_language.js";
-import { addressOf, allColumns, chosenColumns, DEFAULT_COLUMNS } from "shoal/rollout_columns.js";
-import { usePagedRows } from "shoal/paged_rows.js";
-import { PinnedSideBySide, pinsOf, PinTray, togglePin } from "shoal/pinned.js";
+import { Button, Empty, fmt, html, Problem, useEffect, useLayoutEffect, useRef, useState } from "shoal/parts/ui.js";
+import { Text } from "shoal/parts/text.js";
+import { useApi } from "shoal/frame/api.js";
+import { go, replaceParams } from "shoal/frame/route.js";
+import { useKeys } from "shoal/frame/keys.js";
+import { VirtualTable } from "shoal/parts/table.js";
+import { FilterBox, FilterHelp } from "shoal/rollouts/filter_box.js";
+import { combined } from "shoal/rollouts/filter_language.js";
+import { addressOf, allColumns, chosenColumns, DEFAULT_COLUMNS } from "shoal/rollouts/rollout_columns.js";
+import { usePagedRows } from "shoal/parts/paged_rows.js";
+import { PinnedSideBySide, pinsOf, PinTray, togglePin } from "shoal/rollouts/pinned.js";
 
 const DEFAULT_SORT = "-step";
 const SEARCH_DELAY_MS = 300;

@@ -1,11 +1,11 @@
 // The runs there are, newest first; some of them can be chosen and compared.
 
-import { Button, Empty, Panel, Problem, fmt, html, useEffect, useMemo, useRef } from "shoal/ui.js";
-import { useApi } from "shoal/api.js";
-import { Status } from "shoal/frame.js";
-import { useKeys } from "shoal/keys.js";
-import { go, href, replaceParams } from "shoal/route.js";
-import { Text } from "shoal/text.js";
+import { Button, Empty, Panel, Problem, fmt, html, useEffect, useMemo, useRef } from "shoal/parts/ui.js";
+import { useApi } from "shoal/frame/api.js";
+import { Status } from "shoal/frame/frame.js";
+import { useKeys } from "shoal/frame/keys.js";
+import { go, href, replaceParams } from "shoal/frame/route.js";
+import { Text } from "shoal/parts/text.js";
 
 const MOST_COMPARED = 8;
 const COLUMNS = [

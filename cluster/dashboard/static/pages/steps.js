@@ -1,12 +1,12 @@
 // One step in one glance: every completion as a cell, what became of the groups, how rewards and lengths are spread.
 
-import { Empty, Panel, Problem, Segmented, fmt, html, useEffect, useMemo, useState } from "shoal/ui.js";
-import { Text } from "shoal/text.js";
-import { useApi } from "shoal/api.js";
-import { Histogram } from "shoal/histogram.js";
-import { useKeys } from "shoal/keys.js";
-import { go, href, replaceParams, replaceWith } from "shoal/route.js";
-import { StepGrid, sortedGroups } from "shoal/step_grid.js";
+import { Empty, Panel, Problem, Segmented, fmt, html, useEffect, useMemo, useState } from "shoal/parts/ui.js";
+import { Text } from "shoal/parts/text.js";
+import { useApi } from "shoal/frame/api.js";
+import { Histogram } from "shoal/charts/histogram.js";
+import { useKeys } from "shoal/frame/keys.js";
+import { go, href, replaceParams, replaceWith } from "shoal/frame/route.js";
+import { StepGrid, sortedGroups } from "shoal/charts/step_grid.js";
 
 const SORTS = [
   { value: "variance", label: "variance", title: "Most differing rewards first: what is learned from" },

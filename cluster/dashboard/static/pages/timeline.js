@@ -1,14 +1,14 @@
 // Timeline: what every actor did and when; who waited for whom.
 
-import { isReport } from "shoal/api.js";
-import { Gantt } from "shoal/gantt.js";
-import { clampView, panView, stepView, zoomView } from "shoal/gantt_model.js";
-import { useKeys } from "shoal/keys.js";
-import { usePacedApi } from "shoal/paced.js";
-import { replaceParams } from "shoal/route.js";
-import { Legend, SpanPanel, StepTimes, Waits } from "shoal/timeline_panels.js";
-import { timelinePath, useTimeline } from "shoal/timeline_window.js";
-import { Button, Empty, Panel, Problem, fmt, html, useMemo, useRef, useState } from "shoal/ui.js";
+import { isReport } from "shoal/frame/api.js";
+import { Gantt } from "shoal/timeline/canvas.js";
+import { clampView, panView, stepView, zoomView } from "shoal/timeline/model.js";
+import { useKeys } from "shoal/frame/keys.js";
+import { usePacedApi } from "shoal/frame/paced.js";
+import { replaceParams } from "shoal/frame/route.js";
+import { Legend, SpanPanel, StepTimes, Waits } from "shoal/timeline/panels.js";
+import { timelinePath, useTimeline } from "shoal/timeline/window.js";
+import { Button, Empty, Panel, Problem, fmt, html, useMemo, useRef, useState } from "shoal/parts/ui.js";
 
 const ZOOM = 0.6;
 const PAN = 0.2;

@@ -1,0 +1,346 @@
+"""`shoal train`: from a configuration to a finished run directory.
+
+run directory -> resolve model -> read prompts -> Ray -> actors -> (load checkpoint) -> Controller.run -> summary
+"""
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cluster.config import RunConfig
+from cluster.configuration.loading import config_fingerprint
+from cluster.configuration.redact import redact_text
+from cluster.errors import StoppedError
+from cluster.fleet.actors import Fleet, launch_fleet
+from cluster.fleet.placement import plan_bundles, total_resources
+from cluster.fleet.ray_session import ray_session
+from cluster.groups.ledger import LedgerState
+from cluster.loop.controller import Controller, RunParts
+from cluster.record.append_log import RunWriteError
+from cluster.record.run_directory import RunDirectory
+from cluster.record.run_lock import run_lock
+from cluster.record.terminal import Reporter, make_reporter
+from cluster.record.trackers import start_trackers
+from cluster.types import Event, RunSummary, now_s
+from cluster.weights.checkpointing import Checkpoints, check_fingerprints
+from cluster.weights.run_state import Fingerprints, RunState
+from cluster.weights.weight_sync import NUM_CANARY_PROMPTS
+from learner.model.source import model_fingerprint, resolve_model, tokenizer_fingerprint
+from reward.worker import validate_reward_config
+from rollout.errors import DataError, ModelError
+from rollout.prompts.chat import load_tokenizer
+from rollout.prompts.stream import PromptSet, PromptStream, build_prompts, eval_prompts
+from rollout.prompts.vocabulary import token_pieces
+from rollout.types import Prompt
+
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What a run reads before it starts anything."""
+
+    model_dir: Path
+    train: PromptSet
+    eval_prompts: tuple[Prompt, ...]
+    fingerprints: Fingerprints
+    vocabulary: list[str]
+    """[V] the text of each token."""
+
+
+def train_command(config: RunConfig, run_path: Path, *, resume: bool) -> RunSummary:
+    """Trains; returns the summary of a run that reached its last step.
+
+    What fails before the first step leaves nothing behind: a new run's directory is removed again, a resumed one is as
+    it was, but for damaged checkpoints, which are set aside. After that the directory stays, with a summary that says
+    `failed`.
+
+    Errors: `StoppedError` after SIGINT or SIGTERM, with the checkpoint written; any other `ShoalError`.
+    """
+    reporter = make_reporter()
+    validate_reward_config(config.reward)
+    # First of all: a place that cannot be written is told before a model is made or fetched.
+    run = RunDirectory.existing(run_path) if resume else RunDirectory.create(run_path, config)
+    try:
+        with run_lock(run.path):
+            return _train_locked(config, run, reporter, resume=resume)
+    finally:
+        reporter.close()
+
+
+def _train_locked(config: RunConfig, run: RunDirectory, reporter: Reporter, *, resume: bool) -> RunSummary:
+    warn = _warner(run, reporter)
+    set_aside: list[Event] = []
+
+    def on_set_aside(name: str, reason: str) -> None:
+        event = _instant("checkpoint_set_aside", f"{name}: {reason}")
+        set_aside.append(event)
+        _append_if_possible(run, event)
+
+    checkpoints = Checkpoints(run.checkpoints_path, config.checkpoint, warn=warn, on_set_aside=on_set_aside)
+    try:
+        if resume:
+            run = RunDirectory.open(run.path)
+        resumed = _newest_checkpoint(config, run, checkpoints) if resume else None
+        finished = _finished(config, run, resumed)
+        if finished is not None:
+            done = f"{run.path} has finished all its {finished.num_steps} steps: 0 steps to train"
+            reporter.phase(f"{done} (steps=N with a larger N goes on)")
+            return finished
+        inputs = read_inputs(config, reporter)
+        if resumed is not None:
+            check_fingerprints(inputs.fingerprints, resumed[1].fingerprints, run.path)
+        start = _Start(
+            config=config,
+            inputs=inputs,
+            run=run,
+            checkpoints=checkpoints,
+            resumed=resumed,
+            is_new=not resume,
+            set_aside=tuple(set_aside),
+            reporter=reporter,
+            warn=warn,
+        )
+        reporter.start(config, run.path)
+        bundles = plan_bundles(config)
+        with ray_session(num_cpus=total_resources(bundles).get("CPU", 1.0)):
+            reporter.phase(f"starting {len(bundles)} actors")
+            return asyncio.run(_run(start))
+    finally:
+        if not resume:
+            run.discard_unused()
+
+
+def _newest_checkpoint(config: RunConfig, run: RunDirectory, checkpoints: Checkpoints) -> tuple[Path, RunState] | None:
+    """None where the run was ended before its first checkpoint was due: it has lost nothing that was to be kept.
+
+    Errors: `ResumeError` when there was one, or should be.
+    """
+    if not checkpoints.were_written() and len(run.read_log("metrics")) <= (config.checkpoint.every or config.steps):
+        return None
+    return checkpoints.newest()
+
+
+def _finished(config: RunConfig, run: RunDirectory, resumed: tuple[Path, RunState] | None) -> RunSummary | None:
+    """The summary of a run to which nothing is left to do; None for any other."""
+    summary = run.read_summary()
+    if resumed is None or summary is None or summary.status != "finished":
+        return None
+    return summary if config.steps <= resumed[1].step == summary.num_steps else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Start:
+    """All that a run has before its first actor."""
+
+    config: RunConfig
+    inputs: Inputs
+    run: RunDirectory
+    checkpoints: Checkpoints
+    resumed: tuple[Path, RunState] | None
+    """The checkpoint that the run goes on from; None for one that begins with the model."""
+    is_new: bool
+    set_aside: tuple[Event, ...]
+    """What tells of the checkpoints that were newer and damaged."""
+    reporter: Reporter
+    warn: Callable[[str], None]
+
+
+async def _run(start: _Start) -> RunSummary:
+    """From the first actor to the last."""
+    stop = asyncio.Event()
+    received: list[int] = []
+    with _signals(stop, received):
+        fleet = await launch_fleet(start.config, model_dir=str(start.inputs.model_dir))
+        try:
+            return await _train(start, fleet, stop, received)
+        finally:
+            await fleet.close()
+            start.checkpoints.remove_unfinished()
+
+
+async def _train(start: _Start, fleet: Fleet, stop: asyncio.Event, received: list[int]) -> RunSummary:
+    config, inputs, run, reporter = start.config, start.inputs, start.run, start.reporter
+    if start.resumed is None:
+        state = _new_state(config, inputs)
+        if not start.is_new:
+            reporter.phase("beginning again with step 1: the run was ended before its first checkpoint")
+            run.begin_again(config)
+            run.append_event(_instant("resumed", "from the model, without a checkpoint", step=0))
+    else:
+        checkpoint, state = start.resumed
+        reporter.phase(f"going on from {checkpoint.name}")
+        await start.checkpoints.load_learners(fleet, checkpoint)
+        # Only now: a resume that fails earlier leaves the run as it found it.
+        run.rewind(state.step, state.log_sizes or None)
+        run.write_config(config)
+        for event in start.set_aside:  # what was written of them before went with the rest of the log
+            run.append_event(event)
+        run.append_event(_instant("resumed", f"from {checkpoint.name}", step=state.step))
+    run.write_vocabulary(inputs.vocabulary)
+    trackers = start_trackers(config, run.path, start.warn)
+    try:
+        parts = RunParts(
+            config=config,
+            fleet=fleet,
+            stream=PromptStream.restore(inputs.train, state.stream),
+            eval_prompts=inputs.eval_prompts,
+            canary_prompts=inputs.train.prompts[:NUM_CANARY_PROMPTS],
+            run=run,
+            checkpoints=start.checkpoints,
+            reporter=reporter,
+            warn=start.warn,
+            trackers=trackers,
+            start=state,
+        )
+        return await _supervise(Controller(parts, stop), run, reporter, received)
+    finally:
+        trackers.close()
+
+
+async def _supervise(controller: Controller, run: RunDirectory, reporter: Reporter, received: list[int]) -> RunSummary:
+    """Runs the controller and writes how it ended, whatever happens."""
+    try:
+        summary = await controller.run()
+    except BaseException as error:
+        failed = controller.summary("failed", error=str(error) or type(error).__name__)
+        _append_if_possible(run, _instant("error", failed.error))
+        run.write_summary(failed)
+        reporter.finish(failed)
+        raise
+    run.write_summary(summary)
+    reporter.finish(summary)
+    if summary.status == "interrupted":
+        name = signal.Signals(received[0]).name if received else "a request"
+        raise StoppedError(
+            f"stopped by {name} after {summary.num_steps} steps; `shoal train --resume {run.path}` goes on from there",
+            EXIT_CODES.get(signal.Signals(received[0]), 1) if received else 1,
+        )
+    return summary
+
+
+def _instant(name: str, text: str, *, step: int | None = None) -> Event:
+    """Something that happened to the run as a whole, now."""
+    at_s = now_s()
+    extra = {"name": name, "text": redact_text(text)}
+    return Event(kind="instant", actor="controller", start_s=at_s, end_s=at_s, step=step, extra=extra)
+
+
+def _append_if_possible(run: RunDirectory, event: Event) -> None:
+    """An event that tells of a fault: a disk that cannot take it is told to the person, by whoever writes next."""
+    with suppress(RunWriteError):
+        run.append_event(event)
+
+
+def _warner(run: RunDirectory, reporter: Reporter) -> Callable[[str], None]:
+    def warn(text: str) -> None:
+        reporter.warn(text)
+        _append_if_possible(run, _instant("warning", text))
+
+    return warn
+
+
+@contextmanager
+def _signals(stop: asyncio.Event, received: list[int]) -> Iterator[None]:
+    """The first SIGINT or SIGTERM asks the run to stop and save; a second one of the same kind ends the program."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        received.append(number)
+        stop.set()
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
+
+    for number in EXIT_CODES:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield
+    finally:
+        for number in EXIT_CODES:
+            loop.remove_signal_handler(number)
+
+
+def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
+    """Finds the model and reads the prompts; nothing is started yet, so every mistake in them costs nothing.
+
+    Errors: `ModelError`, `DataError`.
+    """
+    model = config.model
+    started_s = time.monotonic()
+    model_dir = resolve_model(model.path, trust_remote_code=model.trust_remote_code, announce=reporter.phase)
+    if time.monotonic() - started_s > 1.0:
+        reporter.phase(f"model {model.path} is in {model_dir}")
+    _check_reward_model(config)
+    tokenizer = load_tokenizer(model_dir, trust_remote_code=model.trust_remote_code)
+    max_tokens = config.rollout.sampling.max_tokens
+    train = build_prompts(tokenizer, config.task, model, split="train", max_tokens=max_tokens)
+    reporter.phase(str(train.report))
+    evaluation = config.eval
+    is_evaluated = evaluation.at_start or evaluation.at_end or evaluation.every > 0
+    questions = read_eval_prompts(config, tokenizer) if is_evaluated else ()
+    train = _without(train, questions, reporter)
+    return Inputs(
+        model_dir=model_dir,
+        train=train,
+        eval_prompts=questions,
+        fingerprints=Fingerprints(
+            model=model_fingerprint(model_dir),
+            tokenizer=tokenizer_fingerprint(model_dir),
+            data=train.fingerprint,
+            group_size=config.rollout.group_size,
+            config=config_fingerprint(config),
+        ),
+        vocabulary=token_pieces(tokenizer),
+    )
+
+
+def read_eval_prompts(config: RunConfig, tokenizer: Any) -> tuple[Prompt, ...]:
+    """The held-out questions. Errors: `DataError` when there are none."""
+    evaluation = config.eval
+    task = config.eval_task or config.task
+    held_out = build_prompts(tokenizer, task, config.model, split="eval", max_tokens=evaluation.sampling.max_tokens)
+    prompts = eval_prompts(held_out, evaluation.num_prompts)
+    if not prompts:
+        raise DataError(
+            f"task {held_out.report.task} has no held-out question that fits; raise task.eval_fraction or "
+            "model.max_context_tokens, or turn evaluation off (eval.at_start=false eval.at_end=false)"
+        )
+    return prompts
+
+
+def _without(train: PromptSet, questions: tuple[Prompt, ...], reporter: Reporter) -> PromptSet:
+    """No question that is evaluated is ever trained on, not even when it comes from another task (`eval_task`)."""
+    held_out = {prompt.question for prompt in questions}
+    kept = tuple(prompt for prompt in train.prompts if prompt.question not in held_out)
+    if not kept:
+        raise DataError("every training question is evaluated too, so none is left to train on; change eval_task")
+    if len(kept) < len(train.prompts):
+        reporter.phase(f"{len(train.prompts) - len(kept)} training questions are evaluated: left out")
+    return replace(train, prompts=kept)
+
+
+def _check_reward_model(config: RunConfig) -> None:
+    """A folder that is missing is told before any process starts; a hub id is looked up by the actor that loads it."""
+    reward_model = config.reward.reward_model
+    if reward_model is None or not (reward_model.path.startswith(("/", ".")) or Path(reward_model.path).exists()):
+        return
+    if not (Path(reward_model.path) / "config.json").is_file():
+        raise ModelError(
+            f"reward.reward_model.path is {reward_model.path!r}, which is no model directory (it has no config.json); "
+            "name the folder of a sequence classifier, or a hub id"
+        )
+
+
+def _new_state(config: RunConfig, inputs: Inputs) -> RunState:
+    return RunState(
+        step=0,
+        policy_version=0,
+        stream=PromptStream(inputs.train, seed=config.seed).state(),
+        ledger=LedgerState(),
+        fingerprints=inputs.fingerprints,
+    )

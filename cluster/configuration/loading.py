@@ -1,0 +1,222 @@
+"""Recipe and overrides -> RunConfig, and back to YAML.
+
+A recipe is a YAML file of RunConfig's keys; `base: NAME` starts from another one. Overrides are `dotted.key=value`.
+Everything is checked before anything is started: each problem is one line with the key's path, what was got and what
+is allowed.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from cluster.config import RunConfig
+from cluster.configuration.problems import allowed_keys, describe_problems, unknown_key
+from cluster.configuration.recipe_yaml import dump_yaml, parse_scalar, parse_yaml
+from rollout.errors import ConfigError
+
+RECIPES_DIR = Path(__file__).parents[1] / "recipes"
+
+_TASK_KEYS = ("task", "eval_task")
+"""Keys whose value is one of several classes, told apart by `kind`: another kind replaces the value, it does not
+inherit the old kind's keys."""
+
+
+def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration of a recipe (`quickstart`, `my/recipe.yaml`) with overrides such as `learner.lr=1e-5`.
+
+    Raises ConfigError.
+    """
+    path = find_recipe(name_or_path)
+    return build_config(_read_with_bases(path, ()), overrides, source=str(name_or_path))
+
+
+def build_config(values: Mapping[str, Any], overrides: Sequence[str] = (), *, source: str) -> RunConfig:
+    """The configuration of plain values with overrides. `source` names them in errors. Raises ConfigError."""
+    merged = apply_overrides(values, overrides)
+    unfit = list(_unfit(merged, ""))
+    if unfit:
+        raise ConfigError(_with_source(source, "\n".join(unfit)))
+    try:
+        # Strict, and from JSON: the string "3" is no number and true is no 1, while a list may become a tuple.
+        return RunConfig.model_validate_json(json.dumps(merged), strict=True)
+    except ValidationError as error:
+        raise ConfigError(_with_source(source, describe_problems(error))) from error
+
+
+def dump_config(config: RunConfig) -> str:
+    """All values, defaults included, as YAML: building it again gives an equal configuration."""
+    return dump_yaml(config.model_dump(mode="json"))
+
+
+def parse_config(text: str, *, source: str) -> RunConfig:
+    """The inverse of `dump_config`. Raises ConfigError."""
+    return build_config(_require_mapping(parse_yaml(text, source), source), source=source)
+
+
+def config_fingerprint(config: RunConfig) -> str:
+    """16 hex digits that differ when any value differs; independent of the order of keys."""
+    canonical = json.dumps(config.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def changed_keys(old: RunConfig, new: RunConfig) -> tuple[str, ...]:
+    """Dotted keys whose values differ, sorted; a key that only one side has counts as changed."""
+    before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
+    missing = object()
+    return tuple(sorted(k for k in before.keys() | after.keys() if before.get(k, missing) != after.get(k, missing)))
+
+
+def find_recipe(name_or_path: str) -> Path:
+    """The file of a recipe: a path if it ends in .yaml or .yml or has a folder, else a shipped name."""
+    if name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
+        return Path(name_or_path)
+    path = RECIPES_DIR / f"{name_or_path}.yaml"
+    if not path.is_file():
+        names = [recipe.stem for recipe in list_recipes()]
+        raise ConfigError(
+            f"there is no recipe named {name_or_path!r}; shipped ones are {', '.join(names)}; a file needs its "
+            "ending, as in my_recipe.yaml"
+        )
+    return path
+
+
+def list_recipes() -> list[Path]:
+    """Files of the shipped recipes, sorted by name."""
+    return sorted(RECIPES_DIR.glob("*.yaml"))
+
+
+def recipe_summary(path: Path) -> str:
+    """The recipe's first line, which is a comment that says what it is for."""
+    with path.open(encoding="utf-8") as file:
+        return file.readline().lstrip("#").strip()
+
+
+def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of `values` with `dotted.key=value` applied; a number in the path is a place in a list.
+
+    A task's `kind` is applied first, whatever its place in `overrides`: it clears the other kind's keys.
+    """
+    result: dict[str, Any] = json.loads(json.dumps(values))
+    pairs = [_split(override) for override in overrides]
+    for path, value in sorted(pairs, key=lambda pair: not _is_task_kind(pair[0])):
+        if _is_task_kind(path) and (result.get(path[0]) or {}).get("kind") != value:
+            result[path[0]] = {}
+        _set(result, path, value)
+    return result
+
+
+def _is_task_kind(path: Sequence[str]) -> bool:
+    return len(path) == 2 and path[0] in _TASK_KEYS and path[1] == "kind"
+
+
+def _split(override: str) -> tuple[list[str], Any]:
+    key, equals, text = override.partition("=")
+    path = key.split(".")
+    if not equals or not all(path):
+        raise ConfigError(
+            f"got {override!r} as an override, allowed: key=value with a dotted key, as in learner.lr=1e-5"
+        )
+    return path, parse_scalar(text, f"the override of {key}")
+
+
+def _set(target: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    node: Any = target
+    for depth, part in enumerate(path):
+        is_last = depth == len(path) - 1
+        if isinstance(node, list):
+            if not part.isdigit() or int(part) >= len(node):
+                where = ".".join(path[:depth])
+                raise ConfigError(
+                    f"{where} is a list of {len(node)}: got place {part!r}, allowed: 0 to {len(node) - 1}"
+                )
+            key: Any = int(part)
+        elif isinstance(node, dict):
+            key = part
+        else:
+            where, allowed = ".".join(path[:depth]), allowed_keys(path[: depth - 1])
+            if allowed and path[depth - 1] not in allowed:
+                raise ConfigError(unknown_key(where, allowed))
+            raise ConfigError(f"{where}: this is one value ({node!r}), it has no key {part!r}")
+        if is_last:
+            node[key] = value
+        elif isinstance(node, dict) and node.get(key) is None:
+            node[key] = {}
+        node = node[key]
+
+
+def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    """The values of a recipe file merged over those of its `base`, and so on."""
+    if path.resolve() in seen:
+        chain = " -> ".join(recipe.name for recipe in (*seen, path))
+        raise ConfigError(f"{path}: `base` leads back to where it began: {chain}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"cannot read the recipe {path}: {reason}; `shoal recipes` lists the shipped ones") from error
+    values = _require_mapping(parse_yaml(text, str(path)), str(path))
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: base: got {base!r}, allowed: the name or path of one recipe")
+    base_path = find_recipe(base)
+    if base_path.parent != RECIPES_DIR and not base_path.is_absolute():
+        base_path = path.parent / base_path  # a path in a file is meant from that file, not from the shell's folder
+    return _merge(_read_with_bases(base_path, (*seen, path.resolve())), values)
+
+
+def _require_mapping(values: Any, source: str) -> dict[str, Any]:
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise ConfigError(f"{source}: got {type(values).__name__}, allowed: a mapping of configuration keys to values")
+    return values
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any], *, depth: int = 0) -> dict[str, Any]:
+    """`over` laid over `base`, key by key; lists and values replace, a task of another kind replaces as a whole."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        if isinstance(old, dict) and isinstance(value, dict) and not (depth == 0 and _other_kind(key, old, value)):
+            merged[key] = _merge(old, value, depth=depth + 1)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _other_kind(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return key in _TASK_KEYS and new.get("kind", old.get("kind")) != old.get("kind")
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping) or (prefix and not value):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, child in value.items():
+        flat |= _flat(child, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _unfit(value: Any, path: str) -> Iterator[str]:
+    """Sentences on values that JSON has no form for."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield f"{path}: got {value}, allowed: a finite number"
+    elif isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        yield f"{path}: got {value!r}, allowed: text in UTF-8"
+    elif isinstance(value, Mapping):
+        for key, child in value.items():
+            yield from _unfit(child, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            yield from _unfit(child, f"{path}.{index}")
+
+
+def _with_source(source: str, problems: str) -> str:
+    return "\n".join(f"{source}: {line}" for line in problems.splitlines())

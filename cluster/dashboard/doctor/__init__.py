@@ -1,0 +1,1 @@
+"""Rules that name what goes wrong."""

@@ -1,0 +1,1 @@
+"""Numbers out of what was read: pure functions."""

@@ -1,0 +1,89 @@
+"""Columns that follow from the recorded ones, step by step: shares instead of counts, differences instead of sums.
+
+They have names like the recorded ones, so that charts, tiles and the API ask for both in the same way.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from cluster.dashboard.figures.series import Values, column, combine, difference, divide
+from cluster.dashboard.figures.thresholds import RunFacts
+from cluster.dashboard.records import MetricTable
+
+Derive = Callable[[MetricTable, RunFacts], Values]
+DROPPED = "groups/dropped_"
+"""Before a reason: groups that were dropped for it during a step (`groups/rejected_` counts them from the start)."""
+_FAILURES = ("reward/outcome_timeout", "reward/outcome_error", "reward/outcome_invalid")
+
+
+def metric(table: MetricTable, facts: RunFacts, name: str) -> Values:
+    """[N] the recorded or derived column of a name; all None when the run has none."""
+    if name in table.columns:
+        return table.columns[name]
+    if name in DERIVED:
+        return DERIVED[name](table, facts)
+    if name.startswith(DROPPED):
+        return difference(column(table, "groups/rejected_" + name.removeprefix(DROPPED)))
+    return column(table, name)
+
+
+def metric_names(table: MetricTable, facts: RunFacts) -> list[str]:
+    """All that have a value, recorded ones first."""
+    recorded = [name for name in table.columns if name != "step"]
+    dropped = [DROPPED + reason for reason in drop_reasons(table)]
+    derived = [name for name in (*DERIVED, *dropped) if any(v is not None for v in metric(table, facts, name))]
+    return [*recorded, *derived]
+
+
+def drop_reasons(table: MetricTable) -> Iterator[str]:
+    prefix = "groups/rejected_"
+    return (name.removeprefix(prefix) for name in sorted(table.columns) if name.startswith(prefix))
+
+
+def _reward_low(table: MetricTable, facts: RunFacts) -> Values:
+    """A standard deviation below the mean, but not below what was seen: half of a 0-or-1 reward's would be."""
+    columns = [column(table, name) for name in ("reward/mean", "reward/std", "reward/min")]
+    return combine(lambda mean, std, least: max(mean - std, least), *columns)
+
+
+def _reward_high(table: MetricTable, facts: RunFacts) -> Values:
+    columns = [column(table, name) for name in ("reward/mean", "reward/std", "reward/max")]
+    return combine(lambda mean, std, greatest: min(mean + std, greatest), *columns)
+
+
+def _groups(table: MetricTable, facts: RunFacts) -> Values:
+    size = facts.group_size
+    return [n / size if n is not None and size else None for n in column(table, "rollout/completions")]
+
+
+def _failed_share(table: MetricTable, facts: RunFacts) -> Values:
+    failed = combine(lambda *counts: sum(counts), *(column(table, name) for name in _FAILURES))
+    return divide(failed, column(table, "rollout/completions"))
+
+
+def _other_s(table: MetricTable, facts: RunFacts) -> Values:
+    """What waiting, training and sync leave of a step: evaluations and checkpoints, mostly."""
+    columns = [column(table, name) for name in ("time/step_s", "time/wait_s", "time/train_s", "time/sync_s")]
+    return combine(lambda step, wait, train, sync: max(0.0, step - wait - train - sync), *columns)
+
+
+def _quotient(numerator: str, denominator: str) -> Derive:
+    return lambda table, facts: divide(column(table, numerator), column(table, denominator))
+
+
+def _share_of_groups(count: str) -> Derive:
+    return lambda table, facts: divide(column(table, count), _groups(table, facts))
+
+
+DERIVED: Mapping[str, Derive] = {
+    "reward/low": _reward_low,
+    "reward/high": _reward_high,
+    "reward/all_right_share": _share_of_groups("reward/all_right_groups"),
+    "reward/all_wrong_share": _share_of_groups("reward/all_wrong_groups"),
+    "reward/failed_share": _failed_share,
+    "lag/mixed_share": _quotient("lag/mixed_completions", "rollout/completions"),
+    "rollout/retried_share": _share_of_groups("rollout/retried_groups"),
+    "rollout/end_to_end_tokens_per_s": _quotient("rollout/completion_tokens", "time/step_s"),
+    "time/wait_share": _quotient("time/wait_s", "time/step_s"),
+    "time/sync_share": _quotient("time/sync_s", "time/step_s"),
+    "time/other_s": _other_s,
+}

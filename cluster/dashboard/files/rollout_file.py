@@ -1,0 +1,240 @@
+"""A rollouts file -> what the index keeps of it. Reads in parts, so that long completions need not fit into memory."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.compute
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from cluster.dashboard.files.arrow_arrays import list_lengths, numpy_of
+from cluster.dashboard.files.features import Lists, gaps, mean_entropy, repetition
+from cluster.dashboard.files.tail import open_inside
+from reward.math.extraction import extract_answer
+
+MAX_WORD_CHARS = 500
+"""Of an answer; a model may write a page where a number is asked for."""
+_MAX_QUESTION_CHARS = 2000
+SEPARATOR = b"\xff"
+"""Between completions, so that nothing is found across two of them."""
+_PREVIEW_CHARS = 160
+_ANSWER_TAIL_CHARS = 2000
+_PART_BYTES = 32 << 20
+_MAX_ROWS = 1 << 22
+_NEEDED = ("group_id", "sample_index", "completion_text")
+_TEXT, _INT, _FLOAT = pyarrow.string(), pyarrow.int64(), pyarrow.float64()
+_SCALARS = {
+    "group_id": _TEXT,
+    "uid": _TEXT,
+    "index": _INT,
+    "epoch": _INT,
+    "task": _TEXT,
+    "sample_index": _INT,
+    "question": _TEXT,
+    "ground_truth": _TEXT,
+    "advantage": _FLOAT,
+    "reward": _FLOAT,
+    "components": _TEXT,
+    "outcome": _TEXT,
+    "correct": pyarrow.bool_(),
+    "finish_reason": _TEXT,
+    "min_policy_version": _INT,
+    "attempt": _INT,
+    "worker": _TEXT,
+    "answer": _TEXT,
+}
+_LISTS = {
+    "token_ids": pyarrow.int32(),
+    "rollout_logprobs": pyarrow.float32(),
+    "policy_logprobs": pyarrow.float32(),
+    "entropies": pyarrow.float32(),
+}
+
+
+class UnreadableRolloutsError(Exception):
+    """A file that is no table of rollouts, or not a whole one. The message goes into a Problem."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextPart:
+    """Completions in UTF-8, A-Z in lower case, each followed by a byte that UTF-8 never has:
+    data[offsets[i]:offsets[i + 1] - 1] is that of positions[i]."""
+
+    positions: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutFile:
+    """N completions in order of dispatch; all lists and arrays are [N]."""
+
+    num_groups: int
+    row: NDArray[np.int64]
+    """Where it stands in the file."""
+    group: NDArray[np.int64]
+    """Number of its group in order of dispatch."""
+    scalars: dict[str, list[Any]]
+    """Those of the file's columns that are no lists; None where absent."""
+    features: dict[str, NDArray[np.float64]]
+    """length, entropy, max_gap, k3, repetition; NaN is absent."""
+    previews: list[str]
+    answers: list[str | None]
+    components: list[dict[str, float]]
+    texts: list[TextPart] = field(default_factory=list)
+
+
+def read_rollout_file(path: Path) -> RolloutFile:
+    """Raises UnreadableRolloutsError."""
+    try:
+        with open_inside(path) as source, pyarrow.parquet.ParquetFile(source, pre_buffer=False) as file:
+            return _read(file)
+    except OSError as error:
+        raise UnreadableRolloutsError(f"cannot be read: {error.strerror or error}") from error
+    except (pyarrow.ArrowException, ValueError, TypeError, KeyError, OverflowError) as error:
+        # What pyarrow raises for bytes that are no Parquet, a foreign schema or text that is no UTF-8.
+        raise UnreadableRolloutsError(f"is no whole table of rollouts: {_first_line(error)}") from error
+
+
+def scalar_columns(table: Any, names: dict[str, Any]) -> dict[str, Any]:
+    """Columns of a pyarrow table or batch by name, in the types given; nulls for those that are missing."""
+    return {
+        name: table.column(name).cast(kind) if name in table.schema.names else pyarrow.nulls(table.num_rows, kind)
+        for name, kind in names.items()
+    }
+
+
+def _read(file: Any) -> RolloutFile:
+    present = set(file.schema_arrow.names)
+    missing = [name for name in _NEEDED if name not in present]
+    if missing:
+        raise UnreadableRolloutsError(f"is no table of rollouts: it has no column {missing[0]}")
+    num_rows = file.metadata.num_rows
+    if num_rows > _MAX_ROWS:
+        raise UnreadableRolloutsError(f"has {num_rows} rows, more than the {_MAX_ROWS} that the dashboard reads")
+    table = file.read(columns=[name for name in _SCALARS if name in present], use_threads=False)
+    columns = scalar_columns(table, _SCALARS)
+    columns["question"] = pyarrow.compute.utf8_slice_codeunits(columns["question"], 0, _MAX_QUESTION_CHARS)
+    columns["ground_truth"] = pyarrow.compute.utf8_slice_codeunits(columns["ground_truth"], 0, _MAX_QUESTION_CHARS)
+    scalars = {name: column.to_pylist() for name, column in columns.items()}
+    order, group, num_groups = _dispatch_order(scalars)
+    position = np.empty(num_rows, dtype=np.int64)
+    position[order] = np.arange(num_rows)
+    scalars = {name: [values[row] for row in order] for name, values in scalars.items()}
+    features = {name: np.full(num_rows, np.nan) for name in ("length", "entropy", "max_gap", "k3", "repetition")}
+    previews = [""] * num_rows
+    answers: list[str | None] = [_clip(answer) for answer in scalars["answer"]]
+    texts = []
+    for first, part in _parts(file, present):
+        at = position[first : first + part.num_rows]
+        for name, values in _part_features(part).items():
+            features[name][at] = values
+        text = part.column("completion_text").cast(_TEXT)
+        for index, preview in zip(
+            at, pyarrow.compute.utf8_slice_codeunits(text, 0, _PREVIEW_CHARS).to_pylist(), strict=True
+        ):
+            previews[index] = preview or ""
+        if "answer" not in present:
+            for index, completion in zip(at, text.to_pylist(), strict=True):
+                found = extract_answer((completion or "")[-_ANSWER_TAIL_CHARS:])
+                answers[index] = None if found is None else _clip(found.text)
+        texts.append(_text_part(text, at))
+    return RolloutFile(
+        num_groups=num_groups,
+        row=order,
+        group=group,
+        scalars=scalars,
+        features=features,
+        previews=previews,
+        answers=answers,
+        components=_components(scalars["components"]),
+        texts=texts,
+    )
+
+
+def _dispatch_order(scalars: dict[str, list[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """([N] rows in order of dispatch, [N] number of the group of each of them, number of groups).
+
+    Groups by the prompt's index, which counts prompts as they were dispatched; without one by their first row.
+    """
+    first: dict[str, tuple[int, int]] = {}
+    for row, (group_id, index) in enumerate(zip(scalars["group_id"], scalars["index"], strict=True)):
+        first.setdefault(group_id, (index or 0, row))
+    number = {group_id: place for place, group_id in enumerate(sorted(first, key=first.__getitem__))}
+    groups = np.fromiter((number[group_id] for group_id in scalars["group_id"]), dtype=np.int64)
+    samples = np.array([sample or 0 for sample in scalars["sample_index"]], dtype=np.int64)
+    order = np.lexsort((samples, groups))
+    return order, groups[order], len(number)
+
+
+def _parts(file: Any, present: set[str]) -> Iterator[tuple[int, Any]]:
+    """(first row, batch) of the columns that are long, so many rows at a time as make about 32 MiB."""
+    columns = [name for name in (*_LISTS, "completion_text") if name in present]
+    metadata = file.metadata
+    total = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    # Twice: dictionary encoding makes columns smaller in the file than in memory.
+    rows = max(1, min(8192, _PART_BYTES * max(1, metadata.num_rows) // max(1, 2 * total)))
+    first = 0
+    for batch in file.iter_batches(batch_size=rows, columns=columns, use_threads=False):
+        yield first, batch
+        first += batch.num_rows
+
+
+def _part_features(part: Any) -> dict[str, NDArray[np.float64]]:
+    lists = {name: _lists(part, name, kind) for name, kind in _LISTS.items()}
+    max_gap, k3 = gaps(lists["rollout_logprobs"], lists["policy_logprobs"])
+    return {
+        "length": lists["token_ids"].lengths.astype(np.float64),
+        "entropy": mean_entropy(lists["entropies"], lists["rollout_logprobs"]),
+        "max_gap": max_gap,
+        "k3": k3,
+        "repetition": repetition(lists["token_ids"]),
+    }
+
+
+def _lists(part: Any, name: str, kind: Any) -> Lists:
+    if name not in part.schema.names:
+        return Lists(np.zeros(0), np.zeros(part.num_rows, dtype=np.int64))
+    column = part.column(name)
+    if column.type != pyarrow.list_(kind):
+        column = column.cast(pyarrow.list_(kind))
+    return Lists(numpy_of(column.flatten()), list_lengths(column))
+
+
+def _text_part(text: Any, positions: NDArray[np.int64]) -> TextPart:
+    lowered = pyarrow.compute.ascii_lower(text).cast(pyarrow.binary()).to_pylist()
+    completions = [completion or b"" for completion in lowered]
+    offsets = np.zeros(len(completions) + 1, dtype=np.int64)
+    np.cumsum([len(completion) + 1 for completion in completions], out=offsets[1:])
+    data = SEPARATOR.join([*completions, b""])
+    return TextPart(positions=positions.astype(np.int32), offsets=offsets, data=data)
+
+
+def _components(texts: Sequence[str | None]) -> list[dict[str, float]]:
+    """Parsed; in a run without shaped rewards the same few texts come again and again."""
+    parsed = {text: _parse_components(text) for text in set(texts)}
+    return [parsed[text] for text in texts]
+
+
+def _parse_components(text: str | None) -> dict[str, float]:
+    try:
+        values = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(values, dict):
+        return {}
+    return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
+
+
+def _clip(answer: str | None) -> str | None:
+    return None if answer is None else answer.strip()[:MAX_WORD_CHARS]
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return (lines[0] if lines else type(error).__name__)[:200]

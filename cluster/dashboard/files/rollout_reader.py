@@ -1,0 +1,114 @@
+"""Reads completions in full from a rollouts file: those of one group, in parts that fit into memory."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+
+from cluster.dashboard.files.arrow_arrays import indices
+from cluster.dashboard.files.rollout_file import scalar_columns
+from cluster.dashboard.files.tail import open_inside
+from cluster.dashboard.records import RolloutRecord, RolloutRow
+
+_PART_BYTES = 16 << 20
+_TEXTS = (
+    "task",
+    "prompt_text",
+    "question",
+    "ground_truth",
+    "completion_text",
+    "detail",
+    "reward_worker",
+    "version_spans",
+)
+_TYPES: dict[str, Any] = {
+    **dict.fromkeys(_TEXTS, pyarrow.string()),
+    "group_id": pyarrow.string(),
+    "sample_index": pyarrow.int64(),
+    "attempt": pyarrow.int64(),
+    "score_s": pyarrow.float64(),
+    "prompt_token_ids": pyarrow.list_(pyarrow.int64()),
+    "token_ids": pyarrow.list_(pyarrow.int64()),
+    "rollout_logprobs": pyarrow.list_(pyarrow.float32()),
+    "policy_logprobs": pyarrow.list_(pyarrow.float32()),
+    "ref_logprobs": pyarrow.list_(pyarrow.float32()),
+    "entropies": pyarrow.list_(pyarrow.float32()),
+    "loss_mask": pyarrow.list_(pyarrow.bool_()),
+}
+
+
+def read_records(path: Path, rows: Sequence[RolloutRow], places: Sequence[int]) -> list[RolloutRecord]:
+    """The completions that stand at `places` of the file, as `rows` has them in the index. Empty when the file is gone
+    or has others there by now: it was replaced, and the index follows with its next refresh."""
+    try:
+        with open_inside(path) as source, pyarrow.parquet.ParquetFile(source, pre_buffer=False) as file:
+            found = _read(file, places)
+    except (OSError, pyarrow.ArrowException, ValueError, TypeError, KeyError):
+        # What pyarrow raises for a file that is being written or is no Parquet any more.
+        return []
+    records = []
+    for row, place in zip(rows, places, strict=True):
+        values = found.get(place)
+        if values is None or (values["group_id"] or "", values["sample_index"] or 0) != (
+            row.group_id,
+            row.sample_index,
+        ):
+            return []
+        records.append(_record(row, values))
+    return records
+
+
+def _read(file: Any, places: Sequence[int]) -> dict[int, dict[str, Any]]:
+    present = set(file.schema_arrow.names)
+    metadata = file.metadata
+    total = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    rows = max(1, min(4096, _PART_BYTES * max(1, metadata.num_rows) // max(1, 2 * total)))
+    wanted = sorted(set(places))
+    found: dict[int, dict[str, Any]] = {}
+    first = 0
+    columns = [name for name in _TYPES if name in present]
+    for batch in file.iter_batches(batch_size=rows, columns=columns, use_threads=False):
+        here = [place - first for place in wanted if first <= place < first + batch.num_rows]
+        if here:
+            part = pyarrow.Table.from_batches([batch]).take(indices(here))
+            for name, column in scalar_columns(part, _TYPES).items():
+                for place, value in zip(here, column.to_pylist(), strict=True):
+                    found.setdefault(first + place, {})[name] = value
+        first += batch.num_rows
+        if first > wanted[-1]:
+            break
+    return found
+
+
+def _record(row: RolloutRow, values: dict[str, Any]) -> RolloutRecord:
+    return RolloutRecord(
+        row=row,
+        task=values["task"] or "",
+        prompt_text=values["prompt_text"] or "",
+        question=values["question"] or "",
+        ground_truth=values["ground_truth"],
+        text=values["completion_text"] or "",
+        detail=values["detail"] or "",
+        attempt=values["attempt"] or 0,
+        reward_worker=values["reward_worker"] or "",
+        score_s=values["score_s"] or 0.0,
+        prompt_token_ids=values["prompt_token_ids"] or (),
+        token_ids=values["token_ids"] or (),
+        rollout_logprobs=values["rollout_logprobs"] or (),
+        policy_logprobs=values["policy_logprobs"] or (),
+        ref_logprobs=values["ref_logprobs"] or (),
+        entropies=values["entropies"] or (),
+        loss_mask=values["loss_mask"] or (),
+        version_spans=_version_spans(values["version_spans"]),
+    )
+
+
+def _version_spans(text: str | None) -> tuple[tuple[int, int, int], ...]:
+    try:
+        spans = json.loads(text) if text else []
+        return tuple((int(version), int(start), int(end)) for version, start, end in spans)
+    except (ValueError, TypeError, RecursionError):
+        return ()

@@ -1,0 +1,246 @@
+// What stands around every page of a run: which run, how it is, where one can go.
+
+import { Badge, Button, KeyHint, Problem, Tooltip, fmt, html, useEffect, useRef, useState } from "shoal/parts/ui.js";
+import { isReport, useApi, useStreamState } from "shoal/frame/api.js";
+import { toggleTheme, useTheme } from "shoal/parts/colours.js";
+import { knownKeys, useKeys } from "shoal/frame/keys.js";
+import { go, goTo, href, replaceParams, replaceWith } from "shoal/frame/route.js";
+import { Scrubber } from "shoal/frame/scrubber.js";
+import { Text } from "shoal/parts/text.js";
+
+const PAGES = [
+  ["overview", "Overview", "o"],
+  ["steps", "Steps", "s"],
+  ["rollouts", "Rollouts", "r"],
+  ["timeline", "Timeline", "t"],
+  ["fleet", "Fleet", "f"],
+  ["ledger", "Ledger", "l"],
+  ["compare", "Compare", "c"],
+  ["doctor", "Doctor", "d"],
+  ["config", "Config", ","],
+];
+const PARENT = { step: "steps", group: "rollouts", rollout: "rollouts" };
+const STATUS = {
+  live: ["LIVE", "live"],
+  finished: ["finished", "ok"],
+  failed: ["failed", "alarm"],
+  interrupted: ["interrupted", "watch"],
+  stopped: ["stopped", "watch"],
+};
+
+/** The status of a run as a badge; a pulsing dot where it is live. */
+export function Status({ status, error }) {
+  const [word, state] = STATUS[status] ?? [status, "none"];
+  return html`<${Badge} state=${state} title=${error || undefined} data-testid="status">${word}<//>`;
+}
+
+function pageHref(page, run) {
+  if (page === "compare") return href("compare", [], { runs: run });
+  return href(page, [], {}, run);
+}
+
+function RunSwitcher({ run, page }) {
+  const [open, setOpen] = useState(false);
+  const menu = useRef(null);
+  const { data } = useApi(open ? "/runs" : null);
+  useEffect(() => {
+    if (!open) return undefined;
+    const outside = (event) => menu.current?.contains(event.target) || setOpen(false);
+    addEventListener("pointerdown", outside);
+    return () => removeEventListener("pointerdown", outside);
+  }, [open]);
+  useKeys(open ? { Escape: [() => setOpen(false), ""] } : {});
+  const target = PARENT[page] ?? page;
+  return html`<div class="switcher" ref=${menu}>
+    <button type="button" class="switch" aria-expanded=${open} aria-haspopup="true" onClick=${() => setOpen(!open)} data-testid="run-switcher">
+      <${Text} value=${run} inline /><span aria-hidden="true" class="muted">▾</span>
+    </button>
+    ${open
+      ? html`<div class="menu" data-testid="run-menu">
+          <a href=${href("runs")} onClick=${() => setOpen(false)}>All runs</a>
+          ${(data?.runs ?? []).map((info) => html`<a key=${info.run} href=${href(target, [], {}, info.run)} onClick=${() => setOpen(false)}
+            aria-current=${info.run === run ? "true" : undefined}>
+            <${Text} value=${info.run} inline /><span class="muted">${info.status}, step ${fmt.number(info.step)}</span></a>`)}
+        </div>`
+      : null}
+  </div>`;
+}
+
+function DoctorCounts({ counts, run }) {
+  const { error = 0, warning = 0 } = counts ?? {};
+  const nothing = !error && !warning;
+  return html`<a class="doctor-counts" href=${href("doctor", [], {}, run)} data-testid="doctor-counts" title="What the doctor found in this run">
+    ${nothing ? html`<span class="muted">${counts ? "● nothing found" : ""}</span>` : null}
+    ${error ? html`<${Badge} state="error">${error}<//>` : null}${warning ? html`<${Badge} state="warning">${warning}<//>` : null}
+  </a>`;
+}
+
+function Progress({ info, eta }) {
+  const share = info.steps ? Math.min(1, info.step / info.steps) : null;
+  return html`<span class="progress" data-testid="progress">
+    <span>step <b>${fmt.number(info.step)}</b>${info.steps ? html`<span class="muted"> / ${fmt.number(info.steps)}</span>` : null}</span>
+    ${share === null ? null : html`<span class="progress-bar" aria-hidden="true"><i style=${{ width: `${share * 100}%` }}></i></span>`}
+    ${eta && info.status === "live" ? html`<span class="muted">${fmt.seconds(eta)} left</span>` : null}
+  </span>`;
+}
+
+function ThemeAndHelp({ onHelp }) {
+  const theme = useTheme();
+  return html`<span class="frame-buttons">
+    <button type="button" class="icon" aria-label=${theme === "dark" ? "Light theme" : "Dark theme"} title="Light or dark (d)" onClick=${toggleTheme} data-testid="theme">
+      ${theme === "dark" ? "☀" : "☾"}</button>
+    <button type="button" class="icon" aria-label="Keyboard help" title="Keyboard (?)" onClick=${onHelp} data-testid="help">?</button>
+  </span>`;
+}
+
+function Connection() {
+  const state = useStreamState();
+  if (state === "lost") return html`<${Badge} state="watch" title="The dashboard does not answer; what is shown may be old" data-testid="connection">not connected<//>`;
+  return state === "report" ? html`<span class="muted">exported report</span>` : null;
+}
+
+function IndexProgress({ index }) {
+  if (!index || index.ready) return null;
+  return html`<span class="muted" data-testid="indexing" title="The rollouts are being read for the first time; what is read is there already">
+    reading rollouts ${fmt.number(index.files_done)} / ${fmt.number(index.files_total)}</span>`;
+}
+
+function Problems({ problems }) {
+  const [open, setOpen] = useState(false);
+  if (!problems?.length) return null;
+  return html`<div class="problems" data-testid="problems">
+    <button type="button" class="link" aria-expanded=${open} onClick=${() => setOpen(!open)}>▲ ${problems.length === 1 ? "A file" : `${problems.length} files`} could not be read whole</button>
+    ${open ? html`<ul>${problems.map(({ file, message }) => html`<li key=${file + message}><code><${Text} value=${file} inline /></code> <${Text} value=${message} /></li>`)}</ul>` : null}
+  </div>`;
+}
+
+/** The keys that work on this page. */
+export function HelpOverlay({ onClose }) {
+  const close = useRef(null);
+  useKeys({ Escape: [onClose, ""], "?": [onClose, ""] });
+  useEffect(() => close.current?.focus(), []);
+  return html`<div class="overlay" onClick=${(event) => event.target === event.currentTarget && onClose()}>
+    <div class="dialog" role="dialog" aria-modal="true" aria-label="Keyboard" data-testid="help-overlay">
+      <header><h2>Keyboard</h2><button type="button" class="icon" aria-label="Close" ref=${close} onClick=${onClose}>✕</button></header>
+      <div class="key-columns">${knownKeys().map(({ title, keys }) => html`<section key=${title}><h3>${title}</h3>
+        <dl>${keys.map(({ key, help }) => html`<dt><${KeyHint} keys=${key} /></dt><dd>${help}</dd>`)}</dl></section>`)}</div>
+    </div>
+  </div>`;
+}
+
+/** Keys of every page: `g o` and its like, theme, help, following. */
+export function useFrameKeys({ run, route, frame, onHelp }) {
+  const jumps = Object.fromEntries(PAGES.map(([page, label, key]) => [
+    "g " + key,
+    [() => (run ? goTo(pageHref(page, run)) : page === "compare" ? go("compare") : false), label],
+  ]));
+  useKeys({ ...jumps, "g g": [() => goTo(href("runs")), "all runs"] }, "Go to");
+  const follow = () => (run ? toggleFollow(route, frame) : false);
+  useKeys({ d: [toggleTheme, "light or dark"], "?": [onHelp, "this help"], ...(run ? { ".": [follow, "follow the live run"] } : {}) }, "Everywhere");
+}
+
+const newestStep = (frame) => frame?.scrubber?.steps.at(-1);
+
+function toggleFollow(route, frame) {
+  if (route.params.live) return replaceParams({ live: null });
+  if (route.page === "overview") return replaceParams({ live: 1, from: null, to: null });
+  const newest = newestStep(frame);
+  if (newest !== undefined) replaceWith(href("step", ["train", newest], { ...route.params, live: 1 }, route.run));
+  return undefined;
+}
+
+/** With `live` in the address of a step, its page goes on to each new step. */
+export function useFollow(route, frame) {
+  const newest = newestStep(frame);
+  useEffect(() => {
+    if (!route.params.live || route.page !== "step" || newest === undefined) return;
+    if (route.parts[0] === "train" && Number(route.parts[1]) < newest) replaceWith(href("step", ["train", newest], route.params, route.run));
+  }, [newest, route]);
+}
+
+function onRange(route, from, to) {
+  if (route.page === "overview") return replaceParams({ from, to, live: null });
+  if (route.page === "rollouts") {
+    const others = (route.params.filter ?? "").replace(/\s*&?\s*step:\d+-\d+/g, "").replace(/^\s*&\s*/, "").trim();
+    return replaceParams({ filter: (others ? others + " & " : "") + `step:${from}-${to}` });
+  }
+  return go("overview", [], { from, to }, route.run);
+}
+
+function rangeOf({ page, params }) {
+  if (page === "overview" && (params.from || params.to)) return [Number(params.from ?? 0), Number(params.to ?? params.from)];
+  const found = page === "rollouts" && /step:(\d+)-(\d+)/.exec(params.filter ?? "");
+  return found ? [Number(found[1]), Number(found[2])] : null;
+}
+
+function clearRange(route) {
+  if (route.page === "rollouts") {
+    const left = route.params.filter.replace(/\s*&?\s*step:\d+-\d+/g, "").replace(/^\s*&\s*/, "").trim();
+    return replaceParams({ filter: left || null });
+  }
+  return replaceParams({ from: null, to: null });
+}
+
+function currentStep({ page, parts }) {
+  const isHere = ["step", "group", "rollout"].includes(page) && parts[0] === "train" && /^\d+$/.test(parts[1] ?? "");
+  return isHere ? Number(parts[1]) : null;
+}
+
+function FollowButton({ route, frame }) {
+  const active = Boolean(route.params.live);
+  return html`<${Tooltip} text="Go on to each new step as it comes (.)">
+    <${Button} kind="quiet" active=${active} aria-pressed=${active} onClick=${() => toggleFollow(route, frame)} data-testid="follow">follow<//><//>`;
+}
+
+/** The frame of the pages of one run; `frame` is the answer of /api/runs/RUN, null until it is there. */
+export function RunFrame({ run, route, frame, error, onHelp, children }) {
+  const info = frame?.info ?? { run, status: "", step: null, steps: null };
+  const current = PARENT[route.page] ?? route.page;
+  const { steps = [], reward = [], marks = [] } = frame?.scrubber ?? {};
+  return html`<div class="frame">
+    <header class="top" data-testid="frame">
+      <div class="top-row">
+        <a class="brand" href=${href("runs")} title="All runs">shoal</a>
+        <${RunSwitcher} run=${run} page=${route.page} />
+        <${Status} status=${info.status || "…"} error=${info.error} />
+        <${Progress} info=${info} eta=${frame?.eta_s} />
+        <${IndexProgress} index=${frame?.index} /><${Connection} />
+        <span class="spring"></span>
+        <${DoctorCounts} counts=${frame?.doctor} run=${run} />
+        ${info.status === "live" && !isReport ? html`<${FollowButton} route=${route} frame=${frame} />` : null}
+        <${ThemeAndHelp} onHelp=${onHelp} />
+      </div>
+      <nav class="nav" aria-label="Pages">
+        ${PAGES.map(([page, label]) => html`<a key=${page} href=${pageHref(page, run)} aria-current=${page === current ? "page" : undefined} data-testid=${"nav-" + page}>${label}</a>`)}
+      </nav>
+      <${Scrubber} steps=${steps} reward=${reward} marks=${marks} current=${currentStep(route)} range=${rangeOf(route)}
+        onStep=${(step) => go("step", ["train", step], keptParams(route), run)}
+        onRange=${(from, to) => onRange(route, from, to)} onClear=${() => clearRange(route)} />
+    </header>
+    <main class="main">
+      <${Problem} error=${error} /><${Problems} problems=${frame?.problems} />
+      ${children}
+    </main>
+  </div>`;
+}
+
+function keptParams({ page, params }) {
+  return page === "step" ? { ...params, live: null } : {};
+}
+
+/** The frame of pages that are of no single run. */
+export function PlainFrame({ current, title, onHelp, children }) {
+  return html`<div class="frame">
+    <header class="top" data-testid="frame">
+      <div class="top-row">
+        <a class="brand" href=${href("runs")}>shoal</a><span class="top-title">${title}</span><${Connection} /><span class="spring"></span>
+        <${ThemeAndHelp} onHelp=${onHelp} />
+      </div>
+      <nav class="nav" aria-label="Pages">
+        <a href=${href("runs")} aria-current=${current === "runs" ? "page" : undefined} data-testid="nav-runs">Runs</a>
+        <a href=${href("compare")} aria-current=${current === "compare" ? "page" : undefined} data-testid="nav-compare">Compare</a>
+      </nav>
+    </header>
+    <main class="main">${children}</main>
+  </div>`;
+}

@@ -1,0 +1,248 @@
+"""The comparison of up to eight runs: the same charts over steps, time or tokens, configurations, final figures, and
+the prompts that all of them were given.
+
+Runs are compared as they are, with nothing smoothed but what down-sampling takes. A final figure is the mean of a run's
+last steps, because a single step is mostly noise.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from cluster.dashboard.figures.series import Values, axes_of, column, known, last_known, thin, x_of
+from cluster.dashboard.records import MetricTable, PromptStats
+from cluster.dashboard.views.frame import run_info
+
+if TYPE_CHECKING:
+    from cluster.dashboard.index.store import RunStore
+
+LAST_STEPS = 10
+"""Training steps that a final figure is the mean of."""
+NUM_PROMPTS = 100
+"""Shared prompts that are listed, the largest difference first."""
+PROMPTS_READ = 1000
+"""Hardest and easiest prompts of each run among which the largest differences are looked for: a large difference has
+an end in one of them."""
+SCIENTIFIC = re.compile(r"-?\d+(\.\d*)?[eE][+-]?\d+")
+NOT_COMPARED = ("name", "runs_dir")
+"""Keys of a configuration that differ between any two runs and mean nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A metric that runs are compared by."""
+
+    name: str
+    title: str
+    unit: str = ""
+    scale: Literal["linear", "log"] = "linear"
+    better: Literal["up", "down"] | None = None
+    """Which direction is good, where one is."""
+
+
+FIGURES = (
+    Figure(name="reward/mean", title="Reward", better="up"),
+    Figure(name="reward/accuracy", title="Accuracy on training prompts", better="up"),
+    Figure(name="train/entropy", title="Entropy", unit="nats"),
+    Figure(name="rollout/sampled_entropy", title="Entropy of the sampler", unit="nats"),
+    Figure(name="train/kl_ref", title="KL to the reference", unit="nats"),
+    Figure(name="train/kl_rollout", title="Sampler-learner gap (k3)", unit="nats", scale="log", better="down"),
+    Figure(name="train/clip_fraction", title="Clipped tokens"),
+    Figure(name="train/grad_norm", title="Gradient norm", scale="log"),
+    Figure(name="rollout/completion_tokens_mean", title="Length of a completion", unit="tokens"),
+    Figure(name="rollout/truncated_fraction", title="Truncated completions", better="down"),
+    Figure(name="reward/equal_groups_fraction", title="Groups with equal rewards", better="down"),
+    Figure(name="lag/mean", title="Versions between sampling and training"),
+    Figure(name="rollout/tokens_per_s", title="Sampled tokens per second", unit="tokens/s", better="up"),
+    Figure(name="time/step_s", title="Duration of a step", unit="s", better="down"),
+)
+EVALUATIONS = (
+    Figure(name="eval/pass_at_1", title="Held-out pass@1", better="up"),
+    Figure(name="eval/reward_mean", title="Held-out reward", better="up"),
+)
+
+
+def compare(stores: Mapping[str, "RunStore"], points: int) -> dict[str, Any]:
+    """Runs by name, in the order in which they were asked for."""
+    tables = {run: store.metrics() for run, store in stores.items()}
+    evaluations = {run: store.evaluations() for run, store in stores.items()}
+    prompts, num_shared = shared_prompts(stores)
+    return {
+        "runs": [run_info(run, store) for run, store in stores.items()],
+        "charts": charts(tables, evaluations, points),
+        "config": config_differences({run: store.config() for run, store in stores.items()}),
+        "table": final_figures(tables, evaluations),
+        "prompts": prompts,
+        "num_shared": num_shared,
+    }
+
+
+def charts(
+    tables: Mapping[str, MetricTable], evaluations: Mapping[str, MetricTable], points: int
+) -> list[dict[str, Any]]:
+    """A chart for each figure that at least one run has; a run without it has no line in it."""
+    drawn: list[dict[str, Any]] = []
+    axes = {run: axes_of(table) for run, table in tables.items()}
+    cuts = {run: thin(table.steps, points=points, from_step=None, to_step=None) for run, table in tables.items()}
+    x = {run: x_of(axes[run], cuts[run]) for run in tables}
+    for figure in EVALUATIONS:
+        lines = [
+            {"run": run, "x": evaluation_x(table.steps, tables[run]), "values": list(column(table, figure.name))}
+            for run, table in evaluations.items()
+            if known(column(table, figure.name))
+        ]
+        drawn += [_chart(figure, lines)] if lines else []
+    for figure in FIGURES:
+        lines = [
+            {"run": run, "x": x[run], "values": cuts[run].mean(column(table, figure.name))}
+            for run, table in tables.items()
+            if known(column(table, figure.name))
+        ]
+        drawn += [_chart(figure, lines)] if lines else []
+    return drawn
+
+
+def evaluation_x(steps: Sequence[int], table: MetricTable) -> dict[str, list[Any]]:
+    """The x axes of evaluations: one after n training steps is where step n - 1 ended, and at 0 before the first."""
+    axes = axes_of(table)
+    place = {step: i for i, step in enumerate(axes.step)}
+    x: dict[str, list[Any]] = {"step": list(steps), "time_s": [], "tokens": []}
+    for step in steps:
+        at = place.get(step - 1)
+        x["time_s"].append(0.0 if step == 0 else None if at is None else axes.time_s[at])
+        x["tokens"].append(0.0 if step == 0 else None if at is None else axes.tokens[at])
+    return x
+
+
+def config_differences(configs: Mapping[str, Mapping[str, Any] | None]) -> list[dict[str, Any]]:
+    """The keys, with dots between their parts, whose values are not the same in all runs; a run that lacks one, or
+    has no configuration that can be read, has null."""
+    flat = {run: flattened(config or {}) for run, config in configs.items()}
+    keys = sorted({key for values in flat.values() for key in values})
+    return [
+        {"key": key, "values": {run: values.get(key) for run, values in flat.items()}}
+        for key in keys
+        if key not in NOT_COMPARED
+        and any(values.get(key) != flat[next(iter(flat))].get(key) for values in flat.values())
+    ]
+
+
+def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"learner": {"lr": 1}} -> {"learner.lr": 1}. Lists are values; an empty mapping is one too.
+    YAML reads 2e-05 as text, for want of a point: here it is the number that it was."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flattened(value, f"{prefix}{name}.")
+        elif isinstance(value, str) and SCIENTIFIC.fullmatch(value):
+            flat[f"{prefix}{name}"] = float(value)
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def final_figures(tables: Mapping[str, MetricTable], evaluations: Mapping[str, MetricTable]) -> list[dict[str, Any]]:
+    """A line for each figure that at least one run has."""
+    lines: list[dict[str, Any]] = []
+
+    def line(figure: Figure, values: Mapping[str, float | None]) -> None:
+        if any(value is not None for value in values.values()):
+            lines.append({"name": figure.name, "label": figure.title, "unit": figure.unit, "values": dict(values),
+                          "better": figure.better})  # fmt: skip
+
+    accuracy = {run: column(table, "eval/pass_at_1") for run, table in evaluations.items()}
+    line(Figure(name="steps", title="Training steps"), {run: float(len(table.steps)) for run, table in tables.items()})
+    line(
+        Figure(name="accuracy_last", title="Held-out pass@1, last", better="up"),
+        {run: last_known(values) for run, values in accuracy.items()},
+    )
+    line(
+        Figure(name="accuracy_best", title="Held-out pass@1, best", better="up"),
+        {run: max(known(values), default=None) for run, values in accuracy.items()},
+    )
+    line(
+        Figure(name="accuracy_gain", title="Held-out pass@1, gained", better="up"),
+        {run: gain_of(evaluations[run].steps, values) for run, values in accuracy.items()},
+    )
+    for figure in FIGURES:
+        line(figure, {run: mean_of_last(column(table, figure.name)) for run, table in tables.items()})
+    axes = {run: axes_of(table) for run, table in tables.items()}
+    line(
+        Figure(name="tokens", title="Sampled tokens", unit="tokens"),
+        {run: a.tokens[-1] if a.tokens else None for run, a in axes.items()},
+    )
+    line(
+        Figure(name="time_s", title="Time", unit="s", better="down"),
+        {run: last_known(a.time_s) for run, a in axes.items()},
+    )
+    return lines
+
+
+def gain_of(steps: Sequence[int], values: Values) -> float | None:
+    """The last value less that from before the first training step; None where one of them is not known."""
+    found = [(step, value) for step, value in zip(steps, values, strict=True) if value is not None]
+    if len(found) < 2 or found[0][0] != 0:
+        return None
+    return found[-1][1] - found[0][1]
+
+
+def mean_of_last(values: Values) -> float | None:
+    """Of the last LAST_STEPS steps; None when none of them has a value."""
+    found = known(values[-LAST_STEPS:])
+    return math.fsum(found) / len(found) if found else None
+
+
+def shared_prompts(stores: Mapping[str, "RunStore"]) -> tuple[list[dict[str, Any]], int]:
+    """(the shared prompts whose pass rates differ most, how many are shared)."""
+    if len(stores) < 2:
+        return [], 0
+    shared = set.intersection(*(store.prompt_uids() for store in stores.values()))
+    stats: dict[str, dict[str, PromptStats]] = {run: {} for run in stores}
+    for run, store in stores.items():
+        for order in ("hardest", "easiest"):
+            found, _ = store.prompt_stats(order, PROMPTS_READ)
+            stats[run] |= {prompt.uid: prompt for prompt in found if prompt.uid in shared}
+    candidates = {uid for found in stats.values() for uid in found}
+    if len(candidates) < min(len(shared), NUM_PROMPTS):
+        candidates |= set(sorted(shared)[:NUM_PROMPTS])
+    rows: list[tuple[float, str, dict[str, PromptStats]]] = []
+    for uid in candidates:
+        of_runs = {run: stats[run].get(uid) or store.prompt_stat(uid) for run, store in stores.items()}
+        complete = {run: prompt for run, prompt in of_runs.items() if prompt is not None}
+        if len(complete) == len(stores):
+            rates = [prompt.pass_rate for prompt in complete.values() if prompt.pass_rate is not None]
+            rows.append((max(rates) - min(rates) if len(rates) > 1 else -1.0, uid, complete))
+    rows.sort(key=lambda row: (-row[0], row[1]))
+    return [_prompt(uid, complete) for _, uid, complete in rows[:NUM_PROMPTS]], len(shared)
+
+
+def _prompt(uid: str, stats: Mapping[str, PromptStats]) -> dict[str, Any]:
+    return {
+        "uid": uid,
+        "question": next(iter(stats.values())).question,
+        "runs": {
+            run: {
+                "pass_rate": prompt.pass_rate,
+                "num_groups": prompt.num_groups,
+                "last": {
+                    "phase": prompt.last.phase,
+                    "step": prompt.last.step,
+                    "group_id": prompt.last.group_id,
+                },
+            }
+            for run, prompt in stats.items()
+        },
+    }
+
+
+def _chart(figure: Figure, lines: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "id": figure.name.replace("/", "_"),
+        "title": figure.title,
+        "unit": figure.unit,
+        "scale": figure.scale,
+        "better": figure.better,
+        "series": lines,
+    }

@@ -1,0 +1,208 @@
+"""The six tiles on top of the overview: is this run all right? Each a value, how it moved, and its state.
+
+All six are always there; what a run does not have yet is None with state `none`.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from cluster.dashboard.figures import samplers, thresholds
+from cluster.dashboard.figures.derived import metric
+from cluster.dashboard.figures.series import Values, known, last_known, six_digits, thin
+from cluster.dashboard.figures.thresholds import NO_THRESHOLD, RunFacts, State, Threshold
+from cluster.dashboard.records import ActorStats, MetricTable
+
+SPARK_POINTS = 60
+SEVERITY: Sequence[State] = ("none", "ok", "watch", "alarm")
+WINDOW = 10
+"""Steps: a delta compares with the mean of so many before, and the share of equal groups is judged over so many."""
+
+
+def tiles_of(
+    table: MetricTable, evaluations: MetricTable, facts: RunFacts, stats: Sequence[ActorStats] = ()
+) -> list[dict[str, Any]]:
+    """The `tiles` of the API; `stats` are those of the actors."""
+    return [
+        _reward_tile(table, facts),
+        _accuracy_tile(evaluations),
+        _gap_tile(table, facts),
+        _entropy_tile(table, facts),
+        _equal_groups_tile(table, facts),
+        _throughput_tile(table, facts, samplers.slowest(stats, window=WINDOW)),
+    ]
+
+
+def held_out(evaluations: MetricTable) -> tuple[str, Values]:
+    """(name, values) of what an evaluation is judged by: pass@1, or the reward where nothing is right or wrong."""
+    for name in ("eval/pass_at_1", "eval/reward_mean"):
+        if any(value is not None for value in evaluations.columns.get(name, ())):
+            return name, evaluations.columns[name]
+    return "eval/pass_at_1", [None] * len(evaluations.steps)
+
+
+def _reward_tile(table: MetricTable, facts: RunFacts) -> dict[str, Any]:
+    values = metric(table, facts, "reward/mean")
+    std = last_known(metric(table, facts, "reward/std"))
+    failed = _recent(metric(table, facts, "reward/failed_share"))
+    # No bound is right for every reward; without any spread, though, a step teaches nothing.
+    state: State = "none" if std is None else "watch" if std == 0 else "ok"
+    note = "" if std is None else f"std {std:.2f}"
+    if failed:
+        note = f"{note}; {failed:.1%} not scored".lstrip("; ")
+        state = max(state, thresholds.FAILED_REWARDS.state(failed), key=SEVERITY.index)
+    return _tile(
+        "reward",
+        "Reward",
+        values,
+        unit="",
+        better="up",
+        state=state,
+        text=f"watch when all rewards of a step are equal; not scored: {thresholds.FAILED_REWARDS.text(share=True)}",
+        note=note,
+    )
+
+
+def _accuracy_tile(evaluations: MetricTable) -> dict[str, Any]:
+    name, values = held_out(evaluations)
+    found = known(values)
+    is_share = name == "eval/pass_at_1"
+    tile = _tile(
+        "accuracy",
+        "Held-out accuracy" if is_share else "Held-out reward",
+        values,
+        unit="share" if is_share else "",
+        better="up",
+        state="none",
+        text="watch when below the first evaluation by more than chance (95 %)" if is_share else "",
+        note="" if found else "not evaluated yet",
+    )
+    if len(found) > 1:
+        tile |= {"delta": found[-1] - found[0], "delta_text": "since the first evaluation"}
+        num_questions = last_known(evaluations.columns.get("eval/questions", ()))
+        if is_share and num_questions:
+            # Of the questions, not of the samples: those of one question are right or wrong together.
+            first_low, _ = wilson(found[0], num_questions)
+            low, high = wilson(found[-1], num_questions)
+            chance = math.hypot(found[0] - first_low, high - found[-1])  # of the difference (Newcombe, 1998)
+            note = f"{num_questions:.0f} questions, {low:.1%} to {high:.1%}"
+            tile |= {"state": "watch" if found[0] - found[-1] > chance else "ok", "note": note}
+    return tile
+
+
+def wilson(share: float, count: float, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's interval (95 %) of a share of `count`: at 0 and 1 too it has a width, unlike the standard error."""
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _gap_tile(table: MetricTable, facts: RunFacts) -> dict[str, Any]:
+    largest = last_known(metric(table, facts, "train/max_abs_log_ratio"))
+    return _judged_tile(
+        "gap",
+        "Sampler-learner gap",
+        metric(table, facts, "train/kl_rollout"),
+        thresholds.gap(facts),
+        unit="nats",
+        better="down",
+        note="" if largest is None else f"largest of a token {largest:.2g}",
+    )
+
+
+def _entropy_tile(table: MetricTable, facts: RunFacts) -> dict[str, Any]:
+    values = metric(table, facts, "train/entropy")
+    last, first = last_known(values), facts.first_entropy
+    note = f"{last / first:.2f} of the first step's" if last is not None and first else ""
+    tile = _judged_tile("entropy", "Entropy", values, thresholds.entropy(facts), unit="nats", better=None, note=note)
+    accuracy = last_known(metric(table, facts, "reward/accuracy"))
+    is_low = last is not None and first is not None and last < first
+    if tile["state"] == "alarm" and is_low and accuracy is not None and accuracy >= thresholds.SOLVED_ACCURACY:
+        tile |= {"state": "watch", "note": f"{note}; accuracy is {accuracy:.0%}, so little is left to choose"}
+    return tile
+
+
+def _equal_groups_tile(table: MetricTable, facts: RunFacts) -> dict[str, Any]:
+    values = metric(table, facts, "reward/equal_groups_fraction")
+    right = last_known(metric(table, facts, "reward/all_right_groups"))
+    wrong = last_known(metric(table, facts, "reward/all_wrong_groups"))
+    tile = _judged_tile(
+        "equal_groups",
+        "Equal groups",
+        values,
+        thresholds.EQUAL_GROUPS,
+        unit="share",
+        better="down",
+        note="" if right is None or wrong is None else f"{right:.0f} all right, {wrong:.0f} all wrong",
+        judged=_recent(values),
+    )
+    accuracy = _recent(metric(table, facts, "reward/accuracy"))
+    if tile["state"] == "alarm" and accuracy is not None and accuracy >= thresholds.SOLVED_ACCURACY:
+        learnt = f"{tile['note']}; accuracy is {accuracy:.0%}: the task is learnt"
+        tile |= {"state": "watch", "note": learnt.lstrip("; ")}
+    return tile | {"threshold": f"mean of {WINDOW} steps: {tile['threshold']}"}
+
+
+def _throughput_tile(table: MetricTable, facts: RunFacts, slowest: tuple[str, float] | None) -> dict[str, Any]:
+    step_s = last_known(metric(table, facts, "time/step_s"))
+    waiting = last_known(metric(table, facts, "time/wait_share"))
+    notes = [] if step_s is None else [f"step {step_s:.3g} s"]
+    notes += [] if waiting is None else [f"{waiting:.0%} waiting"]
+    tile = _judged_tile(
+        "throughput",
+        "Sampling speed",
+        metric(table, facts, "rollout/tokens_per_s"),
+        thresholds.throughput(facts),
+        unit="tokens/s",
+        better="up",
+        note=", ".join(notes),
+    )
+    if slowest is not None and thresholds.SLOWEST_SAMPLER.state(slowest[1]) != "ok":
+        tile["note"] = f"{slowest[0]} has {slowest[1]:.0%} of the median sampler's speed"
+        tile["state"] = max(tile["state"], "watch", key=SEVERITY.index)
+    return tile
+
+
+def _recent(values: Values) -> float | None:
+    """Mean over the last steps: one step of a small batch is chance."""
+    recent = known(values)[-WINDOW:]
+    return sum(recent) / len(recent) if recent else None
+
+
+def _judged_tile(
+    id: str,
+    label: str,
+    values: Values,
+    threshold: Threshold,
+    *,
+    unit: str,
+    better: str | None,
+    note: str,
+    judged: float | None = None,
+) -> dict[str, Any]:
+    """A tile whose state is that of `judged`, or of its last value."""
+    value = last_known(values) if judged is None else judged
+    state: State = "none" if threshold == NO_THRESHOLD else threshold.state(value)
+    text = threshold.text(share=unit == "share")
+    return _tile(id, label, values, unit=unit, better=better, state=state, text=text, note=note)
+
+
+def _tile(
+    id: str, label: str, values: Values, *, unit: str, better: str | None, state: State, text: str, note: str
+) -> dict[str, Any]:
+    found = known(values)
+    before = found[-1 - WINDOW : -1]
+    spark = thin(range(len(values)), points=SPARK_POINTS, from_step=None, to_step=None)
+    return {
+        "id": id,
+        "label": label,
+        "value": found[-1] if found else None,
+        "unit": unit,
+        "delta": found[-1] - sum(before) / len(before) if before else None,
+        "delta_text": f"against the mean of the {len(before)} before" if before else "",
+        "better": better,
+        "spark": six_digits(spark.mean(values)),
+        "state": state,
+        "threshold": text,
+        "note": note,
+    }

@@ -1,0 +1,128 @@
+"""The JSON API of `docs/dashboard-api.md`: an address -> what a view function makes of a run.
+
+The same answers go into an exported report, so nothing here knows of HTTP but for the parts of an address and a status.
+"""
+
+import contextlib
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from cluster.dashboard.files.encoding import encode
+from cluster.dashboard.views.compare import compare
+from cluster.dashboard.views.frame import run_info
+from cluster.dashboard.web.endpoints import DEFAULT_POINTS, MAX_POINTS, endpoint_of, saved_views
+from cluster.dashboard.web.params import RequestError, bad, names, parse_query, shown, whole
+from cluster.dashboard.web.stream import Follower
+
+MAX_COMPARED = 8
+"""Runs beside each other; more cannot be told apart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What is sent back: JSON, whole or in parts, unless the asker has this already (neither)."""
+
+    body: bytes | None
+    etag: str | None
+    parts: Iterator[str] | None = None
+    """May be taken in another thread; the run stays open until the last was."""
+
+
+class Api:
+    """All answers. Called from many threads at once."""
+
+    def __init__(self, follower: Follower, folders: Sequence[str]) -> None:
+        self._follower = follower
+        self._folders = list(folders)
+        self._boot = secrets.token_hex(4)  # revisions of another process are other revisions
+
+    def answer(self, path: str, query: str = "", have: str | None = None) -> Answer:
+        """The answer for a raw, still escaped path below /api/; `have` is the ETag that the asker holds.
+
+        Raises RequestError, and ShoalError for what a view says of a parameter (a filter).
+        """
+        parts = _unescaped(path)
+        match parts:
+            case ["runs"]:
+                parse_query(query, ())
+                return _answer(self._runs())
+            case ["views"]:
+                parse_query(query, ())
+                return _answer({"views": saved_views()})
+            case ["compare"]:
+                return self._compare(parse_query(query, ("runs", "points")), have)
+            case ["runs", name, *rest]:
+                return self._of_run(name, rest, query, have)
+        raise _nothing_here(path)
+
+    def _of_run(self, name: str, rest: Sequence[str], query: str, have: str | None) -> Answer:
+        found = endpoint_of(rest)
+        if found is None:
+            raise _nothing_here("runs/{run}/" + "/".join(rest))
+        endpoint, parts = found
+        values = parse_query(query, endpoint.parameters)
+        with self._follower.use(name, rollouts=endpoint.rollouts) as run:
+            # Taken before the data is read: should it change meanwhile, the tag is too old and never too new.
+            etag = f'"{self._boot}-{run.revision}"'
+            if have == etag:
+                return Answer(body=None, etag=etag)
+            assert run.store is not None
+            value = endpoint.view(run, run.store, parts, values)
+            if isinstance(value, dict):
+                return Answer(body=encode(value), etag=etag)
+            return Answer(body=None, etag=etag, parts=self._held(name, value))
+
+    def _held(self, name: str, parts: Iterator[str]) -> Iterator[str]:
+        with self._follower.use(name):
+            yield from parts
+
+    def _runs(self) -> dict[str, Any]:
+        infos = []
+        for name, path in self._follower.paths().items():
+            info = self._opened_info(name) or self._follower.cheap_info(name, path)
+            infos.append(info)
+        infos.sort(key=lambda info: (-(info["started_s"] or 0.0), info["run"]))
+        return {"runs": infos, "folders": self._folders}
+
+    def _opened_info(self, name: str) -> dict[str, Any] | None:
+        """That of an opened run; None when it is not open, or its store fails: the list is for all runs."""
+        if not self._follower.opened(name):
+            return None
+        try:
+            with self._follower.use(name, keep=False) as run:
+                assert run.store is not None
+                return run_info(name, run.store)
+        except RequestError:
+            return None
+
+    def _compare(self, values: Mapping[str, str], have: str | None) -> Answer:
+        chosen = names(values, "runs", MAX_COMPARED)
+        if not chosen:
+            raise bad("runs is empty, allowed: 1 to 8 names of runs with commas between")
+        points = whole(values, "points", DEFAULT_POINTS, 1, MAX_POINTS)
+        with contextlib.ExitStack() as stack:
+            runs = [stack.enter_context(self._follower.use(name, rollouts=True)) for name in chosen]
+            etag = f'"{self._boot}-{"-".join(str(run.revision) for run in runs)}"'
+            if have == etag:
+                return Answer(body=None, etag=etag)
+            stores = {run.name: run.store for run in runs if run.store is not None}
+            return Answer(body=encode(compare(stores, points)), etag=etag)
+
+
+def _answer(value: dict[str, Any]) -> Answer:
+    return Answer(body=encode(value), etag=None)
+
+
+def _unescaped(path: str) -> list[str]:
+    """Parts of an escaped path. Unescaped after the split, so that an escaped slash is part of a name."""
+    try:
+        return [unquote(part, errors="strict") for part in path.split("/")]
+    except UnicodeDecodeError as error:
+        raise bad(f"the path {shown(path)} is no UTF-8") from error
+
+
+def _nothing_here(path: str) -> RequestError:
+    return RequestError(404, f"there is nothing at {shown('/api/' + path)}; docs/dashboard-api.md lists what there is")

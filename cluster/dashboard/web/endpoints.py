@@ -1,0 +1,215 @@
+"""The addresses below /api/runs/{run}: what each takes, within which bounds, and the view that answers it."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cluster.dashboard.doctor.diagnose import doctor_page
+from cluster.dashboard.files.small_files import run_times
+from cluster.dashboard.index.filters import VIEWS
+from cluster.dashboard.records import GroupAddress
+from cluster.dashboard.views.config_view import config_page
+from cluster.dashboard.views.fleet import fleet
+from cluster.dashboard.views.frame import frame
+from cluster.dashboard.views.groups import group_page
+from cluster.dashboard.views.ledger_view import ledger_groups, ledger_page, prompt_page
+from cluster.dashboard.views.overview import metrics_view, overview
+from cluster.dashboard.views.rollouts import rollout_page, rollout_table
+from cluster.dashboard.views.steps import step_list, step_page
+from cluster.dashboard.views.timeline import span_page, timeline
+from cluster.dashboard.views.trace import chrome_trace_text
+from cluster.dashboard.web.params import (
+    RequestError,
+    names,
+    optional_seconds,
+    optional_whole,
+    path_id,
+    path_phase,
+    path_step,
+    path_whole,
+    whole,
+)
+from cluster.dashboard.web.stream import OpenRun
+
+if TYPE_CHECKING:
+    from cluster.dashboard.index.store import RunStore
+
+DOCTOR_SOURCES = ("config", "metrics", "evaluations", "rollouts", "ledger", "summary", "checkpoints")
+"""Not events: they change many times a step, and what the doctor tells of spans can wait for its end. Instants can not:
+one may be the last thing that a run writes for a long time."""
+SILENT_S = 30.0
+"""Of a live run that has written nothing for so long, the passing of time is news in itself, every so often."""
+DEFAULT_POINTS, MAX_POINTS = 400, 5000
+DEFAULT_ROWS, MAX_ROWS, MAX_OFFSET = 100, 1000, 10**9
+DEFAULT_SPANS, MAX_SPANS = 4000, 20_000
+DEFAULT_GROUPS, MAX_GROUPS = 200, 5000
+MAX_NAMES = 200
+MAX_SAMPLE = 10**6
+
+Parts = Sequence[str]
+Values = Mapping[str, str]
+View = Callable[[OpenRun, "RunStore", Parts, Values], dict[str, Any] | Iterator[str]]
+"""(run, store, the open parts of the path, the parameters) -> JSON, or its text in parts where it may be too long for
+the memory. Raises RequestError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One address."""
+
+    parts: tuple[str, ...]
+    """What follows the run; an empty one stands for any value."""
+    parameters: tuple[str, ...]
+    view: View
+    rollouts: bool = False
+    """Whether it is answered from all of the rollouts."""
+
+
+def endpoint_of(parts: Parts) -> tuple[Endpoint, list[str]] | None:
+    """The endpoint of a path and the values of its open parts; None when there is none."""
+    for endpoint in ENDPOINTS:
+        pairs = list(zip(endpoint.parts, parts, strict=False))
+        if len(endpoint.parts) == len(parts) and all(wanted in ("", part) for wanted, part in pairs):
+            return endpoint, [part for wanted, part in pairs if wanted == ""]
+    return None
+
+
+def saved_views() -> list[dict[str, Any]]:
+    """The saved views of the table of rollouts."""
+    return [dataclasses.asdict(view) for view in VIEWS]
+
+
+def _frame(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    return frame(run.name, store, revision=run.revision, findings=_doctor(run, store, parts, values)["findings"])
+
+
+def _doctor(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    _, written_s = run_times(store.path)
+    silences = int((time.time() - written_s) / SILENT_S) if written_s is not None and run.status == "live" else 0
+    news = (len(store.instants()), silences)
+    known = run.memo.get("doctor")
+    if known is not None and known.value[0] != news:
+        run.memo.pop("doctor", None)
+    page: dict[str, Any] = run.remember("doctor", DOCTOR_SOURCES, lambda: (news, doctor_page(store)))[1]
+    return page
+
+
+def _overview(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    # The sums over all spans may be a little older than the charts of the metrics.
+    stats = run.remember("actors", ("events",), store.actor_stats)
+    return overview(store, stats, points=_points(values), **_step_range(values))
+
+
+def _metrics(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    chosen = names(values, "names", MAX_NAMES)
+    return metrics_view(store, names=chosen, points=_points(values), **_step_range(values))
+
+
+def _steps(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    return step_list(store, path_phase(values.get("phase", "") or "train"))
+
+
+def _step(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    return _found(step_page(store, path_phase(parts[0]), path_step(parts[1])), "such step with rollouts")
+
+
+def _rollouts(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    return rollout_table(
+        store,
+        filter_text=values.get("filter", ""),
+        sort=values.get("sort", ""),
+        offset=whole(values, "offset", 0, 0, MAX_OFFSET),
+        limit=whole(values, "limit", DEFAULT_ROWS, 1, MAX_ROWS),
+    )
+
+
+def _rollout(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    sample = path_whole("the sample", parts[3], MAX_SAMPLE)
+    return _found(rollout_page(store, _group_address(parts), sample), "such rollout")
+
+
+def _group(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    return _found(group_page(store, _group_address(parts)), "such group")
+
+
+def _timeline(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    from_s, to_s = optional_seconds(values, "from"), optional_seconds(values, "to")
+    if from_s is not None and to_s is not None and from_s >= to_s:
+        raise RequestError(400, f"from is {from_s} and to is {to_s}, allowed: from before to")
+    return timeline(store, from_s, to_s, whole(values, "limit", DEFAULT_SPANS, 1, MAX_SPANS))
+
+
+def _span(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    return _found(span_page(store, path_whole("the span", parts[0])), "such span")
+
+
+def _trace(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> Iterator[str]:
+    return chrome_trace_text(store)
+
+
+def _fleet(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    return fleet(store)
+
+
+def _ledger(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    return ledger_page(store)
+
+
+def _ledger_groups(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    offset = whole(values, "offset", 0, 0, MAX_OFFSET)
+    return ledger_groups(store, offset, whole(values, "limit", DEFAULT_GROUPS, 1, MAX_GROUPS))
+
+
+def _prompt(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    return _found(prompt_page(store, path_id(parts[0])), "such prompt")
+
+
+def _config(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+    return config_page(store)
+
+
+def _points(values: Values) -> int:
+    return whole(values, "points", DEFAULT_POINTS, 1, MAX_POINTS)
+
+
+def _step_range(values: Values) -> dict[str, int | None]:
+    return {"from_step": optional_whole(values, "from"), "to_step": optional_whole(values, "to")}
+
+
+def _group_address(parts: Parts) -> GroupAddress:
+    return GroupAddress(phase=path_phase(parts[0]), step=path_step(parts[1]), group_id=path_id(parts[2]))
+
+
+def _found(value: dict[str, Any] | None, what: str) -> dict[str, Any]:
+    if value is None:
+        raise RequestError(404, f"this run has no {what}; a resume may have taken it back")
+    return value
+
+
+def _at(path: str, view: View, *parameters: str, rollouts: bool = False) -> Endpoint:
+    """`*` in the path stands for any value."""
+    parts = tuple("" if part == "*" else part for part in path.split("/")) if path else ()
+    return Endpoint(parts=parts, parameters=parameters, view=view, rollouts=rollouts)
+
+
+ENDPOINTS = (
+    _at("", _frame),
+    _at("overview", _overview, "points", "from", "to"),
+    _at("metrics", _metrics, "names", "points", "from", "to"),
+    _at("steps", _steps, "phase", rollouts=True),
+    _at("steps/*/*", _step, rollouts=True),
+    _at("rollouts", _rollouts, "filter", "sort", "offset", "limit", rollouts=True),
+    _at("rollouts/*/*/*/*", _rollout, rollouts=True),
+    _at("groups/*/*/*", _group, rollouts=True),
+    _at("timeline", _timeline, "from", "to", "limit"),
+    _at("spans/*", _span, rollouts=True),
+    _at("trace.json", _trace),
+    _at("fleet", _fleet),
+    _at("ledger", _ledger, rollouts=True),
+    _at("ledger/groups", _ledger_groups, "offset", "limit"),
+    _at("prompts/*", _prompt, rollouts=True),
+    _at("doctor", _doctor, rollouts=True),
+    _at("config", _config),
+)

@@ -1,0 +1,324 @@
+"""The server of `shoal dashboard`: the page, its files, the API and the stream of changes, all read-only.
+
+GET /             the page               GET /api/...      JSON (api.py), in a pool of threads
+GET /static/NAME  one of a fixed set     GET /api/stream   server-sent events
+"""
+
+import asyncio
+import contextlib
+import errno
+import json
+import os
+import socket
+import threading
+import time
+import webbrowser
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import anyio
+import uvicorn
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from cluster.commands.dashboard import DEFAULT_PORT
+from cluster.dashboard.web.api import Api
+from cluster.dashboard.web.page import Page, served_page, static_files
+from cluster.dashboard.web.params import RequestError, parse_query, shown
+from cluster.dashboard.web.security import Access, Guard, access_for
+from cluster.dashboard.web.stream import Change, Follower, change_of
+from rollout.errors import ConfigError, ShoalError
+
+if TYPE_CHECKING:
+    from cluster.dashboard.index.store import RunStore
+
+MAX_PORT = 65_535
+MAX_STREAMS = 128
+PING_S, SEND_TIMEOUT_S = 15, 30
+"""A client that takes nothing for SEND_TIMEOUT_S is let go; it comes back by itself."""
+BESIDE_A_RUN_NICE = 10
+"""Niceness of a dashboard that a run started: the run goes first."""
+GZIP_BYTES, GZIP_LEVEL = 1024, 1
+REVALIDATE = "no-cache"
+"""May be kept, but is asked for each time with its ETag."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """What `shoal dashboard` was asked for."""
+
+    roots: tuple[Path, ...]
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    """0: any that is free."""
+    allow_hosts: tuple[str, ...] = ()
+    require_token: bool = False
+    parent: int | None = None
+    """Process to end with: the run that started this dashboard, however it ends."""
+
+
+def make_app(follower: Follower, access: Access, folders: Sequence[str]) -> Starlette:
+    """The application. The follower is started and stopped with it."""
+    api, files, page = Api(follower, folders), static_files(), served_page()
+
+    def index(request: Request) -> Response:
+        return _page_response(page)
+
+    def static(request: Request) -> Response:
+        file = files.get(_raw_path(request).removeprefix("/static/"))
+        if file is None:
+            raise RequestError(404, f"the page has no file {shown(request.url.path)}")
+        content = file.read()
+        headers = {"etag": content.etag, "cache-control": REVALIDATE, "vary": "Accept-Encoding"}
+        if request.headers.get("if-none-match") == content.etag:
+            return Response(status_code=304, headers=headers)
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            headers["content-encoding"] = "gzip"
+            return Response(content.gzipped, media_type=file.media_type, headers=headers)
+        return Response(content.plain, media_type=file.media_type, headers=headers)
+
+    def api_answer(request: Request) -> Response:
+        path = _raw_path(request).removeprefix("/api/")
+        answer = api.answer(path, request.url.query, request.headers.get("if-none-match"))
+        headers = {"cache-control": REVALIDATE} | ({"etag": answer.etag} if answer.etag else {})
+        if answer.parts is not None:
+            return StreamingResponse(answer.parts, media_type="application/json", headers=headers)
+        if answer.body is None:
+            return Response(status_code=304, headers=headers)
+        return Response(answer.body, media_type="application/json", headers=headers)
+
+    async def stream(request: Request) -> Response:
+        return await _stream(follower, request)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        follower.start()
+        yield
+        await run_in_threadpool(follower.stop)
+
+    app = Starlette(
+        routes=[
+            Route("/", index),
+            Route("/static/{name:path}", static),
+            Route("/api/stream", stream),
+            Route("/api/{path:path}", api_answer),
+        ],
+        middleware=[
+            Middleware(Guard, access=access),
+            Middleware(GZipMiddleware, minimum_size=GZIP_BYTES, compresslevel=GZIP_LEVEL),
+        ],
+        exception_handlers={
+            RequestError: _request_error,
+            ShoalError: _shoal_error,
+            HTTPException: _http_error,
+            Exception: _defect,
+        },
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False  # an address that is not there is 404, not a way to another
+    return app
+
+
+def _page_response(page: Page) -> Response:
+    headers = {"content-security-policy": page.policy, "cache-control": "no-store"}
+    return Response(page.html, media_type="text/html", headers=headers)
+
+
+def _raw_path(request: Request) -> str:
+    """The path as it was sent: an escaped slash or dot is no path of ours."""
+    raw: bytes = request.scope.get("raw_path") or quote(request.scope["path"]).encode()
+    return raw.split(b"?")[0].decode("latin-1")
+
+
+def _error(status: int, sentence: str) -> JSONResponse:
+    return JSONResponse({"error": sentence.encode("utf-8", "backslashreplace").decode()}, status_code=status)
+
+
+def _request_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    return _error(error.status, str(error))
+
+
+def _shoal_error(request: Request, error: Exception) -> Response:
+    """What a view says of a parameter, as of a filter that does not parse."""
+    return _error(400, str(error))
+
+
+def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _error(error.status_code, f"there is nothing at {shown(request.url.path)}")
+
+
+def _defect(request: Request, error: Exception) -> Response:
+    """A defect of ours; the server prints its trace as well."""
+    return _error(500, f"internal error: {type(error).__name__}: {error}; the terminal of the dashboard has the trace")
+
+
+async def _stream(follower: Follower, request: Request) -> Response:
+    run = parse_query(request.url.query, ("run",)).get("run")
+    if run is not None and run not in await run_in_threadpool(follower.paths):
+        raise RequestError(404, f"there is no run {shown(run)} here; /api/runs lists those there are")
+    if follower.num_listeners() >= MAX_STREAMS:
+        raise RequestError(503, f"{MAX_STREAMS} pages listen already; close some")
+    last_seen = request.headers.get("last-event-id")
+    ending = anyio.Event()
+    return EventSourceResponse(
+        _events(follower, run, last_seen, ending),
+        ping=PING_S,
+        send_timeout=SEND_TIMEOUT_S,
+        headers={"cache-control": "no-store"},
+        shutdown_event=ending,
+        shutdown_grace_period=1.0,
+    )
+
+
+async def _events(
+    follower: Follower, run: str | None, last_seen: str | None, ending: anyio.Event
+) -> AsyncIterator[ServerSentEvent]:
+    """Until the client goes or the server is told to end (`ending`); then it returns, so that the answer is whole."""
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+
+    def wake() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed between the look at the listeners and this call
+            loop.call_soon_threadsafe(ready.set)
+
+    async def wake_at_the_end() -> None:
+        await ending.wait()
+        ready.set()
+
+    listener, last = follower.listen(run, wake), loop.create_task(wake_at_the_end())
+    try:
+        first = await run_in_threadpool(_first_change, follower, run, last_seen)
+        if first is not None:
+            yield _message(first)
+        while not ending.is_set():
+            await ready.wait()
+            ready.clear()
+            for change in listener.take():
+                yield _message(change)
+    finally:
+        last.cancel()
+        follower.unlisten(listener)
+
+
+def _first_change(follower: Follower, run: str | None, last_seen: str | None) -> Change | None:
+    """Where the run is now: a page that was cut off for a while learns whether it missed something."""
+    if run is None:
+        return None
+    with follower.use(run) as opened:
+        missed = last_seen is not None and last_seen != str(opened.revision)
+        return change_of(opened, opened.seen if missed else ())
+
+
+def _message(change: Change) -> ServerSentEvent:
+    data = {
+        "run": change.run,
+        "revision": change.revision,
+        "step": change.step,
+        "status": change.status,
+        "changed": sorted(change.changed),
+    }
+    return ServerSentEvent(json.dumps(data), event="change", id=str(change.revision))
+
+
+def serve(options: ServerOptions, *, open_browser: bool = False) -> None:
+    """Prints the address and serves until it is interrupted. Raises ConfigError when the address cannot be had."""
+    access = access_for(options.host, options.allow_hosts, require_token=options.require_token)
+    with listening_socket(options.host, options.port) as listening:
+        follower = Follower(options.roots, open_store)
+        app = make_app(follower, access, [str(root) for root in options.roots])
+        where = address(options.host, listening.getsockname()[1], access)
+        print(where, flush=True)  # a pipe must have it now, not when its buffer is full
+        if open_browser:
+            webbrowser.open(where)
+        server = make_server(app)
+        if options.parent is not None:
+            os.nice(BESIDE_A_RUN_NICE)
+            threading.Thread(target=_end_with, args=(options.parent, server), daemon=True).start()
+        with contextlib.suppress(KeyboardInterrupt):  # the ordinary end
+            server.run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """Looks twice a second whether it is to end; uvicorn's own looks ten times, a tenth of what a page that follows a
+    run costs."""
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):
+            await asyncio.sleep(0.5)
+
+
+def make_server(app: Starlette) -> uvicorn.Server:
+    """What listens: HTTP/1.1 alone, silent but for defects, nothing told about itself."""
+    return _Server(
+        uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            http="h11",
+            ws="none",
+            loop="asyncio",
+            timeout_graceful_shutdown=2,
+        )
+    )
+
+
+def _end_with(parent: int, server: uvicorn.Server) -> None:
+    """A run that was killed outright cannot end its dashboard: its child gets another parent then."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    server.should_exit = True
+
+
+def open_store(path: Path) -> "RunStore":
+    from cluster.dashboard.index.store import RunStore
+
+    return RunStore(path)
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A bound socket. Raises ConfigError, in one sentence, when the address is taken or is none of this machine's."""
+    if not 0 <= port <= MAX_PORT:  # getaddrinfo would take the remainder
+        raise ConfigError(f"--port is {port}, allowed: 0 (any that is free) to {MAX_PORT}")
+    try:
+        family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        # The protocol by name: by it asyncio knows that it may switch off Nagle's algorithm, for which every answer
+        # after the first on a connection waits 40 ms until the client acknowledges its head.
+        bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(
+            f"there is no address {host}: {getattr(error, 'strerror', None) or error}; choose another --host"
+        ) from error
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(place)
+        bound.listen(128)
+    except OSError as error:
+        bound.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                f"port {port} of {host} is in use, perhaps by another dashboard; choose another with --port (0: any)"
+            ) from error
+        raise ConfigError(
+            f"cannot listen on {host}, port {port}: {error.strerror}; choose another --host or --port"
+        ) from error
+    return bound
+
+
+def address(host: str, port: int, access: Access) -> str:
+    """What to open in a browser."""
+    name = socket.gethostname() if host in ("0.0.0.0", "::", "") else host
+    shown_name = f"[{name}]" if ":" in name else name
+    return f"http://{shown_name}:{port}/" + (f"?token={access.token}" if access.token else "")

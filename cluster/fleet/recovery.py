@@ -1,0 +1,197 @@
+"""What acts on the supervisor: probes actors, starts lost ones again, and lets nobody use one that is not healthy.
+
+    watch --probe--> supervisor --dead--> restart the process --sampler--> weight sync with it alone --> HEALTHY
+    pipeline, router, sync --failed, succeeded--> supervisor
+    pipeline, router, evaluation <--usable-- (waits while nobody is)
+
+Samplers and reward workers recover while the run goes on; `LearnerGroup` does the same for the learner.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
+
+from cluster.config import RecoveryConfig
+from cluster.errors import ActorFailedError, RestartsExhaustedError, StageTimeoutError
+from cluster.fleet.actors import Actor, Fleet
+from cluster.fleet.deadlines import RECOVERABLE, finish
+from cluster.fleet.supervisor import HealthPolicy, Supervisor
+from cluster.types import ActorState, Transition
+from rollout.errors import EngineError, ShoalError
+
+TICK_S = 0.2
+"""How often the states are looked at: a death is acted on within it."""
+
+Spawn = Callable[[Coroutine[Any, Any, None]], object]
+
+
+class Recovery:
+    """Keeps the samplers and reward workers of a fleet alive. `sync_alone` gives one sampler the current weights and
+    verifies them; it raises, or returns the version. `on_hung` is told of an actor that did not answer in time, before
+    its process is replaced."""
+
+    def __init__(
+        self,
+        config: RecoveryConfig,
+        fleet: Fleet,
+        *,
+        sync_alone: Callable[[Actor], Awaitable[int]],
+        on_change: Callable[[Transition], None],
+        on_hung: Callable[[Actor], Awaitable[None]],
+        spawn: Spawn,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config = config
+        self._fleet = fleet
+        self._sync_alone = sync_alone
+        self._spawn = spawn
+        self._samplers = {actor.name: actor for actor in fleet.samplers}
+        self._rewards = {actor.name: actor for actor in fleet.rewards}
+        self._changed = asyncio.Event()
+        self._record = on_change
+        self._on_hung = on_hung
+        self._last_error: dict[str, ShoalError] = {}
+        self.supervisor = Supervisor(
+            HealthPolicy(
+                unhealthy_after=config.unhealthy_after,
+                probe_every_s=config.probe_every_s,
+                max_restarts=config.max_restarts,
+            ),
+            clock,
+            samplers=tuple(actor.name for actor in fleet.samplers),
+            others=tuple(actor.name for actor in (*fleet.rewards, *fleet.learners)),
+            on_change=self._on_change,
+        )
+
+    # Who may be used.
+
+    async def usable(self, actors: Sequence[Actor]) -> list[Actor]:
+        """Those that may be given work; waits until there is one. It has no deadline of its own: an actor is either
+        restarted within its start deadline, or the budget of restarts ends the run."""
+        while not (found := [actor for actor in actors if self.supervisor.is_usable(actor.name)]):
+            await self._next_change()
+        return found
+
+    async def all_usable(self, actors: Sequence[Actor]) -> None:
+        """Waits until all of them may be given work."""
+        while not all(self.supervisor.is_usable(actor.name) for actor in actors):
+            await self._next_change()
+
+    def reachable_samplers(self) -> list[Actor]:
+        """Those that a weight sync includes: their process runs."""
+        gone = (ActorState.DEAD, ActorState.RESTARTING)
+        return [actor for actor in self._fleet.samplers if self.supervisor.state(actor.name) not in gone]
+
+    # What is told.
+
+    def failed(self, actor: Actor, incarnation: int, error: ShoalError) -> None:
+        """Work given to `actor` failed. `incarnation` is that of the process it was given to: news of one that was
+        replaced since, or is being replaced, says nothing of the new one."""
+        if self._is_replaced(actor, incarnation):
+            return
+        self._last_error[actor.name] = error
+        # An engine that failed has failed for good; its process only lives on to say so.
+        if isinstance(error, EngineError) or (isinstance(error, ActorFailedError) and error.died):
+            self.supervisor.died(actor.name, str(error))
+        else:
+            self.supervisor.work_failed(actor.name, str(error))
+
+    def sync_failed(self, actor: Actor, incarnation: int, error: ShoalError) -> None:
+        """It did not get through a weight sync: it holds nothing that it may serve, and would stay STALE."""
+        if not self._is_replaced(actor, incarnation):
+            self._last_error[actor.name] = error
+            self.supervisor.died(actor.name, str(error))
+
+    def _is_replaced(self, actor: Actor, incarnation: int) -> bool:
+        # One that is RESTARTING has the old number for a moment. A second restart would kill the first one's process.
+        return incarnation != actor.incarnation or self.supervisor.state(actor.name) is ActorState.RESTARTING
+
+    def learner_failed(self, name: str, error: ShoalError) -> None:
+        """A rank failed, or did not answer in time: its group is restarted in any case."""
+        self._last_error[name] = error
+        self.supervisor.died(name, str(error))
+
+    def succeeded(self, actor: Actor, incarnation: int) -> None:
+        if incarnation == actor.incarnation:
+            self.supervisor.work_succeeded(actor.name)
+
+    # What it does.
+
+    async def watch(self) -> None:
+        """Probes and restarts, until it is cancelled. Errors: `RestartsExhaustedError`."""
+        while True:
+            for name in self.supervisor.due_probes():
+                if name in self._samplers:
+                    self._spawn(self._probe(self._samplers[name]))
+            for name in self.supervisor.dead():
+                actor = self._samplers.get(name) or self._rewards.get(name)
+                if actor is not None:  # else it is a learner, which `LearnerGroup` restarts with its group
+                    self.begin_restart(name)
+                    self._spawn(self._restart(actor))
+            await asyncio.sleep(TICK_S)
+
+    async def _probe(self, actor: Actor) -> None:
+        """A token, from between two steps of the engine: a wedged engine's process still answers pings. Reward workers
+        need no probe: what they are asked has deadlines, and while they are idle there is nothing to lose."""
+        incarnation = actor.incarnation
+        try:
+            await finish(
+                actor.handle.probe.remote(),
+                deadline_s=self._config.probe_deadline_s,
+                stage="probe",
+                actor=actor.name,
+                item="a probe",
+            )
+        except RECOVERABLE as error:
+            if self._is_replaced(actor, incarnation):
+                return
+            self._last_error[actor.name] = error
+            if isinstance(error, EngineError) or (isinstance(error, ActorFailedError) and error.died):
+                self.supervisor.died(actor.name, f"probe: {error}")
+            else:
+                self.supervisor.probe_failed(actor.name, str(error))
+        else:
+            if incarnation == actor.incarnation:
+                self.supervisor.probe_answered(actor.name)
+
+    def begin_restart(self, name: str) -> None:
+        """Errors: `RestartsExhaustedError`, with what went wrong last."""
+        try:
+            self.supervisor.begin_restart(name)
+        except RestartsExhaustedError as error:
+            raise RestartsExhaustedError(name, error.max_restarts, str(self._last_error.get(name, ""))) from error
+
+    async def _restart(self, actor: Actor) -> None:
+        if isinstance(self._last_error.get(actor.name), StageTimeoutError):
+            await self._on_hung(actor)
+        try:
+            await self._fleet.restart(actor)
+        except RECOVERABLE as error:
+            self._last_error[actor.name] = error
+            self.supervisor.died(actor.name, f"after its restart: {error}")
+            return
+        self.supervisor.started(actor.name)
+        incarnation = actor.incarnation
+        if actor.name not in self._samplers:
+            return
+        try:
+            version = await self._sync_alone(actor)
+        except RECOVERABLE as error:
+            # A sync of all samplers may have met it meanwhile, and had it restarted again.
+            self.sync_failed(actor, incarnation, error)
+        else:
+            if incarnation == actor.incarnation:
+                self.supervisor.synced(actor.name, version)
+
+    def _on_change(self, transition: Transition) -> None:
+        self._record(transition)
+        self._changed.set()
+
+    async def _next_change(self) -> None:
+        self._changed.clear()
+        try:
+            # A sync of all samplers changes states quietly, so the event alone would not do.
+            await asyncio.wait_for(self._changed.wait(), TICK_S)
+        except TimeoutError:
+            return

@@ -1,0 +1,170 @@
+"""Notices when a run makes no progress, whatever the cause, and writes down what every process is doing.
+
+    pipeline, evaluation --a scored group--> Progress <--a step-- learner
+                                                | nothing for stall_s, once per stall
+                                                v
+           RUN/stacks/NNN-ACTOR.txt, an event, then as configured: warn | restart who has work | end the run
+
+Every single wait has a deadline of its own; the watchdog is for what these do not cover, and for learning why.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+
+from cluster.config import RecoveryConfig
+from cluster.errors import StallError
+from cluster.fleet.actors import Actor, Fleet
+from cluster.fleet.deadlines import finish
+from cluster.fleet.recovery import Recovery
+from cluster.fleet.stacks import own_stacks
+from cluster.record.append_log import RunWriteError
+from cluster.record.run_directory import RunDirectory
+from cluster.types import ActorState, Event
+from rollout.errors import ShoalError
+
+STATUS_DEADLINE_S = 5.0
+MIN_TICK_S, MAX_TICK_S = 0.2, 10.0
+
+
+class Progress:
+    """When something was last achieved. Pure: time comes from outside."""
+
+    def __init__(self, stall_s: float, clock: Callable[[], float]) -> None:
+        self._stall_s = stall_s
+        self._clock = clock
+        self._last_s = clock()
+        self._reported = False
+        self.groups_scored = 0
+        self.steps_trained = 0
+
+    def group_scored(self) -> None:
+        self.groups_scored += 1
+        self._made()
+
+    def step_trained(self) -> None:
+        self.steps_trained += 1
+        self._made()
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the last progress."""
+        return self._clock() - self._last_s
+
+    def new_stall(self) -> bool:
+        """True once for each stall: when there was none for `stall_s`."""
+        if self._reported or self.idle_s < self._stall_s:
+            return False
+        self._reported = True
+        return True
+
+    def _made(self) -> None:
+        self._last_s = self._clock()
+        self._reported = False
+
+
+class Watchdog:
+    """Watches the progress of one run and acts on a stall. `warn` tells the person and the record; `is_scoring` tells
+    whether the reward worker of that name has groups."""
+
+    def __init__(
+        self,
+        config: RecoveryConfig,
+        fleet: Fleet,
+        recovery: Recovery,
+        run: RunDirectory,
+        *,
+        warn: Callable[[str], None],
+        is_scoring: Callable[[str], bool] = lambda _: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config = config
+        self._fleet = fleet
+        self._recovery = recovery
+        self._run = run
+        self._warn = warn
+        self._is_scoring = is_scoring
+        self.progress = Progress(config.stall_s, clock)
+
+    async def watch(self) -> None:
+        """Until it is cancelled. Errors: `StallError` where the configuration says that a stall ends the run."""
+        tick_s = min(MAX_TICK_S, max(MIN_TICK_S, self._config.stall_s / 20))
+        while True:
+            if self.progress.new_stall():
+                await self._act()
+            await asyncio.sleep(tick_s)
+
+    async def write_stacks(self, actors: Sequence[Actor]) -> str:
+        """Writes the stacks of these actors and of the controller into the run directory; returns where. A disk that
+        refuses is a warning, since this is done when something else is wrong already."""
+        texts = {"controller": own_stacks()}
+        # One after the other: the task that reads them then finds the process of the one before it.
+        for actor in actors:
+            texts[actor.name] = await self._fleet.launcher.stacks(actor.name)
+        try:
+            return self._run.write_stacks(texts)
+        except RunWriteError as error:
+            self._warn(f"the stacks were not written: {error}")
+            return "nowhere"
+
+    async def on_hung(self, actor: Actor) -> None:
+        """Before its process is replaced: where it was."""
+        place = await self.write_stacks([actor])
+        self._warn(f"{actor.name} did not answer in time and is started again; its stacks are in {place}")
+
+    async def on_learner_timeout(self) -> None:
+        """Before the ranks are restarted: where each of them was."""
+        place = await self.write_stacks(self._fleet.learners)
+        self._warn(f"a learner rank did not answer in time; the stacks of all ranks are in {place}")
+
+    async def _act(self) -> None:
+        fleet, action, progress = self._fleet, self._config.on_stall, self.progress
+        idle_s = progress.idle_s
+        reward_model = [fleet.reward_model] if fleet.reward_model else []
+        place = await self.write_stacks([*fleet.learners, *fleet.samplers, *fleet.rewards, *reward_model])
+        at_s = time.time()
+        text = (
+            f"no group was scored and no step trained for {idle_s:.0f} s (recovery.stall_s), after "
+            f"{progress.groups_scored} groups and {progress.steps_trained} steps; the stacks of all actors are in "
+            f"{place}"
+        )
+        extra = {"name": "stall", "text": text, "action": action, "stacks": place, "idle_s": idle_s}
+        with suppress(RunWriteError):  # what tells of a fault does not end the run
+            self._run.append_event(Event(kind="instant", actor="controller", start_s=at_s, end_s=at_s, extra=extra))
+        self._warn(text)
+        if action == "abort":
+            raise StallError(f"{text}; see there what waits for what, then resume the run")
+        if action == "restart":
+            for sampler in self._fleet.samplers:
+                await self._give_up_if(sampler, _has_work)
+            for worker in self._fleet.rewards:
+                await self._give_up_if(worker, self._scores)
+
+    async def _scores(self, worker: Actor) -> bool:
+        return self._is_scoring(worker.name)
+
+    async def _give_up_if(self, actor: Actor, has_work: Callable[[Actor], Awaitable[bool]]) -> None:
+        # One that is STALE is in the middle of a sync or a restart, which have deadlines of their own.
+        usable = (ActorState.HEALTHY, ActorState.SUSPECT)
+        supervisor = self._recovery.supervisor
+        incarnation = actor.incarnation
+        if supervisor.state(actor.name) not in usable or not await has_work(actor):
+            return
+        if incarnation == actor.incarnation and supervisor.state(actor.name) in usable:
+            supervisor.died(actor.name, f"given up: it has work and nothing came for {self.progress.idle_s:.0f} s")
+
+
+async def _has_work(sampler: Actor) -> bool:
+    """Also when it does not say: an idle sampler answers."""
+    try:
+        status = await finish(
+            sampler.handle.status.remote(),
+            deadline_s=STATUS_DEADLINE_S,
+            stage="stall",
+            actor=sampler.name,
+            item="its status",
+        )
+    except ShoalError:
+        return True
+    return bool(status.num_running_groups > 0)

@@ -1,0 +1,35 @@
+"""How long a group may take to be scored, and a batch to come together."""
+
+from cluster.config import RunConfig
+from cluster.fleet.actors import REWARD_START_DEADLINE_S
+
+MIN_SCORING_ATTEMPTS = 3
+
+
+def max_scoring_attempts(config: RunConfig) -> int:
+    """Times that a group is given to a reward worker: one more than it takes to have a worker that hangs restarted."""
+    return max(MIN_SCORING_ATTEMPTS, config.recovery.unhealthy_after + 1)
+
+
+def scoring_deadline_s(config: RunConfig, num_completions: int, *, num_children: int) -> float:
+    """Seconds for that many completions on that many children, if each is killed at its deadline, in turn."""
+    reward = config.reward
+    return 60.0 + len(reward.functions) * reward.timeout_s * num_completions / num_children
+
+
+def longest_scoring_s(config: RunConfig) -> float:
+    """Seconds until a group has its scores or the run has an error, behind every group that may be waiting."""
+    groups = (config.max_policy_lag + 1) * config.rollout.prompts_per_step + config.eval.num_prompts
+    completions = groups * max(config.rollout.group_size, config.eval.num_samples)
+    once = scoring_deadline_s(config, completions, num_children=config.reward.children_per_worker)
+    return max_scoring_attempts(config) * (once + REWARD_START_DEADLINE_S)
+
+
+def batch_deadline_s(config: RunConfig) -> float:
+    """Longer than the groups of a batch can take, each within deadlines of its own: every attempt to sample, with an
+    engine that is started and synced anew before it, then every attempt to score, and as often as groups are sampled in
+    place of rejected ones. For what no group's deadline covers."""
+    recovery, rollout = config.recovery, config.rollout
+    attempts = recovery.max_restarts + 1 if config.deterministic else recovery.max_attempts
+    once = rollout.group_deadline_s + rollout.start_deadline_s + config.weight_sync.deadline_s
+    return (attempts * once + longest_scoring_s(config)) * (1 + config.dynamic_sampling.max_resample_factor)

@@ -1,0 +1,249 @@
+"""From prompt to scored group: lease, sample, score, judge. One task for each group, so scoring overlaps sampling.
+
+launch(prompts) --> submit to samplers (one batch each) --> wait_group --> score --> buffer.put
+                                                                             |
+                                                      rejected, with a reason: buffer.drop
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import ray.exceptions
+
+from cluster.config import RunConfig
+from cluster.errors import RewardFailureError, StageTimeoutError
+from cluster.fleet.actors import Actor, Fleet
+from cluster.fleet.deadlines import RECOVERABLE, finish
+from cluster.fleet.recovery import Recovery, Spawn
+from cluster.groups.buffer import GroupBuffer
+from cluster.groups.ledger import Ledger
+from cluster.groups.reward_health import RewardHealth
+from cluster.groups.reward_router import RewardRouter
+from cluster.groups.sampling import answer_of, deal, submit, wait_group
+from cluster.record.run_directory import RunDirectory
+from cluster.types import Event, RejectReason
+from reward.types import RewardOutcome, ScoredGroup
+from rollout.errors import ShoalError
+from rollout.types import Prompt, RolloutGroup, SampleRequest
+
+LATE_LEASES = 10
+"""How many times the deadline of a lease its answer is listened for after it was given up."""
+# Groups that cannot be scored, without a step in between, after which the run ends: in multiples of P.
+MAX_UNSCORED_BATCHES = 4
+
+
+class GroupPipeline:
+    """Leases prompts and follows their groups into the buffer. A group whose sampler fails is sampled again.
+
+    The unit of retry is a group. In a deterministic run it is a sampler's whole share of a launch, all or nothing,
+    since what an engine computes together decides the last bits: there nothing is scored before the share is complete.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        fleet: Fleet,
+        *,
+        buffer: GroupBuffer,
+        ledger: Ledger,
+        router: RewardRouter,
+        recovery: Recovery,
+        run: RunDirectory,
+        spawn: Spawn,
+        warn: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._config = config
+        self._fleet = fleet
+        self._buffer = buffer
+        self._ledger = ledger
+        self._router = router
+        self._recovery = recovery
+        self._run = run
+        self._spawn = spawn
+        self._warn = warn
+        self._reward_health = RewardHealth(
+            prompts_per_step=config.rollout.prompts_per_step,
+            warn_fraction=config.reward.warn_failure_fraction,
+            max_fraction=config.reward.max_failure_fraction,
+        )
+        self._on_their_way: dict[str, Prompt] = {}
+        self._rejected: list[tuple[ScoredGroup, str]] = []
+        self._num_unscored = 0
+        self._num_resampled = 0
+        self.launching = asyncio.Lock()
+        """A launch and a weight sync exclude each other: half of a batch would meet engines that are STALE."""
+
+    async def launch(self, prompts: Sequence[Prompt]) -> None:
+        """Leases prompts whose slots in the buffer are taken, and starts to follow their groups. The caller holds
+        `launching`."""
+        # Known before they are leased: a checkpoint asks for the prompt of every slot, also when a lease fails.
+        self._on_their_way |= {prompt.group_id: prompt for prompt in prompts}
+        samplers = self._fleet.samplers
+        if self._config.deterministic:
+            await self._recovery.all_usable(samplers)
+        shares = deal(await self._recovery.usable(samplers), prompts)
+        # All at once: one that is waited for gives another the time to be replaced by a process without weights.
+        await asyncio.gather(*(self._launch_share(sampler, share) for sampler, share in shares))
+
+    def prompt_of(self, group_id: str) -> Prompt:
+        """The prompt of a group that has no scores yet."""
+        return self._on_their_way[group_id]
+
+    def take_rejected(self) -> list[tuple[ScoredGroup, str]]:
+        """Groups rejected since the last call, with the reason; called once a step, when a batch was trained."""
+        rejected, self._rejected = self._rejected, []
+        self._num_unscored = self._num_resampled = 0
+        return rejected
+
+    async def _launch_share(self, sampler: Actor, prompts: Sequence[Prompt]) -> None:
+        """One sampler's part of a launch."""
+        deadline_s = self._config.rollout.group_deadline_s
+        requests = [
+            SampleRequest(
+                prompt=prompt,
+                attempt=self._ledger.lease(prompt.group_id, sampler.name, deadline_s=deadline_s),
+                group_size=self._config.rollout.group_size,
+            )
+            for prompt in prompts
+        ]
+        incarnation = sampler.incarnation
+        try:
+            await submit(sampler, requests, self._config.rollout.sampling)
+        except RECOVERABLE as error:
+            self._recovery.failed(sampler, incarnation, error)
+            await self._sample_again(sampler, requests, error)
+            return
+        if self._config.deterministic:
+            self._spawn(self._follow_share(sampler, requests))
+        else:
+            for request in requests:
+                self._spawn(self._follow(sampler, request))
+
+    async def _follow_share(self, sampler: Actor, requests: Sequence[SampleRequest]) -> None:
+        incarnation, deadline_s = sampler.incarnation, self._config.rollout.group_deadline_s
+        waits = [asyncio.ensure_future(wait_group(sampler, request, deadline_s)) for request in requests]
+        try:
+            groups = await asyncio.gather(*waits)
+        except RECOVERABLE as error:
+            self._recovery.failed(sampler, incarnation, error)
+            await self._sample_again(sampler, requests, error)
+            return
+        finally:
+            for wait in waits:
+                wait.cancel()
+        self._recovery.succeeded(sampler, incarnation)
+        await asyncio.gather(*(self._take_in(sampler, group) for group in groups))
+
+    async def _follow(self, sampler: Actor, request: SampleRequest) -> None:
+        incarnation = sampler.incarnation
+        answer = asyncio.ensure_future(answer_of(sampler, request))
+        try:
+            group = await finish(
+                asyncio.shield(answer),
+                deadline_s=self._config.rollout.group_deadline_s,
+                stage="sample",
+                actor=sampler.name,
+                item=f"group {request.prompt.group_id}",
+            )
+        except RECOVERABLE as error:
+            self._recovery.failed(sampler, incarnation, error)
+            if isinstance(error, StageTimeoutError):
+                self._spawn(self._refuse_late(answer, request))
+            await self._sample_again(sampler, [request], error)
+            return
+        self._recovery.succeeded(sampler, incarnation)
+        await self._take_in(sampler, group)
+
+    async def _refuse_late(self, answer: "asyncio.Future[RolloutGroup]", request: SampleRequest) -> None:
+        """A worker that was too slow may still answer: the ledger refuses it, and counts. What comes later still is
+        read by nobody."""
+        late_s = LATE_LEASES * self._config.rollout.group_deadline_s
+        with suppress(TimeoutError, *RECOVERABLE, ray.exceptions.RayError):
+            group = await asyncio.wait_for(answer, late_s)
+            accepted = self._ledger.sampled(request.prompt.group_id, request.attempt, group.min_policy_version)
+            assert not accepted, f"the lease of {request.key} was given up and is open again"
+
+    async def _sample_again(self, sampler: Actor, requests: Sequence[SampleRequest], error: ShoalError) -> None:
+        """Gives the leases back and has their prompts leased anew, unless they failed too often."""
+        again: list[Prompt] = []
+        for request in requests:
+            group_id = request.prompt.group_id
+            self._ledger.requeue(group_id, request.attempt, str(error))
+            if request.attempt < self._config.recovery.max_attempts or self._config.deterministic:
+                again.append(request.prompt)
+                continue
+            self._ledger.reject(group_id, request.attempt, RejectReason.SAMPLING_FAILED)
+            del self._on_their_way[group_id]
+            await self._buffer.drop(group_id)
+        if again:
+            self._spawn(self._launch_again(sampler, again))
+
+    async def _launch_again(self, sampler: Actor, prompts: Sequence[Prompt]) -> None:
+        if not self._config.deterministic:
+            await self._recovery.usable(self._fleet.samplers)
+            async with self.launching:
+                await self.launch(prompts)
+            return
+        # The same share on the same engine: another place would change what is computed together.
+        await self._recovery.usable([sampler])
+        async with self.launching:
+            await self._recovery.usable([sampler])  # it may have been lost while a sync was waited for
+            await self._launch_share(sampler, prompts)
+
+    async def _take_in(self, sampler: Actor, group: RolloutGroup) -> None:
+        """From sampled to scored, and into the buffer or out of the run."""
+        group_id, attempt = group.group_id, group.attempt
+        if not self._ledger.sampled(group_id, attempt, group.min_policy_version):
+            return
+        self._record_span("generate", sampler.name, group.started_s, group.finished_s, group)
+        scored = await self._router.score(group)
+        self._record_span("score", scored.worker, scored.started_s, scored.finished_s, group)
+        # Before the ledger moves: where this ends the run, its checkpoint has the group as one to sample again.
+        if warning := self._reward_health.note(scored):
+            self._warn(warning)
+        reason = self._why_rejected(scored)
+        self._ledger.scored(group_id, attempt)
+        del self._on_their_way[group_id]
+        if reason is None:
+            await self._buffer.put(scored)
+            return
+        self._ledger.reject(group_id, attempt, reason)
+        self._rejected.append((scored, str(reason)))
+        await self._buffer.drop(group_id)
+
+    def _why_rejected(self, scored: ScoredGroup) -> RejectReason | None:
+        trainable = sum(
+            result.outcome is RewardOutcome.OK and any(completion.loss_mask)
+            for result, completion in zip(scored.rewards, scored.group.completions, strict=True)
+        )
+        if trainable < 2:
+            self._num_unscored += 1
+            self._check_rewards_work(scored)
+            return RejectReason.TOO_FEW_SCORED if scored.num_scored < 2 else RejectReason.NOTHING_TO_TRAIN
+        dynamic, num_prompts = self._config.dynamic_sampling, self._config.rollout.prompts_per_step
+        budget = int((dynamic.max_resample_factor - 1) * num_prompts)
+        if dynamic.enabled and scored.all_rewards_equal and self._num_resampled < budget:
+            self._num_resampled += 1
+            return RejectReason.EQUAL_REWARDS
+        return None
+
+    def _check_rewards_work(self, scored: ScoredGroup) -> None:
+        limit = MAX_UNSCORED_BATCHES * self._config.rollout.prompts_per_step
+        if self._num_unscored < limit:
+            return
+        failed = next((r for r in scored.rewards if r.outcome is not RewardOutcome.OK), None)
+        why = (
+            f"the last one failed with {failed.outcome}: {failed.detail}" if failed else "no token could be trained on"
+        )
+        raise RewardFailureError(
+            f"{self._num_unscored} groups in a row could not be trained on, so no step can be made: {why}; mend the "
+            "reward function and resume the run"
+        )
+
+    def _record_span(self, kind: Any, actor: str, start_s: float, end_s: float, group: RolloutGroup) -> None:
+        extra = {"tokens": group.num_completion_tokens, "policy_version": group.min_policy_version}
+        self._run.append_event(
+            Event(kind=kind, actor=actor, start_s=start_s, end_s=end_s, ids=(group.group_id,), extra=extra)
+        )

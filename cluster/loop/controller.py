@@ -1,0 +1,394 @@
+"""The loop of a run.
+
+    _sample_loop --prompts--> GroupPipeline (sample, score) --scored groups--> GroupBuffer --P groups--> _train_loop
+         ^                                                                         ^                        |
+         |                                                                         +--- release, after -----+
+         +----------------------------- free slots ------------------------------------ WeightSync.publish
+
+    _sample_loop  consumes prompts            waits for a free slot               unblocked by release, or a rejection
+    pipeline      consumes one leased prompt  waits for sampler and scorer        unblocked by them
+    _train_loop   consumes P scored groups    waits for the P oldest groups       unblocked by the pipeline
+
+With `max_policy_lag` 0 there are P slots, so the three take turns; with k there are (k + 1) * P and sampling runs
+ahead.
+A step ends in this order: train, drain, sync, record, evaluate, release, save. What a checkpoint holds is noted before
+the release, when the logs end with a step, so it is exact; it is written while the engines sample for the next one.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cluster.config import RunConfig
+from cluster.errors import DivergenceError, UnsavedError
+from cluster.fleet.actors import Fleet
+from cluster.fleet.deadlines import finish, first_of
+from cluster.fleet.recovery import Recovery
+from cluster.fleet.watchdog import Watchdog
+from cluster.groups.buffer import GroupBuffer
+from cluster.groups.deadlines import batch_deadline_s
+from cluster.groups.ledger import Ledger
+from cluster.groups.pipeline import GroupPipeline
+from cluster.groups.reward_router import RewardRouter
+from cluster.loop.background import BackgroundTasks
+from cluster.loop.evaluation import evaluate
+from cluster.loop.publisher import Publisher
+from cluster.record.run_directory import RunDirectory
+from cluster.record.run_record import RunRecord
+from cluster.record.terminal import Reporter
+from cluster.record.trackers import Trackers
+from cluster.types import GroupCounts, RunSummary, StepTimings, now_s
+from cluster.weights.checkpointing import Checkpoints
+from cluster.weights.learner_group import LearnerGroup
+from cluster.weights.run_state import RunState
+from cluster.weights.weight_sync import WeightSync
+from learner.types import StepOutput, TrainBatch
+from reward.types import ScoredGroup
+from rollout.prompts.stream import PromptStream
+from rollout.types import Prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunParts:
+    """What a controller is given; `cluster.commands.train` makes it."""
+
+    config: RunConfig
+    fleet: Fleet
+    stream: PromptStream
+    eval_prompts: tuple[Prompt, ...]
+    canary_prompts: tuple[Prompt, ...]
+    """What each sync is verified with."""
+    run: RunDirectory
+    checkpoints: Checkpoints
+    reporter: Reporter
+    warn: Callable[[str], None]
+    """Says something to the person and to the record."""
+    trackers: Trackers
+    start: RunState
+    """Where to begin: a checkpoint's state, or that of a new run."""
+
+
+class Controller:
+    """Runs the steps of one run. Everything it waits for has a deadline and a typed error."""
+
+    def __init__(self, parts: RunParts, stop: asyncio.Event) -> None:
+        config = parts.config
+        self._parts = parts
+        self._config = config
+        self._stop = stop
+        self._state = parts.start
+        self._num_taken = parts.start.step
+        self._at_boundary = True
+        """Whether what was trained is on record: what is between two steps can be saved."""
+        self._started_s = now_s()
+        self._step_ended_s = time.monotonic()
+        self._buffer = GroupBuffer(
+            prompts_per_step=config.rollout.prompts_per_step, max_policy_lag=config.max_policy_lag
+        )
+        self._ledger = Ledger(parts.run.append_ledger, now_s, parts.start.ledger)
+        self._record = RunRecord(config, parts.run, parts.reporter, parts.trackers)
+        self._background = BackgroundTasks()
+        self._recovery = Recovery(
+            config.recovery,
+            parts.fleet,
+            sync_alone=lambda sampler: self._publisher.alone(sampler),
+            on_change=lambda change: self._record.transition(change, self._state.step),
+            on_hung=lambda actor: self._watchdog.on_hung(actor),
+            spawn=self._background.spawn,
+        )
+        self._watchdog = Watchdog(
+            config.recovery,
+            parts.fleet,
+            self._recovery,
+            parts.run,
+            warn=parts.warn,
+            is_scoring=lambda name: self._router.is_busy(name),
+        )
+        self._learners = LearnerGroup(
+            config,
+            parts.fleet,
+            recovery=self._recovery,
+            checkpoints=parts.checkpoints,
+            run=parts.run,
+            start_step=parts.start.step,
+            on_restart=parts.warn,
+            on_timeout=self._watchdog.on_learner_timeout,
+        )
+        on_scored = self._watchdog.progress.group_scored
+        self._router = RewardRouter(config, parts.fleet, self._recovery, on_scored=on_scored)
+        self._connect(parts, stop)
+
+    def _connect(self, parts: RunParts, stop: asyncio.Event) -> None:
+        """What uses the rest: the way of the groups, and that of the weights."""
+        config = parts.config
+        self._pipeline = GroupPipeline(
+            config,
+            parts.fleet,
+            buffer=self._buffer,
+            ledger=self._ledger,
+            router=self._router,
+            recovery=self._recovery,
+            run=parts.run,
+            spawn=self._background.spawn,
+            warn=parts.warn,
+        )
+        self._publisher = Publisher(
+            config,
+            WeightSync(config, parts.fleet, parts.canary_prompts),
+            learners=self._learners,
+            recovery=self._recovery,
+            buffer=self._buffer,
+            pipeline=self._pipeline,
+            record=self._record,
+            background=self._background,
+            stop=stop,
+            step=lambda: self._state.step,
+        )
+
+    async def run(self) -> RunSummary:
+        """Trains until the last step, a stop, or an error; the checkpoint of where it ended is written in each case.
+
+        Shutdown: the loops end first, then the state is saved, so that nothing moves while it is written. After an
+        error inside a training step the learner may be half-way, or the step not on record: then the checkpoint before
+        stays the newest.
+
+        Errors: `UnsavedError` when the checkpoint could not be written; whatever ended the run before.
+        """
+        is_saved = False
+        self._mark_boundary()
+        try:
+            await self._background.run_beside(self._train_loop())
+        finally:
+            await self._background.cancel()
+            if self._learners.is_whole and self._at_boundary:
+                is_saved = await self._save(self._snapshot())
+        if not is_saved:
+            raise UnsavedError(
+                f"the run ended after {self._state.step} steps, and no checkpoint of them was written (the warning "
+                "before says why): what came after the newest one is lost; mend the cause, and --resume trains it again"
+            )
+        is_whole = self._state.step == self._config.steps and not self._final_evaluation_is_owed()
+        return self.summary("finished" if is_whole else "interrupted")
+
+    def summary(self, status: Any, error: str = "") -> RunSummary:
+        return RunSummary(
+            status=status,
+            num_steps=self._state.step,
+            policy_version=self._state.policy_version,
+            weights_digest=self._publisher.weights_digest,
+            accuracy_before=self._state.accuracy_before,
+            accuracy_after=self._state.accuracy if self._state.evaluated_at == self._state.step else None,
+            wall_s=now_s() - self._started_s,
+            groups_dispatched=self._ledger.dispatched,
+            groups_trained=self._ledger.trained,
+            groups_rejected=self._ledger.rejected,
+            groups_in_flight=self._ledger.in_flight,
+            error=error,
+        )
+
+    # The loops.
+
+    async def _train_loop(self) -> None:
+        self._background.spawn(self._recovery.watch())
+        self._background.spawn(self._watchdog.watch())
+        await self._publisher.publish()
+        if self._state.step == 0 and self._state.evaluated_at is None and self._config.eval.at_start:
+            await self._evaluate()
+        self._mark_boundary()
+        await self._restore_groups()
+        self._background.spawn(self._sample_loop())
+        while self._state.step < self._config.steps and not self._stop.is_set():
+            wait_started = time.monotonic()
+            in_time, groups = await first_of(self._take_batch(), self._stop)
+            if not in_time:
+                return
+            await self._step(groups, wait_s=time.monotonic() - wait_started)
+        if self._final_evaluation_is_owed():
+            await self._evaluate()
+            self._mark_boundary()
+
+    def _final_evaluation_is_owed(self) -> bool:
+        """Whether the last step is done and its evaluation is not: a stop may have come between the two."""
+        state, config = self._state, self._config
+        at_end = config.eval.at_end and bool(self._parts.eval_prompts)
+        return at_end and state.step == config.steps and state.evaluated_at != state.step
+
+    async def _sample_loop(self) -> None:
+        while True:
+            await self._buffer.wait_until(lambda: self._num_to_dispatch() > 0)
+            async with self._pipeline.launching:
+                prompts = [self._parts.stream.next() for _ in range(self._num_to_dispatch())]
+                for prompt in prompts:
+                    await self._buffer.admit(prompt.group_id)
+                await self._pipeline.launch(prompts)
+
+    def _num_to_dispatch(self) -> int:
+        """Groups to start now: as many as there are slots, and no more than the steps to come will consume."""
+        config = self._config
+        # Synchronous: a replacement for a rejected group waits for the others, so that what an engine computes
+        # together does not depend on who was faster.
+        if config.max_policy_lag == 0 and self._buffer.num_unscored > 0:
+            return 0
+        still_needed = (config.steps - self._num_taken) * config.rollout.prompts_per_step - self._buffer.num_waiting
+        return max(0, min(self._buffer.num_free, still_needed))
+
+    async def _take_batch(self) -> list[ScoredGroup]:
+        groups = await finish(
+            self._buffer.take(),
+            deadline_s=batch_deadline_s(self._config),
+            stage="sample",
+            actor="the group buffer",
+            item=f"the batch of step {self._state.step}",
+        )
+        self._num_taken += 1
+        return groups
+
+    # One step.
+
+    async def _step(self, groups: list[ScoredGroup], *, wait_s: float) -> None:
+        # A sampler or scorer that fails meanwhile ends the run only when the step is on record: it was paid for, and a
+        # learner that is left half-way cannot be saved.
+        async with self._background.uninterrupted():
+            output = await self._train_and_record(groups, wait_s=wait_s)
+        self._ledger.check()
+        self._end_if_diverged(output)
+        step, config = self._state.step, self._config
+        if config.eval.every and step % config.eval.every == 0:
+            await self._evaluate()
+        self._mark_boundary()
+        state = self._snapshot()
+        await self._buffer.release()
+        # The last one is written by `run`, after everything else has ended.
+        if config.checkpoint.every and step % config.checkpoint.every == 0 and step < config.steps:
+            # Not cut short: the ranks would go on writing where the last save, of the same step, begins.
+            async with self._background.uninterrupted():
+                await self._save(state)
+
+    async def _train_and_record(self, groups: list[ScoredGroup], *, wait_s: float) -> StepOutput:
+        step, version = self._state.step, self._state.policy_version
+        started = time.monotonic()
+        self._at_boundary = False
+        outputs = await self._train(TrainBatch(step=step, policy_version=version, groups=tuple(groups)))
+        train_s = time.monotonic() - started
+        output = outputs[0]
+        for scored in groups:
+            self._ledger.consume(scored.group_id, scored.group.attempt, step)
+        self._buffer.consume()
+        self._state = replace(
+            self._state, step=step + 1, policy_version=output.policy_version, stream=self._parts.stream.state()
+        )
+        # Asked to stop: the checkpoint is what matters now, and whoever resumes syncs first anyway.
+        started = time.monotonic()
+        if not output.skipped:
+            self._publisher.weights_digest = ""  # of weights that no engine has yet; known when they are published
+        try:
+            if not (self._stop.is_set() or self._background.has_failed or output.skipped):
+                await self._publisher.after_step()
+        finally:
+            # The step was taken, so it is on record even if its weights could not be published: what is saved then
+            # goes on after it.
+            timings = StepTimings(
+                step_s=time.monotonic() - self._step_ended_s,
+                generate_s=max(s.group.finished_s for s in groups) - min(s.group.started_s for s in groups),
+                score_s=sum(s.finished_s - s.started_s for s in groups),
+                train_s=train_s,
+                sync_s=time.monotonic() - started,
+                wait_s=wait_s,
+                ended_s=now_s(),
+            )
+            self._step_ended_s = time.monotonic()
+            counts = GroupCounts(
+                dispatched=self._ledger.dispatched,
+                trained=self._ledger.trained,
+                in_flight=self._ledger.in_flight,
+                rejected=self._ledger.rejected,
+                late_results=self._ledger.late_results,
+            )
+            batch = TrainBatch(step=step, policy_version=version, groups=tuple(groups))
+            self._record.step(batch, outputs, self._pipeline.take_rejected(), counts, timings)
+            self._state = replace(self._state, ledger=self._ledger.state())
+            self._mark_boundary()
+            self._at_boundary = True
+        return output
+
+    async def _train(self, batch: TrainBatch) -> list[StepOutput]:
+        started_s = now_s()
+        outputs = await self._learners.train(batch)
+        self._watchdog.progress.step_trained()
+        ids = tuple(scored.group_id for scored in batch.groups)
+        for learner in self._parts.fleet.learners:
+            self._record.span("train", learner.name, started_s, step=batch.step, ids=ids)
+        return outputs
+
+    def _end_if_diverged(self, output: StepOutput) -> None:
+        if output.reason:
+            self._parts.warn(f"step {output.step}: {output.reason}")
+        if output.bad_steps_in_a_row >= self._config.learner.max_bad_steps:
+            raise DivergenceError(
+                f"{output.bad_steps_in_a_row} steps in a row had a loss or gradient that is not finite, the last step "
+                f"{output.step}: {output.reason}; the weights before them are in the newest checkpoint: lower "
+                "learner.lr, look at the rollouts of these steps, and resume"
+            )
+
+    # Evaluation and checkpoints.
+
+    async def _evaluate(self) -> None:
+        if not self._parts.eval_prompts or self._stop.is_set():
+            return
+        parts, step, started_s = self._parts, self._state.step, now_s()
+        parts.reporter.phase(f"evaluating on {len(parts.eval_prompts)} held-out questions")
+        work = evaluate(self._config.eval, parts.eval_prompts, parts.fleet, self._router, self._recovery)
+        in_time, evaluation = await first_of(work, self._stop)
+        if not in_time:
+            return
+        accuracy = evaluation.accuracy
+        before = accuracy if step == 0 else self._state.accuracy_before
+        self._state = replace(self._state, accuracy=accuracy, accuracy_before=before, evaluated_at=step)
+        self._record.evaluation(step, evaluation, self._state.policy_version, started_s)
+        parts.reporter.phase("training")
+
+    async def _save(self, state: RunState) -> bool:
+        """Whether there is a checkpoint of `state` now."""
+        started_s = now_s()
+        path = await self._learners.use(lambda: self._parts.checkpoints.save(self._parts.fleet, state))
+        if path is not None:
+            self._ledger.committed(state.step, path.name)
+            self._record.span("save", "controller", started_s, step=state.step, extra={"checkpoint": path.name})
+        return path is not None
+
+    def _mark_boundary(self) -> None:
+        """Between two steps: what the logs hold now is what a run that goes on from here keeps of them."""
+        self._state = replace(self._state, log_sizes=self._parts.run.sizes())
+
+    def _snapshot(self) -> RunState:
+        """The state as it can be resumed from.
+
+        A synchronous run goes back to the boundary of the step: its groups are sampled again, all together, because
+        what an engine computes together decides the last bits. A run that samples ahead keeps what is scored, and what
+        is still being sampled is sampled again.
+        """
+        if self._config.max_policy_lag == 0:
+            return self._state
+        waiting = self._buffer.waiting()
+        return replace(
+            self._state,
+            log_sizes=self._parts.run.sizes(),
+            stream=self._parts.stream.state(),
+            ledger=self._ledger.state(),
+            scored=tuple(scored for _, scored in waiting if scored is not None),
+            requeued=tuple(self._pipeline.prompt_of(group_id) for group_id, scored in waiting if scored is None),
+        )
+
+    async def _restore_groups(self) -> None:
+        """Puts what the checkpoint held of unfinished groups back, in the order of dispatch."""
+        start = self._parts.start
+        scored = {group.group_id: group for group in start.scored}
+        prompts = sorted([*(g.group.prompt for g in start.scored), *start.requeued], key=lambda p: p.index)
+        for prompt in prompts:
+            await self._buffer.admit(prompt.group_id)
+            if prompt.group_id in scored:
+                await self._buffer.put(scored[prompt.group_id])
+        if start.requeued:
+            await self._pipeline.launch(start.requeued)

@@ -1,0 +1,187 @@
+"""Copies of the metrics for TensorBoard, Weights & Biases, MLflow and trackio.
+
+metrics.jsonl is the record; a tracker is a convenience. So each tracker works in a thread of its own behind a bounded
+queue: one that fails or hangs is switched off with one warning and never slows or ends a run.
+"""
+
+import importlib.util
+import math
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from cluster.config import RunConfig, TrackerConfig
+from cluster.configuration.redact import redact, redact_text
+from rollout.errors import ConfigError
+
+QUEUE_STEPS = 256
+"""Steps that may wait for a slow tracker before it is given up: minutes of steps, a few hundred kilobytes."""
+CLOSE_DEADLINE_S = 15.0
+"""What a tracker may take at the end of a run to send what it has."""
+
+
+class Sink(Protocol):
+    """One place where metrics go. Any exception switches it off."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def check_trackers(config: TrackerConfig) -> None:
+    """Raises ConfigError when a tracker is on whose package is not installed."""
+    for name in enabled_trackers(config):
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError(
+                f"trackers.{name} is true, but the package {name} is not installed; "
+                f"install it (pip install {name}) or set trackers.{name}=false"
+            )
+
+
+def enabled_trackers(config: TrackerConfig) -> tuple[str, ...]:
+    """Names of the trackers that are on; each is also the name of its package."""
+    return tuple(name for name in ("tensorboard", "wandb", "mlflow", "trackio") if getattr(config, name))
+
+
+def start_trackers(config: RunConfig, run_path: Path, warn: Callable[[str], None]) -> "Trackers":
+    """The trackers of a run. `warn` is called once for each that is switched off. Raises ConfigError."""
+    check_trackers(config.trackers)
+    values = redact(config.model_dump(mode="json"))
+    project, name = config.trackers.project, run_path.name
+    makers: dict[str, Callable[[], Sink]] = {
+        "tensorboard": lambda: _TensorBoard(run_path / "tensorboard"),
+        "wandb": lambda: _Wandb(project, name, run_path, values),
+        "mlflow": lambda: _Mlflow(project, name, values),
+        "trackio": lambda: _Trackio(project, name, values),
+    }
+    return Trackers({key: makers[key] for key in enabled_trackers(config.trackers)}, warn)
+
+
+class Trackers:
+    """Hands each step's metrics to every tracker that still works."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], Sink]], warn: Callable[[str], None]) -> None:
+        self._threads = {name: _SinkThread(name, make) for name, make in makers.items()}
+        self._warn = warn
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Returns at once. Values that are not finite are left out: not every tracker can show them."""
+        finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+        for name, thread in list(self._threads.items()):
+            try:
+                thread.put((step, finite))
+            except queue.Full:
+                self._switch_off(name, f"it has not taken the last {QUEUE_STEPS} steps")
+            if thread.failure is not None:
+                self._switch_off(name, thread.failure)
+
+    def close(self) -> None:
+        """Sends what is left, for at most CLOSE_DEADLINE_S each."""
+        for name, thread in list(self._threads.items()):
+            finished = thread.close(CLOSE_DEADLINE_S)
+            if thread.failure is not None:
+                self._switch_off(name, thread.failure)
+            elif not finished:
+                self._switch_off(name, f"it did not finish within {CLOSE_DEADLINE_S:g} s")
+        self._threads.clear()
+
+    def _switch_off(self, name: str, reason: str) -> None:
+        if self._threads.pop(name, None) is not None:
+            self._warn(f"the tracker {name} is switched off: {reason}; metrics.jsonl has everything")
+
+
+class _SinkThread:
+    """Runs one sink. `failure` is set, once and for good, by the first exception."""
+
+    def __init__(self, name: str, make: Callable[[], Sink]) -> None:
+        self.failure: str | None = None
+        self._queue: queue.Queue[tuple[int, Mapping[str, float]] | None] = queue.Queue(QUEUE_STEPS)
+        # A daemon: a tracker that hangs in a network call must not keep the process from ending.
+        self._thread = threading.Thread(target=self._run, args=(make,), name=f"tracker-{name}", daemon=True)
+        self._thread.start()
+
+    def put(self, item: tuple[int, Mapping[str, float]] | None) -> None:
+        if self.failure is None:
+            self._queue.put_nowait(item)
+
+    def close(self, deadline_s: float) -> bool:
+        """Whether the sink took everything and closed in time; a sink that failed takes no time."""
+        if self.failure is not None:
+            return True
+        try:
+            self._queue.put(None, timeout=deadline_s)
+        except queue.Full:
+            return False
+        self._thread.join(deadline_s)
+        return not self._thread.is_alive()
+
+    def _run(self, make: Callable[[], Sink]) -> None:
+        try:
+            sink = make()
+            while (item := self._queue.get()) is not None:
+                sink.log(*item)
+            sink.close()
+        except Exception as error:  # noqa: BLE001 - the boundary to other people's services: reported, never raised
+            self.failure = redact_text(f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
+class _TensorBoard:
+    def __init__(self, path: Path) -> None:
+        from tensorboard.summary import Writer  # TensorBoard's own writer: it needs no torch
+
+        self._writer = Writer(str(path))
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()  # the page is looked at while the run goes on
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _Wandb:
+    def __init__(self, project: str, name: str, path: Path, config: dict[str, Any]) -> None:
+        import wandb
+
+        self._run = wandb.init(project=project, name=name, dir=str(path), config=config)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._run.log(dict(metrics), step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class _Mlflow:
+    def __init__(self, project: str, name: str, config: dict[str, Any]) -> None:
+        import mlflow
+
+        self._client = mlflow.MlflowClient()
+        experiment = self._client.get_experiment_by_name(project)
+        experiment_id = experiment.experiment_id if experiment else self._client.create_experiment(project)
+        self._run_id = self._client.create_run(experiment_id, run_name=name).info.run_id
+        self._client.log_dict(self._run_id, config, "config.json")
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        for name, value in metrics.items():
+            self._client.log_metric(self._run_id, name, value, step=step)
+
+    def close(self) -> None:
+        self._client.set_terminated(self._run_id)
+
+
+class _Trackio:
+    def __init__(self, project: str, name: str, config: dict[str, Any]) -> None:
+        import trackio
+
+        self._module = trackio
+        trackio.init(project=project, name=name, config=config)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._module.log(dict(metrics), step=step)
+
+    def close(self) -> None:
+        self._module.finish()

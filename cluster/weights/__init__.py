@@ -1,0 +1,1 @@
+"""The way of the weights: step, sync, save."""

@@ -1,0 +1,145 @@
+"""The learner's ranks as one: their calls in one order, and all of them started again when one is lost.
+
+    use(work) --lock--> work() --a rank fails--> restart all ranks -> newest checkpoint -> replay -> work() again
+
+Ranks meet in collective calls, so one that is lost leaves the others waiting: they are replaced together. The steps
+since the newest checkpoint are trained again on the groups that were recorded with them, so nothing is sampled twice;
+where arithmetic is deterministic, the weights are the same to the last bit.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import ray
+
+from cluster.config import RunConfig
+from cluster.errors import ActorFailedError, LedgerError, StageTimeoutError
+from cluster.fleet.actors import Fleet
+from cluster.fleet.deadlines import finish_all
+from cluster.fleet.recovery import Recovery
+from cluster.record.run_directory import RunDirectory
+from cluster.weights.checkpointing import Checkpoints
+from learner.types import StepOutput, TrainBatch
+
+T = TypeVar("T")
+
+
+class LearnerGroup:
+    """All ranks of the learner. `start_step` training steps are in the weights that they hold now."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        fleet: Fleet,
+        *,
+        recovery: Recovery,
+        checkpoints: Checkpoints,
+        run: RunDirectory,
+        start_step: int,
+        on_restart: Callable[[str], None],
+        on_timeout: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """`on_restart` is told, in one sentence, of each restart; `on_timeout` may look at the ranks before one."""
+        self._config = config
+        self._fleet = fleet
+        self._recovery = recovery
+        self._checkpoints = checkpoints
+        self._run = run
+        self._on_restart = on_restart
+        self._on_timeout = on_timeout
+        self._steps_done = start_step
+        self._last_batch: TrainBatch | None = None
+        # Every rank must see one order of calls: a collective call of one kind never meets another's.
+        self._lock = asyncio.Lock()
+        self.is_whole = True
+        """Whether the ranks stand at the end of a step: False within one, and after a failure that was not mended."""
+
+    async def train(self, batch: TrainBatch) -> list[StepOutput]:
+        """One training step on every rank. Errors: `RestartsExhaustedError`; what a rank raises as a `ShoalError`."""
+        outputs = await self.use(lambda: self._train(batch), moves_weights=True)
+        self._steps_done, self._last_batch = batch.step + 1, batch
+        return outputs
+
+    async def use(self, work: Callable[[], Awaitable[T]], *, moves_weights: bool = False) -> T:
+        """Runs something that calls the ranks, alone; once more whenever a rank was lost in it and all were restarted.
+        Where it moves no weights, the ranks may still be saved after it was cancelled: each does what it was asked.
+
+        Errors: of `work`; `RestartsExhaustedError`.
+        """
+        names = {learner.name for learner in self._fleet.learners}
+        async with self._lock:
+            while True:
+                try:
+                    self.is_whole = not moves_weights
+                    result = await work()
+                except (ActorFailedError, StageTimeoutError) as error:
+                    if error.actor not in names:
+                        self.is_whole = True
+                        raise
+                    self.is_whole = False
+                    await self._restart(error)
+                except asyncio.CancelledError:
+                    raise  # in the middle of what the ranks do: not whole, if it was a step
+                except BaseException:
+                    self.is_whole = True  # the ranks answered; what they were used for failed elsewhere
+                    raise
+                else:
+                    self.is_whole = True
+                    return result
+
+    async def _train(self, batch: TrainBatch) -> list[StepOutput]:
+        learners = self._fleet.learners
+        reference = ray.put(batch)
+        return await finish_all(
+            [learner.handle.train_step.remote(reference) for learner in learners],
+            deadline_s=self._config.learner.step_deadline_s,
+            stage="train",
+            actors=[learner.name for learner in learners],
+            item=f"step {batch.step}",
+        )
+
+    async def _restart(self, error: ActorFailedError | StageTimeoutError) -> None:
+        """Until the ranks are back where they were. Errors: `RestartsExhaustedError`."""
+        supervisor = self._recovery.supervisor
+        failure: ActorFailedError | StageTimeoutError | None = error
+        restarting: set[str] = set()
+        while failure is not None:
+            if isinstance(failure, StageTimeoutError) and self._on_timeout is not None:
+                await self._on_timeout()
+            self._recovery.learner_failed(failure.actor, failure)
+            self._recovery.begin_restart(failure.actor)
+            restarting.add(failure.actor)
+            try:
+                await self._fleet.restart_learners()
+                replayed = await self._replay()
+            except (ActorFailedError, StageTimeoutError) as again:
+                failure = again
+            else:
+                for name in sorted(restarting):
+                    supervisor.started(name)
+                self._on_restart(f"{failure}; all ranks were restarted and {replayed} steps trained again")
+                failure = None
+
+    async def _replay(self) -> int:
+        """Loads the newest checkpoint (of a run without one: nothing, the ranks start with the model) and trains what
+        came after it again; returns how many steps."""
+        step = version = 0
+        if self._checkpoints.exists():
+            path, state = await self._checkpoints.newest_beside()
+            await self._checkpoints.load_learners(self._fleet, path)
+            step, version = state.step, state.policy_version
+        first = step
+        while step < self._steps_done:
+            batch = self._last_batch
+            # The last one may not be on record yet: it is, once its weights were published.
+            if batch is None or batch.step != step:
+                batch = self._run.read_batch(step, version)
+            if batch.policy_version != version:
+                raise LedgerError(
+                    f"step {step} was trained from version {batch.policy_version}, but its replay came to version "
+                    f"{version}; resume the run from its checkpoint"
+                )
+            version = (await self._train(batch))[0].policy_version
+            step += 1
+        return step - first

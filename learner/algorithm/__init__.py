@@ -1,0 +1,1 @@
+"""Advantages, loss, batching: the mathematics of a step."""

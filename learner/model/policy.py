@@ -1,0 +1,157 @@
+"""The policy and its frozen reference as modules whose forward pass gives log-probabilities, not logits.
+
+DeepSpeed is handed the whole of it: ZeRO-3 fills a module's weights when that module is called and releases them after,
+so a weight that is used outside the forward pass of a module that owns it would be empty.
+
+Dimensions: B sequences, T token positions, N predicted tokens, H hidden, V vocabulary.
+"""
+
+import copy
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from learner.model.attention import register_cpu_attention
+from learner.model.logprobs import logprobs_from_logits, token_logprobs
+from rollout.errors import ModelError
+
+TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class LogprobHead(nn.Module):
+    """The model's output matrix (the same parameter object), applied in chunks. See `learner/model/logprobs.py`."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.weight = linear.weight
+        self.bias = linear.bias
+
+    def forward(
+        self, hidden_NH: Tensor, targets_N: Tensor, *, temperature: float, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        return token_logprobs(hidden_NH, self.weight, self.bias, targets_N, temperature=temperature, dtype=dtype)
+
+
+class LogprobModel(nn.Module):
+    """A causal language model that returns the log-probabilities of given tokens.
+
+    Weights are fp32; with `dtype` bfloat16 the forward pass runs under autocast.
+    """
+
+    def __init__(self, policy: nn.Module, *, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.policy = policy
+        self.dtype = dtype
+        self.head = LogprobHead(policy.get_output_embeddings()) if _head_is_plain(policy) else None
+
+    def forward(
+        self, input_ids_BT: Tensor, positions_N: Tensor, targets_N: Tensor, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        """([N], [N]) fp32: log-probability (nats) of `targets_N` and entropy at `positions_N` (indices into B * T).
+
+        No attention mask: padding stands on the right, where a causal model does not look.
+        """
+        # No cache of casts: each weight is used once in a pass, and under ZeRO-3 the casts would outlive the weights.
+        with torch.autocast(
+            input_ids_BT.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32, cache_enabled=False
+        ):
+            if self.head is None:
+                logits_BTV = self.policy(input_ids=input_ids_BT, use_cache=False).logits
+                logits_NV = logits_BTV.flatten(0, 1).index_select(0, positions_N)
+                return logprobs_from_logits(logits_NV, targets_N, temperature=temperature)
+            output = self.policy.base_model(input_ids=input_ids_BT, use_cache=False)
+            hidden_NH = output.last_hidden_state.flatten(0, 1).index_select(0, positions_N)
+            return self.head(hidden_NH, targets_N, temperature=temperature, dtype=self.dtype)
+
+    def named_weights(self) -> dict[str, nn.Parameter]:
+        """Parameters under their Hugging Face names; a tied output matrix is there once, as the input embedding."""
+        return dict(self.policy.named_parameters())
+
+
+def _head_is_plain(policy: nn.Module) -> bool:
+    """Whether logits are exactly output matrix times last hidden state.
+
+    Some families scale the logits or cap them (Cohere, Granite, Gemma). Rather than a list of families: compute
+    both on a few tokens and compare. A cap hardly changes small logits, so it is asked for by its name as well.
+    """
+    head = policy.get_output_embeddings()
+    if type(head) is not nn.Linear or policy.base_model is policy:
+        return False
+    if getattr(policy.config.get_text_config(), "final_logit_softcapping", None):
+        return False
+    ids_BT = torch.arange(min(8, head.out_features), device=head.weight.device)[None]
+    with torch.no_grad():
+        hidden_BTH = policy.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
+        logits_BTV = policy(input_ids=ids_BT, use_cache=False).logits
+        return torch.allclose(head(hidden_BTH).float(), logits_BTV.float(), rtol=1e-5, atol=1e-6)
+
+
+def load_causal_lm(model_dir: str, *, trust_remote_code: bool = False, attention: str | None = None) -> nn.Module:
+    """A Hugging Face directory as a model with fp32 weights, on the CPU, without dropout and without a cache.
+
+    `attention` names transformers' implementation; None leaves the choice to it.
+    Errors: `ModelError` when the directory cannot be loaded.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if not (Path(model_dir) / "config.json").is_file():
+        raise ModelError(f"{model_dir} is no Hugging Face model directory: it has no config.json")
+    try:
+        config = AutoConfig.from_pretrained(model_dir, trust_remote_code=trust_remote_code)
+        config.use_cache = False
+        _turn_dropout_off(config)
+        model = AutoModelForCausalLM.from_pretrained(
+            model_dir,
+            config=config,
+            dtype=torch.float32,
+            trust_remote_code=trust_remote_code,
+            local_files_only=True,
+            attn_implementation=attention,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"cannot load a causal language model from {model_dir}: {error}") from error
+    _check_layout(model, model_dir)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+def _check_layout(model: nn.Module, model_dir: str) -> None:
+    """Weights travel to the engines under the names that the model's files have; joined ones have none."""
+    from transformers.core_model_loading import WeightConverter
+
+    for conversion in getattr(model, "_weight_conversions", None) or ():
+        if isinstance(conversion, WeightConverter):
+            raise ModelError(
+                f"{model_dir} cannot be trained: its weights {conversion.source_patterns} are joined when they are "
+                "loaded (a mixture of experts), and the engines would not know them; use a model without"
+            )
+
+
+def _turn_dropout_off(config: object) -> None:
+    """Dropout would make the learner's probabilities differ from the sampler's at unchanged weights."""
+    for name, value in vars(config).items():
+        if "drop" in name and isinstance(value, float):
+            setattr(config, name, 0.0)
+
+
+def build_policy(
+    model_dir: str, *, dtype: str, gradient_checkpointing: bool, trust_remote_code: bool = False
+) -> LogprobModel:
+    """The policy to train."""
+    slow_kernel = dtype == "bfloat16" and not torch.cuda.is_available()
+    attention = register_cpu_attention() if slow_kernel else None
+    policy = load_causal_lm(model_dir, trust_remote_code=trust_remote_code, attention=attention)
+    model = LogprobModel(policy, dtype=TORCH_DTYPES[dtype])
+    if gradient_checkpointing:
+        policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    # Training mode is what turns gradient checkpointing on; dropout is off either way.
+    return model.train()
+
+
+def freeze_copy(model: LogprobModel) -> LogprobModel:
+    """The reference: a copy of the starting weights that never changes. Whole on every rank, for all ZeRO stages."""
+    reference = copy.deepcopy(model).eval()
+    return reference.requires_grad_(False)

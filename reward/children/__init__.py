@@ -1,0 +1,1 @@
+"""Processes that score, and can be killed."""

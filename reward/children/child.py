@@ -1,0 +1,96 @@
+"""What runs in a child process: call the reward functions that a request names, answer one message for each.
+
+A child is expendable. Its owner kills it at the deadline, so nothing here watches the clock.
+"""
+
+import asyncio
+import inspect
+import math
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from reward.children.messages import PeerClosedError, receive_pickle, send_json
+from reward.functions import LoadedFunction
+from reward.types import ExplainedScore, RewardInput, RewardOutcome
+
+MAX_DETAIL_CHARS = 300
+
+Answer = tuple[str, float | None, str]
+"""(outcome, value, detail) of one function on one completion, as it travels."""
+
+
+def serve(requests: socket.socket, functions: Sequence[LoadedFunction]) -> None:
+    """Answer requests (function numbers, completions) until the owner closes its end."""
+    loop = asyncio.new_event_loop()
+    while True:
+        try:
+            numbers, items = receive_pickle(requests)
+        except PeerClosedError:
+            return
+        for number in numbers:
+            # One message for each function: what answered before a later one hangs or dies is kept.
+            send_json(requests, evaluate(functions[number], items, loop))
+
+
+def evaluate(loaded: LoadedFunction, items: Sequence[RewardInput], loop: asyncio.AbstractEventLoop) -> list[Answer]:
+    """One function on `items`: one answer for each. A function that is not batched gets exactly one item."""
+    assert loaded.is_batched or len(items) == 1, (loaded.component, len(items))
+    try:
+        value = loaded.function(list(items) if loaded.is_batched else items[0], **loaded.params)
+        if inspect.isawaitable(value):
+            value = loop.run_until_complete(_awaited(value))
+        values = _as_list(value) if loaded.is_batched else [value]
+        if values is None:
+            return [_invalid(loaded, f"returned {_describe(value)} instead of a list of numbers")] * len(items)
+        if len(values) != len(items):
+            return [_invalid(loaded, f"returned {len(values)} values for {len(items)} completions")] * len(items)
+        return [_answer(loaded, value) for value in values]
+    except BaseException as error:  # noqa: BLE001 - boundary: user code, which may raise anything, SystemExit included
+        detail = one_line(f"{loaded.component} raised {type(error).__name__}: {_message(error)}")
+        return [(RewardOutcome.ERROR.value, None, detail)] * len(items)
+
+
+def one_line(text: str) -> str:
+    """`text` without line breaks, cut to the length of a record's detail."""
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_DETAIL_CHARS else line[: MAX_DETAIL_CHARS - 1] + "…"
+
+
+async def _awaited(value: Any) -> Any:
+    return await value
+
+
+def _as_list(value: Any) -> list[Any] | None:
+    """A batched function's values; None when it returned something without a length (a tensor or array has one)."""
+    if isinstance(value, (str, bytes, dict)) or not hasattr(value, "__len__") or not hasattr(value, "__iter__"):
+        return None
+    return list(value)
+
+
+def _answer(loaded: LoadedFunction, value: Any) -> Answer:
+    # Whatever converts itself to a float counts: bool, int, numpy's scalars, a tensor with one element.
+    if value is None or isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+        return _invalid(loaded, f"returned {_describe(value)} instead of a number")
+    number = float(value)
+    if not math.isfinite(number):
+        return _invalid(loaded, f"returned {number}")
+    detail = (
+        one_line(f"{loaded.component}: {value.detail}") if isinstance(value, ExplainedScore) and value.detail else ""
+    )
+    return (RewardOutcome.OK.value, number, detail)
+
+
+def _invalid(loaded: LoadedFunction, what: str) -> Answer:
+    return (RewardOutcome.INVALID.value, None, one_line(f"{loaded.component} {what}"))
+
+
+def _describe(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - boundary: an exception class of the user whose own __str__ fails
+        return "(its message cannot be shown)"

@@ -1,0 +1,1 @@
+"""Programs: run against a row's tests."""

@@ -1,0 +1,154 @@
+"""The tests of a row, in the forms that public data sets have. Columns of the row:
+
+tests          a list (or its JSON text), all of one form:
+                 {"input": "3 4\\n", "output": "7\\n"}   a whole program: stdin and the stdout that is expected
+                 {"input": [3, 4], "output": 7}         with `entry_point`: arguments (an object: by name), result;
+                                                        texts instead are JSON, one argument a line
+                 "assert add(3, 4) == 7"                a line of Python
+test_code      Python with `assert`s, or with `def check(candidate)`, which is then called
+entry_point    the function that is tested: "add", or "Solution().add"
+test_setup     Python that runs before the assertions, such as imports and helpers of theirs
+program_setup  Python that is put in front of the program, such as imports that the question gives
+"""
+
+import ast
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reward.code.inside.values import encode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StdinTest:
+    """A run of the whole program."""
+
+    stdin: str
+    stdout: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallTest:
+    """A call of one function."""
+
+    entry_point: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    result: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assertions:
+    """Python that raises nothing when the program is right."""
+
+    entry_point: str | None
+    """None: every function of the program that the tests name is taken from it."""
+    setup: str
+    tests: tuple[str, ...]
+    """Run in this order, in one namespace."""
+
+
+Tests = tuple[StdinTest, ...] | tuple[CallTest, ...] | Assertions
+
+
+def read_tests(row: Mapping[str, Any]) -> Tests:
+    """The tests of a row.
+
+    Raises:
+        ValueError: none, or not in one of the forms. The row is at fault and no completion can be judged by it.
+    """
+    entry_point = row.get("entry_point")
+    if entry_point is not None and not _is_entry_point(entry_point):
+        raise ValueError(f'entry_point has to be a name such as "add" or "Solution().add", got {entry_point!r}')
+    if row.get("test_code") is not None:
+        return _assertions([*_split(_text(row, "test_code"))], entry_point, row)
+    tests = row.get("tests")
+    if isinstance(tests, str):
+        try:
+            tests = json.loads(tests)
+        except ValueError as error:
+            raise ValueError(f"the column tests is text, but no JSON: {error}") from error
+    if not isinstance(tests, (list, tuple)) or not tests:
+        raise ValueError(f"the row has no tests: it needs a column tests or test_code, and has {sorted(row)}")
+    if all(isinstance(test, str) for test in tests):
+        return _assertions(list(tests), entry_point, row)
+    if not all(isinstance(test, Mapping) and "input" in test and "output" in test for test in tests):
+        raise ValueError('every one of tests has to be {"input": ..., "output": ...}, or every one a line of Python')
+    if entry_point is not None:
+        return tuple(_call_test(entry_point, test["input"], test["output"]) for test in tests)
+    if not all(isinstance(test["input"], str) and isinstance(test["output"], str) for test in tests):
+        raise ValueError("tests of a whole program are texts; tests of a function need the column entry_point")
+    return tuple(StdinTest(stdin=test["input"], stdout=test["output"]) for test in tests)
+
+
+def num_tests(tests: Tests) -> int:
+    return len(tests.tests) if isinstance(tests, Assertions) else len(tests)
+
+
+def _call_test(entry_point: str, arguments: Any, result: Any) -> CallTest:
+    if isinstance(arguments, str):
+        try:
+            arguments = [json.loads(line) for line in arguments.splitlines() if line.strip()]
+            result = json.loads(result)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"input and output of a function's test are JSON when they are text: {error}") from error
+    if isinstance(arguments, Mapping):
+        test = CallTest(entry_point=entry_point, args=(), kwargs=arguments, result=result)
+    elif isinstance(arguments, (list, tuple)):
+        test = CallTest(entry_point=entry_point, args=tuple(arguments), kwargs={}, result=result)
+    else:
+        raise ValueError(f"input of a function's test is a list of arguments or an object, got {arguments!r}")
+    try:
+        encode([list(test.args), dict(test.kwargs), result])
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"a test of {entry_point} has something that is no plain data: {error}") from error
+    return test
+
+
+def _assertions(tests: Sequence[str], entry_point: str | None, row: Mapping[str, Any]) -> Assertions:
+    setup = _text(row, "test_setup")
+    *before, last = tests
+    if last == _CHECK:
+        if entry_point is None:
+            raise ValueError("test_code defines check(candidate): it needs the column entry_point")
+        setup, tests = "\n".join([setup, *before]), [last]
+    for text in (setup, *tests):
+        try:
+            ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError) as error:
+            raise ValueError(f"the tests of the row are no Python: {error}") from error
+    return Assertions(entry_point=entry_point, setup=setup, tests=tuple(tests))
+
+
+_CHECK = "check(candidate)"
+
+
+def _split(code: str) -> list[str]:
+    """One text for each top-level assertion, with what stands in front of it; or the whole, and a call of `check`."""
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise ValueError(f"test_code is no Python: {error}") from error
+    if any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tree.body):
+        return [code, _CHECK]
+    lines = code.splitlines(keepends=True)
+    ends = [node.end_lineno or 0 for node in tree.body if isinstance(node, ast.Assert)]
+    if not ends:
+        raise ValueError("test_code has neither an assertion at its top level nor a function check(candidate)")
+    # Assertions that share a line stay together; what follows the last one belongs to it.
+    ends = sorted(set(ends))
+    ends[-1] = len(lines)
+    return ["".join(lines[start:end]) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def _text(row: Mapping[str, Any], column: str) -> str:
+    value = row.get(column)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"the column {column} has to be text, got a {type(value).__name__}")
+    return value or ""
+
+
+def _is_entry_point(value: Any) -> bool:
+    parts = value.split(".") if isinstance(value, str) else [""]
+    return all(part.removesuffix("()").isidentifier() for part in parts)

@@ -1,0 +1,1 @@
+"""Mathematics: find an answer, bring it into one form, compare."""

@@ -1,0 +1,1 @@
+"""Rewards that are plain functions of a text."""

@@ -1,0 +1,1 @@
+"""What samples: the protocol of an inference engine, and vLLM."""

@@ -1,0 +1,239 @@
+"""vLLM in this process: the only file that imports vLLM.
+
+The engine core runs in the caller's process (`VLLM_ENABLE_V1_MULTIPROCESSING=0`) and is stepped by it: between two
+steps it is idle, so weights can change there without pausing anything. Weights come through vLLM's own weight
+transfer protocol (start, update, finish) with a backend of ours, `FlatWeightEngine`, that takes tensors from memory.
+
+Importing this module sets process-wide defaults of vLLM. An engine must not share a process with the learner.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+# Read by vLLM when it is imported, so they are set before.
+os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+
+import numpy as np
+import torch
+import torch._dynamo.config
+from vllm import SamplingParams
+from vllm.distributed.weight_transfer import WeightTransferEngine, WeightTransferEngineFactory
+from vllm.distributed.weight_transfer.base import WeightTransferInitInfo, WeightTransferUpdateInfo
+from vllm.engine.arg_utils import EngineArgs
+from vllm.inputs import tokens_input
+from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
+from vllm.platforms import current_platform
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.llm_engine import LLMEngine
+
+from rollout.config import ModelConfig, RolloutConfig, SamplingConfig
+from rollout.engines.protocol import EngineOutput, SampleSpec
+from rollout.errors import EngineError
+from rollout.transfer.manifest import TensorSpec
+from rollout.types import FinishReason
+
+BACKEND = "shoal_flat"
+# Prompts shorter than a block share nothing; vLLM's default on CPUs is 128, longer than most prompts.
+CPU_BLOCK_TOKENS = 32
+# Tokens that one engine step may compute: room for the prompts of many completions at once.
+MIN_BATCH_TOKENS = 4096
+TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass
+class _NoInfo(WeightTransferInitInfo):
+    pass
+
+
+@dataclass
+class _Tensors(WeightTransferUpdateInfo):
+    tensors: list[tuple[str, torch.Tensor]] = field(default_factory=list)
+
+
+class FlatWeightEngine(WeightTransferEngine[_NoInfo, _Tensors]):
+    """Weight transfer backend that loads tensors handed over in memory."""
+
+    init_info_cls = _NoInfo
+    update_info_cls = _Tensors
+
+    def init_transfer_engine(self, init_info: _NoInfo) -> None:
+        pass
+
+    def start_weight_update(self) -> None:
+        initialize_layerwise_reload(self.model)
+
+    def receive_weights(self, update_info: _Tensors) -> None:
+        self.model.load_weights(update_info.tensors)
+
+    def finish_weight_update(self) -> None:
+        finalize_layerwise_reload(self.model, self.model_config)
+        if current_platform.is_cpu() and getattr(self.model_config.hf_text_config, "tie_word_embeddings", False):
+            self._repack_tied_heads()
+
+    def _repack_tied_heads(self) -> None:
+        """On CPUs a linear layer computes with a packed copy of its weight, made when the weight is loaded. A head that
+        is tied to the embedding receives no weight of its own, so its copy would stay that of the old weights."""
+        for module in self.model.modules():
+            if isinstance(module, ParallelLMHead) and getattr(module, "cpu_linear", None) is not None:
+                module.quant_method.process_weights_after_loading(module)
+
+    def shutdown(self) -> None:
+        pass
+
+
+class WorkerExtension:
+    """Named in the engine's arguments: importing this module in vLLM's worker process registers the backend."""
+
+
+def _register_backend() -> None:
+    if BACKEND not in WeightTransferEngineFactory._registry:
+        WeightTransferEngineFactory.register_engine(BACKEND, FlatWeightEngine)
+
+
+_register_backend()
+
+
+def engine_args(model_dir: str, model: ModelConfig, rollout: RolloutConfig, *, seed: int) -> EngineArgs:
+    """vLLM's arguments for a rollout configuration."""
+    on_gpu = rollout.gpus_per_engine > 0
+    args: dict[str, Any] = {
+        "model": model_dir,
+        "dtype": rollout.dtype,
+        "seed": seed,
+        "max_model_len": model.max_context_tokens,
+        "max_num_seqs": rollout.max_num_seqs,
+        "max_num_batched_tokens": max(MIN_BATCH_TOKENS, model.max_context_tokens, rollout.max_num_seqs),
+        "enable_prefix_caching": rollout.prefix_caching,
+        "trust_remote_code": model.trust_remote_code,
+        # What was really sampled from: after temperature, top-p and top-k, not before.
+        "logprobs_mode": "processed_logprobs",
+        "weight_transfer_config": {"backend": BACKEND},
+        "worker_extension_cls": f"{__name__}.{WorkerExtension.__name__}",
+        "disable_log_stats": True,
+        "kv_cache_memory_bytes": rollout.kv_cache_mib * 2**20,
+    }
+    if on_gpu:
+        args["tensor_parallel_size"] = max(1, int(rollout.gpus_per_engine))
+    else:
+        # Compiling takes 46 s at each start and decodes no faster on two cores.
+        # A prompt that is computed in pieces makes vLLM rewind the sample's random generator, which generators of a
+        # CPU cannot do: the engine would end there. So prompts are computed whole.
+        args |= {"enforce_eager": True, "block_size": CPU_BLOCK_TOKENS, "enable_chunked_prefill": False}
+    return EngineArgs(**args)
+
+
+class VLLMEngine:
+    """One vLLM engine. Implements `rollout.engines.protocol.Engine`."""
+
+    def __init__(self, model_dir: str, model: ModelConfig, rollout: RolloutConfig, *, seed: int) -> None:
+        if current_platform.is_cpu():
+            # vLLM counts the ranks of sampled tokens in a function that torch would compile at the first one: seconds
+            # for each engine, and a C++ compiler, for numbers that nobody here asks for.
+            torch._dynamo.config.disable = True
+        self._engine = LLMEngine.from_engine_args(engine_args(model_dir, model, rollout, seed=seed))
+        self._engine.set_weight_version("0")
+        self._cache_salt = "v0"
+        self._num_probes = 0
+        self._finished_in_probe: list[EngineOutput] = []
+        self._running: set[str] = set()
+
+    def add(self, specs: Sequence[SampleSpec]) -> None:
+        for spec in specs:
+            prompt = tokens_input(list(spec.token_ids), cache_salt=self._cache_salt)
+            self._engine.add_request(spec.request_id, prompt, _sampling_params(spec.sampling, spec.seed))
+            self._running.add(spec.request_id)
+
+    def step(self) -> list[EngineOutput]:
+        earlier, self._finished_in_probe = self._finished_in_probe, []
+        finished = earlier + [_engine_output(output) for output in self._engine.step() if output.finished]
+        self._running.difference_update(output.request_id for output in finished)
+        return finished
+
+    def abort_all(self) -> None:
+        self._engine.abort_request(sorted(self._running))
+        self._running.clear()
+        self._finished_in_probe.clear()
+
+    def has_unfinished(self) -> bool:
+        return bool(self._finished_in_probe) or self._engine.has_unfinished_requests()
+
+    def start_weight_update(self) -> None:
+        self._engine.collective_rpc("start_weight_update")
+
+    def load_tensors(self, tensors: Sequence[tuple[TensorSpec, np.ndarray]]) -> None:
+        loaded = [(spec.name, _as_tensor(spec, data)) for spec, data in tensors]
+        self._engine.collective_rpc("update_weights", args=({"tensors": loaded},))
+
+    def finish_weight_update(self, policy_version: int) -> None:
+        self._engine.collective_rpc("finish_weight_update")
+        # Running requests are preempted and their keys and values computed anew: nothing of the old weights remains.
+        if not self._engine.reset_prefix_cache(reset_running_requests=True):
+            raise EngineError(
+                f"the engine kept keys and values of old weights while it took version {policy_version}; resume the run"
+            )
+        self._engine.set_weight_version(str(policy_version))
+        # The salt makes a cached block of another version unreachable even if a reset ever left one behind.
+        self._cache_salt = f"v{policy_version}"
+
+    def prompt_logprobs(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+        # Requests that are kept running across a sync are stepped along; what ends here is returned by the next step.
+        ids = []
+        for sequence in sequences:
+            self._num_probes += 1
+            ids.append(f"probe-{self._num_probes}")
+            params = SamplingParams(
+                max_tokens=1, temperature=0.0, prompt_logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY
+            )
+            self._engine.add_request(ids[-1], tokens_input(list(sequence)), params)
+        found: dict[str, list[float]] = {}
+        while len(found) < len(ids):
+            for output in self._engine.step():
+                if output.finished and output.request_id not in ids:
+                    self._finished_in_probe.append(_engine_output(output))
+                elif output.finished:
+                    scored = zip(output.prompt_token_ids[1:], output.prompt_logprobs[1:], strict=True)
+                    found[output.request_id] = [float(entry[token].logprob) for token, entry in scored]
+        return [found[i] for i in ids]
+
+    def close(self) -> None:
+        # The process ends after this; vLLM's own shutdown waits for workers that an in-process engine does not have.
+        del self._engine
+
+
+def _sampling_params(sampling: SamplingConfig, seed: int) -> SamplingParams:
+    return SamplingParams(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        max_tokens=sampling.max_tokens,
+        stop=list(sampling.stop),
+        seed=seed,
+        logprobs=0,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _as_tensor(spec: TensorSpec, data: np.ndarray) -> torch.Tensor:
+    # The bytes may be a read-only view of shared memory; vLLM copies them into its parameters, so nothing writes here.
+    return torch.frombuffer(data, dtype=TORCH_DTYPES[spec.dtype]).view(spec.shape)
+
+
+def _engine_output(output: Any) -> EngineOutput:
+    sampled = output.outputs[0]
+    token_ids = tuple(int(token) for token in sampled.token_ids)
+    logprobs = tuple(
+        float(entry[token].logprob) for token, entry in zip(token_ids, sampled.logprobs or (), strict=True)
+    )
+    return EngineOutput(
+        request_id=output.request_id,
+        token_ids=token_ids,
+        logprobs=logprobs,
+        text=sampled.text,
+        finish_reason=FinishReason(sampled.finish_reason),
+        versions=tuple((int(span.version), span.start, span.end) for span in sampled.weight_versions or ()),
+    )

@@ -1,0 +1,114 @@
+"""Questions -> token ids: turns, the tokenizer's chat template, and loading the tokenizer."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rollout.config import TaskConfig
+from rollout.errors import DataError, ModelError
+from rollout.module_loading import loading_modules
+from rollout.prompts.rows import ChatMessage, TaskRow
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+"""A model's directory holds at least one of these when it has a tokenizer."""
+
+RENDER_BATCH = 512
+"""Rows rendered and tokenised together: enough for the tokenizer's own threads, little enough to stay in cache."""
+
+
+def load_tokenizer(model_dir: str | Path, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a Hugging Face directory. Never asks the hub. Raises ModelError when there is none."""
+    folder = Path(model_dir)
+    if not folder.is_dir():
+        raise ModelError(f"{folder} is no folder, so that it has no tokenizer; set model.path to a model's directory")
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise ModelError(f"{folder} has no tokenizer (none of {', '.join(TOKENIZER_FILES)}); copy the model's there")
+    with loading_modules():
+        from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=trust_remote_code)
+    except Exception as error:  # a broken file makes the tokenizers library raise a plain Exception
+        detail = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ModelError(f"the tokenizer in {folder} cannot be loaded: {detail}") from error
+
+
+def messages_for(row: TaskRow, task: TaskConfig) -> tuple[ChatMessage, ...]:
+    """The turns that a row's question is asked with: system, few-shot, question.
+
+    A conversation's own system turn takes the place of `system_prompt`, since chat templates take one system turn;
+    `template` is applied to its last user turn.
+    """
+    turns = (ChatMessage(role="user", content=row.question),) if isinstance(row.question, str) else row.question
+    system: tuple[ChatMessage, ...] = ()
+    if turns[0].role == "system":
+        system, turns = turns[:1], turns[1:]
+    elif task.system_prompt is not None:
+        system = (ChatMessage(role="system", content=task.system_prompt),)
+    shots = [
+        ChatMessage(role=role, content=content)
+        for question, answer in task.few_shot
+        for role, content in (("user", fill_template(task.template, question)), ("assistant", answer))
+    ]
+    if turns and turns[-1].role == "user":
+        asked = ChatMessage(role="user", content=fill_template(task.template, turns[-1].content))
+        turns = (*turns[:-1], asked)
+    return (*system, *shots, *turns)
+
+
+def fill_template(template: str, question: str) -> str:
+    """`template` with the question in it. Not str.format: questions and templates hold braces (LaTeX, JSON, code)."""
+    return template.replace("{question}", question)
+
+
+def plain_text(messages: Sequence[ChatMessage]) -> str:
+    """The turns for a tokenizer without chat template: an answer follows its question as a completion would, after a
+    blank; everything else is set off by an empty line."""
+    text = ""
+    for message in messages:
+        if text and message.role == "assistant":
+            text += "" if text[-1].isspace() else " "
+        elif text:
+            text += "\n\n"
+        text += message.content
+    return text
+
+
+def tokenize_rows(tokenizer: Any, rows: Sequence[TaskRow], task: TaskConfig) -> Iterator[tuple[TaskRow, list[int]]]:
+    """Each row with its prompt's token ids, ready for the assistant to answer.
+
+    Raises DataError when the chat template refuses a row's turns.
+    """
+    for start in range(0, len(rows), RENDER_BATCH):
+        batch = rows[start : start + RENDER_BATCH]
+        yield from zip(batch, _tokenize_batch(tokenizer, batch, task), strict=True)
+
+
+def _tokenize_batch(tokenizer: Any, rows: Sequence[TaskRow], task: TaskConfig) -> list[list[int]]:
+    from jinja2 import TemplateError
+
+    conversations = [messages_for(row, task) for row in rows]
+    if not tokenizer.chat_template:
+        # Special tokens are added as the tokenizer is used to: a base model expects its beginning-of-text token.
+        token_ids = tokenizer([plain_text(messages) for messages in conversations])["input_ids"]
+    else:
+        turns = [[{"role": turn.role, "content": turn.content} for turn in turns] for turns in conversations]
+        try:
+            # return_dict=False: since transformers 5 the default is a BatchEncoding, whose items are its keys.
+            token_ids = tokenizer.apply_chat_template(
+                turns, add_generation_prompt=True, tokenize=True, return_dict=False
+            )
+        except TemplateError as error:
+            if len(rows) > 1:  # find the row: most templates refuse an order of roles
+                for row in rows:
+                    _tokenize_batch(tokenizer, [row], task)
+            roles = ", ".join(turn.role for turn in conversations[0])
+            raise DataError(
+                f"{rows[0].source}: the model's chat template refuses turns of roles {roles}: {error}; change "
+                "task.system_prompt or task.few_shot, or take another model"
+            ) from error
+    assert len(token_ids) == len(rows), (len(token_ids), len(rows))
+    for row, ids in zip(rows, token_ids, strict=True):
+        if not ids:
+            raise DataError(f"{row.source}: the question gives no tokens; the tokenizer does not know its characters")
+    return token_ids

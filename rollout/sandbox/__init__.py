@@ -1,0 +1,1 @@
+"""A process for a program that nobody trusts."""

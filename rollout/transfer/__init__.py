@@ -1,0 +1,1 @@
+"""How weights travel, seen from who receives them."""

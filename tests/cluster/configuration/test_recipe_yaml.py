@@ -1,0 +1,93 @@
+"""The YAML of recipes: where it differs from YAML 1.1, and what it refuses."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.configuration.recipe_yaml import dump_yaml, parse_scalar, parse_yaml
+from rollout.errors import ConfigError
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec="utf-8")),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc:#1e-5", max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-5", 1e-5),
+        ("1E5", 1e5),
+        ("-2.5e+3", -2500.0),
+        (".5", 0.5),
+        ("010", 10),
+        ("-7", -7),
+        ("1:30", "1:30"),
+        ("on", "on"),
+        ("no", "no"),
+        ("true", True),
+        ("FALSE", False),
+        ("null", None),
+        ("~", None),
+        ("2024-01-01", "2024-01-01"),
+        ("1_000", "1_000"),
+        ("0x10", "0x10"),
+        (".inf", math.inf),
+        ("-.inf", -math.inf),
+        ("1.2.3", "1.2.3"),
+    ],
+)
+def test_scalars_read_the_same_in_a_file_and_on_the_command_line(text: str, value: object) -> None:
+    in_file = parse_yaml(f"key: {text}", "recipe.yaml")["key"]
+    on_command_line = parse_scalar(text, "the override")
+    assert (in_file, type(in_file)) == (value, type(value))
+    assert (on_command_line, type(on_command_line)) == (value, type(value))
+
+
+@pytest.mark.parametrize("text", ["Q: {question}", "a #b", "- x", "*x", "&x", "What is {question}?", "100%", "a, b"])
+def test_command_line_text_needs_no_quoting_against_yaml(text: str) -> None:
+    assert parse_scalar(text, "the override") == text
+
+
+def test_command_line_collections_and_quotes_are_yaml() -> None:
+    assert parse_scalar('["\\n", "##"]', "x") == ["\n", "##"]
+    assert parse_scalar("{a: 1e-3, b: [true]}", "x") == {"a": 0.001, "b": [True]}
+    assert parse_scalar('"3"', "x") == "3"
+    assert parse_scalar("", "x") is None
+
+
+def test_equal_keys_are_refused_with_both_lines() -> None:
+    with pytest.raises(
+        ConfigError, match=r"recipe.yaml, line 4, column 1: .*'steps' stands here again, first in line 1"
+    ):
+        parse_yaml("steps: 1\nlearner:\n  lr: 1\nsteps: 2\n", "recipe.yaml")
+    with pytest.raises(ConfigError, match="line 3, column 3"):
+        parse_yaml("learner:\n  lr: 1\n  lr: 2\n", "recipe.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("a: [1, 2\nb: 3\n", "line 2, column 2"),
+        ("a: 1\n b: 2\n", "line 2, column 3"),
+        ("a: !!python/object/apply:os.system [ls]\n", "line 1, column 4"),
+        ("a: \x07\n", "recipe.yaml: this is no valid YAML"),
+    ],
+)
+def test_a_syntax_error_names_file_and_line(text: str, place: str) -> None:
+    with pytest.raises(ConfigError, match=place) as caught:
+        parse_yaml(text, "recipe.yaml")
+    assert "\n" not in str(caught.value)
+
+
+@given(value=st.dictionaries(st.text("abcdef", min_size=1), PLAIN, max_size=4))
+def test_dump_is_read_back_equal(value: dict[str, Any]) -> None:
+    assert parse_yaml(dump_yaml(value), "dump") == value
+
+
+def test_dump_keeps_the_type_of_floats() -> None:
+    assert dump_yaml({"lr": 1e-6, "x": 1.0, "name": "1e-6"}) == "lr: 1e-06\nx: 1.0\nname: '1e-6'\n"

@@ -1,0 +1,131 @@
+"""`shoal export-report`: what is in the file, how large it is, and that nothing in it leads to what is not."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster import cli
+from cluster.dashboard.exports.report import (
+    MAX_STEPS,
+    Answers,
+    _query,
+    ends_first,
+    evenly,
+    export_report,
+    telling_groups,
+)
+from cluster.dashboard.files.encoding import encode
+from cluster.dashboard.web.stream import OpenRun
+from cluster.record.run_directory import RunDirectory
+from rollout.errors import ConfigError
+from tests.cluster.dashboard.small_runs import open_store, write_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    return write_run(tmp_path_factory.mktemp("runs") / "one", num_steps=MAX_STEPS + 8)
+
+
+def collected(run: RunDirectory, max_bytes: int) -> dict[str, Any]:
+    store = open_store(run.path)
+    try:
+        opened = OpenRun(name="one", path=run.path, revision=1, store=store)
+        return Answers(opened, store, max_bytes).collect()
+    finally:
+        store.close()
+
+
+@pytest.fixture(scope="module")
+def answers(run: RunDirectory) -> dict[str, Any]:
+    return collected(run, 3_000_000)
+
+
+def test_the_pages_about_the_whole_run_are_in_it(answers: dict[str, Any]) -> None:
+    pages = ("overview", "doctor", "config", "fleet", "ledger", "ledger/groups", "timeline")
+    assert {f"/api/runs/one/{page}" for page in pages} | {"/api/runs", "/api/runs/one", "/api/views"} <= set(answers)
+    assert [(info["run"], info["path"]) for info in answers["/api/runs"]["runs"]] == [("one", "one")]
+    assert answers["/api/runs/one"]["info"]["path"] == "one"  # not where the run lies on this machine
+    assert answers["/api/runs/one/rollouts?limit=200&offset=0&sort=-step"]["total"] == 168  # 20 steps, 2 evaluations
+    assert "/api/runs/one/rollouts?filter=correct+%26+truncated&limit=200&offset=0&sort=-length" in answers
+
+
+def test_steps_lead_only_to_steps_that_are_in_it(answers: dict[str, Any]) -> None:
+    steps = answers["/api/runs/one/steps?phase=train"]["steps"]
+    assert len(steps) == MAX_STEPS
+    assert (steps[0], steps[-1]) == (0, 19)
+    for before, step, after in zip([None, *steps], steps, [*steps[1:], None], strict=False):
+        page = answers[f"/api/runs/one/steps/train/{step}"]
+        assert (page["step"], page["previous"], page["next"]) == (step, before, after)
+    assert answers["/api/runs/one/steps?phase=eval"]["steps"] == [0, 20]
+
+
+def test_groups_and_completions_lead_only_to_what_is_in_it(answers: dict[str, Any]) -> None:
+    groups = {key: value for key, value in answers.items() if key.startswith("/api/runs/one/groups/")}
+    rollouts = {key for key in answers if re.fullmatch(r"/api/runs/one/rollouts/\w+/\d+/[^/]+/\d+", key)}
+    assert len(groups) == 2 * MAX_STEPS + 2  # both groups of each step, the one of each evaluation
+    assert len(rollouts) == 4 * len(groups)
+    for key, value in answers.items():
+        kind = "groups" if key in groups else "rollouts" if key in rollouts else None
+        for way in ("previous", "next"):
+            where = value.get(way) if kind else None
+            if where is not None:
+                parts = where.split("/") if isinstance(where, str) else [str(part) for part in where.values()]
+                assert f"/api/runs/one/{kind}/{'/'.join(parts)}" in answers
+    assert any(answers[key]["next"] for key in rollouts)
+
+
+def test_what_does_not_fit_is_left_out_and_what_matters_most_is_in(run: RunDirectory) -> None:
+    answers = collected(run, 120_000)
+    assert len(encode(answers)) < 125_000
+    assert {"/api/runs/one", "/api/runs/one/overview", "/api/runs/one/doctor"} <= set(answers)
+    steps = answers["/api/runs/one/steps?phase=train"]["steps"]
+    assert 0 < len(steps) <= MAX_STEPS
+    assert all(f"/api/runs/one/steps/train/{step}" in answers for step in steps)
+
+
+def test_the_file(run: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new folder" / "report.html"
+    assert cli.main(["export-report", str(run.path), "-o", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out}, {out.stat().st_size / 1e6:.1f} MB\n"
+    html = out.read_text(encoding="utf-8")
+    data = re.search(r'<script type="application/json" id="report">(.*?)</script>', html, re.S)
+    assert data is not None
+    assert json.loads(data[1])["/api/runs/one"]["info"]["step"] == 20
+    assert out.stat().st_size < 5_000_000
+    assert "<title>one - Shoal</title>" in html
+
+
+def test_mistakes_are_one_sentence(run: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ConfigError, match="is no run directory"):
+        export_report(tmp_path, tmp_path / "x.html")
+    with pytest.raises(ConfigError, match="is a folder; name the file"):
+        export_report(run.path, tmp_path)
+    (tmp_path / "file").write_text("")
+    assert cli.main(["export-report", str(run.path), "-o", str(tmp_path / "file" / "x.html")]) == 1
+    assert capsys.readouterr().err.startswith(f"shoal: cannot write {tmp_path}/file/x.html: ")
+
+
+def test_choices() -> None:
+    assert evenly(range(100), 4) == [0, 33, 66, 99]
+    assert evenly([1, 2], 4) == [1, 2]
+    assert ends_first([1, 2, 3]) == [3, 1, 2]
+    groups = [
+        {"group_id": name, "reward_mean": mean, "reward_std": std}
+        for name, mean, std in [
+            ("a", 0.5, 0.1),
+            ("b", 0.9, 0.0),
+            ("c", None, None),
+            ("d", 0.5, 0.5),
+            ("e", 0.1, 0.2),
+            ("f", 0.3, 0.1),
+        ]
+    ]
+    assert telling_groups(groups) == ["a", "f", "b", "e", "d"]
+    assert telling_groups([]) == []
+
+
+def test_addresses_are_escaped_as_the_page_does() -> None:
+    assert _query({"sort": "-step", "filter": 'a ~ "b*"&', "limit": ""}) == "?filter=a+%7E+%22b*%22%26&sort=-step"

@@ -1,0 +1,114 @@
+"""What is remembered of a live run, and what is read of one whose rollouts nobody asks for."""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.dashboard.index.store import RunStore
+from cluster.dashboard.web import stream
+from cluster.dashboard.web.stream import ASKED_S, MAX_COMPUTE_AGE_S, OpenRun
+from tests.cluster.dashboard.served import serving, wait_until
+from tests.cluster.dashboard.small_runs import write_run, write_step
+
+
+def test_what_is_dear_to_compute_is_at_most_three_seconds_old(tmp_path: Path) -> None:
+    run = OpenRun(name="run", path=tmp_path, revision=1, status="live")
+    results = iter((1, 2))
+
+    def compute() -> int:
+        end = time.thread_time() + 0.02  # at a thousandth of a processor: 20 s
+        while time.thread_time() < end:
+            pass
+        return next(results)
+
+    begun = time.monotonic()
+    assert run.remember("findings", ("metrics",), compute) == 1
+    assert 0 < run.memo["findings"].due_s - begun < MAX_COMPUTE_AGE_S + 0.5 < 4
+    run.seen["metrics"] = 2
+    assert run.remember("findings", ("metrics",), compute) == 1
+    run.status = "finished"
+    assert run.remember("findings", ("metrics",), compute) == 2
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[Any]:
+    """A run of one step that somebody writes."""
+    run = write_run(tmp_path / "live", num_steps=1, finished=False)
+    descriptor = os.open(run.path / "run.lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield run
+    os.close(descriptor)
+
+
+def test_rollouts_wait_until_somebody_asks(live: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "MAX_UNASKED_SHARE", 1e-9)  # one file, and then none for a long time
+    with serving([live.path.parent]) as served, served.events("/api/stream?run=live"):
+        assert served.get("/api/runs/live")["info"]["num_rollouts"] == 12  # of a step and the first evaluation
+        for step in range(1, 5):
+            write_step(live, step)
+            wait_until(lambda step=step: served.get("/api/runs/live")["info"]["step"] == step + 1, "it is followed")
+        with served.follower.use("live") as run:
+            assert run.store is not None
+            assert run.store.progress().files_later >= 3
+            assert run.store.table_steps("train") != [0, 1, 2, 3, 4]
+        frame = served.get("/api/runs/live")
+        assert frame["info"]["num_rollouts"] is None  # not known
+        assert frame["index"]["ready"]  # nothing is being read
+        assert frame["problems"] == []
+        assert served.get("/api/runs/live/steps")["steps"] == [0, 1, 2, 3, 4]
+        assert served.get("/api/runs/live")["info"]["num_rollouts"] == 4 + 5 * 8
+        write_step(live, 5)  # who has just asked is shown what comes
+        wait_until(lambda: served.get("/api/runs/live")["info"]["num_rollouts"] == 4 + 6 * 8, "it is read")
+        (live.path / "summary.json").write_text(json.dumps({"status": "finished"}))
+
+
+def test_all_rollouts_are_read_when_the_run_ends(live: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "MAX_UNASKED_SHARE", 1e-9)
+    with serving([live.path.parent]) as served, served.events("/api/stream?run=live"):
+        assert served.get("/api/runs/live")["info"]["status"] == "live"
+        for step in range(1, 5):
+            write_step(live, step)
+        wait_until(lambda: served.get("/api/runs/live")["info"]["step"] == 5, "it is followed")
+        (live.path / "run.lock").unlink()
+        (live.path / "summary.json").write_text(json.dumps({"status": "finished"}))
+        wait_until(lambda: served.get("/api/runs/live")["info"]["num_rollouts"] == 4 + 5 * 8, "all are read")
+
+
+def test_the_newest_are_read_first_and_nothing_is_judged_before_all_are_there(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", num_steps=1)
+    store = RunStore(run.path)
+    store.refresh()
+    judged = store.ledger_anomalies()
+    for step in range(1, 5):
+        write_step(run, step)
+    assert "rollouts" not in store.refresh(max_files=0)
+    assert (store.progress().files_later, store.progress().ready, store.progress().complete) == (4, True, False)
+    assert "rollouts" in store.refresh(max_files=1)
+    assert store.table_steps("train") == [0, 4]
+    assert (store.progress().files_later, store.ledger_anomalies()) == (3, judged)
+    store.refresh()
+    assert store.table_steps("train") == [0, 1, 2, 3, 4]
+    assert store.progress().complete
+    assert set(store.ledger_anomalies().values()) == {0}
+    store.close()
+
+
+def test_who_follows_rollouts_is_shown_all_however_slow_the_steps_are(tmp_path: Path) -> None:
+    run = OpenRun(name="run", path=tmp_path, revision=1)
+    assert run.wants_rollouts(0.0)
+    run.was_complete, run.status = True, "live"
+    assert not run.wants_rollouts(1e6)
+    run.asked_s, run.rollouts_s = 1e6, 1e6 - 500
+    assert run.wants_rollouts(1e6 + 500)  # nothing has changed since it asked
+    run.rollouts_s = 1e6 + 500
+    assert not run.wants_rollouts(run.rollouts_s + 0.1)  # until it asks for what changed
+    run.asked_s = run.rollouts_s + 1
+    assert run.wants_rollouts(run.asked_s + ASKED_S / 2)
+    run.status = "finished"
+    assert run.wants_rollouts(1e9)

@@ -1,0 +1,79 @@
+"""Tasks beside the loop: the first error ends it, but never in the middle of what must be finished."""
+
+import asyncio
+
+import pytest
+
+from cluster.loop.background import BackgroundTasks
+from rollout.errors import ShoalError
+
+
+def test_an_error_waits_for_what_must_not_be_interrupted():
+    async def main():
+        background = BackgroundTasks()
+        done: list[object] = []
+
+        async def fail():
+            raise ValueError("a sampler died")
+
+        async def loop():
+            async with background.uninterrupted():
+                background.spawn(fail())
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                done.append(background.has_failed)
+            done.append("next step")
+
+        with pytest.raises(ValueError, match="a sampler died"):
+            await background.run_beside(loop())
+        return done
+
+    assert asyncio.run(main()) == [True]
+
+
+def test_what_waits_for_a_task_that_failed_is_given_up():
+    async def main() -> list[bool]:
+        tasks, ended = BackgroundTasks(), []
+
+        async def fail() -> None:
+            await asyncio.sleep(0.01)
+            raise ShoalError("it failed")
+
+        async def work() -> None:
+            async with tasks.uninterrupted():
+                ended.append(await tasks.unless_failed(asyncio.sleep(0)))
+                ended.append(await tasks.unless_failed(forever()))
+
+        tasks.spawn(fail())
+        with pytest.raises(ShoalError, match="it failed"):
+            await asyncio.wait_for(tasks.run_beside(work()), 5)
+        return ended
+
+    assert asyncio.run(main()) == [True, False]
+
+
+def test_nothing_uninterrupted_begins_after_a_failure():
+    """Between two of them there may be no moment in which the one that cancels is asked."""
+
+    async def main() -> list[int]:
+        tasks, begun = BackgroundTasks(), []
+
+        async def fail() -> None:
+            raise ShoalError("it failed")
+
+        async def work() -> None:
+            for number in range(100):
+                async with tasks.uninterrupted():
+                    begun.append(number)
+                    await asyncio.sleep(0)
+
+        tasks.spawn(fail())
+        with pytest.raises(ShoalError, match="it failed"):
+            await asyncio.wait_for(tasks.run_beside(work()), 5)
+        return begun
+
+    assert asyncio.run(main()) in ([], [0])
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()

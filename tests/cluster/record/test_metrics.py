@@ -1,0 +1,144 @@
+"""Metrics by hand, and the estimators against brute force."""
+
+from itertools import combinations
+from math import sqrt
+
+import pytest
+
+from cluster.record.metrics import (
+    count_metrics,
+    evaluation_metrics,
+    lag_metrics,
+    maj_at_k,
+    pass_at_k,
+    reward_metrics,
+    rollout_metrics,
+    step_metrics,
+    time_metrics,
+    train_metrics,
+)
+from cluster.types import GroupCounts, StepTimings
+from reward.types import RewardOutcome
+from rollout.types import FinishReason
+from tests.cluster.examples import completion, failed, ok, scored, step_output
+
+TIMINGS = StepTimings(step_s=10.0, generate_s=4.0, score_s=1.0, train_s=2.0, sync_s=0.5)
+
+
+def test_a_failed_reward_is_counted_and_enters_no_mean() -> None:
+    # scored rewards 1, 0, 0, 1, 1: mean 3/5, variance 3/5 - 9/25 = 6/25; three of five right
+    groups = [
+        scored(0, [ok(1.0), ok(0.0), failed(RewardOutcome.TIMEOUT), ok(0.0)]),
+        scored(1, [ok(1.0), ok(1.0), failed(RewardOutcome.ERROR)]),
+    ]
+    metrics = reward_metrics(groups)
+    assert metrics["reward/mean"] == pytest.approx(0.6)
+    assert metrics["reward/std"] == pytest.approx(sqrt(6) / 5)
+    assert (metrics["reward/min"], metrics["reward/max"]) == (0.0, 1.0)
+    assert metrics["reward/accuracy"] == pytest.approx(0.6)
+    assert metrics["reward/component_math"] == pytest.approx(0.6)
+    outcomes = {name: metrics[f"reward/outcome_{name}"] for name in ("ok", "timeout", "error", "invalid")}
+    assert outcomes == {"ok": 5, "timeout": 1, "error": 1, "invalid": 0}
+    assert metrics["reward/equal_groups_fraction"] == 0.5
+    assert (metrics["reward/all_right_groups"], metrics["reward/all_wrong_groups"]) == (1, 0)
+
+
+def test_without_any_score_there_is_no_mean() -> None:
+    metrics = reward_metrics([scored(0, [failed(), failed()])])
+    assert "reward/mean" not in metrics
+    assert "reward/accuracy" not in metrics
+    assert metrics["reward/outcome_timeout"] == 2
+
+
+def test_lengths_and_endings() -> None:
+    samples = [
+        completion(0, num_tokens=2),
+        completion(1, num_tokens=8, finish=FinishReason.LENGTH),
+        completion(2, num_tokens=4),
+        completion(3, num_tokens=2, finish=FinishReason.ABORT),
+    ]
+    metrics = rollout_metrics([scored(0, [ok(0.0)] * 4, samples)])
+    assert metrics["rollout/completion_tokens"] == 16
+    assert metrics["rollout/completion_tokens_mean"] == 4
+    assert metrics["rollout/ended_tokens_mean"] == 3
+    assert metrics["rollout/truncated_fraction"] == 0.25
+    assert metrics["rollout/aborted_fraction"] == 0.25
+    assert metrics["rollout/sampled_entropy"] == pytest.approx(0.5)
+
+
+def test_lag_is_that_of_the_oldest_token_of_each_group() -> None:
+    young = scored(0, [ok(0.0)] * 2, [completion(0, version=5), completion(1, version=5)])
+    mixed = scored(1, [ok(0.0)] * 2, [completion(0, version=5), completion(1, version=2)])
+    assert lag_metrics([young, mixed], policy_version=5) == {"lag/mean": 1.5, "lag/max": 3, "lag/mixed_completions": 0}
+
+
+def test_group_counts_show_what_is_unaccounted_for() -> None:
+    counts = GroupCounts(dispatched=20, trained=12, in_flight=4, rejected={"too_old": 1, "equal_rewards": 2})
+    metrics = count_metrics(counts)
+    assert metrics["groups/rejected"] == 3
+    assert metrics["groups/rejected_too_old"] == 1
+    assert metrics["groups/unaccounted"] == 1
+
+
+def test_tokens_per_second_of_sampler_and_learner() -> None:
+    # 4 completions of 2 tokens after a prompt of 3: 8 sampled in 4 s; 8 + 12 read in 2 s
+    metrics = time_metrics([scored(0, [ok(1.0)] * 4)], TIMINGS)
+    assert metrics["rollout/tokens_per_s"] == 2.0
+    assert metrics["train/tokens_per_s"] == 10.0
+
+
+def test_learner_metrics_get_their_stage() -> None:
+    metrics = train_metrics(step_output(4, {"loss": 0.25, "kl/reference": 0.5}))
+    assert metrics["train/loss"] == 0.25
+    assert metrics["kl/reference"] == 0.5
+    assert metrics["train/policy_version"] == 5
+    assert (metrics["train/skipped"], metrics["train/bad_steps_in_a_row"]) == (0, 0)
+
+
+def test_step_metrics_have_every_stage_and_refuse_one_name_twice() -> None:
+    groups = [scored(0, [ok(1.0), ok(0.0)])]
+    counts = GroupCounts(dispatched=1, trained=1, in_flight=0)
+    metrics = step_metrics(groups, step_output(), timings=TIMINGS, counts=counts, policy_version=0)
+    assert {name.split("/")[0] for name in metrics} == {"reward", "rollout", "lag", "train", "groups", "time"}
+    clash = step_output(0, {"lag/mean": 1.0})
+    with pytest.raises(AssertionError, match="lag/mean"):
+        step_metrics(groups, clash, timings=TIMINGS, counts=counts, policy_version=0)
+
+
+@pytest.mark.parametrize(("n", "c"), [(1, 0), (1, 1), (5, 0), (5, 1), (5, 3), (6, 6), (7, 2)])
+def test_pass_at_k_is_the_share_of_subsets_with_a_right_sample(n: int, c: int) -> None:
+    samples = [index < c for index in range(n)]
+    for k in range(1, n + 1):
+        subsets = list(combinations(samples, k))
+        assert pass_at_k(n, c, k) == pytest.approx(sum(any(s) for s in subsets) / len(subsets), abs=1e-12)
+
+
+@pytest.mark.parametrize(("n", "c", "k"), [(4, 5, 1), (4, 2, 5), (4, 2, 0), (4, -1, 1)])
+def test_pass_at_k_refuses_what_has_no_meaning(n: int, c: int, k: int) -> None:
+    with pytest.raises(ValueError, match=f"got n = {n}, c = {c}, k = {k}"):
+        pass_at_k(n, c, k)
+
+
+def test_majority_is_independent_of_the_order_of_samples() -> None:
+    assert maj_at_k(["4", "4", "5"], [True, True, False]) == 1.0
+    assert maj_at_k(["5", "4", "5"], [False, True, False]) == 0.0
+    assert maj_at_k(["4", "5"], [True, False]) == maj_at_k(["5", "4"], [False, True]) == 0.5
+    assert maj_at_k([None, None, "4"], [False, False, True]) == 1.0
+    assert maj_at_k([None, None], [False, False]) == 0.0
+    with pytest.raises(ValueError, match="got 1 and 2"):
+        maj_at_k(["4"], [True, False])
+
+
+def test_evaluation_by_hand() -> None:
+    # question 0: 2 of 4 right: pass@1 1/2, pass@2 1 - 1/6, pass@4 1; question 1: 0 of 4; question 2: nothing scored
+    groups = [
+        scored(0, [ok(1.0), ok(1.0), ok(0.0), ok(0.0)]),
+        scored(1, [ok(0.0)] * 4),
+        scored(2, [failed()] * 4),
+    ]
+    metrics = evaluation_metrics(groups)
+    assert metrics["eval/pass_at_1"] == pytest.approx(0.25)
+    assert metrics["eval/pass_at_2"] == pytest.approx(5 / 12)
+    assert metrics["eval/pass_at_4"] == pytest.approx(0.5)
+    assert (metrics["eval/questions"], metrics["eval/unscored_questions"], metrics["eval/failed_rewards"]) == (3, 1, 4)
+    assert metrics["eval/completion_tokens_mean"] == 2

@@ -1,0 +1,138 @@
+import asyncio
+import dataclasses
+from math import inf, nan
+
+import pytest
+
+from cluster.config import RunConfig
+from cluster.weights.weight_sync import MAX_CANARY_TOKENS, SyncReport, WeightSync, canary_errors, serve_as_loaded
+from learner.config import LearnerConfig
+from rollout.config import ReasoningGymTask, RolloutConfig
+from rollout.errors import WeightSyncError
+from rollout.types import Prompt
+from tests.cluster.examples import ok, scored
+from tests.cluster.fakes import FakeLearner, FakeSampler, Journal, fleet_of
+
+PROMPT = scored(0, [ok(1), ok(0)]).group.prompt
+CONFIG = RunConfig(
+    task=ReasoningGymTask(generator="chain_sum"),
+    rollout=RolloutConfig(dtype="float32"),
+    learner=LearnerConfig(dtype="float32"),
+)
+
+
+def publish(
+    journal: Journal, samplers: list[FakeSampler], *, prompt: Prompt = PROMPT, config: RunConfig = CONFIG
+) -> SyncReport:
+    fleet = fleet_of(samplers=samplers, learners=[FakeLearner(journal), FakeLearner(journal, name="learner-1")])
+    return asyncio.run(WeightSync(config, fleet, [prompt]).publish(fleet.samplers))
+
+
+def two_samplers(journal: Journal, **second: float) -> list[FakeSampler]:
+    shift = second.get("canary_shift", 0.0)
+    return [FakeSampler(journal, name="sampler-0"), FakeSampler(journal, name="sampler-1", canary_shift=shift)]
+
+
+def test_the_order_is_begin_chunks_digest_finish_canary_serve():
+    journal: Journal = []
+    samplers = two_samplers(journal)
+    report = publish(journal, samplers)
+    assert (report.policy_version, report.num_bytes) == (4, 40)
+    assert (report.canary_max_error, report.canary_mean_error) == (0.0, 0.0)
+    assert [sampler.served for sampler in samplers] == [4, 4]
+    for name in ("sampler-0", "sampler-1"):
+        seen = [entry[0] + "".join(entry[2:]) for entry in journal if entry[1] == name]
+        chunks = [f"chunk{i}" for i in range(5)]
+        assert seen == ["begin4", *chunks, "finish", "canary", "serve4"]
+    stages = ["begin", "chunk", "digest", "finish", "canary", "serve"]
+    first = [min(i for i, entry in enumerate(journal) if entry[0] == stage) for stage in stages]
+    last = [max(i for i, entry in enumerate(journal) if entry[0] == stage) for stage in stages]
+    assert all(end < begin for end, begin in zip(last, first[1:], strict=False))
+
+
+def test_only_a_few_chunks_are_on_their_way_and_every_rank_takes_part():
+    journal: Journal = []
+    publish(journal, two_samplers(journal))
+    for rank in ("learner-0", "learner-1"):
+        gathered = [int(entry[2]) for entry in journal if entry[:2] == ("gather", rank)]
+        assert gathered == [0, 1, 2, 3, 4]
+    for number, entry in enumerate(journal):
+        if entry[0] == "gather":
+            loaded = sum(e[:2] == ("chunk", "sampler-1") for e in journal[:number])
+            assert int(entry[2]) - loaded <= 3
+
+
+@pytest.mark.parametrize("shift", [0.01, -0.01, nan, inf])
+def test_an_engine_that_computes_otherwise_is_named_and_nobody_serves(shift):
+    journal: Journal = []
+    samplers = two_samplers(journal, canary_shift=shift)
+    with pytest.raises(WeightSyncError, match="sampler-1 does not compute with weights version 4"):
+        publish(journal, samplers)
+    assert [sampler.served for sampler in samplers] == [None, None]
+    assert not any(entry[0] == "serve" for entry in journal)
+
+
+def test_a_difference_within_the_tolerance_is_reported():
+    journal: Journal = []
+    report = publish(journal, two_samplers(journal, canary_shift=5e-6))
+    assert report.canary_max_error == pytest.approx(5e-6, rel=1e-6)
+    bf16 = CONFIG.model_copy(update={"rollout": RolloutConfig(dtype="bfloat16")})
+    assert publish(journal, two_samplers(journal, canary_shift=0.1), config=bf16).canary_mean_error == pytest.approx(
+        0.1
+    )
+    strict = bf16.weight_sync.model_copy(update={"canary_max_error": 0.05})
+    with pytest.raises(WeightSyncError, match=r"allowed: 0.05, 0.15"):
+        publish(
+            journal, two_samplers(journal, canary_shift=0.1), config=bf16.model_copy(update={"weight_sync": strict})
+        )
+
+
+def test_an_altered_chunk_ends_the_sync_before_the_digest():
+    journal: Journal = []
+    samplers = [FakeSampler(journal, name="sampler-0", altered=1)]
+    with pytest.raises(WeightSyncError, match="tensor w1 of weights version 4 arrived altered"):
+        publish(journal, samplers)
+    assert samplers[0].served is None
+    assert {"digest", "finish", "canary", "serve"}.isdisjoint(entry[0] for entry in journal)
+
+
+def test_another_digest_of_the_whole_means_that_nobody_serves():
+    journal: Journal = []
+    samplers = two_samplers(journal)
+    samplers[1].forgets = True
+    with pytest.raises(WeightSyncError, match="sampler-1: differ"):
+        publish(journal, samplers)
+    assert [sampler.served for sampler in samplers] == [None, None]
+    assert not any(entry[0] in ("canary", "serve") for entry in journal)
+
+
+def test_prompts_of_one_token_cannot_verify_anything():
+    journal: Journal = []
+    samplers = two_samplers(journal)
+    with pytest.raises(WeightSyncError, match="version 4 cannot be verified"):
+        publish(journal, samplers, prompt=dataclasses.replace(PROMPT, token_ids=(1,)))
+    assert [sampler.served for sampler in samplers] == [None, None]
+
+
+def test_a_long_prompt_is_cut():
+    sent: list[int] = []
+
+    class Measuring(FakeSampler):
+        def prompt_logprobs(self, sequences):
+            sent.extend(len(sequence) for sequence in sequences)
+            return super().prompt_logprobs(sequences)
+
+    publish([], [Measuring([], name="sampler-0")], prompt=dataclasses.replace(PROMPT, token_ids=(1,) * 999))
+    assert sent == [MAX_CANARY_TOKENS]
+
+
+def test_errors_are_those_of_every_token():
+    assert canary_errors([[-1.0, -2.0], [-3.0]], [[-1.5, -2.0], [-2.75]]) == [0.5, 0.0, 0.25]
+    with pytest.raises(ValueError, match="zip"):
+        canary_errors([[-1.0]], [[-1.0, -2.0]])
+
+
+def test_an_evaluation_alone_serves_the_weights_of_the_model_directory():
+    samplers = two_samplers([])
+    asyncio.run(serve_as_loaded(fleet_of(samplers=samplers), 1.0))
+    assert [sampler.served for sampler in samplers] == [0, 0]

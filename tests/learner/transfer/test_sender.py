@@ -1,0 +1,55 @@
+import pytest
+import torch
+
+from learner.model.policy import build_policy
+from learner.transfer.sender import WeightSender
+from rollout.transfer.manifest import WeightReceiver
+from tests.learner.samples import save_toy_model
+
+TORCH = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_what_is_received_is_what_the_model_has(tmp_path, dtype, tied):
+    model = build_policy(save_toy_model(tmp_path / "m", tied=tied), dtype="float32", gradient_checkpointing=False)
+    sender = WeightSender(model, dtype=dtype, chunk_bytes=30_000, rank=0)
+    manifest = sender.manifest(4)
+    receiver = WeightReceiver(manifest, receiver="test")
+    received: dict[str, torch.Tensor] = {}
+    for index in range(len(manifest.chunks)):
+        chunk = sender.chunk(index)
+        assert chunk is not None
+        for spec, data in receiver.accept(chunk):
+            received[spec.name] = torch.from_numpy(data.copy()).view(TORCH[dtype]).view(spec.shape)
+    assert receiver.finish(sender.digest()) == sender.digest()
+    assert len(manifest.chunks) > 2
+    assert ("lm_head.weight" in received) != tied
+    expected = {name: weight.detach().to(TORCH[dtype]) for name, weight in model.policy.named_parameters()}
+    assert set(received) == set(expected)
+    assert all(torch.equal(received[name], expected[name]) for name in expected)
+
+
+def test_the_digest_follows_the_weights_and_not_the_chunks(tmp_path):
+    model = build_policy(save_toy_model(tmp_path / "m"), dtype="float32", gradient_checkpointing=False)
+    digests = []
+    for chunk_bytes in (20_000, 10**9):
+        sender = WeightSender(model, dtype="float32", chunk_bytes=chunk_bytes, rank=0)
+        for index in range(len(sender.manifest(0).chunks)):
+            assert sender.chunk(index) is not None
+        digests.append(sender.digest())
+    assert digests[0] == digests[1]
+    with torch.no_grad():
+        weight = next(iter(model.named_weights().values()))
+        weight[1, 0] = torch.nextafter(weight[1, 0], torch.tensor(1e9))
+    for index in range(len(sender.manifest(1).chunks)):
+        sender.chunk(index)
+    assert sender.digest() != digests[0]
+
+
+def test_other_ranks_send_nothing(tmp_path):
+    model = build_policy(save_toy_model(tmp_path / "m"), dtype="float32", gradient_checkpointing=False)
+    sender = WeightSender(model, dtype="float32", chunk_bytes=10**9, rank=1)
+    sender.manifest(0)
+    assert sender.chunk(0) is None
+    assert sender.digest() == ""

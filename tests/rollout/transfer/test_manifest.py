@@ -1,0 +1,116 @@
+import dataclasses
+import hashlib
+
+import numpy as np
+import pytest
+
+from rollout.errors import WeightSyncError
+from rollout.transfer.manifest import (
+    TensorSpec,
+    WeightChunk,
+    WeightManifest,
+    WeightReceiver,
+    plan_chunks,
+    tensor_digest,
+    weights_digest,
+)
+
+A = TensorSpec(name="a", dtype="float32", shape=(2, 3))
+B = TensorSpec(name="b", dtype="bfloat16", shape=(5,))
+C = TensorSpec(name="c", dtype="float16", shape=())
+MANIFEST = WeightManifest(policy_version=3, chunks=((A, B), (C,)))
+
+
+def chunk_of(index: int, *, version: int = 3, fill: int = 0) -> WeightChunk:
+    data = np.arange(sum(t.num_bytes for t in MANIFEST.chunks[index]), dtype=np.uint8) + np.uint8(fill)
+    digests, start = [], 0
+    for tensor in MANIFEST.chunks[index]:
+        digests.append(tensor_digest(data[start : start + tensor.num_bytes]))
+        start += tensor.num_bytes
+    return WeightChunk(policy_version=version, index=index, digests=tuple(digests), data=data)
+
+
+def digest_of(chunks: list[WeightChunk]) -> str:
+    return weights_digest([pair for c in chunks for pair in zip(MANIFEST.chunks[c.index], c.digests, strict=True)])
+
+
+def receiver() -> WeightReceiver:
+    return WeightReceiver(MANIFEST, receiver="sampler-0")
+
+
+def test_sizes_follow_shape_and_dtype():
+    assert (A.num_bytes, B.num_bytes, C.num_bytes) == (24, 10, 2)
+    assert MANIFEST.num_bytes == 36
+
+
+def test_chunks_are_filled_in_order_and_tensors_never_cut():
+    assert plan_chunks([A, B, C], 34) == ((A, B), (C,))
+    assert plan_chunks([A, B, C], 36) == ((A, B, C),)
+    assert plan_chunks([A, B, C], 1) == ((A,), (B,), (C,))
+    assert plan_chunks([], 34) == ()
+
+
+def test_digest_is_sha256_of_the_bytes_also_for_a_strided_view():
+    data = np.arange(8, dtype=np.uint8)
+    assert tensor_digest(data[::2]) == hashlib.sha256(bytes([0, 2, 4, 6])).hexdigest()
+
+
+def test_digest_of_the_whole_is_independent_of_order_and_knows_name_dtype_and_shape():
+    pairs = [(A, "1" * 64), (B, "2" * 64)]
+    assert weights_digest(pairs) == weights_digest(pairs[::-1])
+    for changed in ({"name": "z"}, {"dtype": "bfloat16"}, {"shape": (3, 2)}):
+        assert weights_digest([(dataclasses.replace(A, **changed), "1" * 64), pairs[1]]) != weights_digest(pairs)
+
+
+def test_a_whole_transfer_yields_the_bytes_and_the_digest():
+    chunks = [chunk_of(0), chunk_of(1)]
+    receiving = receiver()
+    got = [(spec.name, bytes(data)) for chunk in reversed(chunks) for spec, data in receiving.accept(chunk)]
+    assert got == [("c", bytes([0, 1])), ("a", bytes(range(24))), ("b", bytes(range(24, 34)))]
+    assert receiving.finish(digest_of(chunks)) == digest_of(chunks)
+
+
+def test_one_altered_bit_names_the_tensor_and_the_chunk_may_come_again():
+    chunk = chunk_of(0)
+    chunk.data[25] ^= 1
+    receiving = receiver()
+    with pytest.raises(WeightSyncError, match=r"sampler-0: tensor b of weights version 3 arrived altered"):
+        receiving.accept(chunk)
+    assert len(list(receiving.accept(chunk_of(0)))) == 2
+
+
+@pytest.mark.parametrize(
+    ("chunk", "message"),
+    [
+        (chunk_of(0, version=2), "of weights version 2 came during the transfer of version 3"),
+        (dataclasses.replace(chunk_of(0), index=2), "not in the manifest, which has 2 chunks"),
+        (dataclasses.replace(chunk_of(0), index=-1), "not in the manifest"),
+        (dataclasses.replace(chunk_of(0), data=chunk_of(0).data[:-1]), "has 33 bytes and 2 digests.* need 34 bytes"),
+        (dataclasses.replace(chunk_of(0), digests=chunk_of(0).digests[:1]), "has 34 bytes and 1 digests"),
+    ],
+)
+def test_a_chunk_that_does_not_fit_the_manifest_is_refused(chunk, message):
+    with pytest.raises(WeightSyncError, match=message):
+        receiver().accept(chunk)
+
+
+def test_a_chunk_that_comes_twice_is_refused():
+    receiving = receiver()
+    receiving.accept(chunk_of(1))
+    with pytest.raises(WeightSyncError, match="chunk 1 of weights version 3 came twice"):
+        receiving.accept(chunk_of(1))
+
+
+def test_a_missing_chunk_is_named_by_its_first_tensor():
+    receiving = receiver()
+    receiving.accept(chunk_of(0))
+    with pytest.raises(WeightSyncError, match="incomplete: 1 of 2 chunks never came, the first with tensor c"):
+        receiving.finish("0" * 64)
+
+
+def test_another_digest_of_the_whole_is_refused():
+    receiving = receiver()
+    for chunk in (chunk_of(0, fill=1), chunk_of(1)):
+        receiving.accept(chunk)
+    with pytest.raises(WeightSyncError, match="weights version 3 differ from what the learner sent"):
+        receiving.finish(digest_of([chunk_of(0), chunk_of(1)]))
