@@ -15,9 +15,16 @@ class FinishReason(StrEnum):
     STOP = "stop"
     """An end-of-sequence token, a stop token or a stop string."""
     LENGTH = "length"
-    """`max_tokens` reached: the completion is truncated."""
+    """`max_tokens` reached, or the engine cut it for repeating itself: the completion is truncated."""
     ABORT = "abort"
-    """The engine gave it up; such a completion is never trained on."""
+    """It was given up."""
+    ERROR = "error"
+    """The engine could not finish it, for a fault of this one request."""
+
+    @property
+    def is_trainable(self) -> bool:
+        """Whether the policy itself ended the completion or ran out of tokens; no other is ever trained on."""
+        return self in (FinishReason.STOP, FinishReason.LENGTH)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

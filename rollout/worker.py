@@ -25,7 +25,7 @@ from rollout.engines.protocol import Engine, EngineOutput, SampleSpec
 from rollout.errors import EngineError, WeightSyncError
 from rollout.prompts.stream import sample_seed
 from rollout.transfer.manifest import WeightChunk, WeightManifest, WeightReceiver
-from rollout.types import Completion, FinishReason, RolloutGroup, SampleRequest, VersionSpan
+from rollout.types import Completion, RolloutGroup, SampleRequest, VersionSpan
 
 # How long the engine thread sleeps in its queue when nothing runs; only shutdown waits for it.
 IDLE_WAIT_S = 0.2
@@ -326,7 +326,7 @@ def to_completion(output: EngineOutput, sample_index: int, policy_version: int |
     if not spans:
         assert policy_version is not None
         spans = (VersionSpan(policy_version=policy_version, start=0, end=len(output.token_ids)),)
-    aborted = output.finish_reason is FinishReason.ABORT
+    aborted = not output.finish_reason.is_trainable
     return Completion(
         sample_index=sample_index,
         token_ids=output.token_ids,

@@ -54,7 +54,7 @@ class RolloutRow:
     outcome: str
     """`ok`, `timeout`, `error` or `invalid`."""
     finish: str
-    """`stop`, `length` or `abort`."""
+    """`stop`, `length`, `abort` or `error`."""
     length: int
     """Tokens."""
     entropy: float | None

@@ -71,7 +71,7 @@ def rollout_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
         "rollout/completion_tokens_max": float(max(lengths)),
         "rollout/prompt_tokens_mean": sum(len(s.group.prompt.token_ids) for s in groups) / len(groups),
         "rollout/truncated_fraction": reasons[FinishReason.LENGTH] / len(completions),
-        "rollout/aborted_fraction": reasons[FinishReason.ABORT] / len(completions),
+        "rollout/aborted_fraction": sum(not c.finish_reason.is_trainable for c in completions) / len(completions),
         "rollout/nonfinite_logprobs": float(sum(c.num_nonfinite_logprobs for c in completions)),
         "rollout/retried_groups": float(sum(scored.group.attempt > 1 for scored in groups)),
     }

@@ -20,7 +20,7 @@ from learner.algorithm.loss import completion_token_weight
 from learner.config import GRPOConfig
 from learner.types import TrainBatch
 from reward.types import RewardOutcome, ScoredGroup
-from rollout.types import Completion, FinishReason
+from rollout.types import Completion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ class MicroBatch:
 def plan_step(batch: TrainBatch, grpo: GRPOConfig) -> StepPlan:
     """Advantages, weights and the sequences to compute.
 
-    Trained on: completions that were scored, were not aborted, and have a token with `loss_mask`. Of these, one whose
+    Trained on: completions that were scored, were not given up, and have a token with `loss_mask`. Of these, one whose
     advantage is exactly zero has no gradient when there is no KL term: it is counted in the denominator and not
     computed.
     """
@@ -102,7 +102,7 @@ def plan_step(batch: TrainBatch, grpo: GRPOConfig) -> StepPlan:
         (group, completion, advantage)
         for group in batch.groups
         for completion, advantage in zip(group.group.completions, advantages[group.group_id], strict=True)
-        if advantage is not None and completion.finish_reason is not FinishReason.ABORT and any(completion.loss_mask)
+        if advantage is not None and completion.finish_reason.is_trainable and any(completion.loss_mask)
     ]
     sequences = [
         _sequence(group, completion, advantage, num_completions=len(trained))

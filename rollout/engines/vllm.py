@@ -42,6 +42,15 @@ BACKEND = "shoal_flat"
 CPU_BLOCK_TOKENS = 32
 # Tokens that one engine step may compute: room for the prompts of many completions at once.
 MIN_BATCH_TOKENS = 4096
+# vLLM's finish reasons in Shoal's words. "repetition" is only for requests that ask for it, and Shoal's do not; its
+# tokens are the policy's own, so it is a truncation like another. A reason that a later vLLM brings says nothing about
+# the tokens, so it is an error of that completion: one request must not cost the engine.
+FINISH_REASONS = {
+    "stop": FinishReason.STOP,
+    "length": FinishReason.LENGTH,
+    "repetition": FinishReason.LENGTH,
+    "abort": FinishReason.ABORT,
+}
 TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -225,15 +234,17 @@ def _as_tensor(spec: TensorSpec, data: np.ndarray) -> torch.Tensor:
 
 def _engine_output(output: Any) -> EngineOutput:
     sampled = output.outputs[0]
+    finish_reason = FINISH_REASONS.get(sampled.finish_reason, FinishReason.ERROR)
     token_ids = tuple(int(token) for token in sampled.token_ids)
-    logprobs = tuple(
-        float(entry[token].logprob) for token, entry in zip(token_ids, sampled.logprobs or (), strict=True)
-    )
+    entries = list(sampled.logprobs or ())
+    if not finish_reason.is_trainable:  # an engine that stopped in the middle of a token has no number for it
+        token_ids, entries = token_ids[: len(entries)], entries[: len(token_ids)]
+    logprobs = tuple(float(entry[token].logprob) for token, entry in zip(token_ids, entries, strict=True))
     return EngineOutput(
         request_id=output.request_id,
         token_ids=token_ids,
         logprobs=logprobs,
         text=sampled.text,
-        finish_reason=FinishReason(sampled.finish_reason),
+        finish_reason=finish_reason,
         versions=tuple((int(span.version), span.start, span.end) for span in sampled.weight_versions or ()),
     )

@@ -19,6 +19,10 @@ def test_engine_follows_its_weights(tied, tmp_path):
     assert report["distinct_samples"] > 4
     assert report["sampled_error"] < 1e-4
     assert report["sampled_error_at_0.7"] < 1e-4, "log-probabilities are those of the distribution sampled from"
+    assert report["finish_reasons"] == ["stop", "length", "abort", "error", "length", "error"]
+    (reason, num_tokens), good = report["failed_request"]["bad"], report["failed_request"]["good"]
+    assert (reason, num_tokens < 12) == ("error", True), "one request fails, and the engine goes on"
+    assert good[0] in ("stop", "length")
     for version, sync in enumerate(report["sync_errors"], start=1):
         assert sync["stale"] > 0.01, "the new weights are different enough to see"
         assert sync["probe"] < 1e-4

@@ -2,11 +2,14 @@
 
 import json
 import sys
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
+from vllm.v1.engine import FINISH_REASON_STRINGS
 
 from rollout.config import ModelConfig, RolloutConfig, SamplingConfig
 from rollout.engines import vllm as vllm_engine
@@ -65,6 +68,35 @@ def send(engine: Any, model: torch.nn.Module, version: int) -> None:
     engine.finish_weight_update(version)
 
 
+def outcome_of_a_failed_request(engine: Any) -> dict[str, Any]:
+    """One of two requests is failed in vLLM's scheduler, as it fails one whose keys and values it could not load."""
+    sampling = SamplingConfig(max_tokens=12, temperature=1.0)
+    engine.add([SampleSpec(request_id=name, token_ids=(10, 20), sampling=sampling, seed=0) for name in ("bad", "good")])
+    engine.step()
+    scheduler = engine._engine.engine_core.engine_core.scheduler
+    scheduler.grammar_compile_error_reqs.add(next(name for name in scheduler.requests if name.startswith("bad")))
+    outputs = {}
+    while engine.has_unfinished():
+        outputs |= {output.request_id: output for output in engine.step()}
+    return {name: [output.finish_reason, len(output.token_ids)] for name, output in outputs.items()}
+
+
+def outcomes_of(reasons: Sequence[str]) -> list[str]:
+    """What becomes of each of vLLM's finish reasons; the second of two tokens has no log-probability."""
+    found = []
+    for reason in reasons:
+        sampled = SimpleNamespace(
+            token_ids=[5, 6], logprobs=[{5: SimpleNamespace(logprob=-1.0)}], text="", finish_reason=reason
+        )
+        if reason in ("stop", "length", "repetition"):
+            sampled.logprobs.append({6: SimpleNamespace(logprob=-2.0)})
+        sampled.weight_versions = None
+        output = vllm_engine._engine_output(SimpleNamespace(request_id="0", outputs=[sampled]))
+        assert len(output.token_ids) == len(output.logprobs) == len(sampled.logprobs)
+        found.append(output.finish_reason)
+    return found
+
+
 def main(model_dir: str) -> None:
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
     rollout = RolloutConfig(dtype="float32", kv_cache_mib=64, threads=1)
@@ -75,6 +107,8 @@ def main(model_dir: str) -> None:
         "distinct_samples": len({first[f"0-{i}"].token_ids for i in range(8)}),
         "sampled_error": max(errors_of(first, model)),
         "sampled_error_at_0.7": max(errors_of(sample(engine, temperature=0.7), model, 0.7)),
+        "failed_request": outcome_of_a_failed_request(engine),
+        "finish_reasons": outcomes_of([*FINISH_REASON_STRINGS, "of a later version"]),
         "sync_errors": [],
     }
     for version in (1, 2):

@@ -49,7 +49,7 @@ FIELDS = (
     Field(name="advantage", type="number", help="the advantage; none where not trained on", aliases=("adv",)),
     Field(name="correct", type="flag", help="the answer was judged right"),
     Field(name="outcome", type="text", help="of scoring: ok, timeout, error or invalid"),
-    Field(name="finish", type="text", help="stop, length or abort"),
+    Field(name="finish", type="text", help="stop, length, abort or error"),
     Field(name="truncated", type="flag", help="ended at the limit of tokens", sortable=False),
     Field(name="trained", type="flag", help="has an advantage", sortable=False),
     Field(name="disagreed", type="flag", help="same answer, other reward than another of its group"),

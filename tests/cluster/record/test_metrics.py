@@ -56,13 +56,14 @@ def test_lengths_and_endings() -> None:
         completion(1, num_tokens=8, finish=FinishReason.LENGTH),
         completion(2, num_tokens=4),
         completion(3, num_tokens=2, finish=FinishReason.ABORT),
+        completion(4, num_tokens=4, finish=FinishReason.ERROR),
     ]
-    metrics = rollout_metrics([scored(0, [ok(0.0)] * 4, samples)])
-    assert metrics["rollout/completion_tokens"] == 16
+    metrics = rollout_metrics([scored(0, [ok(0.0)] * 5, samples)])
+    assert metrics["rollout/completion_tokens"] == 20
     assert metrics["rollout/completion_tokens_mean"] == 4
     assert metrics["rollout/ended_tokens_mean"] == 3
-    assert metrics["rollout/truncated_fraction"] == 0.25
-    assert metrics["rollout/aborted_fraction"] == 0.25
+    assert metrics["rollout/truncated_fraction"] == 0.2
+    assert metrics["rollout/aborted_fraction"] == 0.4
     assert metrics["rollout/sampled_entropy"] == pytest.approx(0.5)
 
 

@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from learner.algorithm.batching import TrainSequence, assign, collate, plan_step
 from learner.config import GRPOConfig
 from learner.types import TrainBatch
 from reward.types import ScoredGroup
+from rollout.types import FinishReason
 from tests.learner.samples import scored_group, train_batch
 
 NO_KL = GRPOConfig(kl_coef=0.0)
@@ -54,6 +56,16 @@ def test_zero_advantages_are_counted_but_computed_only_for_a_kl_term():
     assert len(without_kl.sequences) == 2
     assert len(with_kl.sequences) == 5
     assert without_kl.sequences[0].token_weight == with_kl.sequences[0].token_weight
+
+
+@pytest.mark.parametrize("reason", FinishReason)
+def test_a_completion_that_was_given_up_is_not_trained_on(reason: FinishReason) -> None:
+    group = scored_group(0, [1.0, 0.0, 0.0], rng=random.Random(0))
+    completions = (replace(group.group.completions[0], finish_reason=reason), *group.group.completions[1:])
+    plan = plan_step(batch_of(replace(group, group=replace(group.group, completions=completions))), NO_KL)
+    trained = [0, 1, 2] if reason in (FinishReason.STOP, FinishReason.LENGTH) else [1, 2]
+    assert [sequence.sample_index for sequence in plan.sequences] == trained
+    assert plan.num_completions == len(trained)
 
 
 @pytest.mark.parametrize("num_ranks", [1, 2, 3, 4])

@@ -11,7 +11,7 @@ export const ALIASES = [
 ];
 
 const VALUES = {
-  finish: ["stop", "length", "abort"],
+  finish: ["stop", "length", "abort", "error"],
   outcome: ["ok", "timeout", "error", "invalid"],
   phase: ["train", "eval"],
 };
