@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-DEFAULT_PORT = 7533
+from cluster.dashboard.web.address import DEFAULT_PORT, ServerOptions
+
 START_S, END_S = 20.0, 5.0
 """How long a dashboard beside a run is waited for, at its start and its end."""
 Add = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
@@ -49,7 +50,7 @@ def add_dashboard_commands(add: Add) -> None:
 
 def _dashboard(arguments: argparse.Namespace) -> int:
     from cluster.dashboard.views.runs import check_roots
-    from cluster.dashboard.web.server import ServerOptions, serve
+    from cluster.dashboard.web.server import serve
 
     roots = arguments.runs or [Path("runs")]
     check_roots(roots)

@@ -6,15 +6,12 @@ GET /static/NAME  one of a fixed set     GET /api/stream   server-sent events
 
 import asyncio
 import contextlib
-import errno
 import json
 import os
-import socket
 import threading
 import time
 import webbrowser
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -31,18 +28,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from cluster.commands.dashboard import DEFAULT_PORT
+from cluster.dashboard.web.address import ServerOptions, address, listening_socket
 from cluster.dashboard.web.api import Api
 from cluster.dashboard.web.page import Page, served_page, static_files
 from cluster.dashboard.web.params import RequestError, parse_query, shown
 from cluster.dashboard.web.security import Access, Guard, access_for
 from cluster.dashboard.web.stream import Change, Follower, change_of
-from rollout.errors import ConfigError, ShoalError
+from rollout.errors import ShoalError
 
 if TYPE_CHECKING:
     from cluster.dashboard.index.store import RunStore
 
-MAX_PORT = 65_535
 MAX_STREAMS = 128
 PING_S, SEND_TIMEOUT_S = 15, 30
 """A client that takes nothing for SEND_TIMEOUT_S is let go; it comes back by itself."""
@@ -51,20 +47,6 @@ BESIDE_A_RUN_NICE = 10
 GZIP_BYTES, GZIP_LEVEL = 1024, 1
 REVALIDATE = "no-cache"
 """May be kept, but is asked for each time with its ETag."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerOptions:
-    """What `shoal dashboard` was asked for."""
-
-    roots: tuple[Path, ...]
-    host: str = "127.0.0.1"
-    port: int = DEFAULT_PORT
-    """0: any that is free."""
-    allow_hosts: tuple[str, ...] = ()
-    require_token: bool = False
-    parent: int | None = None
-    """Process to end with: the run that started this dashboard, however it ends."""
 
 
 def make_app(follower: Follower, access: Access, folders: Sequence[str]) -> Starlette:
@@ -286,39 +268,3 @@ def open_store(path: Path) -> "RunStore":
     from cluster.dashboard.index.store import RunStore
 
     return RunStore(path)
-
-
-def listening_socket(host: str, port: int) -> socket.socket:
-    """A bound socket. Raises ConfigError, in one sentence, when the address is taken or is none of this machine's."""
-    if not 0 <= port <= MAX_PORT:  # getaddrinfo would take the remainder
-        raise ConfigError(f"--port is {port}, allowed: 0 (any that is free) to {MAX_PORT}")
-    try:
-        family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        # The protocol by name: by it asyncio knows that it may switch off Nagle's algorithm, for which every answer
-        # after the first on a connection waits 40 ms until the client acknowledges its head.
-        bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    except (OSError, UnicodeError) as error:
-        raise ConfigError(
-            f"there is no address {host}: {getattr(error, 'strerror', None) or error}; choose another --host"
-        ) from error
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(place)
-        bound.listen(128)
-    except OSError as error:
-        bound.close()
-        if error.errno == errno.EADDRINUSE:
-            raise ConfigError(
-                f"port {port} of {host} is in use, perhaps by another dashboard; choose another with --port (0: any)"
-            ) from error
-        raise ConfigError(
-            f"cannot listen on {host}, port {port}: {error.strerror}; choose another --host or --port"
-        ) from error
-    return bound
-
-
-def address(host: str, port: int, access: Access) -> str:
-    """What to open in a browser."""
-    name = socket.gethostname() if host in ("0.0.0.0", "::", "") else host
-    shown_name = f"[{name}]" if ":" in name else name
-    return f"http://{shown_name}:{port}/" + (f"?token={access.token}" if access.token else "")

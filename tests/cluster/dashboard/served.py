@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.dashboard.web.address import listening_socket
 from cluster.dashboard.web.security import Access, access_for
-from cluster.dashboard.web.server import listening_socket, make_app, make_server, open_store
+from cluster.dashboard.web.server import make_app, make_server, open_store
 from cluster.dashboard.web.stream import Follower
 
 
