@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from cluster.config import RunConfig
 from cluster.errors import ActorFailedError, StageTimeoutError
 from cluster.fleet.deadlines import finish, finish_all
+from cluster.fleet.handles import Handle, LearnerHandle, RewardHandle, RewardModelHandle, SamplerHandle
 from cluster.fleet.placement import Bundle, place, plan_bundles
 from cluster.fleet.stacks import StackSource, listen, read_stacks
 from reward.types import RewardInput
@@ -36,29 +37,38 @@ MAX_CALLS = 10_000
 JEMALLOC = {"MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1,oversize_threshold:0"}
 
 
+H = TypeVar("H", bound=Handle)
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
-class Actor:
+class Actor(Generic[H]):
     """A place in the fleet with a name for people. Its process may be replaced: then the handle is another one."""
 
     name: str
-    handle: Any
+    handle: H
     incarnation: int = 1
     """How many processes there have been in this place."""
+
+
+SamplerActor: TypeAlias = Actor[SamplerHandle]
+LearnerActor: TypeAlias = Actor[LearnerHandle]
+RewardActor: TypeAlias = Actor[RewardHandle]
+RewardModelActor: TypeAlias = Actor[RewardModelHandle]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
     """Every actor of a run."""
 
-    samplers: tuple[Actor, ...]
-    learners: tuple[Actor, ...]
+    samplers: tuple[SamplerActor, ...]
+    learners: tuple[LearnerActor, ...]
     """In the order of ranks; empty in an evaluation alone."""
-    rewards: tuple[Actor, ...]
-    reward_model: Actor | None
+    rewards: tuple[RewardActor, ...]
+    reward_model: RewardModelActor | None
     placement_group: Any
     launcher: "Launcher"
 
-    async def restart(self, actor: Actor) -> None:
+    async def restart(self, actor: Actor[Any]) -> None:
         """Ends what is left of a sampler's or reward worker's process and starts another in its place.
 
         Errors: that of the new process when it cannot start in time.
@@ -78,7 +88,7 @@ class Fleet:
         await _ready(self.learners, *self.launcher.ready_call(self.learners[0].name))
 
     @staticmethod
-    def _end(actor: Actor) -> None:
+    def _end(actor: Actor[Any]) -> None:
         import ray
 
         ray.kill(actor.handle, no_restart=True)
@@ -88,7 +98,7 @@ class Fleet:
         import ray
         from ray.util.placement_group import remove_placement_group
 
-        actors = [*self.rewards, *self.samplers, *self.learners]
+        actors: list[Actor[Any]] = [*self.rewards, *self.samplers, *self.learners]
         closing = [asyncio.ensure_future(_close(actor)) for actor in actors]
         await asyncio.gather(*closing)
         for actor in [*actors, *([self.reward_model] if self.reward_model else [])]:
@@ -126,7 +136,7 @@ async def launch_fleet(config: RunConfig, *, model_dir: str, with_learner: bool 
     group = await place(bundles)
     launcher = Launcher(config, model_dir, bundles, group)
 
-    def started(role: str) -> tuple[Actor, ...]:
+    def started(role: str) -> tuple[Actor[Any], ...]:
         return tuple(Actor(name=name, handle=launcher.start(name)) for name in launcher.names(role))
 
     samplers, reward_models = started("sampler"), started("reward_model")
@@ -322,7 +332,7 @@ def _env(extra: dict[str, str]) -> dict[str, str]:
     return {**{name: os.environ[name] for name in passed if name in os.environ}, **extra}
 
 
-async def _ready(actors: Sequence[Actor], method: str, deadline_s: float) -> None:
+async def _ready(actors: Sequence[Actor[Any]], method: str, deadline_s: float) -> None:
     await finish_all(
         [getattr(actor.handle, method).remote() for actor in actors],
         deadline_s=deadline_s,
@@ -332,7 +342,7 @@ async def _ready(actors: Sequence[Actor], method: str, deadline_s: float) -> Non
     )
 
 
-async def _close(actor: Actor) -> None:
+async def _close(actor: Actor[Any]) -> None:
     try:
         await finish(
             actor.handle.close.remote(), deadline_s=CLOSE_DEADLINE_S, stage="close", actor=actor.name, item="close"

@@ -14,7 +14,7 @@ from typing import Any
 
 from cluster.config import RecoveryConfig
 from cluster.errors import ActorFailedError, RestartsExhaustedError, StageTimeoutError
-from cluster.fleet.actors import Actor, Fleet
+from cluster.fleet.actors import Actor, Fleet, H, SamplerActor
 from cluster.fleet.deadlines import RECOVERABLE, finish
 from cluster.fleet.supervisor import HealthPolicy, Supervisor
 from cluster.types import ActorState, Transition
@@ -36,9 +36,9 @@ class Recovery:
         config: RecoveryConfig,
         fleet: Fleet,
         *,
-        sync_alone: Callable[[Actor], Awaitable[int]],
+        sync_alone: Callable[[SamplerActor], Awaitable[int]],
         on_change: Callable[[Transition], None],
-        on_hung: Callable[[Actor], Awaitable[None]],
+        on_hung: Callable[[Actor[Any]], Awaitable[None]],
         spawn: Spawn,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -60,32 +60,32 @@ class Recovery:
             ),
             clock,
             samplers=tuple(actor.name for actor in fleet.samplers),
-            others=tuple(actor.name for actor in (*fleet.rewards, *fleet.learners)),
+            others=(*self._rewards, *(learner.name for learner in fleet.learners)),
             on_change=self._on_change,
         )
 
     # Who may be used.
 
-    async def usable(self, actors: Sequence[Actor]) -> list[Actor]:
+    async def usable(self, actors: Sequence[Actor[H]]) -> list[Actor[H]]:
         """Those that may be given work; waits until there is one. It has no deadline of its own: an actor is either
         restarted within its start deadline, or the budget of restarts ends the run."""
         while not (found := [actor for actor in actors if self.supervisor.is_usable(actor.name)]):
             await self._next_change()
         return found
 
-    async def all_usable(self, actors: Sequence[Actor]) -> None:
+    async def all_usable(self, actors: Sequence[Actor[Any]]) -> None:
         """Waits until all of them may be given work."""
         while not all(self.supervisor.is_usable(actor.name) for actor in actors):
             await self._next_change()
 
-    def reachable_samplers(self) -> list[Actor]:
+    def reachable_samplers(self) -> list[SamplerActor]:
         """Those that a weight sync includes: their process runs."""
         gone = (ActorState.DEAD, ActorState.RESTARTING)
         return [actor for actor in self._fleet.samplers if self.supervisor.state(actor.name) not in gone]
 
     # What is told.
 
-    def failed(self, actor: Actor, incarnation: int, error: ShoalError) -> None:
+    def failed(self, actor: Actor[Any], incarnation: int, error: ShoalError) -> None:
         """Work given to `actor` failed. `incarnation` is that of the process it was given to: news of one that was
         replaced since, or is being replaced, says nothing of the new one."""
         if self._is_replaced(actor, incarnation):
@@ -97,13 +97,13 @@ class Recovery:
         else:
             self.supervisor.work_failed(actor.name, str(error))
 
-    def sync_failed(self, actor: Actor, incarnation: int, error: ShoalError) -> None:
+    def sync_failed(self, actor: Actor[Any], incarnation: int, error: ShoalError) -> None:
         """It did not get through a weight sync: it holds nothing that it may serve, and would stay STALE."""
         if not self._is_replaced(actor, incarnation):
             self._last_error[actor.name] = error
             self.supervisor.died(actor.name, str(error))
 
-    def _is_replaced(self, actor: Actor, incarnation: int) -> bool:
+    def _is_replaced(self, actor: Actor[Any], incarnation: int) -> bool:
         # One that is RESTARTING has the old number for a moment. A second restart would kill the first one's process.
         return incarnation != actor.incarnation or self.supervisor.state(actor.name) is ActorState.RESTARTING
 
@@ -112,7 +112,7 @@ class Recovery:
         self._last_error[name] = error
         self.supervisor.died(name, str(error))
 
-    def succeeded(self, actor: Actor, incarnation: int) -> None:
+    def succeeded(self, actor: Actor[Any], incarnation: int) -> None:
         if incarnation == actor.incarnation:
             self.supervisor.work_succeeded(actor.name)
 
@@ -125,13 +125,13 @@ class Recovery:
                 if name in self._samplers:
                     self._spawn(self._probe(self._samplers[name]))
             for name in self.supervisor.dead():
-                actor = self._samplers.get(name) or self._rewards.get(name)
+                actor: Actor[Any] | None = self._samplers.get(name) or self._rewards.get(name)
                 if actor is not None:  # else it is a learner, which `LearnerGroup` restarts with its group
                     self.begin_restart(name)
                     self._spawn(self._restart(actor))
             await asyncio.sleep(TICK_S)
 
-    async def _probe(self, actor: Actor) -> None:
+    async def _probe(self, actor: SamplerActor) -> None:
         """A token, from between two steps of the engine: a wedged engine's process still answers pings. Reward workers
         need no probe: what they are asked has deadlines, and while they are idle there is nothing to lose."""
         incarnation = actor.incarnation
@@ -162,7 +162,7 @@ class Recovery:
         except RestartsExhaustedError as error:
             raise RestartsExhaustedError(name, error.max_restarts, str(self._last_error.get(name, ""))) from error
 
-    async def _restart(self, actor: Actor) -> None:
+    async def _restart(self, actor: Actor[Any]) -> None:
         if isinstance(self._last_error.get(actor.name), StageTimeoutError):
             await self._on_hung(actor)
         try:

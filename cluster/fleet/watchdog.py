@@ -12,10 +12,11 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 from cluster.config import RecoveryConfig
 from cluster.errors import StallError
-from cluster.fleet.actors import Actor, Fleet
+from cluster.fleet.actors import Actor, Fleet, H, RewardActor, SamplerActor
 from cluster.fleet.deadlines import finish
 from cluster.fleet.recovery import Recovery
 from cluster.fleet.stacks import own_stacks
@@ -95,7 +96,7 @@ class Watchdog:
                 await self._act()
             await asyncio.sleep(tick_s)
 
-    async def write_stacks(self, actors: Sequence[Actor]) -> str:
+    async def write_stacks(self, actors: Sequence[Actor[Any]]) -> str:
         """Writes the stacks of these actors and of the controller into the run directory; returns where. A disk that
         refuses is a warning, since this is done when something else is wrong already."""
         texts = {"controller": own_stacks()}
@@ -108,7 +109,7 @@ class Watchdog:
             self._warn(f"the stacks were not written: {error}")
             return "nowhere"
 
-    async def on_hung(self, actor: Actor) -> None:
+    async def on_hung(self, actor: Actor[Any]) -> None:
         """Before its process is replaced: where it was."""
         place = await self.write_stacks([actor])
         self._warn(f"{actor.name} did not answer in time and is started again; its stacks are in {place}")
@@ -141,10 +142,10 @@ class Watchdog:
             for worker in self._fleet.rewards:
                 await self._give_up_if(worker, self._scores)
 
-    async def _scores(self, worker: Actor) -> bool:
+    async def _scores(self, worker: RewardActor) -> bool:
         return self._is_scoring(worker.name)
 
-    async def _give_up_if(self, actor: Actor, has_work: Callable[[Actor], Awaitable[bool]]) -> None:
+    async def _give_up_if(self, actor: Actor[H], has_work: Callable[[Actor[H]], Awaitable[bool]]) -> None:
         # One that is STALE is in the middle of a sync or a restart, which have deadlines of their own.
         usable = (ActorState.HEALTHY, ActorState.SUSPECT)
         supervisor = self._recovery.supervisor
@@ -155,7 +156,7 @@ class Watchdog:
             supervisor.died(actor.name, f"given up: it has work and nothing came for {self.progress.idle_s:.0f} s")
 
 
-async def _has_work(sampler: Actor) -> bool:
+async def _has_work(sampler: SamplerActor) -> bool:
     """Also when it does not say: an idle sampler answers."""
     try:
         status = await finish(

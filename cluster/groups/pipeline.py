@@ -14,7 +14,7 @@ import ray.exceptions
 
 from cluster.config import RunConfig
 from cluster.errors import RewardFailureError, StageTimeoutError
-from cluster.fleet.actors import Actor, Fleet
+from cluster.fleet.actors import Fleet, SamplerActor
 from cluster.fleet.deadlines import RECOVERABLE, finish
 from cluster.fleet.recovery import Recovery, Spawn
 from cluster.groups.buffer import GroupBuffer
@@ -97,7 +97,7 @@ class GroupPipeline:
         self._num_unscored = self._num_resampled = 0
         return rejected
 
-    async def _launch_share(self, sampler: Actor, prompts: Sequence[Prompt]) -> None:
+    async def _launch_share(self, sampler: SamplerActor, prompts: Sequence[Prompt]) -> None:
         """One sampler's part of a launch."""
         deadline_s = self._config.rollout.group_deadline_s
         requests = [
@@ -121,7 +121,7 @@ class GroupPipeline:
             for request in requests:
                 self._spawn(self._follow(sampler, request))
 
-    async def _follow_share(self, sampler: Actor, requests: Sequence[SampleRequest]) -> None:
+    async def _follow_share(self, sampler: SamplerActor, requests: Sequence[SampleRequest]) -> None:
         incarnation, deadline_s = sampler.incarnation, self._config.rollout.group_deadline_s
         waits = [asyncio.ensure_future(wait_group(sampler, request, deadline_s)) for request in requests]
         try:
@@ -136,7 +136,7 @@ class GroupPipeline:
         self._recovery.succeeded(sampler, incarnation)
         await asyncio.gather(*(self._take_in(sampler, group) for group in groups))
 
-    async def _follow(self, sampler: Actor, request: SampleRequest) -> None:
+    async def _follow(self, sampler: SamplerActor, request: SampleRequest) -> None:
         incarnation = sampler.incarnation
         answer = asyncio.ensure_future(answer_of(sampler, request))
         try:
@@ -165,7 +165,7 @@ class GroupPipeline:
             accepted = self._ledger.sampled(request.prompt.group_id, request.attempt, group.min_policy_version)
             assert not accepted, f"the lease of {request.key} was given up and is open again"
 
-    async def _sample_again(self, sampler: Actor, requests: Sequence[SampleRequest], error: ShoalError) -> None:
+    async def _sample_again(self, sampler: SamplerActor, requests: Sequence[SampleRequest], error: ShoalError) -> None:
         """Gives the leases back and has their prompts leased anew, unless they failed too often."""
         again: list[Prompt] = []
         for request in requests:
@@ -180,7 +180,7 @@ class GroupPipeline:
         if again:
             self._spawn(self._launch_again(sampler, again))
 
-    async def _launch_again(self, sampler: Actor, prompts: Sequence[Prompt]) -> None:
+    async def _launch_again(self, sampler: SamplerActor, prompts: Sequence[Prompt]) -> None:
         if not self._config.deterministic:
             await self._recovery.usable(self._fleet.samplers)
             async with self.launching:
@@ -192,7 +192,7 @@ class GroupPipeline:
             await self._recovery.usable([sampler])  # it may have been lost while a sync was waited for
             await self._launch_share(sampler, prompts)
 
-    async def _take_in(self, sampler: Actor, group: RolloutGroup) -> None:
+    async def _take_in(self, sampler: SamplerActor, group: RolloutGroup) -> None:
         """From sampled to scored, and into the buffer or out of the run."""
         group_id, attempt = group.group_id, group.attempt
         if not self._ledger.sampled(group_id, attempt, group.min_policy_version):

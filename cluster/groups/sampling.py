@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cluster.fleet.actors import Actor
+from cluster.fleet.actors import SamplerActor
 from cluster.fleet.deadlines import finish
 from rollout.config import SamplingConfig
 from rollout.types import Prompt, RolloutGroup, SampleRequest
@@ -10,7 +10,7 @@ from rollout.types import Prompt, RolloutGroup, SampleRequest
 SUBMIT_DEADLINE_S = 120.0
 
 
-async def submit(sampler: Actor, requests: Sequence[SampleRequest], sampling: SamplingConfig) -> None:
+async def submit(sampler: SamplerActor, requests: Sequence[SampleRequest], sampling: SamplingConfig) -> None:
     """Hands a batch to one sampler; it adds it to its engine together."""
     await finish(
         sampler.handle.submit.remote(requests, sampling),
@@ -21,14 +21,14 @@ async def submit(sampler: Actor, requests: Sequence[SampleRequest], sampling: Sa
     )
 
 
-def deal(samplers: Sequence[Actor], prompts: Sequence[Prompt]) -> list[tuple[Actor, list[Prompt]]]:
+def deal(samplers: Sequence[SamplerActor], prompts: Sequence[Prompt]) -> list[tuple[SamplerActor, list[Prompt]]]:
     """Deals prompts out in turn, each sampler's share together, so that what an engine computes together depends on
     the prompts alone. Samplers without a share are left out."""
     shares = [(sampler, list(prompts[i :: len(samplers)])) for i, sampler in enumerate(samplers)]
     return [(sampler, share) for sampler, share in shares if share]
 
 
-async def wait_group(sampler: Actor, request: SampleRequest, deadline_s: float) -> RolloutGroup:
+async def wait_group(sampler: SamplerActor, request: SampleRequest, deadline_s: float) -> RolloutGroup:
     return await finish(
         sampler.handle.wait_group.remote(request.key),
         deadline_s=deadline_s,
@@ -38,7 +38,7 @@ async def wait_group(sampler: Actor, request: SampleRequest, deadline_s: float) 
     )
 
 
-async def answer_of(sampler: Actor, request: SampleRequest) -> RolloutGroup:
+async def answer_of(sampler: SamplerActor, request: SampleRequest) -> RolloutGroup:
     """A coroutine, so that a wait that is given up does not touch the remote call."""
     group: RolloutGroup = await sampler.handle.wait_group.remote(request.key)
     return group

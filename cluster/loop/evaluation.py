@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Hashable, Sequence
 
 from cluster.config import EvalConfig
-from cluster.fleet.actors import Actor, Fleet
+from cluster.fleet.actors import Fleet, SamplerActor
 from cluster.fleet.deadlines import RECOVERABLE, finish
 from cluster.fleet.recovery import Recovery
 from cluster.groups.reward_router import RewardRouter
@@ -31,7 +31,7 @@ async def evaluate(
     """
     started_s = now_s()
 
-    async def sample(number: int, sampler: Actor, share: Sequence[Prompt]) -> dict[str, ScoredGroup]:
+    async def sample(number: int, sampler: SamplerActor, share: Sequence[Prompt]) -> dict[str, ScoredGroup]:
         """Group id -> scored group of those that this sampler answered."""
         incarnation = sampler.incarnation
         requests = [

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from cluster.config import RunConfig
-from cluster.fleet.actors import Actor
+from cluster.fleet.actors import SamplerActor
 from cluster.fleet.deadlines import first_of
 from cluster.fleet.recovery import Recovery
 from cluster.groups.buffer import GroupBuffer
@@ -73,14 +73,14 @@ class Publisher:
         """To every sampler whose process runs; one that fails on the way is restarted and synced alone, later."""
         await self._sync_to(self._recovery.reachable_samplers())
 
-    async def alone(self, sampler: Actor) -> int:
+    async def alone(self, sampler: SamplerActor) -> int:
         """Gives a restarted sampler the current weights; returns their version. Errors: why it could not be."""
         report = await self._sync_to([sampler])
         if report.failed:
             raise report.failed[sampler.name]
         return report.policy_version
 
-    async def _sync_to(self, samplers: Sequence[Actor]) -> SyncReport:
+    async def _sync_to(self, samplers: Sequence[SamplerActor]) -> SyncReport:
         started_s = now_s()
         incarnations = {sampler.name: sampler.incarnation for sampler in samplers}
 

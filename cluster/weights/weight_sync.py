@@ -8,16 +8,20 @@ Whatever fails, no engine that failed has served anything: it serves only after 
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from cluster.config import RunConfig
 from cluster.errors import ActorFailedError, StageTimeoutError
-from cluster.fleet.actors import Actor, Fleet
+from cluster.fleet.actors import Fleet, SamplerActor
 from cluster.fleet.deadlines import finish, finish_all
+from cluster.fleet.handles import LearnerHandle, SamplerHandle, by_reference
 from rollout.errors import EngineError, ShoalError, WeightSyncError
+from rollout.transfer.manifest import WeightChunk
 from rollout.types import Prompt
+
+T = TypeVar("T")
 
 # Chunks on their way at once: the next is gathered while the engines load this one, and no more lie in shared memory.
 CHUNKS_IN_FLIGHT = 2
@@ -65,7 +69,7 @@ class WeightSync:
         self._max_error = config.weight_sync.canary_max_error or max_error
         self._mean_error = config.weight_sync.canary_mean_error or mean_error
 
-    async def publish(self, samplers: Sequence[Actor]) -> SyncReport:
+    async def publish(self, samplers: Sequence[SamplerActor]) -> SyncReport:
         """Sends the learner's current weights to `samplers`, verifies, and lets them serve.
 
         Nothing else may use the learners meanwhile: gathering is collective, and all ranks must see one order of calls.
@@ -74,16 +78,21 @@ class WeightSync:
         of a learner that failed.
         """
         receivers = _Receivers(samplers, self._deadline_s)
-        manifest = (await self._learners("weight_manifest", item="the manifest"))[0]
+        manifest = (await self._ranks(lambda rank: rank.weight_manifest.remote(), item="the manifest"))[0]
         version = manifest.policy_version
         keep = self._config.rollout.on_weight_sync == "keep"
-        await receivers.call("begin_update", manifest, serving_continues=keep, item=f"the start of version {version}")
+        await receivers.call(
+            lambda engine: engine.begin_update.remote(manifest, serving_continues=keep),
+            item=f"the start of version {version}",
+        )
         await self._send_chunks(receivers, len(manifest.chunks))
-        sent_digest = (await self._learners("weights_digest", item="the digest"))[0]
-        received = await receivers.call("finish_update", sent_digest, item=f"the end of version {version}")
+        sent_digest = (await self._ranks(lambda rank: rank.weights_digest.remote(), item="the digest"))[0]
+        received = await receivers.call(
+            lambda engine: engine.finish_update.remote(sent_digest), item=f"the end of version {version}"
+        )
         assert set(received.values()) <= {sent_digest}, received
         max_error, mean_error = await self._run_canary(receivers, version)
-        await receivers.call("serve", version, item=f"serving version {version}")
+        await receivers.call(lambda engine: engine.serve.remote(version), item=f"serving version {version}")
         return SyncReport(
             policy_version=version,
             weights_digest=sent_digest,
@@ -101,8 +110,7 @@ class WeightSync:
                 chunk = await self._gather_chunk(index)
                 if len(loading) >= CHUNKS_IN_FLIGHT:
                     await loading.pop(0)
-                work = receivers.call("load_chunk", chunk, item=f"chunk {index}")
-                loading.append(asyncio.ensure_future(work))
+                loading.append(asyncio.ensure_future(receivers.load(chunk, item=f"chunk {index}")))
             while loading:
                 await loading.pop(0)
         finally:
@@ -110,7 +118,7 @@ class WeightSync:
                 task.cancel()
             await asyncio.gather(*loading, return_exceptions=True)
 
-    async def _gather_chunk(self, index: int) -> Any:
+    async def _gather_chunk(self, index: int) -> Awaitable[WeightChunk]:
         """Reference to a chunk in Ray's object store: rank 0's; the others only take part in the gathering.
 
         Not waited for. Where rank 0 is lost on the way the engines fail on the chunk, and the digest that rank 0 is
@@ -123,12 +131,12 @@ class WeightSync:
             await finish_all(
                 refs[1:], deadline_s=self._deadline_s, stage="sync", actors=names[1:], item=f"chunk {index}"
             )
-        return refs[0]
+        return cast(Awaitable[WeightChunk], refs[0])  # it is the other ranks that answer None
 
     async def _run_canary(self, receivers: "_Receivers", version: int) -> tuple[float, float]:
         by_learner, by_samplers = await asyncio.gather(
-            self._learners("score_tokens", self._canary, item="the canary"),
-            receivers.call("prompt_logprobs", self._canary, item="the canary"),
+            self._ranks(lambda rank: rank.score_tokens.remote(self._canary), item="the canary"),
+            receivers.call(lambda engine: engine.prompt_logprobs.remote(self._canary), item="the canary"),
         )
         worst = (0.0, 0.0)
         for name, got in by_samplers.items():
@@ -150,10 +158,10 @@ class WeightSync:
             worst = (max(worst[0], max_error), max(worst[1], mean_error))
         return worst
 
-    async def _learners(self, method: str, *args: Any, item: str) -> list[Any]:
+    async def _ranks(self, ask: Callable[[LearnerHandle], Awaitable[T]], *, item: str) -> list[T]:
         learners = self._fleet.learners
         return await finish_all(
-            [getattr(actor.handle, method).remote(*args) for actor in learners],
+            [ask(actor.handle) for actor in learners],
             deadline_s=self._deadline_s,
             stage="sync",
             actors=[actor.name for actor in learners],
@@ -164,18 +172,22 @@ class WeightSync:
 class _Receivers:
     """The engines of one transfer. Who fails is out of it, with the reason, and is asked nothing more."""
 
-    def __init__(self, samplers: Sequence[Actor], deadline_s: float) -> None:
+    def __init__(self, samplers: Sequence[SamplerActor], deadline_s: float) -> None:
         self.left = list(samplers)
         self.failed: dict[str, ShoalError] = {}
         self._deadline_s = deadline_s
 
-    async def call(self, method: str, *args: Any, item: str, **kwargs: Any) -> dict[str, Any]:
+    async def load(self, chunk: Awaitable[WeightChunk], *, item: str) -> None:
+        """Has everyone who is left load a chunk. Errors: as `call`."""
+        await self.call(lambda engine: engine.load_chunk.remote(by_reference(chunk)), item=item)
+
+    async def call(self, ask: Callable[[SamplerHandle], Awaitable[T]], *, item: str) -> dict[str, T]:
         """Name -> answer of everyone who is left. Errors: `WeightSyncError` of any of them."""
         actors = list(self.left)
         answers = await asyncio.gather(
             *(
                 finish(
-                    getattr(actor.handle, method).remote(*args, **kwargs),
+                    ask(actor.handle),
                     deadline_s=self._deadline_s,
                     stage="sync",
                     actor=actor.name,
@@ -185,7 +197,7 @@ class _Receivers:
             ),
             return_exceptions=True,
         )
-        answered: dict[str, Any] = {}
+        answered: dict[str, T] = {}
         for actor, answer in zip(actors, answers, strict=True):
             if isinstance(answer, ActorFailedError | StageTimeoutError | EngineError):
                 self.failed[actor.name] = answer

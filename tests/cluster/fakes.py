@@ -11,6 +11,7 @@ import numpy as np
 
 from cluster.config import RecoveryConfig
 from cluster.fleet.actors import Actor, Fleet
+from cluster.fleet.handles import Handle
 from cluster.fleet.recovery import Recovery
 from reward.types import RewardResult, ScoredGroup
 from rollout.errors import WeightSyncError
@@ -44,7 +45,7 @@ class _Method:
         return await result if inspect.isawaitable(result) else result
 
 
-class FakeHandle:
+class FakeHandle(Handle):
     """Stands for a Ray handle of `worker`."""
 
     def __init__(self, worker: object) -> None:
@@ -161,7 +162,7 @@ class FakeReward:
 def fleet_of(
     *, samplers: Sequence[FakeSampler] = (), learners: Sequence[FakeLearner] = (), rewards: Sequence[FakeReward] = ()
 ) -> Fleet:
-    def actors(role: str, workers: Sequence[object]) -> tuple[Actor, ...]:
+    def actors(role: str, workers: Sequence[object]) -> tuple[Actor[Any], ...]:
         return tuple(Actor(name=f"{role}-{i}", handle=FakeHandle(worker)) for i, worker in enumerate(workers))
 
     return Fleet(
@@ -184,7 +185,7 @@ class NoLauncher:
 def recovery_of(fleet: Fleet, **config: Any) -> Recovery:
     """Everyone in `fleet` is healthy; nobody watches."""
 
-    async def never(_: Actor) -> Any:
+    async def never(_: Actor[Any]) -> Any:
         raise AssertionError("nobody is restarted here")
 
     recovery = Recovery(

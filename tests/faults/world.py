@@ -232,7 +232,7 @@ class World:
         return f"the stacks of {name}"
 
     def fleet(self) -> Fleet:
-        def actors(role: str, count: int) -> tuple[Actor, ...]:
+        def actors(role: str, count: int) -> tuple[Actor[Any], ...]:
             return tuple(Actor(name=f"{role}-{i}", handle=self.start(f"{role}-{i}")) for i in range(count))
 
         return Fleet(

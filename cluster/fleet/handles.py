@@ -1,0 +1,167 @@
+"""What the controller may call of each role's actor, and what comes back: the only names that go over to a process.
+
+    Sampler (a Protocol)  <-- RolloutWorker keeps it: mypy compares them where `cluster.fleet.roles` names the class
+    SamplerHandle         --> handle.submit.remote(requests, sampling): the same signature, answered by a reference
+
+A method that is renamed in a worker, or takes something else, is a type error here and at every call.
+"""
+
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, cast, overload
+
+from learner.types import StepOutput, TrainBatch
+from reward.types import RewardInput, ScoredGroup
+from rollout.config import SamplingConfig
+from rollout.transfer.manifest import WeightChunk, WeightManifest
+from rollout.types import RolloutGroup, SampleRequest
+from rollout.worker import WorkerStatus
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+A = TypeVar("A")
+B = TypeVar("B")
+A_co = TypeVar("A_co", covariant=True)
+B_co = TypeVar("B_co", covariant=True)
+
+
+class Remote(Protocol[P, R_co]):
+    """A method of an actor. `remote` sends the call and returns at once; the answer is awaited."""
+
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R_co]:
+        """The reference of the answer."""
+
+
+class RemoteParts(Protocol[P, A_co, B_co]):
+    """A method of an actor whose two results can be referred to apart: who needs one does not fetch the other."""
+
+    def options(self, *, num_returns: Literal[2]) -> "PartsCall[P, A_co, B_co]":
+        """The method, answering with one reference for each result."""
+
+
+class PartsCall(Protocol[P, A_co, B_co]):
+    """`RemoteParts` on its way."""
+
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> tuple[Awaitable[A_co], Awaitable[B_co]]:
+        """The references of the two results."""
+
+
+@overload
+def _remote(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) -> Remote[P, R]: ...
+@overload
+def _remote(method: Callable[Concatenate[Any, P], R]) -> Remote[P, R]: ...
+def _remote(method: Any) -> Any:
+    """The type of `handle.method`. A handle is Ray's object, which has the method of this name."""
+    return method
+
+
+@overload
+def remote_parts(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, tuple[A, B]]]) -> RemoteParts[P, A, B]: ...
+@overload
+def remote_parts(method: Callable[Concatenate[Any, P], tuple[A, B]]) -> RemoteParts[P, A, B]: ...
+def remote_parts(method: Any) -> Any:
+    """As `_remote`, of a method that returns a pair."""
+    return method
+
+
+def by_reference(reference: Awaitable[R]) -> R:
+    """A reference as an argument of a call: the worker is handed what it refers to, and the controller never holds it.
+
+    Example:
+        learner.handle.train_step.remote(by_reference(ray.put(batch)))
+    """
+    return cast(R, reference)
+
+
+class Sampler(Protocol):
+    """What is called of a sampler; `rollout.worker.RolloutWorker` has it, and says what each does."""
+
+    async def ready(self) -> WorkerStatus: ...
+    async def status(self) -> WorkerStatus: ...
+    async def probe(self) -> None: ...
+    async def submit(self, requests: Sequence[SampleRequest], sampling: SamplingConfig) -> None: ...
+    async def wait_group(self, key: tuple[str, str, int]) -> RolloutGroup: ...
+    async def begin_update(self, manifest: WeightManifest, *, serving_continues: bool = False) -> None: ...
+    async def load_chunk(self, chunk: WeightChunk) -> None: ...
+    async def finish_update(self, sent_digest: str) -> str: ...
+    async def prompt_logprobs(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]: ...
+    async def serve(self, policy_version: int) -> None: ...
+    async def close(self) -> None: ...
+
+
+class Learner(Protocol):
+    """What is called of a learner rank; `learner.worker.LearnerWorker` has it."""
+
+    def train_step(self, batch: TrainBatch) -> StepOutput: ...
+    def weight_manifest(self) -> WeightManifest: ...
+    def weight_chunk(self, index: int) -> WeightChunk | None: ...
+    def weights_digest(self) -> str: ...
+    def score_tokens(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]: ...
+    def save(self, directory: str) -> None: ...
+    def load(self, directory: str) -> None: ...
+    def close(self) -> None: ...
+
+
+class Reward(Protocol):
+    """What is called of a reward worker; `reward.worker.RewardWorker` has it."""
+
+    def check(self) -> None: ...
+    def score(self, group: RolloutGroup) -> ScoredGroup: ...
+    def close(self) -> None: ...
+
+
+class RewardModel(Protocol):
+    """What is called of a reward model; `reward.models.classifier.RewardModelScorer` has it."""
+
+    def score(self, items: Sequence[RewardInput]) -> list[float]: ...
+
+
+class Handle:
+    """What Ray gives every actor beside its own methods."""
+
+    __ray_ready__: Remote[[], object]
+    __ray_call__: Any
+    """Runs a function in the actor's process; what it returns depends on the function."""
+
+
+class SamplerHandle(Handle):
+    """A sampler's process, from outside."""
+
+    ready = _remote(Sampler.ready)
+    status = _remote(Sampler.status)
+    probe = _remote(Sampler.probe)
+    submit = _remote(Sampler.submit)
+    wait_group = _remote(Sampler.wait_group)
+    begin_update = _remote(Sampler.begin_update)
+    load_chunk = _remote(Sampler.load_chunk)
+    finish_update = _remote(Sampler.finish_update)
+    prompt_logprobs = _remote(Sampler.prompt_logprobs)
+    serve = _remote(Sampler.serve)
+    close = _remote(Sampler.close)
+
+
+class LearnerHandle(Handle):
+    """The process of a learner rank, from outside."""
+
+    train_step = _remote(Learner.train_step)
+    weight_manifest = _remote(Learner.weight_manifest)
+    weight_chunk = _remote(Learner.weight_chunk)
+    weights_digest = _remote(Learner.weights_digest)
+    score_tokens = _remote(Learner.score_tokens)
+    save = _remote(Learner.save)
+    load = _remote(Learner.load)
+    close = _remote(Learner.close)
+
+
+class RewardHandle(Handle):
+    """A reward worker's process, from outside."""
+
+    check = _remote(Reward.check)
+    score = _remote(Reward.score)
+    close = _remote(Reward.close)
+
+
+class RewardModelHandle(Handle):
+    """A reward model's process, from outside."""
+
+    score = _remote(RewardModel.score)
