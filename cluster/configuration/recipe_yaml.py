@@ -1,36 +1,45 @@
-"""The YAML that recipes and overrides are written in: YAML 1.2's scalars, no duplicate keys, errors with file and line.
+"""The YAML that recipes, overrides and a run's `config.yaml` are written in: YAML 1.2, errors with file and line.
 
-PyYAML reads YAML 1.1, where `1e-5` is a string, `010` is 8, `1:30` is 90, `on` is a truth value and a date is an
-object. A learning rate that silently became a string, or a seed that became octal, is what this file prevents.
+Scalars are those of the core schema of YAML 1.2 with whole numbers in decimal alone: `1e-5` is a number; `on`, `1:30`,
+`0x10`, `1_000` and dates are text, as a person who wrote them may have meant. ruamel.yaml's own table would read the
+last three otherwise.
 """
 
 import math
 import re
-from collections.abc import Hashable
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import MaxDepthExceededError
+from ruamel.yaml.constructor import ConstructorError, SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import Node, ScalarNode
+from ruamel.yaml.representer import SafeRepresenter
+from ruamel.yaml.resolver import BaseResolver
 
 from rollout.errors import ConfigError
 
-_NULL = re.compile(r"^(?:~|null|Null|NULL|)$")
-_BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
-_INT = re.compile(r"^[-+]?[0-9]+$")
-_FLOAT = re.compile(
-    r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
-)
+_TAG = "tag:yaml.org,2002:"
+_MAX_DEPTH = 64
+"""Mappings and lists inside each other: the parser recurses, and Python's own limit would be no sentence."""
 
 
 def parse_yaml(text: str, source: str) -> Any:
     """The value of one YAML document; `source` names it in errors. Raises ConfigError."""
     try:
-        return yaml.load(text, Loader=_RecipeLoader)
-    except yaml.MarkedYAMLError as error:
+        return _yaml().load(text)
+    except MaxDepthExceededError as error:
+        where = f"{source}, line {error.problem_mark.line + 1}"
+        raise ConfigError(f"{where}: lists and mappings stand more than {_MAX_DEPTH} deep inside each other") from error
+    except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{source}, line {mark.line + 1}, column {mark.column + 1}" if mark is not None else source
         problem = " ".join(part for part in (error.context, error.problem) if part)
-        raise ConfigError(f"{where}: this is no valid YAML: {problem}") from error
-    except yaml.YAMLError as error:  # a character that YAML does not allow has a position, but no mark
+        raise ConfigError(f"{where}: this is no valid YAML: {' '.join(problem.split())}") from error
+    except YAMLError as error:  # a character that YAML does not allow has a position, but no mark
         raise ConfigError(f"{source}: this is no valid YAML: {' '.join(str(error).split())}") from error
 
 
@@ -42,21 +51,18 @@ def parse_scalar(text: str, source: str) -> Any:
     """
     if text.startswith(("[", "{", '"', "'")):
         return parse_yaml(text, source)
-    if _NULL.match(text):
-        return None
-    if _BOOL.match(text):
-        return text.lower() == "true"
-    if _INT.match(text):
-        return int(text)
-    if _FLOAT.match(text):
-        return _to_float(text)
+    for scalar in _SCALARS:
+        if scalar.pattern.match(text):
+            return scalar.read(text)
     return text
 
 
 def dump_yaml(value: Any) -> str:
     """YAML that `parse_yaml` reads back to an equal value: floats keep all their digits, strings that look like
     another type are quoted, keys keep their order."""
-    return yaml.dump(value, Dumper=_RecipeDumper, sort_keys=False, allow_unicode=True, width=110)
+    text = StringIO()
+    _yaml().dump(value, text)
+    return text.getvalue()
 
 
 def _to_float(text: str) -> float:
@@ -66,56 +72,125 @@ def _to_float(text: str) -> float:
     return math.nan if special == ".nan" else float(text)
 
 
-class _RecipeLoader(yaml.SafeLoader):
-    """Builds plain values only; `!!python/...` tags are errors, as in SafeLoader."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scalar:
+    """One row of the schema: which plain text is a value of which type."""
 
-    yaml_implicit_resolvers: dict[Any, Any] = {}  # noqa: RUF012 - the name and type that PyYAML looks up
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-        """A mapping whose keys differ: PyYAML keeps the last of two equal keys without a word."""
-        seen: dict[object, int] = {}
-        for key_node, _ in node.value:
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else id(key_node)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands here again, first in line {seen[key]}", key_node.start_mark
-                )
-            seen[key] = key_node.start_mark.line + 1
-        return super().construct_mapping(node, deep=True)
+    tag: str
+    pattern: re.Pattern[str]
+    first: str
+    """Characters that it may begin with: the resolver looks rows up by them."""
+    read: Callable[[str], Any]
+    """The value of a text that fits. Raises ValueError for a number with more digits than Python reads."""
 
 
-class _RecipeDumper(yaml.SafeDumper):
-    """Writes what the loader reads."""
-
-    yaml_implicit_resolvers: dict[Any, Any] = {}  # noqa: RUF012 - the name and type that PyYAML looks up
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True  # a value that occurs twice is written twice: a person reads this file
-
-
-# The empty string in the lists of first characters stands for an empty scalar.
-for _class in (_RecipeLoader, _RecipeDumper):
-    _class.add_implicit_resolver("tag:yaml.org,2002:null", _NULL, ["~", "n", "N", ""])
-    _class.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOL, list("tTfF"))
-    _class.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
-    _class.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
-_RecipeLoader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
-_RecipeLoader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: _to_float(node.value))
-_RecipeDumper.add_representer(
-    float, lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:float", _float_text(value))
+_SCALARS = (
+    _Scalar(tag="null", pattern=re.compile(r"(?:~|null|Null|NULL|)\Z"), first="~nN", read=lambda text: None),
+    _Scalar(
+        tag="bool",
+        pattern=re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"),
+        first="tTfF",
+        read=lambda text: text.lower() == "true",
+    ),
+    _Scalar(tag="int", pattern=re.compile(r"[-+]?[0-9]+\Z"), first="-+0123456789", read=int),
+    _Scalar(
+        tag="float",
+        pattern=re.compile(
+            r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
+        ),
+        first="-+.0123456789",
+        read=_to_float,
+    ),
 )
 
 
-def _represent_text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    # PyYAML writes marks such as U+0085 as line breaks, which read back as spaces, unless the text is double-quoted.
-    is_plain = all(character.isprintable() or character == "\n" for character in value)
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if is_plain else '"')
+class _Resolver(BaseResolver):
+    """Which type a plain scalar has: `_SCALARS`, for reading and for writing."""
+
+    def __init__(self, version: Any = None, loader: Any = None) -> None:
+        super().__init__(loader)
+        self._loader_version = version  # what YAML compares to see whether this resolver is still the right one
+
+    @property
+    def processing_version(self) -> tuple[int, int]:
+        """1.2 whatever a `%YAML` line says: there is one way in which a recipe is read."""
+        return (1, 2)
 
 
-_RecipeDumper.add_representer(str, _represent_text)
+class _Constructor(SafeConstructor):
+    """Builds plain values only; every tag beyond those of the schema is an error."""
+
+    yaml_constructors: dict[Any, Any] = {}  # noqa: RUF012 - the name and type that ruamel looks up
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """The value of a node. ruamel would leave null where an alias leads back into what it stands in."""
+        if node in self.recursive_objects:
+            raise ConstructorError(None, None, "this value contains itself", node.start_mark)
+        return super().construct_object(node, deep=True)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """A mapping whose keys are scalars and differ: ruamel's own error for two equal ones repeats their values,
+        which may be secrets."""
+        first_line: dict[object, int] = {}
+        for key_node, _ in node.value:
+            if not isinstance(key_node, ScalarNode):
+                raise ConstructorError(None, None, "a list or mapping cannot be a key", key_node.start_mark)
+            key = self.construct_object(key_node)
+            if key in first_line:
+                problem = f"the key {key_node.value!r} stands here again, first in line {first_line[key]}"
+                raise ConstructorError(None, None, problem, key_node.start_mark)
+            first_line[key] = key_node.start_mark.line + 1
+        return super().construct_mapping(node, deep=True)
 
 
-def _float_text(value: float) -> str:
-    if math.isfinite(value):
-        return repr(value)
-    return ".nan" if math.isnan(value) else (".inf" if value > 0 else "-.inf")
+class _Representer(SafeRepresenter):
+    """Writes what the constructor reads."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Always: a value that occurs twice is written twice, as a person reads this file."""
+        return True
+
+    def represent_str(self, data: str) -> Any:
+        """Marks such as U+0085 would be written as line breaks, which read back as spaces, but in double quotes."""
+        is_plain = all(character.isprintable() or character == "\n" for character in data)
+        return self.represent_scalar(f"{_TAG}str", data, style=None if is_plain else '"')
+
+
+def _construct(scalar: _Scalar) -> Callable[[_Constructor, Node], Any]:
+    def construct(constructor: _Constructor, node: Node) -> Any:
+        text = constructor.construct_scalar(node)
+        try:
+            if scalar.pattern.match(text):
+                return scalar.read(text)
+        except ValueError as error:
+            problem = f"a number of {len(text)} digits is too long"
+            raise ConstructorError(None, None, problem, node.start_mark) from error
+        # Only a tag that was written out gets here: `!!int x`.
+        raise ConstructorError(None, None, f"{text!r} is no {scalar.tag}", node.start_mark)
+
+    return construct
+
+
+for _scalar in _SCALARS:
+    # The empty string in the list of first characters stands for an empty scalar.
+    _first = [*_scalar.first, ""] if _scalar.pattern.match("") else [*_scalar.first]
+    _Resolver.add_implicit_resolver_base(f"{_TAG}{_scalar.tag}", _scalar.pattern, _first)
+    _Constructor.add_constructor(f"{_TAG}{_scalar.tag}", _construct(_scalar))
+_Constructor.add_constructor(f"{_TAG}str", SafeConstructor.construct_yaml_str)
+_Constructor.add_constructor(f"{_TAG}seq", SafeConstructor.construct_yaml_seq)
+_Constructor.add_constructor(f"{_TAG}map", SafeConstructor.construct_yaml_map)
+_Constructor.add_constructor(None, SafeConstructor.construct_undefined)
+_Representer.add_representer(str, _Representer.represent_str)
+
+
+def _yaml() -> YAML:
+    """A reader and writer of its own for each document: one keeps state while it works."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Resolver = _Resolver
+    yaml.Constructor = _Constructor
+    yaml.Representer = _Representer
+    yaml.max_depth = _MAX_DEPTH
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment] # declared as its default, None
+    yaml.width = 110
+    return yaml

@@ -26,7 +26,19 @@ PLAIN = st.recursive(
         (".5", 0.5),
         ("010", 10),
         ("-7", -7),
+        ("5e-05", 5e-5),
+        ("1e-06", 1e-6),
+        ("1.", 1.0),
+        ("+12", 12),
         ("1:30", "1:30"),
+        ("12:30", "12:30"),
+        ("12:30:45.5", "12:30:45.5"),
+        ("yes", "yes"),
+        ("y", "y"),
+        ("off", "off"),
+        ("0o17", "0o17"),
+        ("0b1", "0b1"),
+        ("=", "="),
         ("on", "on"),
         ("no", "no"),
         ("true", True),
@@ -69,6 +81,20 @@ def test_equal_keys_are_refused_with_both_lines() -> None:
         parse_yaml("learner:\n  lr: 1\n  lr: 2\n", "recipe.yaml")
 
 
+def test_an_error_does_not_repeat_the_values_of_equal_keys() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_yaml("api_key: swordfish\napi_key: swordfish2\n", "recipe.yaml")
+    assert "swordfish" not in str(caught.value)
+
+
+def test_a_file_cannot_ask_for_yaml_1_1() -> None:
+    assert parse_yaml("%YAML 1.1\n---\na: yes\nb: 010\nc: 12:30\n", "recipe.yaml") == {
+        "a": "yes",
+        "b": 10,
+        "c": "12:30",
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "place"),
     [
@@ -76,6 +102,13 @@ def test_equal_keys_are_refused_with_both_lines() -> None:
         ("a: 1\n b: 2\n", "line 2, column 3"),
         ("a: !!python/object/apply:os.system [ls]\n", "line 1, column 4"),
         ("a: \x07\n", "recipe.yaml: this is no valid YAML"),
+        ("a: 1\n---\nb: 2\n", "line 2, column 1: .*another document"),
+        ("a: !!timestamp 2024-01-01\n", "line 1, column 4"),
+        ("a: !!int x\n", "line 1, column 4: .*'x' is no int"),
+        ("a: 1\nb: " + "9" * 5000, "line 2, column 4: .*a number of 5000 digits is too long"),
+        ("a: &a [*a]\n", "line 1, column 4: .*this value contains itself"),
+        ("a: " + "[" * 3000, "line 1: lists and mappings stand more than 64 deep"),
+        ("? [a]\n: 1\n", "line 1, column 3: .*a list or mapping cannot be a key"),
     ],
 )
 def test_a_syntax_error_names_file_and_line(text: str, place: str) -> None:
