@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from learner.backend.engine import RendezvousAddress
+from learner.metrics import LEARNER_METRICS
 from learner.types import TrainBatch
 from rollout.errors import LearnerError
 from tests.learner.ranks import run_ranks
@@ -120,6 +121,7 @@ def test_both_ranks_report_the_same_metrics_and_every_completion_once(trained, c
     first, second = (trained["double"][rank][case][2] for rank in (0, 1))
     for step in range(STEPS):
         ours, theirs = dict(first[step].metrics), dict(second[step].metrics)
+        assert ours.keys() <= {metric.name for metric in LEARNER_METRICS}
         ours.pop("train/seconds"), theirs.pop("train/seconds")
         assert ours == theirs
         found = [(s.group_id, s.sample_index) for output in (first[step], second[step]) for s in output.sequences]

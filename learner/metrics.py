@@ -1,0 +1,115 @@
+"""What a metric is, and the metrics that the learner computes. No torch here: readers of a run import it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Reduce = Literal["mean", "std", "min", "max", "sum", "rate", "last"]
+"""How many values become one: `rate` is a sum divided by seconds, `last` what was so at the end of the step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One named scalar of a step or an evaluation.
+
+    Example:
+        Metric(name="train/entropy", label="Entropy", unit="nats", over="trained tokens", reduce="mean")
+    """
+
+    name: str
+    """`stage/what`. One that ends in `*` is a family: the rest is the name of a component, a reason, a k."""
+    label: str
+    """What a person reads; of a family, what stands before the rest."""
+    unit: str = ""
+    """Empty for a bare number; `share` is 0 to 1, to be read in percent."""
+    over: str
+    """What it is taken over, all of it at once: nothing is a mean of means."""
+    reduce: Reduce
+    scale: Literal["linear", "log"] = "linear"
+    """How an axis shows it."""
+    better: Literal["up", "down"] | None = None
+    """Which direction is good, where one is."""
+    help: str = ""
+    """What the other fields do not say."""
+
+
+LEARNER_METRICS = (
+    Metric(
+        name="train/loss",
+        label="Loss",
+        over="completions with a trained token",
+        reduce="mean",
+        help="The clipped surrogate and the KL term, negated; of several updates of a step their mean.",
+    ),
+    Metric(
+        name="train/grad_norm",
+        label="Gradient norm",
+        over="updates of the step",
+        reduce="mean",
+        scale="log",
+        help="Before clipping.",
+    ),
+    Metric(name="train/lr", label="Learning rate", over="step", reduce="last", help="Of the step's last update."),
+    Metric(
+        name="train/ratio_mean",
+        label="Mean ratio",
+        over="trained tokens",
+        reduce="mean",
+        help="p(learner) / p(sampler).",
+    ),
+    Metric(
+        name="train/clip_fraction",
+        label="Clipped tokens",
+        unit="share",
+        over="trained tokens",
+        reduce="mean",
+        help="Tokens whose clipped branch is the smaller one, so that they give no gradient.",
+    ),
+    Metric(
+        name="train/kl_ref",
+        label="KL to the reference",
+        unit="nats",
+        over="trained tokens",
+        reduce="mean",
+        help="The k3 estimate; only with a reference.",
+    ),
+    Metric(
+        name="train/kl_rollout",
+        label="Sampler-learner gap (k3)",
+        unit="nats",
+        over="trained tokens",
+        reduce="mean",
+        scale="log",
+        better="down",
+        help="r - 1 - log r with r = p(learner) / p(sampler).",
+    ),
+    Metric(name="train/entropy", label="Entropy", unit="nats", over="trained tokens", reduce="mean"),
+    Metric(
+        name="train/max_abs_log_ratio",
+        label="Largest gap of a token",
+        unit="nats",
+        over="trained tokens",
+        reduce="max",
+        scale="log",
+        better="down",
+        help="|log p(learner) - log p(sampler)|, before the loss clamps it.",
+    ),
+    Metric(name="train/tokens", label="Trained tokens", unit="tokens", over="step", reduce="sum"),
+    Metric(name="train/num_sequences", label="Trained completions", unit="completions", over="step", reduce="sum"),
+    Metric(
+        name="train/padding_fraction",
+        label="Padding",
+        unit="share",
+        over="computed positions of all ranks",
+        reduce="mean",
+        better="down",
+    ),
+    Metric(
+        name="train/seconds",
+        label="Training, by the learner's clock",
+        unit="s",
+        over="step",
+        reduce="sum",
+        help="Of rank 0; `time/train_s` has the way there and back as well.",
+    ),
+)
+"""What `learner/worker.py` puts into `StepOutput.metrics`."""
