@@ -30,7 +30,7 @@ LIGHT = ("types.py", "config.py", "errors.py")
 ORDERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "rollout": (("types errors", "config module_loading", "prompts transfer sandbox", "engines", "worker"),),
     "reward": (("types config errors", "functions", "math code models children", "rules", "worker"),),
-    "learner": (("types config", "algorithm model backend", "transfer", "saving", "worker"),),
+    "learner": (("types config metrics", "algorithm model backend", "transfer", "saving", "worker"),),
     "cluster": (
         ("types config errors", "configuration", "record", "fleet", "groups", "weights", "loop", "commands", "cli"),
         ("types config errors", "configuration", "record", "dashboard", "commands", "cli"),
