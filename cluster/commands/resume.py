@@ -10,7 +10,8 @@ from cluster.record.run_directory import RunDirectory
 from rollout.errors import ConfigError
 
 CHANGEABLE = ("name", "runs_dir", "steps", "trackers", "checkpoint", "eval", "recovery", "weight_sync")
-"""Keys, with all below them, that may differ from the run's own. Keys that end in `_s` are deadlines: they may too."""
+"""Keys, with all below them, that may differ from the run's own. Keys that end in `_s` are deadlines: they may too, but
+for those that a task or a reward function gave a meaning of its own (`params`)."""
 
 
 def resume_config(run_path: Path, recipe: str | None, overrides: Sequence[str]) -> RunConfig:
@@ -47,4 +48,5 @@ def own_config(own: RunConfig, overrides: Sequence[str], *, source: str) -> RunC
 
 
 def _is_changeable(key: str) -> bool:
-    return key.endswith("_s") or any(key == name or key.startswith(f"{name}.") for name in CHANGEABLE)
+    is_deadline = key.endswith("_s") and "params" not in key.split(".")
+    return is_deadline or any(key == name or key.startswith(f"{name}.") for name in CHANGEABLE)

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -278,12 +278,14 @@ def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
     _check_reward_model(config)
     tokenizer = load_tokenizer(model_dir, trust_remote_code=model.trust_remote_code)
     max_tokens = config.rollout.sampling.max_tokens
-    train = build_prompts(tokenizer, config.task, model, split="train", max_tokens=max_tokens)
+    # No question that could be evaluated is trained on, not even when it comes from another task.
+    train = build_prompts(
+        tokenizer, config.task, model, split="train", max_tokens=max_tokens, eval_task=config.eval_task
+    )
     reporter.phase(str(train.report))
     evaluation = config.eval
     is_evaluated = evaluation.at_start or evaluation.at_end or evaluation.every > 0
     questions = read_eval_prompts(config, tokenizer) if is_evaluated else ()
-    train = _without(train, questions, reporter)
     return Inputs(
         model_dir=model_dir,
         train=train,
@@ -311,17 +313,6 @@ def read_eval_prompts(config: RunConfig, tokenizer: Any) -> tuple[Prompt, ...]:
             "model.max_context_tokens, or turn evaluation off (eval.at_start=false eval.at_end=false)"
         )
     return prompts
-
-
-def _without(train: PromptSet, questions: tuple[Prompt, ...], reporter: Reporter) -> PromptSet:
-    """No question that is evaluated is ever trained on, not even when it comes from another task (`eval_task`)."""
-    held_out = {prompt.question for prompt in questions}
-    kept = tuple(prompt for prompt in train.prompts if prompt.question not in held_out)
-    if not kept:
-        raise DataError("every training question is evaluated too, so none is left to train on; change eval_task")
-    if len(kept) < len(train.prompts):
-        reporter.phase(f"{len(train.prompts) - len(kept)} training questions are evaluated: left out")
-    return replace(train, prompts=kept)
 
 
 def _check_reward_model(config: RunConfig) -> None:

@@ -118,9 +118,21 @@ class PromptBuilder:
         return PromptSet(prompts=tuple(prompts), report=report, fingerprint=_fingerprint(prompts))
 
 
-def build_prompts(tokenizer: Any, task: TaskConfig, model: ModelConfig, *, split: Split, max_tokens: int) -> PromptSet:
-    """Loads the rows of a split and builds their prompts. Raises DataError and ConfigError."""
-    return PromptBuilder(tokenizer, task, model, max_tokens=max_tokens).build(load_rows(task, split=split))
+def build_prompts(
+    tokenizer: Any,
+    task: TaskConfig,
+    model: ModelConfig,
+    *,
+    split: Split,
+    max_tokens: int,
+    eval_task: TaskConfig | None = None,
+) -> PromptSet:
+    """Loads the rows of a split and builds their prompts; `eval_task` as in `load_rows`.
+
+    Errors: `DataError`, `ConfigError`.
+    """
+    rows = load_rows(task, split=split, eval_task=eval_task)
+    return PromptBuilder(tokenizer, task, model, max_tokens=max_tokens).build(rows)
 
 
 def prompt_uid(task: str, question: str) -> str:

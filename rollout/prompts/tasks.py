@@ -3,7 +3,8 @@
 Two rules hold for every kind of task. A question that comes twice is kept once. And no evaluation question is ever
 trained on: without an evaluation source of its own a task is split by a hash of the question, so that the side a
 question falls on depends on nothing but the question, and stays the same when rows are added, removed or reordered;
-with one, a question that is in both is left out of training.
+with one, a question that is in both is left out of training. Two questions are the same when their normal forms are
+(`normal_form`), whichever task they come from.
 """
 
 import hashlib
@@ -47,26 +48,35 @@ class TaskRows:
         return sum(self.skipped.values())
 
 
-def load_rows(task: TaskConfig, *, split: Split) -> TaskRows:
+def load_rows(task: TaskConfig, *, split: Split, eval_task: TaskConfig | None = None) -> TaskRows:
     """Reads, checks and splits the rows of `task`.
 
-    Raises DataError when the source cannot be read, a row is malformed (unless `on_bad_row` is "skip"), or nothing
+    With an `eval_task`, training rows are without all of its held-out questions. Which of them an evaluation really
+    asks does not matter: that may change on resume, and the rows may not.
+
+    Raises DataError when a source cannot be read, a row is malformed (unless `on_bad_row` is "skip"), or nothing
     is left.
     """
-    if has_eval_source(task):
-        rows = _load_source(task, split)
-        if split == "train":
-            held_out = {_split_key(row.question_text) for row in _load_source(task, "eval").rows}
-            kept = tuple(row for row in rows.rows if _split_key(row.question_text) not in held_out)
-            rows = replace(rows, rows=kept, num_in_eval=len(rows.rows) - len(kept))
-    else:
-        rows = _load_source(task, "train")
-        wants_eval = split == "eval"
-        kept = tuple(row for row in rows.rows if is_held_out(row.question_text, task) == wants_eval)
-        rows = replace(rows, rows=kept, split=split)
+    rows = _load_split(task, split)
+    if split == "train":
+        asked = _load_source(task, "eval").rows if has_eval_source(task) else ()
+        if eval_task is not None:
+            asked += _load_split(eval_task, "eval").rows
+        held_out = {normal_form(row.question_text) for row in asked}
+        kept = tuple(row for row in rows.rows if normal_form(row.question_text) not in held_out)
+        rows = replace(rows, rows=kept, num_in_eval=len(rows.rows) - len(kept))
     if not rows.rows:
         raise DataError(_nothing_left(task, rows))
     return replace(rows, fingerprint=_fingerprint(rows.rows))
+
+
+def _load_split(task: TaskConfig, split: Split) -> TaskRows:
+    """One side of a task's own split; there may be nothing on it."""
+    if has_eval_source(task):
+        return _load_source(task, split)
+    rows = _load_source(task, "train")
+    kept = tuple(row for row in rows.rows if is_held_out(row.question_text, task) == (split == "eval"))
+    return replace(rows, rows=kept, split=split)
 
 
 def task_name(task: TaskConfig) -> str:
@@ -86,8 +96,13 @@ def task_name(task: TaskConfig) -> str:
 
 def is_held_out(question: str, task: TaskConfig) -> bool:
     """Whether the hash puts a question into the evaluation split: a share `eval_fraction` of all questions."""
-    digest = hashlib.sha256(f"{task.split_salt}\0{_split_key(question)}".encode()).digest()
+    digest = hashlib.sha256(f"{task.split_salt}\0{normal_form(question)}".encode()).digest()
     return int.from_bytes(digest[:8]) < task.eval_fraction * 2**64
+
+
+def normal_form(question: str) -> str:
+    """The same for two questions that must not end on different sides: they differ in case, blanks or width only."""
+    return " ".join(unicodedata.normalize("NFKC", question).casefold().split())
 
 
 def final_answer(solution: str) -> str:
@@ -147,11 +162,6 @@ def _schema(task: TaskConfig) -> RowSchema:
             return RowSchema(columns=task.columns)
 
 
-def _split_key(question: str) -> str:
-    """What two questions share that must not end on different sides: they differ in case, blanks or width only."""
-    return " ".join(unicodedata.normalize("NFKC", question).casefold().split())
-
-
 def _fingerprint(rows: Iterable[TaskRow]) -> str:
     digest = hashlib.sha256()
     for row in rows:
@@ -166,7 +176,7 @@ def _nothing_left(task: TaskConfig, rows: TaskRows) -> str:
     if rows.num_in_eval:
         return (
             f"task {rows.name!r} has no row left to train on: all {rows.num_in_eval} questions are evaluation "
-            "questions too; use another evaluation file or split"
+            "questions too; use another evaluation file, split or task"
         )
     if rows.split == "eval":
         return (

@@ -75,7 +75,7 @@ def outcome_of_a_failed_request(engine: Any) -> dict[str, Any]:
     engine.step()
     scheduler = engine._engine.engine_core.engine_core.scheduler
     scheduler.grammar_compile_error_reqs.add(next(name for name in scheduler.requests if name.startswith("bad")))
-    outputs = {}
+    outputs: dict[str, Any] = {}
     while engine.has_unfinished():
         outputs |= {output.request_id: output for output in engine.step()}
     return {name: [output.finish_reason, len(output.token_ids)] for name, output in outputs.items()}
@@ -83,7 +83,7 @@ def outcome_of_a_failed_request(engine: Any) -> dict[str, Any]:
 
 def outcomes_of(reasons: Sequence[str]) -> list[str]:
     """What becomes of each of vLLM's finish reasons; the second of two tokens has no log-probability."""
-    found = []
+    found: list[str] = []
     for reason in reasons:
         sampled = SimpleNamespace(
             token_ids=[5, 6], logprobs=[{5: SimpleNamespace(logprob=-1.0)}], text="", finish_reason=reason

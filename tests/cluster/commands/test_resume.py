@@ -31,6 +31,12 @@ def test_what_would_train_differently_is_refused(run_path: Path) -> None:
         resume_config(run_path, None, ["learner.lr=1", "rollout.group_size=4", "steps=40"])
 
 
+def test_a_parameter_of_a_task_is_no_deadline_whatever_its_name(tmp_path: Path) -> None:
+    path = RunDirectory.create(tmp_path / "a", load_config("tiny", ["task.params.pause_s=1"])).path
+    with pytest.raises(ConfigError, match=r"other values of task\.params\.pause_s;"):
+        resume_config(path, None, ["task.params.pause_s=2"])
+
+
 def test_steps_are_fixed_where_the_learning_rate_follows_from_them(tmp_path: Path) -> None:
     path = RunDirectory.create(tmp_path / "a", load_config("tiny", ["learner.schedule.kind=linear"])).path
     with pytest.raises(ConfigError, match="has steps = 40 and a linear learning rate"):

@@ -88,6 +88,22 @@ def test_training_leaves_out_the_questions_of_an_evaluation_file(tmp_path: Path)
     assert len(load_rows(task, split="eval").rows) == 3
 
 
+def test_training_leaves_out_what_another_task_holds_out_by_one_normal_form(tmp_path: Path) -> None:
+    task = JsonlTask(path=write(tmp_path / "rows.jsonl", ["q0", "q1", "Ｑ2", "q3"]), eval_fraction=0)
+    other = write(tmp_path / "other.jsonl", ["Q0 ", "q2"])
+    overlapping = JsonlTask(path=write(tmp_path / "x.jsonl", ["x"]), eval_path=other)
+    rows = load_rows(task, split="train", eval_task=overlapping)
+    assert [row.question for row in rows.rows] == ["q1", "q3"]
+    assert rows.num_in_eval == 2
+    elsewhere = JsonlTask(path=write(tmp_path / "y.jsonl", ["y"]), eval_fraction=0.5)
+    apart = load_rows(task, split="train", eval_task=elsewhere)
+    assert apart.fingerprint == load_rows(task, split="train").fingerprint != rows.fingerprint
+    with pytest.raises(DataError, match="all 2 questions are evaluation questions too"):
+        load_rows(
+            JsonlTask(path=other, eval_fraction=0), split="train", eval_task=JsonlTask(path=other, eval_path=other)
+        )
+
+
 def test_an_empty_split_says_what_to_change(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", sums(5))
     with pytest.raises(DataError, match=r"holds out no question.*eval_fraction 0\.0.*raise"):

@@ -1,0 +1,83 @@
+"""What a run reads before it starts: the prompts that it trains on follow from what a resume may not change."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from cluster.commands import train
+from cluster.commands.resume import CHANGEABLE, resume_config
+from cluster.commands.train import Inputs, read_inputs
+from cluster.config import RunConfig
+from cluster.configuration.loading import load_config
+from cluster.record.run_directory import RunDirectory
+from cluster.record.terminal import make_reporter
+from rollout.prompts.stream import PromptStream
+from tests.rollout.byte_tokenizer import byte_tokenizer
+
+Read = Callable[[RunConfig], Inputs]
+
+
+def write(path: Path, questions: Sequence[str]) -> str:
+    path.write_text("".join(json.dumps({"question": question, "answer": "1"}) + "\n" for question in questions))
+    return str(path)
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Read:
+    """`read_inputs` without a model: prompts are all that is looked at."""
+    monkeypatch.setattr(train, "resolve_model", lambda *_, **__: tmp_path)
+    monkeypatch.setattr(train, "model_fingerprint", lambda _: "model")
+    monkeypatch.setattr(train, "tokenizer_fingerprint", lambda _: "tokenizer")
+    monkeypatch.setattr(train, "load_tokenizer", lambda *_, **__: byte_tokenizer())
+    return lambda config: read_inputs(config, make_reporter())
+
+
+def overlapping(tmp_path: Path) -> RunConfig:
+    """Six questions, of which the evaluation task holds out two, written in another way."""
+    rows = write(tmp_path / "rows.jsonl", [f"q{n}" for n in range(6)])
+    held_out = write(tmp_path / "held_out.jsonl", ["Q0 ", "q3"])
+    task = json.dumps({"kind": "jsonl", "path": rows, "eval_fraction": 0})
+    eval_task = json.dumps({"kind": "jsonl", "path": rows, "eval_path": held_out})
+    return load_config("tiny", [f"task={task}", f"eval_task={eval_task}", "eval.num_prompts=1"])
+
+
+def test_no_question_that_could_be_evaluated_is_trained_on(read: Read, tmp_path: Path) -> None:
+    inputs = read(overlapping(tmp_path))
+    assert [prompt.question for prompt in inputs.train.prompts] == ["q1", "q2", "q4", "q5"]
+    assert [prompt.index for prompt in inputs.train.prompts] == [0, 1, 2, 3]
+    assert len(inputs.eval_prompts) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["eval.num_prompts=2"],
+        ["eval.at_start=false", "eval.at_end=false"],
+        ["eval.sampling.max_tokens=50"],
+        ["steps=80", "recovery.max_attempts=1", "checkpoint.every=1", "weight_sync.chunk_mib=1", "trackers.wandb=true"],
+    ],
+)
+def test_what_may_change_on_resume_changes_no_prompt(read: Read, tmp_path: Path, changes: list[str]) -> None:
+    config = overlapping(tmp_path)
+    run = RunDirectory.create(tmp_path / "run", config)
+    inputs, resumed = read(config), read(resume_config(run.path, None, changes))
+    assert resumed.fingerprints.data == inputs.fingerprints.data == inputs.train.fingerprint
+    stream = PromptStream(inputs.train, seed=config.seed)
+    asked = [stream.next() for _ in range(3)]
+    again = PromptStream.restore(resumed.train, stream.state())
+    rest = [again.next() for _ in range(5)]
+    assert sorted(prompt.question for prompt in [*asked, rest[0]]) == ["q1", "q2", "q4", "q5"], "each once in an epoch"
+    assert rest == [stream.next() for _ in range(5)]
+
+
+def test_the_fingerprint_is_of_the_prompts_that_are_trained_on(read: Read, tmp_path: Path) -> None:
+    config = overlapping(tmp_path)
+    before = read(config).fingerprints.data
+    write(tmp_path / "held_out.jsonl", ["q0", "q4"])
+    assert read(config).fingerprints.data != before
+
+
+def test_every_key_that_may_change_is_a_key() -> None:
+    assert set(CHANGEABLE) <= RunConfig.model_fields.keys()
