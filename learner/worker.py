@@ -89,13 +89,15 @@ class LearnerWorker:
         self._total_optimizer_steps = total_steps * config.updates_per_batch
         _fix_threads_and_kernels(config, world_size=world_size, deterministic=deterministic)
         torch.manual_seed(seed)
-        place = RankPlace(rank=rank, world_size=world_size, local_rank=local_rank, rendezvous=rendezvous)
+        on_gpu = config.gpus_per_rank > 0
+        place = RankPlace(rank=rank, world_size=world_size, local_rank=local_rank, on_gpu=on_gpu, rendezvous=rendezvous)
         join_ranks(place, timeout_s=max(config.start_deadline_s, config.step_deadline_s))
         self._model = build_policy(
             model_dir,
             dtype=config.dtype,
             gradient_checkpointing=config.gradient_checkpointing,
             trust_remote_code=trust_remote_code,
+            on_gpu=on_gpu,
         )
         # Copied before DeepSpeed takes the policy apart.
         self._reference = freeze_copy(self._model) if config.grpo.kl_coef > 0 else None
@@ -363,7 +365,7 @@ def _whole_sequence(index: int, token_ids: Sequence[int]) -> TrainSequence:
 def _fix_threads_and_kernels(config: LearnerConfig, *, world_size: int, deterministic: bool) -> None:
     num_cores = len(os.sched_getaffinity(0))
     torch.set_num_threads(config.threads or max(1, num_cores // world_size))
-    if not torch.cuda.is_available():
+    if config.gpus_per_rank == 0:
         _keep_freed_memory()
     if deterministic:
         # Read by cuBLAS when it starts; without it matrix products on a GPU raise in deterministic mode.

@@ -147,8 +147,12 @@ class SampleRequest:
     group_size: int
     purpose: str = "train"
     """"train" or "eval": evaluation has its own sampling settings and its own seeds."""
+    evaluation: int = 0
+    """Which evaluation of the run this is for, from 1; 0 in training. It has no part in the seeds."""
 
     @property
     def key(self) -> tuple[str, str, int]:
-        """Identifies the lease: (purpose, group id, attempt)."""
-        return (self.purpose, self.prompt.group_id, self.attempt)
+        """Identifies the lease, and no other of the run: (purpose, group id, attempt). The same question is asked in
+        each evaluation, so the purpose there has the evaluation's number."""
+        purpose = f"{self.purpose}-{self.evaluation}" if self.evaluation else self.purpose
+        return (purpose, self.prompt.group_id, self.attempt)

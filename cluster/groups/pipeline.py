@@ -30,7 +30,7 @@ from rollout.types import Prompt, RolloutGroup, SampleRequest
 
 LATE_LEASES = 10
 """How many times the deadline of a lease its answer is listened for after it was given up."""
-# Groups that cannot be scored, without a step in between, after which the run ends: in multiples of P.
+# Groups in a row that cannot be trained on, after which the run ends: in multiples of P.
 MAX_UNSCORED_BATCHES = 4
 
 
@@ -94,7 +94,7 @@ class GroupPipeline:
     def take_rejected(self) -> list[tuple[ScoredGroup, str]]:
         """Groups rejected since the last call, with the reason; called once a step, when a batch was trained."""
         rejected, self._rejected = self._rejected, []
-        self._num_unscored = self._num_resampled = 0
+        self._num_resampled = 0
         return rejected
 
     async def _launch_share(self, sampler: SamplerActor, prompts: Sequence[Prompt]) -> None:
@@ -116,13 +116,16 @@ class GroupPipeline:
             await self._sample_again(sampler, requests, error)
             return
         if self._config.deterministic:
-            self._spawn(self._follow_share(sampler, requests))
+            self._spawn(self._follow_share(sampler, incarnation, requests))
         else:
             for request in requests:
-                self._spawn(self._follow(sampler, request))
+                self._spawn(self._follow(sampler, incarnation, request))
 
-    async def _follow_share(self, sampler: SamplerActor, requests: Sequence[SampleRequest]) -> None:
-        incarnation, deadline_s = sampler.incarnation, self._config.rollout.group_deadline_s
+    # A task starts later than it is spawned, and the sampler may have been replaced by then: `incarnation` is that of
+    # the process that was given the leases.
+
+    async def _follow_share(self, sampler: SamplerActor, incarnation: int, requests: Sequence[SampleRequest]) -> None:
+        deadline_s = self._config.rollout.group_deadline_s
         waits = [asyncio.ensure_future(wait_group(sampler, request, deadline_s)) for request in requests]
         try:
             groups = await asyncio.gather(*waits)
@@ -136,8 +139,7 @@ class GroupPipeline:
         self._recovery.succeeded(sampler, incarnation)
         await asyncio.gather(*(self._take_in(sampler, group) for group in groups))
 
-    async def _follow(self, sampler: SamplerActor, request: SampleRequest) -> None:
-        incarnation = sampler.incarnation
+    async def _follow(self, sampler: SamplerActor, incarnation: int, request: SampleRequest) -> None:
         answer = asyncio.ensure_future(answer_of(sampler, request))
         try:
             group = await finish(
@@ -222,6 +224,7 @@ class GroupPipeline:
             self._num_unscored += 1
             self._check_rewards_work(scored)
             return RejectReason.TOO_FEW_SCORED if scored.num_scored < 2 else RejectReason.NOTHING_TO_TRAIN
+        self._num_unscored = 0
         dynamic, num_prompts = self._config.dynamic_sampling, self._config.rollout.prompts_per_step
         budget = int((dynamic.max_resample_factor - 1) * num_prompts)
         if dynamic.enabled and scored.all_rewards_equal and self._num_resampled < budget:

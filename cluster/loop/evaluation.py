@@ -1,6 +1,7 @@
 """Held-out evaluation: pass@1, pass@k and maj@k on the same questions each time."""
 
 import asyncio
+import itertools
 from collections.abc import Hashable, Sequence
 
 from cluster.config import EvalConfig
@@ -14,6 +15,9 @@ from cluster.types import Evaluation, now_s
 from reward.math.normalization import normalize_answer
 from reward.types import ScoredGroup
 from rollout.types import Prompt, SampleRequest
+
+_numbers = itertools.count(1)
+"""Of the evaluations of this process, and so of a run: a sampler may still have leases of one that was given up."""
 
 
 async def evaluate(
@@ -29,13 +33,15 @@ async def evaluate(
 
     Errors: `StageTimeoutError` past `deadline_s`, which holds for the evaluation as a whole.
     """
-    started_s = now_s()
+    started_s, evaluation = now_s(), next(_numbers)
 
     async def sample(number: int, sampler: SamplerActor, share: Sequence[Prompt]) -> dict[str, ScoredGroup]:
         """Group id -> scored group of those that this sampler answered."""
         incarnation = sampler.incarnation
         requests = [
-            SampleRequest(prompt=prompt, attempt=number, group_size=config.num_samples, purpose="eval")
+            SampleRequest(
+                prompt=prompt, attempt=number, group_size=config.num_samples, purpose="eval", evaluation=evaluation
+            )
             for prompt in share
         ]
         scored: dict[str, ScoredGroup] = {}

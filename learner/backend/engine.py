@@ -32,6 +32,8 @@ class RankPlace:
     world_size: int
     local_rank: int
     """Which of the node's visible accelerators this rank uses."""
+    on_gpu: bool
+    """Whether it was given one. A machine with GPUs also runs ranks that were asked for on its CPUs."""
     rendezvous: "RendezvousAddress"
 
 
@@ -78,8 +80,7 @@ def join_ranks(place: RankPlace, *, timeout_s: float) -> None:
 
     Errors: `LearnerError` when the other ranks did not come in that time.
     """
-    on_gpu = torch.cuda.is_available()
-    os.environ["DS_ACCELERATOR"] = "cuda" if on_gpu else "cpu"
+    os.environ["DS_ACCELERATOR"] = "cuda" if place.on_gpu else "cpu"
     # DeepSpeed wants all five, or it looks for MPI.
     os.environ["RANK"], os.environ["WORLD_SIZE"] = str(place.rank), str(place.world_size)
     os.environ["LOCAL_RANK"] = str(place.local_rank)
@@ -87,12 +88,12 @@ def join_ranks(place: RankPlace, *, timeout_s: float) -> None:
     with loading_modules():
         import deepspeed
 
-    if on_gpu:
+    if place.on_gpu:
         torch.cuda.set_device(place.local_rank)
     else:
         # An extension that only inference uses; it would be compiled here, for a minute, before anything else.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    backend, timeout = "nccl" if on_gpu else "gloo", timedelta(seconds=timeout_s)
+    backend, timeout = "nccl" if place.on_gpu else "gloo", timedelta(seconds=timeout_s)
     try:
         store = torch.distributed.TCPStore(
             place.rendezvous.host, place.rendezvous.port, is_master=False, timeout=timeout

@@ -138,10 +138,10 @@ def _turn_dropout_off(config: object) -> None:
 
 
 def build_policy(
-    model_dir: str, *, dtype: str, gradient_checkpointing: bool, trust_remote_code: bool = False
+    model_dir: str, *, dtype: str, gradient_checkpointing: bool, trust_remote_code: bool = False, on_gpu: bool = False
 ) -> LogprobModel:
-    """The policy to train."""
-    slow_kernel = dtype == "bfloat16" and not torch.cuda.is_available()
+    """The policy to train, on the CPU as yet; `on_gpu` says where it will compute."""
+    slow_kernel = dtype == "bfloat16" and not on_gpu
     attention = register_cpu_attention() if slow_kernel else None
     policy = load_causal_lm(model_dir, trust_remote_code=trust_remote_code, attention=attention)
     model = LogprobModel(policy, dtype=TORCH_DTYPES[dtype])

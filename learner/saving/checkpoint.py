@@ -178,12 +178,12 @@ def export_checkpoint(checkpoint: Path, base_model_dir: Path, out_dir: Path) -> 
 
 def _random_states() -> dict[str, Tensor]:
     states = {"cpu": torch.random.get_rng_state()}
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # by a rank on a GPU; asking would make a rank on CPUs take one
         states["cuda"] = torch.cuda.get_rng_state()
     return states
 
 
 def _restore_random_states(states: Mapping[str, Tensor]) -> None:
     torch.random.set_rng_state(states["cpu"])
-    if "cuda" in states and torch.cuda.is_available():
+    if "cuda" in states and torch.cuda.is_initialized():
         torch.cuda.set_rng_state(states["cuda"])

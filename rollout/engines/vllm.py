@@ -127,7 +127,10 @@ def engine_args(model_dir: str, model: ModelConfig, rollout: RolloutConfig, *, s
         "kv_cache_memory_bytes": rollout.kv_cache_mib * 2**20,
     }
     if on_gpu:
-        args["tensor_parallel_size"] = max(1, int(rollout.gpus_per_engine))
+        num_gpus = args["tensor_parallel_size"] = max(1, int(rollout.gpus_per_engine))
+        if num_gpus > 1:
+            # Within a placement group vLLM would have its workers be Ray actors, which want the GPUs that this one has.
+            args["distributed_executor_backend"] = "mp"
     else:
         # Compiling takes 46 s at each start and decodes no faster on two cores.
         # A prompt that is computed in pieces makes vLLM rewind the sample's random generator, which generators of a

@@ -19,6 +19,7 @@ def test_engine_follows_its_weights(tied, tmp_path):
     assert report["distinct_samples"] > 4
     assert report["sampled_error"] < 1e-4
     assert report["sampled_error_at_0.7"] < 1e-4, "log-probabilities are those of the distribution sampled from"
+    assert report["executors"] == {"0": [1, None], "1": [1, None], "4": [4, "mp"]}, "never Ray's, within an actor"
     assert report["finish_reasons"] == ["stop", "length", "abort", "error", "length", "error"]
     (reason, num_tokens), good = report["failed_request"]["bad"], report["failed_request"]["good"]
     assert (reason, num_tokens < 12) == ("error", True), "one request fails, and the engine goes on"

@@ -97,6 +97,16 @@ def outcomes_of(reasons: Sequence[str]) -> list[str]:
     return found
 
 
+def executors() -> dict[str, tuple[int, str | None]]:
+    """GPUs of an engine -> (tensor parallel size, vLLM's way of running its workers)."""
+    found = {}
+    for num_gpus in (0, 1, 4):
+        rollout = RolloutConfig(gpus_per_engine=num_gpus)
+        args = vllm_engine.engine_args("m", ModelConfig(path="m"), rollout, seed=0)
+        found[str(num_gpus)] = (args.tensor_parallel_size, args.distributed_executor_backend)
+    return found
+
+
 def main(model_dir: str) -> None:
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
     rollout = RolloutConfig(dtype="float32", kv_cache_mib=64, threads=1)
@@ -107,6 +117,7 @@ def main(model_dir: str) -> None:
         "distinct_samples": len({first[f"0-{i}"].token_ids for i in range(8)}),
         "sampled_error": max(errors_of(first, model)),
         "sampled_error_at_0.7": max(errors_of(sample(engine, temperature=0.7), model, 0.7)),
+        "executors": executors(),
         "failed_request": outcome_of_a_failed_request(engine),
         "finish_reasons": outcomes_of([*FINISH_REASON_STRINGS, "of a later version"]),
         "sync_errors": [],

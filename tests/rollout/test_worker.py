@@ -1,4 +1,5 @@
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from math import inf, log, nan
@@ -118,6 +119,23 @@ def test_seeds_differ_per_sample_and_purpose_and_are_equal_on_a_retry():
             assert seeds[:4] == seeds[4:8]
             assert len(set(seeds)) == 12
             assert len({spec.request_id for spec in engine.specs}) == 16
+
+    asyncio.run(main())
+
+
+def test_an_evaluations_question_is_leased_anew_in_the_next_one_with_the_same_seeds():
+    async def main() -> None:
+        engine = FakeEngine()
+        async with working(engine) as worker:
+            leases = [dataclasses.replace(request(0, purpose="eval"), evaluation=number) for number in (1, 2)]
+            assert [lease.key[0] for lease in leases] == ["eval-1", "eval-2"]
+            await worker.submit(leases[:1], SAMPLING)  # and nobody asks for it: that evaluation was given up
+            await worker.submit(leases[1:], SAMPLING)
+            assert len((await worker.wait_group(leases[1].key)).completions) == 2
+            assert (await worker.status()).num_running_groups == 1
+            seeds = [spec.seed for spec in engine.specs]
+            assert seeds[:2] == seeds[2:]
+            assert len({spec.request_id for spec in engine.specs}) == 4
 
     asyncio.run(main())
 

@@ -74,6 +74,14 @@ class Loop:
         await self.pipeline.launch(prompts)
         await asyncio.wait_for(asyncio.gather(*self.tasks), 5)
 
+    async def sample_again(self) -> None:
+        """One group more, with rewards as the first one's."""
+        one = dataclasses.replace(prompt(0), index=len(self.rewards))
+        self.rewards = [*self.rewards, self.rewards[0]]
+        await self.buffer.admit(one.group_id)
+        await self.pipeline.launch([one])
+        await asyncio.wait_for(asyncio.gather(*self.tasks), 5)
+
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self.tasks.append(asyncio.ensure_future(work))
 
@@ -156,6 +164,20 @@ def test_groups_that_can_never_be_trained_on_end_the_run_with_their_cause(tmp_pa
     last = Loop(tmp_path / "more", [[ok(1), BROKEN]] * limit)
     with pytest.raises(RewardFailureError, match=rf"{limit} groups in a row .* failed with error: took too long"):
         asyncio.run(last.sample())
+
+
+def test_a_group_that_can_be_trained_on_ends_the_row_and_a_step_does_not(tmp_path):
+    almost = [[ok(1), BROKEN]] * (MAX_UNSCORED_BATCHES * 2 - 1)
+    # Scored in the order of the samplers: every other group, of which the last is the eighth, then the rest.
+    loop = Loop(tmp_path, [*almost, *almost, [ok(1), ok(0)]])
+    asyncio.run(loop.sample())
+    assert loop.ledger.rejected == {"too_few_scored": 2 * len(almost)}
+    last = Loop(tmp_path / "more", almost)
+    asyncio.run(last.sample())
+    assert len(last.pipeline.take_rejected()) == len(almost)
+    last.tasks.clear()
+    with pytest.raises(RewardFailureError, match=rf"{len(almost) + 1} groups in a row"):
+        asyncio.run(last.sample_again())
 
 
 def test_every_slot_has_scores_or_a_prompt_after_rewards_ended_the_run(tmp_path):

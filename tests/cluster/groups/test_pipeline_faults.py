@@ -187,6 +187,32 @@ def test_the_groups_of_a_sampler_that_dies_are_sampled_by_another_and_nothing_tw
     assert "killed" in lives[1]["reason"]
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_a_process_that_came_in_between_is_not_blamed_for_the_leases_of_the_one_before(tmp_path, deterministic):
+    """The groups are followed by tasks, which start when the sampler may have been replaced already."""
+
+    class Replaced(Scene):
+        def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+            if self.fleet.samplers[0].incarnation == 1:
+                self.recovery.supervisor.died("sampler-0", "killed")
+                self.revive(0)
+            super()._spawn(work)
+
+    async def knows_only_its_own(request: SampleRequest) -> None:
+        if request.attempt == 1:
+            raise EngineError("no group is leased")
+
+    def scene() -> Scene:
+        made = Replaced(tmp_path, deterministic=deterministic)
+        made.samplers[0].answer = knows_only_its_own
+        return made
+
+    ended = play(scene, launch_and_end)
+    assert ended.recovery.supervisor.state("sampler-0") is ActorState.HEALTHY
+    assert ended.recovery.supervisor.num_restarts == 1
+    assert sorted(ended.in_buffer()) == [0, 1, 2, 3]
+
+
 def test_a_submit_that_fails_gives_all_its_leases_back(tmp_path):
     def scene() -> Scene:
         made = Scene(tmp_path)

@@ -1,5 +1,6 @@
 import asyncio
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from cluster.loop.evaluation import evaluate, metrics_of
 from reward.math.extraction import final_answer
 from reward.types import RewardResult, ScoredGroup
 from rollout.config import ReasoningGymTask, SamplingConfig
-from rollout.types import RolloutGroup
+from rollout.types import RolloutGroup, SampleRequest
 from tests.cluster.examples import completion, failed, ok, scored
 from tests.cluster.fakes import FakeReward, FakeSampler, Journal, fleet_of
 
@@ -71,6 +72,21 @@ def test_an_evaluation_asks_for_every_question_and_keeps_their_order():
     assert [len(group.rewards) for group in result.groups] == [4, 4, 4]
     assert result.accuracy == pytest.approx(1 / 3)
     assert journal == [("submit", "sampler-0", "2"), ("submit", "sampler-1", "1")]
+
+
+def test_no_two_evaluations_have_a_lease_in_common():
+    keys: list[tuple[str, str, int]] = []
+
+    class Noting(FakeSampler):
+        def submit(self, requests: Sequence[SampleRequest], _sampling: object) -> None:
+            keys.extend(request.key for request in requests)
+            super().submit(requests, _sampling)
+
+    fleet = fleet_of(samplers=[Noting([], name="sampler-0")], rewards=[FakeReward(lambda _: [ok(1)] * 4)])
+    prompts = [scored(0, [ok(1)]).group.prompt]
+    for _ in range(3):
+        asyncio.run(evaluate(CONFIG, prompts, fleet, RewardRouter(RUN, fleet)))
+    assert len(set(keys)) == 3
 
 
 def test_an_evaluation_past_its_deadline_says_so():
