@@ -1,11 +1,25 @@
 """What a score is. A failed reward is not a reward of 0: it has an outcome, and only `ok` enters the advantages."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from rollout.types import FinishReason, RolloutGroup
+
+# Weighted sums of the same components in another order differ by a few units in the last place. A spread up to this
+# share of the largest reward is such rounding, not a preference, and dividing by it would make advantages of +-1.
+ROUNDING_SPREAD = 1e-12
+
+
+def all_rewards_equal(rewards: Sequence[float]) -> bool:
+    """True when no completion stands out, as with one reward or none: then, and only then, all advantages are zero."""
+    if not rewards:
+        return True
+    # Below the least number that has all its digits, a difference cannot be divided by either.
+    least = max(ROUNDING_SPREAD * max(abs(reward) for reward in rewards), sys.float_info.min)
+    return max(rewards) - min(rewards) <= least
 
 
 class RewardOutcome(StrEnum):
@@ -71,9 +85,17 @@ class ScoredGroup:
         return sum(result.outcome is RewardOutcome.OK for result in self.rewards)
 
     @property
+    def compared_rewards(self) -> tuple[float | None, ...]:
+        """[G] what the advantages are made of; None for a completion that was not scored, or that was given up."""
+        return tuple(
+            result.reward if completion.finish_reason.is_trainable else None
+            for completion, result in zip(self.group.completions, self.rewards, strict=True)
+        )
+
+    @property
     def all_rewards_equal(self) -> bool:
-        """True when no completion stands out: the group's advantages are all exactly zero."""
-        return len({result.reward for result in self.rewards if result.reward is not None}) <= 1
+        """True when the group's advantages are all exactly zero."""
+        return all_rewards_equal([reward for reward in self.compared_rewards if reward is not None])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -217,8 +217,8 @@ class GroupPipeline:
 
     def _why_rejected(self, scored: ScoredGroup) -> RejectReason | None:
         trainable = sum(
-            result.outcome is RewardOutcome.OK and any(completion.loss_mask)
-            for result, completion in zip(scored.rewards, scored.group.completions, strict=True)
+            reward is not None and any(completion.loss_mask)
+            for reward, completion in zip(scored.compared_rewards, scored.group.completions, strict=True)
         )
         if trainable < 2:
             self._num_unscored += 1

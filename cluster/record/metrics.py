@@ -191,14 +191,12 @@ def maj_at_k(answers: Sequence[Hashable | None], correct: Sequence[bool]) -> flo
 
 def _signal_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
     """Share of groups whose rewards are all equal: these have advantage 0 and teach nothing."""
-    rewards = [[r.reward for r in scored.rewards if r.reward is not None] for scored in groups]
-    rewards = [values for values in rewards if values]
-    if not rewards:
+    compared = [scored for scored in groups if any(reward is not None for reward in scored.compared_rewards)]
+    if not compared:
         return {}
-    equal = [values for values in rewards if max(values) == min(values)]
     flags = [[r.correct for r in scored.rewards if r.correct is not None] for scored in groups]
     return {
-        "reward/equal_groups_fraction": len(equal) / len(rewards),
+        "reward/equal_groups_fraction": sum(scored.all_rewards_equal for scored in compared) / len(compared),
         "reward/all_right_groups": float(sum(bool(f) and all(f) for f in flags)),
         "reward/all_wrong_groups": float(sum(bool(f) and not any(f) for f in flags)),
     }

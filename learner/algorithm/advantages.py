@@ -12,9 +12,10 @@ Dimension: G completions of a group.
 import math
 from collections.abc import Sequence
 
-# Weighted sums of the same components in another order differ by a few units in the last place. A spread below this
-# share of the largest reward is such rounding, not a preference, and dividing by it would make advantages of +-1.
-ROUNDING_SPREAD = 1e-12
+from reward.types import all_rewards_equal
+
+MAX_SQUARED_EXPONENT = 400
+"""Squares of numbers below 2**-537 are zero and above 2**511 too large: such rewards are scaled by a power of two."""
 
 
 def group_advantages(
@@ -35,7 +36,7 @@ def group_advantages(
         raise ValueError(f"a group needs two scored completions to compare, got {len(scored)} of {len(rewards_G)}")
     if not all(math.isfinite(reward) for reward in scored):
         raise ValueError(f"scored rewards must be finite, got {scored}")
-    if max(scored) - min(scored) <= ROUNDING_SPREAD * max(abs(reward) for reward in scored):
+    if all_rewards_equal(scored):
         return tuple(0.0 if is_scored else None for is_scored in scored_mask_G)
     mean = math.fsum(scored) / len(scored)
     scale = _sample_std(scored, mean) if use_std else 1.0
@@ -46,4 +47,9 @@ def group_advantages(
 
 
 def _sample_std(values: Sequence[float], mean: float) -> float:
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    deviations = [value - mean for value in values]
+    _, exponent = math.frexp(max(abs(deviation) for deviation in deviations))
+    if abs(exponent) < MAX_SQUARED_EXPONENT:
+        exponent = 0  # as nearly always: the squares are in range as they are
+    squares = math.fsum(math.ldexp(deviation, -exponent) ** 2 for deviation in deviations)
+    return math.ldexp(math.sqrt(squares / (len(values) - 1)), exponent)

@@ -19,7 +19,7 @@ from learner.algorithm.advantages import group_advantages
 from learner.algorithm.loss import completion_token_weight
 from learner.config import GRPOConfig
 from learner.types import TrainBatch
-from reward.types import RewardOutcome, ScoredGroup
+from reward.types import ScoredGroup
 from rollout.types import Completion
 
 
@@ -121,9 +121,9 @@ def plan_step(batch: TrainBatch, grpo: GRPOConfig) -> StepPlan:
 
 
 def _advantages_of(group: ScoredGroup, grpo: GRPOConfig) -> tuple[float | None, ...]:
-    scored_mask_G = [result.outcome is RewardOutcome.OK for result in group.rewards]
-    rewards_G = [0.0 if result.reward is None else result.reward for result in group.rewards]
-    return group_advantages(rewards_G, scored_mask_G, use_std=grpo.advantage_std)
+    compared = group.compared_rewards
+    rewards_G = [0.0 if reward is None else reward for reward in compared]
+    return group_advantages(rewards_G, [reward is not None for reward in compared], use_std=grpo.advantage_std)
 
 
 def _sequence(group: ScoredGroup, completion: Completion, advantage: float, *, num_completions: int) -> TrainSequence:

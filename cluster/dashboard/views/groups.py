@@ -9,6 +9,7 @@ from cluster.dashboard.records import GroupAddress, PromptVisit, RolloutRecord, 
 from cluster.dashboard.views.rollouts import address_text, finite, row_of
 from cluster.dashboard.views.steps import group_status
 from reward.math.normalization import normalize_answer
+from reward.types import all_rewards_equal
 
 if TYPE_CHECKING:
     from cluster.dashboard.index.store import RunStore
@@ -140,8 +141,8 @@ def _flags(
     cut = [row for row in rows if row.correct and row.finish == "length"]
     if cut:
         flags.append(_flag("right_but_truncated", "right, and stopped at the token limit", cut))
-    rewards = {row.reward for row in rows if row.reward is not None}
-    if len(rewards) == 1 and len(rows) > 1:
+    rewards = [row.reward for row in rows if row.reward is not None]
+    if rewards and len(rows) > 1 and all_rewards_equal(rewards):
         flags.append(_flag("equal_rewards", "all rewards are equal: the advantages are 0, nothing is learned", rows))
     return flags
 

@@ -137,6 +137,10 @@ def test_dynamic_sampling_drops_equal_rewards_within_its_budget_of_each_step(tmp
     assert loop.ledger.rejected == {"equal_rewards": 3}
     assert loop.buffer.num_waiting == 3
     assert len(loop.pipeline.take_rejected()) == 3
+    rounded = [[ok(0.1 + 0.2), ok(0.3)], [ok(1), ok(1 - 1e-9)]]
+    again = Loop(tmp_path / "rounded", rounded, dynamic=DynamicSamplingConfig(enabled=True))
+    asyncio.run(again.sample())
+    assert again.ledger.rejected == {"equal_rewards": 1}, "no more than what has no advantage"
     again = Loop(tmp_path / "again", [[ok(0), ok(0)]] * 2, dynamic=DynamicSamplingConfig(enabled=True))
     asyncio.run(again.sample())
     assert again.ledger.rejected == {"equal_rewards": 2}

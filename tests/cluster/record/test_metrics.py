@@ -40,6 +40,7 @@ def test_a_failed_reward_is_counted_and_enters_no_mean() -> None:
     outcomes = {name: metrics[f"reward/outcome_{name}"] for name in ("ok", "timeout", "error", "invalid")}
     assert outcomes == {"ok": 5, "timeout": 1, "error": 1, "invalid": 0}
     assert metrics["reward/equal_groups_fraction"] == 0.5
+    assert reward_metrics([scored(0, [ok(0.1 + 0.2), ok(0.3)])])["reward/equal_groups_fraction"] == 1
     assert (metrics["reward/all_right_groups"], metrics["reward/all_wrong_groups"]) == (1, 0)
 
 

@@ -2,8 +2,11 @@ import math
 import statistics
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from learner.algorithm.advantages import group_advantages
+from reward.types import all_rewards_equal
 
 
 def test_worked_example_uses_the_sample_standard_deviation():
@@ -27,6 +30,24 @@ def test_without_std_rewards_are_only_centred():
 def test_equal_rewards_give_exactly_zero(rewards):
     # sum([0.1] * 7) / 7 is not 0.1 in floating point; neither is 0.1 + 0.2 equal to 0.3.
     assert group_advantages(rewards, [True] * len(rewards)) == (0.0,) * len(rewards)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    rewards=st.lists(st.floats(-1e300, 1e300), min_size=2, max_size=8)
+    | st.lists(st.sampled_from([0.0, 0.1 + 0.2, 0.3, 1.0, 1.0 + 1e-12, 1.0 + 2e-12, 5e-324]), min_size=2, max_size=8),
+    use_std=st.booleans(),
+)
+def test_all_advantages_are_zero_exactly_where_all_rewards_are_equal(rewards: list[float], use_std: bool) -> None:
+    advantages = group_advantages(rewards, [True] * len(rewards), use_std=use_std)
+    assert all(advantage == 0.0 for advantage in advantages) == all_rewards_equal(rewards)
+
+
+def test_tiny_and_huge_rewards_are_scaled_like_all_others() -> None:
+    usual = group_advantages([0.0, 0.25, 1.0], [True] * 3)
+    for exponent in (-1018, -700, 700, 1000):
+        scaled = [math.ldexp(reward, exponent) for reward in (0.0, 0.25, 1.0)]
+        assert group_advantages(scaled, [True] * 3) == pytest.approx(usual, rel=1e-4)
 
 
 def test_a_small_but_real_difference_counts_in_full():

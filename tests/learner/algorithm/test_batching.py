@@ -60,7 +60,7 @@ def test_zero_advantages_are_counted_but_computed_only_for_a_kl_term():
 
 @pytest.mark.parametrize("reason", FinishReason)
 def test_a_completion_that_was_given_up_is_not_trained_on(reason: FinishReason) -> None:
-    group = scored_group(0, [1.0, 0.0, 0.0], rng=random.Random(0))
+    group = scored_group(0, [1.0, 0.0, 1.0], rng=random.Random(0))
     completions = (replace(group.group.completions[0], finish_reason=reason), *group.group.completions[1:])
     plan = plan_step(batch_of(replace(group, group=replace(group.group, completions=completions))), NO_KL)
     trained = [0, 1, 2] if reason in (FinishReason.STOP, FinishReason.LENGTH) else [1, 2]
