@@ -68,6 +68,11 @@ class Fleet:
     placement_group: Any
     launcher: "Launcher"
 
+    @property
+    def actors(self) -> "list[Actor[Any]]":
+        """Everyone, ranks first."""
+        return [*self.learners, *self.samplers, *self.rewards, *([self.reward_model] if self.reward_model else [])]
+
     async def restart(self, actor: Actor[Any]) -> None:
         """Ends what is left of a sampler's or reward worker's process and starts another in its place.
 

@@ -9,13 +9,14 @@ Samplers and reward workers recover while the run goes on; `LearnerGroup` does t
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from cluster.config import RecoveryConfig
 from cluster.errors import ActorFailedError, RestartsExhaustedError, StageTimeoutError
 from cluster.fleet.actors import Actor, Fleet, H, SamplerActor
 from cluster.fleet.deadlines import RECOVERABLE, finish
+from cluster.fleet.subscriptions import WaitedForSubscribers
 from cluster.fleet.supervisor import HealthPolicy, Supervisor
 from cluster.types import ActorState, Transition
 from rollout.errors import EngineError, ShoalError
@@ -27,30 +28,21 @@ Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
 
 class Recovery:
-    """Keeps the samplers and reward workers of a fleet alive. `sync_alone` gives one sampler the current weights and
-    verifies them; it raises, or returns the version. `on_hung` is told of an actor that did not answer in time, before
-    its process is replaced."""
+    """Keeps the samplers and reward workers of a fleet alive, with tasks that `spawn` starts."""
 
     def __init__(
-        self,
-        config: RecoveryConfig,
-        fleet: Fleet,
-        *,
-        sync_alone: Callable[[SamplerActor], Awaitable[int]],
-        on_change: Callable[[Transition], None],
-        on_hung: Callable[[Actor[Any]], Awaitable[None]],
-        spawn: Spawn,
-        clock: Callable[[], float] = time.monotonic,
+        self, config: RecoveryConfig, fleet: Fleet, spawn: Spawn, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._config = config
-        self._fleet = fleet
-        self._sync_alone = sync_alone
         self._spawn = spawn
+        self.fleet = fleet
+        self.hung: WaitedForSubscribers[Sequence[Actor[Any]]] = WaitedForSubscribers()
+        """Told of actors that did not answer in time, before their processes are replaced."""
+        self.restarted: WaitedForSubscribers[SamplerActor] = WaitedForSubscribers()
+        """Told of a sampler whose process is a new one: here it is given weights, verified, and called synced."""
         self._samplers = {actor.name: actor for actor in fleet.samplers}
         self._rewards = {actor.name: actor for actor in fleet.rewards}
         self._changed = asyncio.Event()
-        self._record = on_change
-        self._on_hung = on_hung
         self._last_error: dict[str, ShoalError] = {}
         self.supervisor = Supervisor(
             HealthPolicy(
@@ -61,8 +53,8 @@ class Recovery:
             clock,
             samplers=tuple(actor.name for actor in fleet.samplers),
             others=(*self._rewards, *(learner.name for learner in fleet.learners)),
-            on_change=self._on_change,
         )
+        self.supervisor.changes.subscribe(self._note_change)
 
     # Who may be used.
 
@@ -81,7 +73,7 @@ class Recovery:
     def reachable_samplers(self) -> list[SamplerActor]:
         """Those that a weight sync includes: their process runs."""
         gone = (ActorState.DEAD, ActorState.RESTARTING)
-        return [actor for actor in self._fleet.samplers if self.supervisor.state(actor.name) not in gone]
+        return [actor for actor in self.fleet.samplers if self.supervisor.state(actor.name) not in gone]
 
     # What is told.
 
@@ -164,9 +156,9 @@ class Recovery:
 
     async def _restart(self, actor: Actor[Any]) -> None:
         if isinstance(self._last_error.get(actor.name), StageTimeoutError):
-            await self._on_hung(actor)
+            await self.hung.tell([actor])
         try:
-            await self._fleet.restart(actor)
+            await self.fleet.restart(actor)
         except RECOVERABLE as error:
             self._last_error[actor.name] = error
             self.supervisor.died(actor.name, f"after its restart: {error}")
@@ -176,16 +168,12 @@ class Recovery:
         if actor.name not in self._samplers:
             return
         try:
-            version = await self._sync_alone(actor)
+            await self.restarted.tell(actor)
         except RECOVERABLE as error:
             # A sync of all samplers may have met it meanwhile, and had it restarted again.
             self.sync_failed(actor, incarnation, error)
-        else:
-            if incarnation == actor.incarnation:
-                self.supervisor.synced(actor.name, version)
 
-    def _on_change(self, transition: Transition) -> None:
-        self._record(transition)
+    def _note_change(self, _: Transition) -> None:
         self._changed.set()
 
     async def _next_change(self) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cluster.errors import RestartsExhaustedError
+from cluster.fleet.subscriptions import Subscribers
 from cluster.types import ActorState, Transition
 
 
@@ -49,7 +50,7 @@ class _Actor:
 
 
 class Supervisor:
-    """States of a run's actors. Every method that changes one tells `on_change`."""
+    """States of a run's actors. Every method that changes one tells the subscribers of `changes`."""
 
     def __init__(
         self,
@@ -58,11 +59,10 @@ class Supervisor:
         *,
         samplers: tuple[str, ...],
         others: tuple[str, ...] = (),
-        on_change: Callable[[Transition], None],
     ) -> None:
         self._policy = policy
         self._clock = clock
-        self._on_change = on_change
+        self.changes: Subscribers[Transition] = Subscribers()
         started = clock()
         self._actors = {name: _Actor(has_weights=True, state=ActorState.STALE, probed_s=started) for name in samplers}
         self._actors |= {name: _Actor(has_weights=False, state=ActorState.HEALTHY, probed_s=started) for name in others}
@@ -183,4 +183,4 @@ class Supervisor:
         old, actor.state = actor.state, new
         if not quiet:
             actor.told = new
-            self._on_change(Transition(actor=name, old=old, new=new, reason=reason, at_s=self._clock()))
+            self.changes.tell(Transition(actor=name, old=old, new=new, reason=reason, at_s=self._clock()))

@@ -32,7 +32,7 @@ MIN_TICK_S, MAX_TICK_S = 0.2, 10.0
 class Progress:
     """When something was last achieved. Pure: time comes from outside."""
 
-    def __init__(self, stall_s: float, clock: Callable[[], float]) -> None:
+    def __init__(self, stall_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._stall_s = stall_s
         self._clock = clock
         self._last_s = clock()
@@ -65,40 +65,17 @@ class Progress:
         self._reported = False
 
 
-class Watchdog:
-    """Watches the progress of one run and acts on a stall. `warn` tells the person and the record; `is_scoring` tells
-    whether the reward worker of that name has groups."""
+class StackFiles:
+    """Writes what processes are doing into the run directory. `warn` tells the person and the record."""
 
-    def __init__(
-        self,
-        config: RecoveryConfig,
-        fleet: Fleet,
-        recovery: Recovery,
-        run: RunDirectory,
-        *,
-        warn: Callable[[str], None],
-        is_scoring: Callable[[str], bool] = lambda _: False,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._config = config
+    def __init__(self, fleet: Fleet, run: RunDirectory, warn: Callable[[str], None]) -> None:
         self._fleet = fleet
-        self._recovery = recovery
         self._run = run
         self._warn = warn
-        self._is_scoring = is_scoring
-        self.progress = Progress(config.stall_s, clock)
 
-    async def watch(self) -> None:
-        """Until it is cancelled. Errors: `StallError` where the configuration says that a stall ends the run."""
-        tick_s = min(MAX_TICK_S, max(MIN_TICK_S, self._config.stall_s / 20))
-        while True:
-            if self.progress.new_stall():
-                await self._act()
-            await asyncio.sleep(tick_s)
-
-    async def write_stacks(self, actors: Sequence[Actor[Any]]) -> str:
-        """Writes the stacks of these actors and of the controller into the run directory; returns where. A disk that
-        refuses is a warning, since this is done when something else is wrong already."""
+    async def write(self, actors: Sequence[Actor[Any]]) -> str:
+        """Writes the stacks of these actors and of the controller; returns where. A disk that refuses is a warning,
+        since this is done when something else is wrong already."""
         texts = {"controller": own_stacks()}
         # One after the other: the task that reads them then finds the process of the one before it.
         for actor in actors:
@@ -109,31 +86,59 @@ class Watchdog:
             self._warn(f"the stacks were not written: {error}")
             return "nowhere"
 
-    async def on_hung(self, actor: Actor[Any]) -> None:
-        """Before its process is replaced: where it was."""
-        place = await self.write_stacks([actor])
-        self._warn(f"{actor.name} did not answer in time and is started again; its stacks are in {place}")
+    async def on_hung(self, actors: Sequence[Actor[Any]]) -> None:
+        """Before their processes are replaced: where they were."""
+        place = await self.write(actors)
+        names, are = ", ".join(actor.name for actor in actors), "are" if len(actors) > 1 else "is"
+        whose = "their" if len(actors) > 1 else "its"
+        self._warn(f"{names} did not answer in time and {are} started again; {whose} stacks are in {place}")
 
-    async def on_learner_timeout(self) -> None:
-        """Before the ranks are restarted: where each of them was."""
-        place = await self.write_stacks(self._fleet.learners)
-        self._warn(f"a learner rank did not answer in time; the stacks of all ranks are in {place}")
+    def record_stall(self, text: str, **facts: Any) -> None:
+        """The event of a stall, and a warning."""
+        at_s = time.time()
+        extra = {"name": "stall", "text": text, **facts}
+        with suppress(RunWriteError):  # what tells of a fault does not end the run
+            self._run.append_event(Event(kind="instant", actor="controller", start_s=at_s, end_s=at_s, extra=extra))
+        self._warn(text)
+
+
+class Watchdog:
+    """Watches the progress of one run and acts on a stall. `is_scoring` tells whether the reward worker of that name
+    has groups."""
+
+    def __init__(
+        self,
+        config: RecoveryConfig,
+        recovery: Recovery,
+        progress: Progress,
+        stacks: StackFiles,
+        is_scoring: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        self._config = config
+        self._fleet = recovery.fleet
+        self._recovery = recovery
+        self._progress = progress
+        self._stacks = stacks
+        self._is_scoring = is_scoring
+
+    async def watch(self) -> None:
+        """Until it is cancelled. Errors: `StallError` where the configuration says that a stall ends the run."""
+        tick_s = min(MAX_TICK_S, max(MIN_TICK_S, self._config.stall_s / 20))
+        while True:
+            if self._progress.new_stall():
+                await self._act()
+            await asyncio.sleep(tick_s)
 
     async def _act(self) -> None:
-        fleet, action, progress = self._fleet, self._config.on_stall, self.progress
+        fleet, action, progress = self._fleet, self._config.on_stall, self._progress
         idle_s = progress.idle_s
-        reward_model = [fleet.reward_model] if fleet.reward_model else []
-        place = await self.write_stacks([*fleet.learners, *fleet.samplers, *fleet.rewards, *reward_model])
-        at_s = time.time()
+        place = await self._stacks.write(fleet.actors)
         text = (
             f"no group was scored and no step trained for {idle_s:.0f} s (recovery.stall_s), after "
             f"{progress.groups_scored} groups and {progress.steps_trained} steps; the stacks of all actors are in "
             f"{place}"
         )
-        extra = {"name": "stall", "text": text, "action": action, "stacks": place, "idle_s": idle_s}
-        with suppress(RunWriteError):  # what tells of a fault does not end the run
-            self._run.append_event(Event(kind="instant", actor="controller", start_s=at_s, end_s=at_s, extra=extra))
-        self._warn(text)
+        self._stacks.record_stall(text, action=action, stacks=place, idle_s=idle_s)
         if action == "abort":
             raise StallError(f"{text}; see there what waits for what, then resume the run")
         if action == "restart":
@@ -153,7 +158,7 @@ class Watchdog:
         if supervisor.state(actor.name) not in usable or not await has_work(actor):
             return
         if incarnation == actor.incarnation and supervisor.state(actor.name) in usable:
-            supervisor.died(actor.name, f"given up: it has work and nothing came for {self.progress.idle_s:.0f} s")
+            supervisor.died(actor.name, f"given up: it has work and nothing came for {self._progress.idle_s:.0f} s")
 
 
 async def _has_work(sampler: SamplerActor) -> bool:

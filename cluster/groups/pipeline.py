@@ -155,6 +155,9 @@ class GroupPipeline:
                 self._spawn(self._refuse_late(answer, request))
             await self._sample_again(sampler, [request], error)
             return
+        except asyncio.CancelledError:
+            answer.cancel()  # it is shielded, and would fail unread when the sampler is closed
+            raise
         self._recovery.succeeded(sampler, incarnation)
         await self._take_in(sampler, group)
 

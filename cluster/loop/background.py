@@ -76,15 +76,16 @@ class BackgroundTasks:
                 self._failed.cancel()
 
     async def cancel(self) -> None:
-        """Ends all tasks, and returns when they have ended."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Ends all tasks, those that they start while they end too, and returns when none is left."""
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if task.cancelled() or self._failed.done():
-            return
-        error = task.exception()
-        if error is not None:
+        # Asked for in every case: asyncio prints the trace of an error that nobody has read, long after the run's own.
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._failed.done():
             self._failed.set_exception(error)
+            self._failed.exception()  # read too: what runs beside may have ended by now

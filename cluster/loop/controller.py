@@ -26,20 +26,21 @@ from cluster.errors import DivergenceError, UnsavedError
 from cluster.fleet.actors import Fleet
 from cluster.fleet.deadlines import finish, first_of
 from cluster.fleet.recovery import Recovery
-from cluster.fleet.watchdog import Watchdog
+from cluster.fleet.watchdog import Progress, StackFiles, Watchdog
 from cluster.groups.buffer import GroupBuffer
 from cluster.groups.deadlines import batch_deadline_s
 from cluster.groups.ledger import Ledger
 from cluster.groups.pipeline import GroupPipeline
 from cluster.groups.reward_router import RewardRouter
 from cluster.loop.background import BackgroundTasks
+from cluster.loop.drain import Drain
 from cluster.loop.evaluation import evaluate
 from cluster.loop.publisher import Publisher
 from cluster.record.run_directory import RunDirectory
 from cluster.record.run_record import RunRecord
 from cluster.record.terminal import Reporter
 from cluster.record.trackers import Trackers
-from cluster.types import GroupCounts, RunSummary, StepTimings, now_s
+from cluster.types import GroupCounts, RunSummary, StepTimings, Transition, now_s
 from cluster.weights.checkpointing import Checkpoints
 from cluster.weights.learner_group import LearnerGroup
 from cluster.weights.run_state import RunState
@@ -90,22 +91,13 @@ class Controller:
         self._ledger = Ledger(parts.run.append_ledger, now_s, parts.start.ledger)
         self._record = RunRecord(config, parts.run, parts.reporter, parts.trackers)
         self._background = BackgroundTasks()
-        self._recovery = Recovery(
-            config.recovery,
-            parts.fleet,
-            sync_alone=lambda sampler: self._publisher.alone(sampler),
-            on_change=lambda change: self._record.transition(change, self._state.step),
-            on_hung=lambda actor: self._watchdog.on_hung(actor),
-            spawn=self._background.spawn,
-        )
-        self._watchdog = Watchdog(
-            config.recovery,
-            parts.fleet,
-            self._recovery,
-            parts.run,
-            warn=parts.warn,
-            is_scoring=lambda name: self._router.is_busy(name),
-        )
+        self._recovery = Recovery(config.recovery, parts.fleet, self._background.spawn)
+        self._recovery.supervisor.changes.subscribe(self._record_transition)
+        self._progress = Progress(config.recovery.stall_s)
+        self._router = RewardRouter(config, parts.fleet, self._recovery, on_scored=self._progress.group_scored)
+        stacks = StackFiles(parts.fleet, parts.run, parts.warn)
+        self._recovery.hung.subscribe(stacks.on_hung)
+        self._watchdog = Watchdog(config.recovery, self._recovery, self._progress, stacks, self._router.is_busy)
         self._learners = LearnerGroup(
             config,
             parts.fleet,
@@ -114,10 +106,7 @@ class Controller:
             run=parts.run,
             start_step=parts.start.step,
             on_restart=parts.warn,
-            on_timeout=self._watchdog.on_learner_timeout,
         )
-        on_scored = self._watchdog.progress.group_scored
-        self._router = RewardRouter(config, parts.fleet, self._recovery, on_scored=on_scored)
         self._connect(parts, stop)
 
     def _connect(self, parts: RunParts, stop: asyncio.Event) -> None:
@@ -134,18 +123,12 @@ class Controller:
             spawn=self._background.spawn,
             warn=parts.warn,
         )
-        self._publisher = Publisher(
-            config,
-            WeightSync(config, parts.fleet, parts.canary_prompts),
-            learners=self._learners,
-            recovery=self._recovery,
-            buffer=self._buffer,
-            pipeline=self._pipeline,
-            record=self._record,
-            background=self._background,
-            stop=stop,
-            step=lambda: self._state.step,
-        )
+        drain = Drain(config, self._buffer, self._pipeline, self._background, stop)
+        sync = WeightSync(config, parts.fleet, parts.canary_prompts)
+        self._publisher = Publisher(sync, self._learners, self._recovery, drain, self._record)
+
+    def _record_transition(self, change: Transition) -> None:
+        self._record.transition(change, self._state.step)
 
     async def run(self) -> RunSummary:
         """Trains until the last step, a stop, or an error; the checkpoint of where it ended is written in each case.
@@ -193,7 +176,7 @@ class Controller:
     async def _train_loop(self) -> None:
         self._background.spawn(self._recovery.watch())
         self._background.spawn(self._watchdog.watch())
-        await self._publisher.publish()
+        await self._publisher.publish(self._state.step)
         if self._state.step == 0 and self._state.evaluated_at is None and self._config.eval.at_start:
             await self._evaluate()
         self._mark_boundary()
@@ -285,7 +268,7 @@ class Controller:
             self._publisher.weights_digest = ""  # of weights that no engine has yet; known when they are published
         try:
             if not (self._stop.is_set() or self._background.has_failed or output.skipped):
-                await self._publisher.after_step()
+                await self._publisher.after_step(self._state.step)
         finally:
             # The step was taken, so it is on record even if its weights could not be published: what is saved then
             # goes on after it.
@@ -316,7 +299,7 @@ class Controller:
     async def _train(self, batch: TrainBatch) -> list[StepOutput]:
         started_s = now_s()
         outputs = await self._learners.train(batch)
-        self._watchdog.progress.step_trained()
+        self._progress.step_trained()
         ids = tuple(scored.group_id for scored in batch.groups)
         for learner in self._parts.fleet.learners:
             self._record.span("train", learner.name, started_s, step=batch.step, ids=ids)

@@ -38,16 +38,14 @@ class LearnerGroup:
         run: RunDirectory,
         start_step: int,
         on_restart: Callable[[str], None],
-        on_timeout: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`on_restart` is told, in one sentence, of each restart; `on_timeout` may look at the ranks before one."""
+        """`on_restart` is told, in one sentence, of each restart."""
         self._config = config
         self._fleet = fleet
         self._recovery = recovery
         self._checkpoints = checkpoints
         self._run = run
         self._on_restart = on_restart
-        self._on_timeout = on_timeout
         self._steps_done = start_step
         self._last_batch: TrainBatch | None = None
         # Every rank must see one order of calls: a collective call of one kind never meets another's.
@@ -105,8 +103,8 @@ class LearnerGroup:
         failure: ActorFailedError | StageTimeoutError | None = error
         restarting: set[str] = set()
         while failure is not None:
-            if isinstance(failure, StageTimeoutError) and self._on_timeout is not None:
-                await self._on_timeout()
+            if isinstance(failure, StageTimeoutError):
+                await self._recovery.hung.tell(self._fleet.learners)
             self._recovery.learner_failed(failure.actor, failure)
             self._recovery.begin_restart(failure.actor)
             restarting.add(failure.actor)

@@ -184,18 +184,7 @@ class NoLauncher:
 
 def recovery_of(fleet: Fleet, **config: Any) -> Recovery:
     """Everyone in `fleet` is healthy; nobody watches."""
-
-    async def never(_: Actor[Any]) -> Any:
-        raise AssertionError("nobody is restarted here")
-
-    recovery = Recovery(
-        RecoveryConfig(**config),
-        fleet,
-        sync_alone=never,
-        on_change=lambda _: None,
-        on_hung=never,
-        spawn=asyncio.ensure_future,
-    )
+    recovery = Recovery(RecoveryConfig(**config), fleet, asyncio.ensure_future)
     for sampler in fleet.samplers:
         recovery.supervisor.synced(sampler.name, 0)
     return recovery

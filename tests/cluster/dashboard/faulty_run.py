@@ -30,7 +30,7 @@ from cluster.config import RunConfig
 from cluster.errors import ActorFailedError, RestartsExhaustedError, StageTimeoutError
 from cluster.fleet.actors import Actor
 from cluster.fleet.supervisor import HealthPolicy, Supervisor
-from cluster.fleet.watchdog import Watchdog
+from cluster.fleet.watchdog import Progress, StackFiles, Watchdog
 from cluster.groups.ledger import Ledger
 from cluster.groups.reward_health import RewardHealth
 from cluster.record.run_directory import RunDirectory
@@ -111,9 +111,8 @@ class FaultyRun:
         self.ledger = Ledger(self.run.append_ledger, self.clock)
         self._record = RunRecord(self.config, stamped, reporter, Trackers({}, self.warn))
         budget = self.config.recovery.max_restarts
-        self.supervisor = Supervisor(
-            HealthPolicy(max_restarts=budget), self.clock, samplers=SAMPLERS, others=OTHERS, on_change=self._on_change
-        )
+        self.supervisor = Supervisor(HealthPolicy(max_restarts=budget), self.clock, samplers=SAMPLERS, others=OTHERS)
+        self.supervisor.changes.subscribe(self._on_change)
         reward = self.config.reward
         self._health = RewardHealth(
             prompts_per_step=P, warn_fraction=reward.warn_failure_fraction, max_fraction=reward.max_failure_fraction
@@ -129,7 +128,9 @@ class FaultyRun:
         watched = [Actor(name=name, handle=FakeHandle(None)) for name in (*OTHERS, *SAMPLERS)]
         everybody = replace(fleet_of(), samplers=tuple(watched), launcher=Stacks())  # type: ignore[arg-type]
         watch = self.config.recovery
-        self.watchdog = Watchdog(watch, everybody, recovery_of(fleet_of()), stamped, warn=self.warn, clock=self.clock)
+        self.progress = Progress(watch.stall_s, self.clock)
+        stacks = StackFiles(everybody, stamped, self.warn)
+        self.watchdog = Watchdog(watch, recovery_of(everybody), self.progress, stacks)
 
     def clock(self) -> float:
         """Unix time."""
@@ -210,7 +211,7 @@ class FaultyRun:
         extra = {"tokens": sampled.num_completion_tokens, "policy_version": self._version}
         self.span("generate", sampled.worker, 3.0, ids=(sampled.group_id,), extra=extra)
         self.span("score", "reward-1", 1.0, ids=(sampled.group_id,), extra=extra)
-        self.watchdog.progress.group_scored()
+        self.progress.group_scored()
         if warning := self._health.note(scored):
             self.warn(warning)
         self.ledger.scored(sampled.group_id, sampled.attempt)
@@ -241,7 +242,7 @@ class FaultyRun:
         self._record.step(batch, [output], [], counts, timings)
         if output.reason:
             self.warn(f"step {output.step}: {output.reason}")
-        self.watchdog.progress.step_trained()
+        self.progress.step_trained()
 
     def save(self) -> None:
         state = replace(state_at(self._step), ledger=self.ledger.state(), log_sizes=self.run.sizes())
@@ -305,7 +306,7 @@ class FaultyRun:
 
     def stall(self) -> None:
         self.now_s += 400.0
-        assert self.watchdog.progress.new_stall()
+        assert self.progress.new_stall()
         asyncio.run(self.watchdog._act())
 
     def learner_killed(self) -> None:

@@ -6,10 +6,11 @@ import pytest
 
 from cluster.config import RecoveryConfig
 from cluster.errors import ActorFailedError, RestartsExhaustedError, StageTimeoutError
-from cluster.fleet.actors import Actor
+from cluster.fleet.actors import Actor, SamplerActor
 from cluster.fleet.recovery import Recovery
+from cluster.fleet.subscriptions import WaitedForSubscribers
 from cluster.loop.background import BackgroundTasks
-from cluster.types import ActorState
+from cluster.types import ActorState, Transition
 from rollout.errors import EngineError, ShoalError, WeightSyncError
 from tests.cluster.examples import ok
 from tests.cluster.fakes import FakeHandle, FakeReward, FakeSampler, Journal, fleet_of
@@ -41,18 +42,14 @@ class Scene:
         self.fleet = fleet_of(samplers=[Probed(self.journal, answer)], rewards=[FakeReward(lambda _: [ok(1), ok(0)])])
         object.__setattr__(self.fleet, "launcher", self)
         self.background = BackgroundTasks()
-        self.recovery = Recovery(
-            config,
-            self.fleet,
-            sync_alone=self._sync_alone,
-            on_change=lambda change: self.journal.append(("state", change.actor, str(change.new))),
-            on_hung=self._on_hung,
-            spawn=self.background.spawn,
-        )
+        self.recovery = Recovery(config, self.fleet, self.background.spawn)
+        self.recovery.supervisor.changes.subscribe(self._on_change)
+        self.recovery.hung.subscribe(self._on_hung)
+        self.recovery.restarted.subscribe(self.sync_alone)
         self.recovery.supervisor.synced("sampler-0", 0)
 
     @property
-    def sampler(self) -> Actor:
+    def sampler(self) -> SamplerActor:
         return self.fleet.samplers[0]
 
     def start(self, name: str) -> Any:
@@ -68,15 +65,18 @@ class Scene:
         if self.start_errors:
             raise self.start_errors.pop(0)
 
-    async def _on_hung(self, actor: Actor) -> None:
-        self.journal.append(("hung", actor.name))
+    def _on_change(self, change: Transition) -> None:
+        self.journal.append(("state", change.actor, str(change.new)))
 
-    async def _sync_alone(self, actor: Actor) -> int:
+    async def _on_hung(self, actors: Sequence[Actor[Any]]) -> None:
+        self.journal.extend(("hung", actor.name) for actor in actors)
+
+    async def sync_alone(self, actor: SamplerActor) -> None:
         self.journal.append(("sync", actor.name, str(actor.incarnation)))
         assert not self.recovery.supervisor.is_usable(actor.name)
         if self.sync_errors:
             raise self.sync_errors.pop(0)
-        return 7
+        self.recovery.supervisor.synced(actor.name, 7)
 
     async def watched(self, work: Any) -> None:
         """Runs `work` while the recovery acts."""
@@ -107,7 +107,7 @@ def play(main: Callable[[Scene], Any], **kwargs: Any) -> Scene:
     return scene[0]
 
 
-async def usable(scene: Scene, actors: Sequence[Actor]) -> None:
+async def usable(scene: Scene, actors: Sequence[Actor[Any]]) -> None:
     assert [actor.name for actor in await scene.recovery.usable(actors)] == [actor.name for actor in actors]
 
 
@@ -220,15 +220,16 @@ def test_a_sync_of_all_that_loses_a_restarted_sampler_leaves_one_restart_to_go_o
     async def main(scene: Scene) -> None:
         gate = asyncio.Event()
 
-        async def held(actor: Actor) -> int:
+        async def held(actor: SamplerActor) -> None:
             incarnation = actor.incarnation
             scene.journal.append(("sync", actor.name, str(incarnation)))
             if incarnation == 2:
                 await gate.wait()
                 raise EngineError("an old process")
-            return 7
+            scene.recovery.supervisor.synced(actor.name, 7)
 
-        scene.recovery._sync_alone = held
+        scene.recovery.restarted = WaitedForSubscribers()
+        scene.recovery.restarted.subscribe(held)
         scene.recovery.failed(scene.sampler, 1, DIED)
         while ("sync", "sampler-0", "2") not in scene.journal:
             await asyncio.sleep(0.001)

@@ -21,8 +21,8 @@ class Watched:
             lambda: self.now_s,
             samplers=("s",),
             others=("r",),
-            on_change=self.told.append,
         )
+        self.it.changes.subscribe(self.told.append)
         self.it.synced("s", 0)
 
     def state(self) -> ActorState:
@@ -30,7 +30,7 @@ class Watched:
 
 
 def test_a_sampler_is_stale_until_its_first_sync_and_a_reward_worker_needs_none():
-    supervisor = Supervisor(HealthPolicy(), lambda: 0.0, samplers=("s",), others=("r",), on_change=lambda _: None)
+    supervisor = Supervisor(HealthPolicy(), lambda: 0.0, samplers=("s",), others=("r",))
     assert supervisor.states() == {"s": STALE, "r": HEALTHY}
     assert not supervisor.is_usable("s")
     supervisor.synced("s", 0)

@@ -9,7 +9,7 @@ from cluster.config import RecoveryConfig, RunConfig
 from cluster.errors import StallError
 from cluster.fleet.actors import Actor, Fleet
 from cluster.fleet.recovery import Recovery
-from cluster.fleet.watchdog import Progress, Watchdog
+from cluster.fleet.watchdog import Progress, StackFiles, Watchdog
 from cluster.record.append_log import RunWriteError
 from cluster.record.run_directory import RunDirectory
 from cluster.types import ActorState
@@ -79,9 +79,8 @@ class Watched:
         self.clock = Clock()
         self.warnings: list[str] = []
         config = RecoveryConfig(stall_s=4.0, **recovery)
-        self.watchdog = Watchdog(
-            config, self.fleet, self.recovery, self.run, warn=self.warnings.append, clock=self.clock
-        )
+        self.stacks = StackFiles(self.fleet, self.run, self.warnings.append)
+        self.watchdog = Watchdog(config, self.recovery, Progress(config.stall_s, self.clock), self.stacks)
 
     async def watch(self, seconds: float) -> None:
         task = asyncio.ensure_future(self.watchdog.watch())
@@ -111,10 +110,12 @@ def test_a_stall_leaves_the_stacks_of_everyone_an_event_and_a_warning(tmp_path):
     (warning,) = watched.warnings
     assert warning.startswith("no group was scored and no step trained for 4 s")
     assert watched.states() == [ActorState.HEALTHY] * 2
-    asyncio.run(watched.watchdog.on_learner_timeout())
+    asyncio.run(watched.stacks.on_hung(watched.fleet.learners))
     assert (watched.run.path / "stacks" / "001-learner-0.txt").exists()
     assert not (watched.run.path / "stacks" / "001-sampler-0.txt").exists()
-    assert watched.warnings[-1].endswith("the stacks of all ranks are in stacks/001-*.txt")
+    assert watched.warnings[-1] == (
+        "learner-0 did not answer in time and is started again; its stacks are in stacks/001-*.txt"
+    )
 
 
 def test_restart_gives_up_those_that_have_work_or_do_not_say(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Groups whose sampler or reward worker fails on the way. Actors are fakes; nobody is restarted unless a test does."""
 
 import asyncio
+import gc
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,12 @@ class Scene:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.add(asyncio.ensure_future(work))
 
+    async def cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
     async def launch(self) -> None:
         prompts = [prompt(i) for i in range(4)]
         for one in prompts:
@@ -185,6 +192,30 @@ def test_the_groups_of_a_sampler_that_dies_are_sampled_by_another_and_nothing_tw
         ("scored", 2),
     ]
     assert "killed" in lives[1]["reason"]
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_groups_that_are_given_up_leave_no_error_that_nobody_read(tmp_path, caplog, deterministic):
+    """A run that is stopped ends its tasks, then closes its samplers, which fail what they were asked for."""
+
+    async def main(scene: Scene) -> None:
+        closed = asyncio.Event()
+
+        async def until_closed(_: SampleRequest) -> None:
+            await closed.wait()
+            raise EngineError("the worker was closed")
+
+        for sampler in scene.samplers:
+            sampler.answer = until_closed
+        await scene.launch()
+        await asyncio.sleep(0.01)
+        await scene.cancel()
+        closed.set()
+        await asyncio.sleep(0.01)
+
+    play(lambda: Scene(tmp_path, deterministic=deterministic), main)
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 @pytest.mark.parametrize("deterministic", [False, True])

@@ -1,6 +1,7 @@
 """Tasks beside the loop: the first error ends it, but never in the middle of what must be finished."""
 
 import asyncio
+import gc
 
 import pytest
 
@@ -73,6 +74,58 @@ def test_nothing_uninterrupted_begins_after_a_failure():
         return begun
 
     assert asyncio.run(main()) in ([], [0])
+
+
+def test_no_error_is_left_that_nobody_read(caplog: pytest.LogCaptureFixture) -> None:
+    """asyncio prints the trace of each, between the lines of the run, or instead of its one sentence."""
+
+    async def fail(after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        raise ShoalError("the worker was closed")
+
+    async def main() -> None:
+        first = BackgroundTasks()
+        for after_s in (0.0, 0.0, 0.01):
+            first.spawn(fail(after_s))
+        with pytest.raises(ShoalError):
+            await first.run_beside(forever())
+        await asyncio.sleep(0.02)
+        await first.cancel()
+        # And of one that fails when nothing runs beside any more.
+        late = BackgroundTasks()
+        late.spawn(fail(0.0))
+        await asyncio.sleep(0.01)
+        await late.cancel()
+
+    asyncio.run(main())
+    gc.collect()
+    assert caplog.records == []
+
+
+def test_what_is_started_by_a_task_that_is_being_ended_is_ended_too() -> None:
+    async def main() -> list[str]:
+        tasks, ended = BackgroundTasks(), []
+
+        async def second() -> None:
+            try:
+                await forever()
+            finally:
+                ended.append("second")
+
+        async def first() -> None:
+            try:
+                await forever()
+            finally:
+                tasks.spawn(second())
+                await asyncio.sleep(0)
+                ended.append("first")
+
+        tasks.spawn(first())
+        await asyncio.sleep(0)
+        await tasks.cancel()
+        return ended
+
+    assert asyncio.run(main()) == ["first", "second"]
 
 
 async def forever() -> None:
