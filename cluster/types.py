@@ -35,7 +35,7 @@ class Event:
     ids: tuple[str, ...] = ()
     """Groups that it is about."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """JSON values; an instant has its name here, as {"name": "engine restarted"}."""
+    """JSON values; an instant has its name here, as {"name": "restarted"}."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ class RunSummary:
     groups_dispatched: int
     groups_trained: int
     groups_rejected: Mapping[str, int] = field(default_factory=dict)
-    """Reason -> groups that were dropped for it."""
+    """Reason -> groups that were rejected for it."""
     groups_in_flight: int = 0
     """Groups neither trained nor rejected when the run ended."""
     error: str = ""
@@ -76,7 +76,7 @@ class StepTimings:
     step_s: float
     """From the end of the step before to the end of this one."""
     generate_s: float
-    """First group sent to an engine until the last one of the batch came back."""
+    """First group sent to a sampler until the last one of the batch came back."""
     score_s: float
     """Sum over groups of the time in their reward worker."""
     train_s: float

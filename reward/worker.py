@@ -17,7 +17,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import replace
 
 from reward.children.child import one_line
-from reward.children.pool import CONTROL_DEADLINE_S, ComponentAnswer, Sandbox
+from reward.children.pool import CONTROL_DEADLINE_S, ComponentAnswer, ScoringChildren
 from reward.config import RewardConfig
 from reward.errors import RewardError
 from reward.functions import ScoreWithModel, load_functions, reward_input, weighted_sum
@@ -64,7 +64,7 @@ class RewardWorker:
         if config.reward_model is not None:
             self._components.append(config.reward_model.name)
             self._weights[config.reward_model.name] = config.reward_model.weight
-        self._sandbox = Sandbox(config.functions, num_children=config.children_per_worker)
+        self._children = ScoringChildren(config.functions, num_children=config.children_per_worker)
         # One thread for each child: a request that has to wait for a child waits in the executor's queue, where its
         # own deadline does not run yet.
         self._threads = ThreadPoolExecutor(config.children_per_worker, thread_name_prefix=f"{name}-child")
@@ -75,8 +75,8 @@ class RewardWorker:
         self._lock = threading.Lock()
         self._queued_s = 0.0
 
-    def check(self) -> None:
-        """Start the child processes with the functions imported; `score` does it where it was not done.
+    def start(self) -> None:
+        """Start the scoring children with the functions imported; `score` does it where it was not done.
 
         Raises:
             ConfigError: a function cannot be loaded there.
@@ -84,7 +84,7 @@ class RewardWorker:
         """
         with self._start_lock:
             if not self._is_started:
-                is_batched = self._sandbox.start() if self._config.functions else ()
+                is_batched = self._children.start() if self._config.functions else ()
                 self._single = [number for number, batched in enumerate(is_batched) if not batched]
                 self._batched = [number for number, batched in enumerate(is_batched) if batched]
                 self._is_started = True
@@ -95,7 +95,7 @@ class RewardWorker:
         Raises:
             RewardError: the worker is closed, or no child process can be started at all.
         """
-        self.check()
+        self.start()
         started_s = time.time()
         items = [reward_input(group.prompt, completion, self._max_tokens) for completion in group.completions]
         singles = [self._submit(self._single, [item]) for item in items] if self._single else []
@@ -125,7 +125,7 @@ class RewardWorker:
     def close(self) -> None:
         """Kill all child processes; groups that are being scored end with RewardError or `error`. Idempotent."""
         # The children first: threads that wait for one wake up, and can be joined.
-        self._sandbox.close()
+        self._children.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _submit(self, numbers: Sequence[int], items: Sequence[RewardInput]) -> "Future[tuple[Answers, float]]":
@@ -137,7 +137,7 @@ class RewardWorker:
         def run() -> tuple[Answers, float]:
             started_s = time.monotonic()
             try:
-                return self._sandbox.call(numbers, items, timeout_s), time.monotonic() - started_s
+                return self._children.call(numbers, items, timeout_s), time.monotonic() - started_s
             finally:
                 with self._lock:
                     self._queued_s -= timeout_s

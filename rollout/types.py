@@ -49,7 +49,7 @@ class Prompt:
     question: str
     """What was asked, before template, few-shot turns and system prompt."""
     ground_truth: str | None
-    """The expected answer; None when the task has none (a scorer of its own decides)."""
+    """The expected answer; None when the task has none (its generator scores answers itself)."""
     task: str
     """Name of the task that the row came from."""
     row: Mapping[str, object] = field(default_factory=dict)
@@ -118,7 +118,7 @@ class RolloutGroup:
     attempt: int
     """1 for the first lease of this prompt; a retry counts up."""
     worker: str
-    """Name of the rollout worker, for example "sampler-0"."""
+    """Name of the sampler, for example "sampler-0"."""
     started_s: float
     """Unix time when the engine took the group."""
     finished_s: float
@@ -140,7 +140,7 @@ class RolloutGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleRequest:
-    """A prompt leased to a rollout worker."""
+    """A prompt leased to a sampler."""
 
     prompt: Prompt
     attempt: int

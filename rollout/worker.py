@@ -1,4 +1,4 @@
-"""A rollout worker: one engine, a thread that steps it, and the leases it serves.
+"""A sampler: one engine, a thread that steps it, and the leases it serves.
 
     submit(requests) --> queue --> engine thread: add, step, step, ... --> group complete --> wait_group(key)
     begin_update, load_chunk, finish_update --> same queue, so they happen between two steps

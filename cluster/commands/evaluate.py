@@ -1,4 +1,4 @@
-"""`shoal eval`: an evaluation alone, of a model or of a run's newest checkpoint. Samplers and scorers, no learner."""
+"""`shoal eval`: an evaluation alone, of a model or of a run's newest checkpoint, without a learner."""
 
 import asyncio
 import sys

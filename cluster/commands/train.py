@@ -113,7 +113,7 @@ def _train_locked(config: RunConfig, run: RunDirectory, reporter: Reporter, *, r
             return asyncio.run(_run(start))
     finally:
         if not resume:
-            run.discard_unused()
+            run.remove_if_unused()
 
 
 def _newest_checkpoint(config: RunConfig, run: RunDirectory, checkpoints: Checkpoints) -> tuple[Path, RunState] | None:

@@ -184,7 +184,7 @@ class Launcher:
         return {
             "sampler": ("ready", self._config.rollout.start_deadline_s),
             "learner": ("__ray_ready__", self._config.learner.start_deadline_s),
-            "reward": ("check", REWARD_START_DEADLINE_S),
+            "reward": ("start", REWARD_START_DEADLINE_S),
             "reward_model": ("__ray_ready__", REWARD_START_DEADLINE_S),
         }[self._bundle(name).role]
 

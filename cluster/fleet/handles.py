@@ -105,7 +105,7 @@ class Learner(Protocol):
 class Reward(Protocol):
     """What is called of a reward worker; `reward.worker.RewardWorker` has it."""
 
-    def check(self) -> None: ...
+    def start(self) -> None: ...
     def score(self, group: RolloutGroup) -> ScoredGroup: ...
     def close(self) -> None: ...
 
@@ -156,7 +156,7 @@ class LearnerHandle(Handle):
 class RewardHandle(Handle):
     """A reward worker's process, from outside."""
 
-    check = _remote(Reward.check)
+    start = _remote(Reward.start)
     score = _remote(Reward.score)
     close = _remote(Reward.close)
 

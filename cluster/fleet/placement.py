@@ -32,7 +32,7 @@ class Bundle:
     @property
     def resources(self) -> dict[str, float]:
         wanted = {"CPU": self.cpus, "GPU": self.gpus}
-        # Ray refuses an empty bundle, and a scorer that shares cores asks for none.
+        # Ray refuses an empty bundle, and a reward worker that shares cores asks for none.
         return {name: amount for name, amount in wanted.items() if amount > 0} or {"CPU": 0.001}
 
 

@@ -3,7 +3,7 @@
 A slot is taken when a prompt is dispatched and given back only when the engines hold the weights that the group's step
 made (or at once when the group is rejected), so that a new group is born on new weights. With (k + 1) * P slots and
 groups consumed in the order of dispatch, the n-th group outstanding is consumed n // P steps later: at most k. So lag
-is bounded by admission, and no sampled group is ever thrown away for its age while engines drain at each sync.
+is bounded by admission, and no sampled group is ever rejected for its age while engines drain at each sync.
 
 Pure: no clock, no processes.
 """
@@ -67,7 +67,7 @@ class GroupBuffer:
             self._slots[scored.group_id].scored = scored
             self._changed.notify_all()
 
-    async def drop(self, group_id: str) -> None:
+    async def reject(self, group_id: str) -> None:
         """Gives the slot of a rejected group back; those behind it move up."""
         async with self._changed:
             del self._slots[group_id]

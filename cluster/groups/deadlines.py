@@ -26,9 +26,9 @@ def longest_scoring_s(config: RunConfig) -> float:
 
 
 def batch_deadline_s(config: RunConfig) -> float:
-    """Longer than the groups of a batch can take, each within deadlines of its own: every attempt to sample, with an
-    engine that is started and synced anew before it, then every attempt to score, and as often as groups are sampled in
-    place of rejected ones. For what no group's deadline covers."""
+    """Longer than the groups of a batch can take, each within deadlines of its own: every attempt to sample, with a
+    sampler that is started and synced anew before it, then every attempt to score, and as often as groups are sampled
+    in place of rejected ones. For what no group's deadline covers."""
     recovery, rollout = config.recovery, config.rollout
     attempts = recovery.max_restarts + 1 if config.deterministic else recovery.max_attempts
     once = rollout.group_deadline_s + rollout.start_deadline_s + config.weight_sync.deadline_s

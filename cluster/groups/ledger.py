@@ -101,7 +101,7 @@ class Ledger:
         return len(self._open)
 
     def lease(self, group_id: str, worker: str, *, deadline_s: float | None = None) -> int:
-        """A prompt goes to a rollout worker, which has `deadline_s` seconds; returns the attempt, 1 for the first."""
+        """A prompt goes to a sampler, which has `deadline_s` seconds; returns the attempt, 1 for the first."""
         if group_id in self._ended:
             raise LedgerError(f"group {group_id} was leased to {worker} after its end: it would be sampled twice")
         state, attempt = self._open.get(group_id, (None, 0))

@@ -2,7 +2,7 @@
 
 launch(prompts) --> submit to samplers (one batch each) --> wait_group --> score --> buffer.put
                                                                              |
-                                                      rejected, with a reason: buffer.drop
+                                                      rejected, with a reason: buffer.reject
 """
 
 import asyncio
@@ -73,7 +73,7 @@ class GroupPipeline:
         self._num_unscored = 0
         self._num_resampled = 0
         self.launching = asyncio.Lock()
-        """A launch and a weight sync exclude each other: half of a batch would meet engines that are STALE."""
+        """A launch and a weight sync exclude each other: half of a batch would meet samplers that are STALE."""
 
     async def launch(self, prompts: Sequence[Prompt]) -> None:
         """Leases prompts whose slots in the buffer are taken, and starts to follow their groups. The caller holds
@@ -181,7 +181,7 @@ class GroupPipeline:
                 continue
             self._ledger.reject(group_id, request.attempt, RejectReason.SAMPLING_FAILED)
             del self._on_their_way[group_id]
-            await self._buffer.drop(group_id)
+            await self._buffer.reject(group_id)
         if again:
             self._spawn(self._launch_again(sampler, again))
 
@@ -216,7 +216,7 @@ class GroupPipeline:
             return
         self._ledger.reject(group_id, attempt, reason)
         self._rejected.append((scored, str(reason)))
-        await self._buffer.drop(group_id)
+        await self._buffer.reject(group_id)
 
     def _why_rejected(self, scored: ScoredGroup) -> RejectReason | None:
         trainable = sum(

@@ -6,7 +6,7 @@
          +----------------------------- free slots ------------------------------------ WeightSync.publish
 
     _sample_loop  consumes prompts            waits for a free slot               unblocked by release, or a rejection
-    pipeline      consumes one leased prompt  waits for sampler and scorer        unblocked by them
+    pipeline      consumes one leased prompt  waits for sampler, reward worker    unblocked by them
     _train_loop   consumes P scored groups    waits for the P oldest groups       unblocked by the pipeline
 
 With `max_policy_lag` 0 there are P slots, so the three take turns; with k there are (k + 1) * P and sampling runs
@@ -231,8 +231,8 @@ class Controller:
     # One step.
 
     async def _step(self, groups: list[ScoredGroup], *, wait_s: float) -> None:
-        # A sampler or scorer that fails meanwhile ends the run only when the step is on record: it was paid for, and a
-        # learner that is left half-way cannot be saved.
+        # A sampler or reward worker that fails meanwhile ends the run only when the step is on record: it was paid for,
+        # and a learner that is left half-way cannot be saved.
         async with self._background.uninterrupted():
             output = await self._train_and_record(groups, wait_s=wait_s)
         self._ledger.check()

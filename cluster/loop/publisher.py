@@ -1,7 +1,7 @@
 """When the engines get the learner's weights: all that can be reached after a step, one alone after its restart.
 
 after_step: engines at rest (`cluster.loop.drain`) -> publish       given up when the run is about to end
-alone:      restarted engine -> the current weights, verified -> serves
+alone:      restarted sampler -> the current weights, verified -> serves
 """
 
 from collections.abc import Sequence

@@ -190,7 +190,7 @@ TIME_METRICS = (
         unit="s",
         over="step",
         reduce="sum",
-        help="From the first group sent to an engine until the last of the batch came back.",
+        help="From the first group sent to a sampler until the last of the batch came back.",
     ),
     Metric(name="time/score_s", label="Scoring", unit="s", over="groups", reduce="sum"),
     Metric(name="time/train_s", label="Training", unit="s", over="step", reduce="sum"),

@@ -69,11 +69,11 @@ class RunDirectory:
             run.write_config(config)
         except OSError as error:  # RunWriteError among them
             if path.is_dir():
-                cls(path).discard_unused()
+                cls(path).remove_if_unused()
             raise _not_made(path, error.__cause__ if isinstance(error, RunWriteError) else error) from error
         return run
 
-    def discard_unused(self) -> bool:
+    def remove_if_unused(self) -> bool:
         """Removes the directory if nothing was recorded in it, so that the next try can have its name; True if so."""
         if self.has_records():
             return False

@@ -69,7 +69,7 @@ class Reporter(Protocol):
     def start(self, config: RunConfig, run_dir: Path) -> None: ...
 
     def phase(self, text: str) -> None:
-        """What is being waited for, such as "starting 1 engine"."""
+        """What is being waited for, such as "starting 3 actors"."""
 
     def step(self, view: StepView) -> None: ...
 

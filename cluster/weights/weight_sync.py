@@ -1,10 +1,10 @@
 """The order in which new weights reach the engines, and the proof that they compute with them.
 
-    begin (engines are STALE) -> chunks, each checked tensor by tensor -> digest of the whole -> canary -> serve
+    begin (samplers are STALE) -> chunks, each checked tensor by tensor -> digest of the whole -> canary -> serve
 
 The canary compares log-probabilities of fixed prompts, computed by each engine and by the learner. A digest proves that
 the bytes came; only the canary proves that the engine computes with them (on a CPU it computes with packed copies).
-Whatever fails, no engine that failed has served anything: it serves only after `serve`.
+Whatever fails, no sampler that failed has served anything: it serves only after `serve`.
 """
 
 import asyncio
@@ -46,15 +46,15 @@ class SyncReport:
     canary_mean_error: float
     """Nats."""
     synced: tuple[str, ...] = ()
-    """Engines that serve this version now."""
+    """Samplers that serve this version now."""
     failed: Mapping[str, ShoalError] = field(default_factory=dict)
-    """Engines that did not get through it, and why: they serve nothing."""
+    """Samplers that did not get through it, and why: they serve nothing."""
 
 
 class WeightSync:
-    """Moves the learner's weights to engines, each all or nothing.
+    """Moves the learner's weights to samplers, each all or nothing.
 
-    An engine whose process fails on the way is left behind, STALE, and named in the report; the others go on. An engine
+    A sampler whose process fails on the way is left behind, STALE, and named in the report; the others go on. An engine
     that lives and holds something else than was sent is an error: no restart would explain it.
     """
 
@@ -82,17 +82,17 @@ class WeightSync:
         version = manifest.policy_version
         keep = self._config.rollout.on_weight_sync == "keep"
         await receivers.call(
-            lambda engine: engine.begin_update.remote(manifest, serving_continues=keep),
+            lambda sampler: sampler.begin_update.remote(manifest, serving_continues=keep),
             item=f"the start of version {version}",
         )
         await self._send_chunks(receivers, len(manifest.chunks))
         sent_digest = (await self._ranks(lambda rank: rank.weights_digest.remote(), item="the digest"))[0]
         received = await receivers.call(
-            lambda engine: engine.finish_update.remote(sent_digest), item=f"the end of version {version}"
+            lambda sampler: sampler.finish_update.remote(sent_digest), item=f"the end of version {version}"
         )
         assert set(received.values()) <= {sent_digest}, received
         max_error, mean_error = await self._run_canary(receivers, version)
-        await receivers.call(lambda engine: engine.serve.remote(version), item=f"serving version {version}")
+        await receivers.call(lambda sampler: sampler.serve.remote(version), item=f"serving version {version}")
         return SyncReport(
             policy_version=version,
             weights_digest=sent_digest,
@@ -136,7 +136,7 @@ class WeightSync:
     async def _run_canary(self, receivers: "_Receivers", version: int) -> tuple[float, float]:
         by_learner, by_samplers = await asyncio.gather(
             self._ranks(lambda rank: rank.score_tokens.remote(self._canary), item="the canary"),
-            receivers.call(lambda engine: engine.prompt_logprobs.remote(self._canary), item="the canary"),
+            receivers.call(lambda sampler: sampler.prompt_logprobs.remote(self._canary), item="the canary"),
         )
         worst = (0.0, 0.0)
         for name, got in by_samplers.items():
@@ -170,7 +170,7 @@ class WeightSync:
 
 
 class _Receivers:
-    """The engines of one transfer. Who fails is out of it, with the reason, and is asked nothing more."""
+    """The samplers of one transfer. Who fails is out of it, with the reason, and is asked nothing more."""
 
     def __init__(self, samplers: Sequence[SamplerActor], deadline_s: float) -> None:
         self.left = list(samplers)
@@ -179,7 +179,7 @@ class _Receivers:
 
     async def load(self, chunk: Awaitable[WeightChunk], *, item: str) -> None:
         """Has everyone who is left load a chunk. Errors: as `call`."""
-        await self.call(lambda engine: engine.load_chunk.remote(by_reference(chunk)), item=item)
+        await self.call(lambda sampler: sampler.load_chunk.remote(by_reference(chunk)), item=item)
 
     async def call(self, ask: Callable[[SamplerHandle], Awaitable[T]], *, item: str) -> dict[str, T]:
         """Name -> answer of everyone who is left. Errors: `WeightSyncError` of any of them."""

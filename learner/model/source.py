@@ -169,7 +169,7 @@ def _cache(cache_dir: str | Path | None) -> Path:
 def _make_once(directory: Path, make: Callable[[Path], None]) -> Path:
     """`directory` as `make` writes it: made aside and renamed, so that it is whole or not there.
 
-    Two processes may both make it; the first rename wins and the other's work is thrown away.
+    Two processes may both make it; the first rename wins and the other's work is removed.
     """
     if directory.is_dir():
         return check_model_directory(directory)

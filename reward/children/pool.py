@@ -184,8 +184,11 @@ def _as_gone(error: OSError) -> Exception:
     return error if isinstance(error, TimeoutError) else PeerClosedError(f"the template is gone: {error}")
 
 
-class Sandbox:
-    """A template and up to `num_children` children. Thread-safe: each call takes a free child, or forks one."""
+class ScoringChildren:
+    """The processes that score: a template and up to `num_children` children.
+
+    Thread-safe: each call takes a free child, or forks one.
+    """
 
     def __init__(
         self, functions: Sequence[RewardFunctionConfig], *, num_children: int, start_deadline_s: float = 120.0
@@ -226,7 +229,7 @@ class Sandbox:
         those behind it, are `timeout`; one whose process died is `error`.
 
         Raises:
-            RewardError: the sandbox is closed, or the template does not start again.
+            RewardError: they were closed, or the template does not start again.
         """
         template, child = self._take()
         deadline_s = time.monotonic() + timeout_s
@@ -236,7 +239,7 @@ class Sandbox:
             for _ in numbers:
                 answers.append(_checked(receive_json(child.requests, deadline_s), len(items)))
         except TimeoutError:
-            self._discard(template, child)
+            self._kill(template, child)
             name = self._functions[numbers[len(answers)]].component
             failure = _failure(RewardOutcome.TIMEOUT, f"{name} did not answer within {timeout_s:g} s")
         except (PeerClosedError, ValueError, OSError) as error:
@@ -282,7 +285,7 @@ class Sandbox:
             if not _is_readable(child.requests):
                 return template, child
             # An idle child has nothing to say: it died, or wrote more than it was asked for. Not this item's fault.
-            self._discard(template, child)
+            self._kill(template, child)
         template = self._running_template()
         try:
             return template, template.fork()
@@ -311,9 +314,9 @@ class Sandbox:
             if template is self._template and len(self._free) < self._num_children:
                 self._free.append((template, child))
                 return
-        self._discard(template, child)
+        self._kill(template, child)
 
-    def _discard(self, template: _Template, child: _Child) -> int | None:
+    def _kill(self, template: _Template, child: _Child) -> int | None:
         """Kill `child`; its exit code, None when the template is gone (and the child with it)."""
         try:
             return template.reap(child)
@@ -322,7 +325,7 @@ class Sandbox:
             return None
 
     def _cause(self, template: _Template, child: _Child, error: Exception) -> str:
-        exit_code = self._discard(template, child)
+        exit_code = self._kill(template, child)
         if not isinstance(error, PeerClosedError):
             return f"the process answered with something that is no answer: {error}"
         if exit_code is None:

@@ -1,6 +1,6 @@
 """Bring an extracted answer into the LaTeX that the comparison parses: signs, digits, separators, units, money.
 
-Pure text in, text out. Units are dropped, not converted: "5 km" is the answer 5.
+Pure text in, text out. Units are left out, not converted: "5 km" is the answer 5.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""What a rollout worker asks of an inference engine. One implementation samples for real: `vllm.VLLMEngine`.
+"""What a sampler asks of an inference engine. One implementation samples for real: `vllm.VLLMEngine`.
 
 An engine is stepped by its caller, so that weights change between two steps and never within one.
 """

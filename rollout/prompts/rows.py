@@ -67,7 +67,7 @@ class RowSchema:
 
     columns: ColumnMapping
     allow_no_answer: bool = False
-    """A row whose ground truth is null is usable (generators whose own scorer decides)."""
+    """A row whose ground truth is null is usable (generators that score answers themselves)."""
     keep: tuple[str, ...] = ()
     """Columns that stay in `TaskRow.columns` although they are question or ground truth."""
     final_answer: Callable[[str], str] | None = None

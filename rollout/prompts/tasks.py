@@ -154,7 +154,7 @@ def _load_source(task: TaskConfig, split: Split) -> TaskRows:
 def _schema(task: TaskConfig) -> RowSchema:
     match task:
         case ReasoningGymTask():
-            # The whole entry stays: a generator's own scorer reads it. Some generators give no answer at all.
+            # The whole entry stays: a generator that scores answers itself reads it. Some give no answer at all.
             return RowSchema(columns=ColumnMapping(), allow_no_answer=True, keep=("question", "answer"))
         case Gsm8kTask():
             return RowSchema(columns=ColumnMapping(), keep=("answer",), final_answer=final_answer)

@@ -54,7 +54,7 @@ def score(worker: RewardWorker, *texts: str) -> tuple[RewardResult, ...]:
 
 def test_each_misdeed_has_its_outcome_and_the_others_are_scored(make: Make) -> None:
     worker = make("length_of_text", "misbehave", timeout_s=0.5)
-    worker.check()
+    worker.start()
     expected = {
         "fine": OK, "busy": TIMEOUT, "sleep": TIMEOUT, "gil": TIMEOUT, "backtrack": TIMEOUT, "pow": TIMEOUT,
         "exit": ERROR, "sys.exit": ERROR, "segfault": ERROR, "raise": ERROR, "none": INVALID, "nan": INVALID,
@@ -209,7 +209,7 @@ def test_children_hold_no_files_of_others_and_write_no_core(make: Make) -> None:
 def test_a_template_that_dies_is_replaced(make: Make) -> None:
     worker = make("process_id")
     first = score(worker, "a")[0]
-    os.kill(worker._sandbox.process_ids()[0], signal.SIGKILL)
+    os.kill(worker._children.process_ids()[0], signal.SIGKILL)
     _wait_until(lambda: not _is_running(int(first.components["process_id"])))
     second = score(worker, "a")[0]
     assert second.outcome is OK
@@ -218,20 +218,20 @@ def test_a_template_that_dies_is_replaced(make: Make) -> None:
 
 def test_functions_that_cannot_be_loaded_are_config_errors(make: Make, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has no attribute 'absent'"):
-        make("absent").check()
+        make("absent").start()
     (tmp_path / "ends_the_process.py").write_text("import os\nos._exit(7)\n")
     sys.path.append(str(tmp_path))
     try:
         with pytest.raises(RewardError, match=r"could not be imported .*exit code 7"):
-            make(RewardFunctionConfig(function="ends_the_process:f")).check()
+            make(RewardFunctionConfig(function="ends_the_process:f")).start()
     finally:
         sys.path.remove(str(tmp_path))
 
 
 def test_close_ends_all_processes_and_is_idempotent(make: Make, tmp_path: Path) -> None:
     worker = make("misbehave", timeout_s=60.0)
-    worker.check()
-    pids = worker._sandbox.process_ids()
+    worker.start()
+    pids = worker._children.process_ids()
     assert len(pids) == 3
     note = tmp_path / "grandchildren"
     failed: list[str] = []

@@ -145,16 +145,16 @@ def nothing_learnt(facts: Facts) -> Finding | None:
 
 
 def rejects_many(facts: Facts) -> Finding | None:
-    """Groups are sampled and thrown away because they could not be scored."""
+    """Groups are sampled and rejected because they could not be scored."""
     columns = [facts.values(f"groups/rejected_{name}") for name in ("too_few_scored", "nothing_to_train")]
-    dropped = sum(sum(known(difference(values)[-20:])) for values in columns)
+    rejected = sum(sum(known(difference(values)[-20:])) for values in columns)
     dispatched = sum(known(difference(facts.values("groups/dispatched"))[-20:]))
-    if dispatched == 0 or dropped < LEAST_FAILURES or dropped / dispatched <= CONFLICT_SHARE:
+    if dispatched == 0 or rejected < LEAST_FAILURES or rejected / dispatched <= CONFLICT_SHARE:
         return None
     return Finding(
         severity="warning",
-        title="Groups are thrown away because they cannot be trained on",
-        evidence=f"{dropped:.0f} of {dispatched:.0f} groups of the last 20 steps had fewer than two completions that "
+        title="Groups are rejected because they cannot be trained on",
+        evidence=f"{rejected:.0f} of {dispatched:.0f} groups of the last 20 steps had fewer than two completions that "
         "could be scored and trained on.",
         causes=("the grader fails", "the sampler's log-probabilities are not finite"),
         attempts=("see what the failed rewards say", "see `rollout/nonfinite_logprobs` in the metrics"),

@@ -10,8 +10,8 @@ from cluster.dashboard.figures.thresholds import RunFacts
 from cluster.dashboard.records import MetricTable
 
 Derive = Callable[[MetricTable, RunFacts], Values]
-DROPPED = "groups/dropped_"
-"""Before a reason: groups that were dropped for it during a step (`groups/rejected_` counts them from the start)."""
+REJECTED_IN_STEP = "groups/step_rejected_"
+"""Before a reason: groups that were rejected for it during a step (`groups/rejected_` counts them from the start)."""
 _FAILURES = ("reward/outcome_timeout", "reward/outcome_error", "reward/outcome_invalid")
 
 
@@ -21,20 +21,20 @@ def metric(table: MetricTable, facts: RunFacts, name: str) -> Values:
         return table.columns[name]
     if name in DERIVED:
         return DERIVED[name](table, facts)
-    if name.startswith(DROPPED):
-        return difference(column(table, "groups/rejected_" + name.removeprefix(DROPPED)))
+    if name.startswith(REJECTED_IN_STEP):
+        return difference(column(table, "groups/rejected_" + name.removeprefix(REJECTED_IN_STEP)))
     return column(table, name)
 
 
 def metric_names(table: MetricTable, facts: RunFacts) -> list[str]:
     """All that have a value, recorded ones first."""
     recorded = [name for name in table.columns if name != "step"]
-    dropped = [DROPPED + reason for reason in drop_reasons(table)]
-    derived = [name for name in (*DERIVED, *dropped) if any(v is not None for v in metric(table, facts, name))]
+    rejected = [REJECTED_IN_STEP + reason for reason in reject_reasons(table)]
+    derived = [name for name in (*DERIVED, *rejected) if any(v is not None for v in metric(table, facts, name))]
     return [*recorded, *derived]
 
 
-def drop_reasons(table: MetricTable) -> Iterator[str]:
+def reject_reasons(table: MetricTable) -> Iterator[str]:
     prefix = "groups/rejected_"
     return (name.removeprefix(prefix) for name in sorted(table.columns) if name.startswith(prefix))
 

@@ -1,6 +1,6 @@
 """Spans -> the lanes of a timeline: who did what, when. Pure functions over lists of spans, in Unix seconds.
 
-An engine samples many groups at once, and each of them is a span. Drawn one over the other they would be a grey bar, so
+A sampler has many groups at once, and each of them is a span. Drawn one over the other they would be a grey bar, so
 a lane shows blocks: a block is what overlaps in one actor, of one kind, for one training step and one version of the
 weights. What overlaps and belongs to different steps, as when sampling runs ahead, stands in rows below one another.
 

@@ -9,7 +9,7 @@ from cluster.dashboard.records import ActorStats
 
 HELP = (
     "Tokens per second of the slowest, the mean and the fastest sampler while it samples. A fleet is as fast as its "
-    "slowest member where every step waits for all: a slowest line that leaves the mean is one engine in trouble."
+    "slowest member where every step waits for all: a slowest line that leaves the mean is one sampler in trouble."
 )
 
 

@@ -81,7 +81,7 @@ class Chains:
         self._ends = {kind: [s.end_s for s in found] for kind, found in self._spans.items()}
 
     def before(self, span: Span, time_s: float) -> Span | None:
-        """The last to end at or before `time_s` of the spans after which one of this kind may begin. Ranks and engines
+        """The last to end at or before `time_s` of the spans after which one of this kind may begin. Ranks and samplers
         that are served together end together: of those `span`'s own actor is taken, else the first by name."""
         found = self._last_of(_queue(span), time_s)  # what it stood in line behind
         for kind in AFTER.get(span.kind, ()):

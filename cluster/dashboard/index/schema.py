@@ -6,7 +6,7 @@ as columns: `chunks` has a NumPy array for each file and name, which is a thousa
 """
 
 SCHEMA_VERSION = 7
-"""Raised with every change of the tables or of what is computed into them: an older index is dropped and made anew."""
+"""Raised with every change of the tables or of what is computed into them: an older index is removed and made anew."""
 
 FILE_SHIFT = 32
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cluster.dashboard.figures import thresholds
-from cluster.dashboard.figures.derived import DROPPED, drop_reasons, metric
+from cluster.dashboard.figures.derived import REJECTED_IN_STEP, metric, reject_reasons
 from cluster.dashboard.figures.series import Thinning, six_digits
 from cluster.dashboard.figures.thresholds import NO_THRESHOLD, RunFacts, Threshold
 from cluster.dashboard.records import MetricTable
@@ -230,7 +230,7 @@ OFF_POLICY = (
         unit="nats",
         scale="log",
         help="Largest |log p(learner) - log p(sampler)| of a step. A token above 1 is seen three times as likely by "
-        "one side; above 5 again and again on one engine, that engine is broken.",
+        "one side; above 5 again and again on one sampler, that sampler is broken.",
         series=(_line("train/max_abs_log_ratio", "largest |log ratio|", greatest=True),),
         threshold=thresholds.largest_gap,
     ),
@@ -285,7 +285,7 @@ SYSTEM = (
         group="System",
         title="Sampling and scoring",
         unit="s",
-        help="Sampling: from the first group sent to an engine until the last of the batch came back. Scoring: the sum "
+        help="Sampling: from the first group sent to a sampler until the last of the batch came back. Scoring: the sum "
         "over groups, which workers share. These overlap with training where sampling runs ahead.",
         series=(
             _line("time/generate_s", "sample"),
@@ -298,7 +298,7 @@ SYSTEM = (
         group="System",
         title="Waiting and sync",
         unit="share",
-        help="Of a step's time. Waiting above 30 % names the sampler as the bottleneck: more engines, or a lag of 1. "
+        help="Of a step's time. Waiting above 30 % names the sampler as the bottleneck: more samplers, or a lag of 1. "
         "The bands are those of waiting; sync should stay below 10 %.",
         series=(_line("time/wait_share", "wait for a batch"), _line("time/sync_share", "sync weights")),
         threshold=_fixed(thresholds.WAIT_SHARE),
@@ -319,18 +319,18 @@ SYSTEM = (
     ChartSpec(
         id="groups",
         group="System",
-        title="Dropped groups, by step",
+        title="Rejected groups, by step",
         unit="groups",
         help="Groups that were sampled during a step and not trained on, by reason; and those whose prompt was sent "
         "out again after a failure.",
-        series=(_line(f"{DROPPED}*", ""), _line("rollout/retried_groups", "retried")),
+        series=(_line(f"{REJECTED_IN_STEP}*", ""), _line("rollout/retried_groups", "retried")),
     ),
     ChartSpec(
         id="in_flight",
         group="System",
         title="Groups in flight",
         unit="groups",
-        help="Dispatched and neither trained nor dropped at the end of a step: what sampling is ahead. `Unaccounted` "
+        help="Dispatched and neither trained nor rejected at the end of a step: what sampling is ahead. `Unaccounted` "
         "is 0 unless a group was lost or used twice.",
         series=(_line("groups/in_flight", "in flight"), _line("groups/unaccounted", "unaccounted", greatest=True)),
     ),
@@ -371,7 +371,7 @@ def _resolve(spec: ChartSpec, table: MetricTable) -> Iterator[SeriesSpec]:
             yield part
             continue
         prefix = part.name.removesuffix("*")
-        found = drop_reasons(table) if prefix == DROPPED else _with_prefix(table, prefix)
+        found = reject_reasons(table) if prefix == REJECTED_IN_STEP else _with_prefix(table, prefix)
         for rest in found:
             yield SeriesSpec(name=prefix + rest, label=rest.replace("_", " "), role=part.role, greatest=part.greatest)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from cluster.dashboard.figures.derived import DROPPED, drop_reasons, metric
+from cluster.dashboard.figures.derived import REJECTED_IN_STEP, metric, reject_reasons
 from cluster.dashboard.figures.series import known
 from cluster.dashboard.figures.thresholds import facts_of
 from cluster.dashboard.records import GroupAddress, Phase, RolloutRow
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BINS = 24
 BEFORE_SCORED = ("too_few_scored",)
-"""Reasons for which a group is dropped before it counts as scored; every other one comes between scored and trained."""
+"""Reasons to reject a group before it counts as scored; every other one comes between scored and trained."""
 
 
 def step_list(store: "RunStore", phase: Phase) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def step_metrics(store: "RunStore", phase: Phase, step: int) -> dict[str, float]
         return {}
     place = list(table.steps).index(step)
     facts = facts_of(store.config(), table)
-    names = [*table.columns, *(DROPPED + reason for reason in drop_reasons(table))]
+    names = [*table.columns, *(REJECTED_IN_STEP + reason for reason in reject_reasons(table))]
     found = {name: metric(table, facts, name)[place] for name in names if name != "step"}
     return {name: value for name, value in found.items() if value is not None}
 
@@ -168,22 +168,22 @@ def _counts(values: Sequence[float], edges: Sequence[float]) -> list[int]:
 def _funnel(
     groups: Sequence[Mapping[str, Any]], rows: Sequence[RolloutRow], metrics: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """Groups dispatched for a step: those it trained on, and those that were dropped while it was filled.
+    """Groups dispatched for a step: those it trained on, and those that were rejected while it was filled.
 
-    A dropped group is in the step's counts, and in its table too unless it was lost before it had completions. So each
+    A rejected group is in the step's counts, and in its table too unless it was lost before it had completions. So each
     reason counts as often as the one of the two says that has more.
     """
-    dropped = Counter(str(group["reason"]) for group in groups if group["status"] == "rejected")
+    rejected = Counter(str(group["reason"]) for group in groups if group["status"] == "rejected")
     left = {group["group_id"] for group in groups if group["status"] == "rejected"}
     rows = [row for row in rows if row.group_id not in left]
     for name, value in metrics.items():
-        reason = name.removeprefix(DROPPED)
-        if name.startswith(DROPPED) and round(value) > dropped[reason]:
-            dropped[reason] = round(value)
-    dropped = +dropped  # looking a reason up has noted it with 0
-    before_scored = {reason: number for reason, number in dropped.items() if reason in BEFORE_SCORED}
-    after_scored = {reason: number for reason, number in dropped.items() if reason not in BEFORE_SCORED}
-    dispatched = len(groups) - len(left) + sum(dropped.values())
+        reason = name.removeprefix(REJECTED_IN_STEP)
+        if name.startswith(REJECTED_IN_STEP) and round(value) > rejected[reason]:
+            rejected[reason] = round(value)
+    rejected = +rejected  # looking a reason up has noted it with 0
+    before_scored = {reason: number for reason, number in rejected.items() if reason in BEFORE_SCORED}
+    after_scored = {reason: number for reason, number in rejected.items() if reason not in BEFORE_SCORED}
+    dispatched = len(groups) - len(left) + sum(rejected.values())
     scored = dispatched - sum(before_scored.values())
     trained = scored - sum(after_scored.values())
     effective = sum(bool(row.advantage) for row in rows)

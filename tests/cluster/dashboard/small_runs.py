@@ -1,7 +1,7 @@
 """A small run directory, made with the classes that make real ones, with numbers that a reader can check by hand.
 
 Three steps of two groups with four completions each, two samplers, a held-out evaluation before and after, one group
-that dynamic sampling dropped. `write_run` takes whatever is to be otherwise.
+that dynamic sampling rejected. `write_run` takes whatever is to be otherwise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -136,7 +136,7 @@ def write_step(
     skipped: bool = False,
     epoch: int | None = None,
 ) -> list[ScoredGroup]:
-    """One training step on record: rollouts, events, ledger, metrics. `num_rejected` groups were dropped so far."""
+    """One training step on record: rollouts, events, ledger, metrics. `num_rejected` groups were rejected so far."""
     start_s = START_S + STEP_S * step
     first = step * len(samples)
     groups = [

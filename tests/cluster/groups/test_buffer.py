@@ -56,7 +56,7 @@ def test_groups_are_taken_in_the_order_of_dispatch_whatever_the_order_of_scoring
     asyncio.run(main())
 
 
-def test_those_behind_a_dropped_group_move_up_and_its_slot_is_free_at_once():
+def test_those_behind_a_rejected_group_move_up_and_its_slot_is_free_at_once():
     async def main() -> None:
         buffer = GroupBuffer(prompts_per_step=2, max_policy_lag=0)
         groups = [scored_group(i) for i in range(3)]
@@ -64,7 +64,7 @@ def test_those_behind_a_dropped_group_move_up_and_its_slot_is_free_at_once():
             await buffer.admit(group.group_id)
         await buffer.put(groups[1])
         taking = asyncio.ensure_future(buffer.take())
-        await buffer.drop(groups[0].group_id)
+        await buffer.reject(groups[0].group_id)
         assert buffer.num_free == 1
         await buffer.admit(groups[2].group_id)
         await buffer.put(groups[2])
@@ -82,7 +82,7 @@ def test_a_pause_stops_admission_until_the_release():
         assert buffer.num_free == 0
         with pytest.raises(AssertionError, match="admission"):
             await buffer.admit("b")
-        await buffer.drop("a")
+        await buffer.reject("a")
         await asyncio.sleep(0.01)
         assert not waiting.done()
         await buffer.release()
@@ -125,7 +125,7 @@ async def simulate(k: int, num_prompts: int, num_steps: int, rng: random.Random,
             elif unscored:
                 group_id = rng.choice(unscored)
                 group = scored_group(int(group_id.split("-")[0]), born[group_id])
-                await (buffer.drop(group_id) if rng.random() < 0.2 else buffer.put(group))
+                await (buffer.reject(group_id) if rng.random() < 0.2 else buffer.put(group))
 
     for version in range(num_steps):
         taking = asyncio.ensure_future(buffer.take())

@@ -284,7 +284,7 @@ def test_in_the_reward_worker_a_killed_child_takes_its_sandbox_with_it(backend: 
     fields = {"functions": (config,), "timeout_s": 1.5, "num_workers": 1, "children_per_worker": 2}
     worker = RewardWorker(RewardConfig.model_construct(**{**RewardConfig().model_dump(), **fields}), "reward-0")
     try:
-        worker.check()
+        worker.start()
         alive = len(_descendants(os.getpid()))
         daemon = HOSTILE["a daemon"][1] + "\ntime.sleep(99)"
         rewards = worker.score(group([ADD, "print(7)", daemon], row=ADDING)).rewards

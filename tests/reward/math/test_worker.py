@@ -25,7 +25,7 @@ TRUTHS = ["5", "x+y", r"\{1, 2\}", r"2\pi", r"\begin{pmatrix}1&2\\3&4\end{pmatri
 def worker() -> Iterator[RewardWorker]:
     config = RewardConfig(functions=(RewardFunctionConfig(function="math"),), timeout_s=LIMIT_S, children_per_worker=2)
     made = RewardWorker(config, "reward-0")
-    made.check()
+    made.start()
     yield made
     made.close()
 
@@ -53,7 +53,7 @@ def peak_mib(pid: int) -> float:
 def test_hostile_answers_are_not_rewarded_not_run_and_within_their_limits(worker: RewardWorker, tmp_path: Path) -> None:
     code = [text.replace("MARK", str(tmp_path / "mark")) for text in CODE]
     assert len({*HOSTILE, *code}) == len(HOSTILE) + len(code) >= 100
-    before = worker._sandbox.process_ids()
+    before = worker._children.process_ids()
     groups = [(HOSTILE, TRUTHS[0]), *((code, truth) for truth in TRUTHS)]
     scored = from_a_thread(worker, groups)
     judged = [
@@ -67,7 +67,7 @@ def test_hostile_answers_are_not_rewarded_not_run_and_within_their_limits(worker
     assert [case for case in judged if case[2].duration_s >= LIMIT_S] == []
     assert list(tmp_path.iterdir()) == []
     # The same children are still there, and none of them was ever large.
-    assert sorted(worker._sandbox.process_ids()) == sorted(before)
+    assert sorted(worker._children.process_ids()) == sorted(before)
     assert max(map(peak_mib, before)) < MEMORY_MIB
 
 

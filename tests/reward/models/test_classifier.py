@@ -42,14 +42,14 @@ def save(path: Path, num_labels: int, chat_template: str | None = None) -> Path:
     return path
 
 
-def scorer(path: Path, **fields: int) -> RewardModelScorer:
+def loaded(path: Path, **fields: int) -> RewardModelScorer:
     return RewardModelScorer(RewardModelConfig(path=str(path), **fields))
 
 
 def test_scores_are_the_models_logits_whatever_the_batch(folder: Path) -> None:
-    one_by_one = scorer(folder, batch_size=1).score_pairs(PAIRS)
-    assert scorer(folder, batch_size=4).score_pairs(PAIRS) == pytest.approx(one_by_one, abs=1e-5)
-    assert scorer(folder, batch_size=3).score_pairs(PAIRS) == pytest.approx(one_by_one, abs=1e-5)
+    one_by_one = loaded(folder, batch_size=1).score_pairs(PAIRS)
+    assert loaded(folder, batch_size=4).score_pairs(PAIRS) == pytest.approx(one_by_one, abs=1e-5)
+    assert loaded(folder, batch_size=3).score_pairs(PAIRS) == pytest.approx(one_by_one, abs=1e-5)
     model = LlamaForSequenceClassification.from_pretrained(folder).eval()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     with torch.no_grad():
@@ -59,13 +59,13 @@ def test_scores_are_the_models_logits_whatever_the_batch(folder: Path) -> None:
         ]
     assert one_by_one == pytest.approx(by_hand, abs=1e-5)
     assert len({round(score, 4) for score in one_by_one}) == 4
-    assert scorer(folder).score([]) == []
+    assert loaded(folder).score([]) == []
     seen = item("2", question="what is 1 + 1 ?")
-    assert scorer(folder).score([seen]) == pytest.approx(one_by_one[:1], abs=1e-5)
+    assert loaded(folder).score([seen]) == pytest.approx(one_by_one[:1], abs=1e-5)
 
 
 def test_long_texts_are_cut_on_the_left(folder: Path) -> None:
-    limited = scorer(folder, max_tokens=5)
+    limited = loaded(folder, max_tokens=5)
     # Five characters are left of each: the same ones.
     first, second, other = limited.score_pairs([("a long question", "12345"), ("x", "12345"), ("x", "12346")])
     assert first == pytest.approx(second, abs=1e-6)
@@ -74,13 +74,13 @@ def test_long_texts_are_cut_on_the_left(folder: Path) -> None:
 
 def test_the_chat_template_is_used_where_there_is_one(tmp_path: Path) -> None:
     template = "{% for turn in messages %}[{{ turn.role[0] }}]{{ turn.content }}{% endfor %}"
-    with_template = scorer(save(tmp_path / "chat", 1, template)).score_pairs([("hi", "yo")])
-    plain = scorer(save(tmp_path / "plain", 1)).score_pairs([("[u]hi", "[a]yo")])
+    with_template = loaded(save(tmp_path / "chat", 1, template)).score_pairs([("hi", "yo")])
+    plain = loaded(save(tmp_path / "plain", 1)).score_pairs([("[u]hi", "[a]yo")])
     assert with_template == pytest.approx(plain, abs=1e-6)
 
 
 def test_models_that_cannot_score_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="has 2 outputs; a reward is one number"):
-        scorer(save(tmp_path / "two", num_labels=2))
+        loaded(save(tmp_path / "two", num_labels=2))
     with pytest.raises(ModelError, match="cannot be loaded"):
-        scorer(tmp_path / "absent")
+        loaded(tmp_path / "absent")

@@ -186,7 +186,7 @@ def test_a_generator_that_does_not_come_back_has_a_deadline() -> None:
         generate(task, deadline_s=0.5)
 
 
-def test_reasoning_gym_answers_that_only_a_scorer_knows_are_none() -> None:
+def test_reasoning_gym_answers_that_only_the_generator_knows_are_none() -> None:
     rows = load_rows(ReasoningGymTask(generator="graph_color", size=5), split="train")
     assert {row.ground_truth for row in rows.rows} == {None}
 

@@ -1,4 +1,4 @@
-"""The index: kept, dropped or made elsewhere; made in slices; without what is heavy."""
+"""The index: kept, removed or made elsewhere; made in slices; without what is heavy."""
 
 import shutil
 import sqlite3
@@ -15,7 +15,7 @@ from tests.cluster.dashboard.million_run import write_run
 from tests.cluster.dashboard.small_run import add_step, group, make_run
 
 
-def test_the_index_is_kept_dropped_or_made_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_index_is_kept_removed_or_made_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs" / "a")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     first = RunStore(run.path)

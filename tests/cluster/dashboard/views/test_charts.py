@@ -118,11 +118,16 @@ def test_a_spike_is_not_averaged_away() -> None:
     assert found["series"][0]["values"] == [0.1, 7.0]
 
 
-def test_dropped_groups_are_counted_by_step_and_named_by_reason() -> None:
+def test_rejected_groups_are_counted_by_step_and_named_by_reason() -> None:
     found = chart("groups", {"groups/rejected_equal_rewards": [2.0, 2.0, 5.0]})
     assert found is not None
     assert found["series"] == [
-        {"name": "groups/dropped_equal_rewards", "label": "equal rewards", "role": "line", "values": [2.0, 0.0, 3.0]}
+        {
+            "name": "groups/step_rejected_equal_rewards",
+            "label": "equal rewards",
+            "role": "line",
+            "values": [2.0, 0.0, 3.0],
+        }
     ]
 
 
@@ -139,5 +144,5 @@ def test_derived_metrics_are_asked_for_by_name_like_recorded_ones() -> None:
     assert metric_names(table, facts) == [
         *columns,
         "rollout/end_to_end_tokens_per_s",
-        "groups/dropped_equal_rewards",
+        "groups/step_rejected_equal_rewards",
     ]

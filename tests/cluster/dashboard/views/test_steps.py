@@ -136,7 +136,7 @@ def test_the_funnel_tells_what_was_lost_and_why(run: RunDirectory) -> None:
     write_step(run, 1, (MIXED, (*EQUAL[:3], FAILED)), num_rejected=3)
     page = step_page(open_store(run.path), "train", 1)
     assert page is not None
-    # Two more were dropped than after step 0.
+    # Two more were rejected than after step 0.
     assert page["funnel"] == [
         {"label": "dispatched", "count": 4, "reasons": {}},
         {"label": "scored", "count": 4, "reasons": {}},
