@@ -31,7 +31,7 @@ class RewardFunctionConfig(Config):
 
 
 class RewardModelConfig(Config):
-    """A sequence-classification model as a component of the reward, in an actor of its own."""
+    """A sequence-classification model as a component of the reward, in actors of its own."""
 
     path: str
     """A Hugging Face directory or hub id with one output label."""
@@ -40,6 +40,8 @@ class RewardModelConfig(Config):
     batch_size: int = Field(16, ge=1)
     max_tokens: int = Field(1024, ge=1)
     """Prompt and completion are cut on the left to this length."""
+    num_workers: int = Field(1, ge=1)
+    """Actors with the model. Reward workers spread their calls over them, and go to another when one is lost."""
     cpus: float = Field(1.0, gt=0)
     gpus: float = Field(0.0, ge=0)
 

@@ -15,6 +15,7 @@ from cluster.fleet.placement import plan_bundles, total_resources
 from cluster.fleet.ray_session import ray_session
 from cluster.groups.reward_router import RewardRouter
 from cluster.loop.evaluation import evaluate
+from cluster.record.append_log import RunDirectoryError
 from cluster.record.terminal import Reporter, make_reporter
 from cluster.types import Evaluation
 from cluster.weights.weight_sync import serve_as_loaded
@@ -66,7 +67,16 @@ def _model_directory(model_or_run: str, config: RunConfig, reporter: Reporter) -
         trust = config.model.trust_remote_code
         yield resolve_model(config.model.path, trust_remote_code=trust, announce=reporter.phase)
         return
-    with tempfile.TemporaryDirectory(prefix="shoal-eval-") as folder:
+    run = Path(model_or_run).resolve()
+    try:
+        # Beside the run, where every node reads that trained it: the engines of other nodes load this too.
+        export = tempfile.TemporaryDirectory(prefix=f".{run.name}-eval-", dir=run.parent)
+    except OSError as error:
+        raise RunDirectoryError(
+            f"the weights of {run} cannot be exported for the evaluation, since nothing can be written beside it: "
+            f"{error.strerror}; evaluate a copy of the run, or the directory that `shoal export` writes elsewhere"
+        ) from error
+    with export as folder:
         out = Path(folder) / "model"
-        export_command(Path(model_or_run), out)
+        export_command(run, out)
         yield out

@@ -206,7 +206,9 @@ def _processes(config: RunConfig) -> tuple[ProcessPlan, ...]:
     ]
     if reward.reward_model is not None:
         model = reward.reward_model
-        processes.append(ProcessPlan(role="reward model", count=1, cpus=model.cpus, gpus=model.gpus, threads=0))
+        processes.append(
+            ProcessPlan(role="reward model", count=model.num_workers, cpus=model.cpus, gpus=model.gpus, threads=0)
+        )
     return tuple(processes)
 
 

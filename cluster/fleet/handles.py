@@ -111,13 +111,18 @@ class Reward(Protocol):
 
 
 class RewardModel(Protocol):
-    """What is called of a reward model; `reward.models.classifier.RewardModelScorer` has it."""
+    """What is called of a reward model; `reward.models.worker.RewardModelWorker` has it."""
 
     def score(self, items: Sequence[RewardInput]) -> list[float]: ...
+    def num_batches(self) -> int: ...
+    def probe(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class Handle:
-    """What Ray gives every actor beside its own methods."""
+    """What Ray gives every actor beside its own methods, and the end that each of ours has."""
+
+    close: Remote[[], Any]
 
     __ray_ready__: Remote[[], object]
     __ray_call__: Any
@@ -165,3 +170,6 @@ class RewardModelHandle(Handle):
     """A reward model's process, from outside."""
 
     score = _remote(RewardModel.score)
+    num_batches = _remote(RewardModel.num_batches)
+    probe = _remote(RewardModel.probe)
+    close = _remote(RewardModel.close)

@@ -7,6 +7,7 @@ from typing import Any
 from cluster.config import RunConfig
 from cluster.errors import ClusterError, StageTimeoutError
 from cluster.fleet.deadlines import finish
+from cluster.fleet.roles import LEARNER, ROLES
 
 PLACEMENT_DEADLINE_S = 120.0
 
@@ -20,7 +21,7 @@ class Bundle:
     """
 
     role: str
-    """"sampler", "learner", "reward" or "reward_model"."""
+    """Its name in `cluster.fleet.roles`."""
     index: int
     cpus: float
     gpus: float
@@ -38,23 +39,13 @@ class Bundle:
 
 def plan_bundles(config: RunConfig, *, with_learner: bool = True) -> tuple[Bundle, ...]:
     """One bundle for each actor of a run; an evaluation alone has no learner."""
-    rollout, learner, reward = config.rollout, config.learner, config.reward
-    bundles = [
-        Bundle(role="sampler", index=i, cpus=rollout.cpus_per_engine, gpus=rollout.gpus_per_engine)
-        for i in range(rollout.num_engines)
-    ]
-    if with_learner:
-        bundles += [
-            Bundle(role="learner", index=i, cpus=learner.cpus_per_rank, gpus=learner.gpus_per_rank)
-            for i in range(learner.num_ranks)
-        ]
-    bundles += [
-        Bundle(role="reward", index=i, cpus=reward.cpus_per_worker, gpus=0.0) for i in range(reward.num_workers)
-    ]
-    if reward.reward_model is not None:
-        model = reward.reward_model
-        bundles.append(Bundle(role="reward_model", index=0, cpus=model.cpus, gpus=model.gpus))
-    return tuple(bundles)
+    return tuple(
+        Bundle(role=role.name, index=index, cpus=asked.cpus, gpus=asked.gpus)
+        for role in ROLES
+        if with_learner or role is not LEARNER
+        for asked in (role.asks(config),)
+        for index in range(asked.count)
+    )
 
 
 def total_resources(bundles: tuple[Bundle, ...]) -> dict[str, float]:

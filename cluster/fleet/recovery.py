@@ -4,18 +4,19 @@
     pipeline, router, sync --failed, succeeded--> supervisor
     pipeline, router, evaluation <--usable-- (waits while nobody is)
 
-Samplers and reward workers recover while the run goes on; `LearnerGroup` does the same for the learner.
+Samplers, reward workers and reward models recover while the run goes on; `LearnerGroup` does the same for the learner.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from cluster.config import RecoveryConfig
 from cluster.errors import ActorFailedError, RestartsExhaustedError, StageTimeoutError
-from cluster.fleet.actors import Actor, Fleet, H, SamplerActor
+from cluster.fleet.actors import Actor, Fleet, SamplerActor
 from cluster.fleet.deadlines import RECOVERABLE, finish
+from cluster.fleet.roles import H, role_of
 from cluster.fleet.subscriptions import WaitedForSubscribers
 from cluster.fleet.supervisor import HealthPolicy, Supervisor
 from cluster.types import ActorState, Transition
@@ -28,7 +29,7 @@ Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
 
 class Recovery:
-    """Keeps the samplers and reward workers of a fleet alive, with tasks that `spawn` starts."""
+    """Keeps the samplers, reward workers and reward models of a fleet alive, with tasks that `spawn` starts."""
 
     def __init__(
         self, config: RecoveryConfig, fleet: Fleet, spawn: Spawn, *, clock: Callable[[], float] = time.monotonic
@@ -41,7 +42,7 @@ class Recovery:
         self.restarted: WaitedForSubscribers[SamplerActor] = WaitedForSubscribers()
         """Told of a sampler whose process is a new one: here it is given weights, verified, and called synced."""
         self._samplers = {actor.name: actor for actor in fleet.samplers}
-        self._rewards = {actor.name: actor for actor in fleet.rewards}
+        self._others = fleet.others
         self._changed = asyncio.Event()
         self._last_error: dict[str, ShoalError] = {}
         self.supervisor = Supervisor(
@@ -52,7 +53,7 @@ class Recovery:
             ),
             clock,
             samplers=tuple(actor.name for actor in fleet.samplers),
-            others=(*self._rewards, *(learner.name for learner in fleet.learners)),
+            others=(*self._others, *(learner.name for learner in fleet.learners)),
         )
         self.supervisor.changes.subscribe(self._note_change)
 
@@ -114,22 +115,25 @@ class Recovery:
         """Probes and restarts, until it is cancelled. Errors: `RestartsExhaustedError`."""
         while True:
             for name in self.supervisor.due_probes():
-                if name in self._samplers:
-                    self._spawn(self._probe(self._samplers[name]))
+                actor = self._restarted_alone(name)
+                probe = role_of(name).probe
+                if actor is not None and probe is not None:
+                    self._spawn(self._probe(actor, probe))
             for name in self.supervisor.dead():
-                actor: Actor[Any] | None = self._samplers.get(name) or self._rewards.get(name)
+                actor = self._restarted_alone(name)
                 if actor is not None:  # else it is a learner, which `LearnerGroup` restarts with its group
                     self.begin_restart(name)
                     self._spawn(self._restart(actor))
             await asyncio.sleep(TICK_S)
 
-    async def _probe(self, actor: SamplerActor) -> None:
-        """A token, from between two steps of the engine: a wedged engine's process still answers pings. Reward workers
-        need no probe: what they are asked has deadlines, and while they are idle there is nothing to lose."""
+    def _restarted_alone(self, name: str) -> Actor[Any] | None:
+        return self._samplers.get(name) or self._others.get(name)
+
+    async def _probe(self, actor: Actor[H], probe: Callable[[H], Awaitable[object]]) -> None:
         incarnation = actor.incarnation
         try:
             await finish(
-                actor.handle.probe.remote(),
+                probe(actor.handle),
                 deadline_s=self._config.probe_deadline_s,
                 stage="probe",
                 actor=actor.name,

@@ -16,9 +16,10 @@ from typing import Any
 
 from cluster.config import RecoveryConfig
 from cluster.errors import StallError
-from cluster.fleet.actors import Actor, Fleet, H, RewardActor, SamplerActor
+from cluster.fleet.actors import Actor, Fleet, RewardActor, SamplerActor
 from cluster.fleet.deadlines import finish
 from cluster.fleet.recovery import Recovery
+from cluster.fleet.roles import H
 from cluster.fleet.stacks import own_stacks
 from cluster.record.append_log import RunWriteError
 from cluster.record.run_directory import RunDirectory

@@ -1,7 +1,8 @@
 """How long a group may take to be scored, and a batch to come together."""
 
 from cluster.config import RunConfig
-from cluster.fleet.actors import REWARD_START_DEADLINE_S
+from cluster.fleet.reward_models import model_deadline_s
+from cluster.fleet.roles import REWARD_START_DEADLINE_S
 
 MIN_SCORING_ATTEMPTS = 3
 
@@ -12,9 +13,16 @@ def max_scoring_attempts(config: RunConfig) -> int:
 
 
 def scoring_deadline_s(config: RunConfig, num_completions: int, *, num_children: int) -> float:
-    """Seconds for that many completions on that many children, if each is killed at its deadline, in turn."""
+    """Seconds for that many completions on that many children, if each is killed at its deadline, in turn; then, if a
+    reward model is restarted meanwhile, for as many of every reward worker in batches of its own, each at its deadline.
+    """
     reward = config.reward
-    return 60.0 + len(reward.functions) * reward.timeout_s * num_completions / num_children
+    functions_s = len(reward.functions) * reward.timeout_s * num_completions / num_children
+    if reward.reward_model is None:
+        return 60.0 + functions_s
+    model = reward.reward_model
+    num_batches = 1 + num_completions * reward.num_workers / model.batch_size / model.num_workers
+    return 60.0 + functions_s + REWARD_START_DEADLINE_S + num_batches * model_deadline_s(reward)
 
 
 def longest_scoring_s(config: RunConfig) -> float:

@@ -46,31 +46,33 @@ class RewardModelScorer:
         self._model.config.pad_token_id = self._tokenizer.pad_token_id
 
     def score(self, items: Sequence[RewardInput]) -> list[float]:
-        """One score for each completion, in order: a reward worker's `reward_model` is this method."""
+        """One score for each completion, in order."""
         return self.score_pairs([(item.question, item.completion) for item in items])
 
     def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """One score for each (question, completion), in order; whatever the batch, within rounding."""
         scores = [0.0] * len(pairs)
-        texts = [self._text(question, completion) for question, completion in pairs]
+        texts = [self.text(question, completion) for question, completion in pairs]
         # Alike lengths together, so that little of a batch is padding.
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         for start in range(0, len(order), self._config.batch_size):
             chosen = order[start : start + self._config.batch_size]
-            for index, score in zip(chosen, self._score_batch([texts[index] for index in chosen]), strict=True):
+            for index, score in zip(chosen, self.score_texts([texts[index] for index in chosen]), strict=True):
                 scores[index] = score
         return scores
 
-    def _text(self, question: str, completion: str) -> str:
+    def text(self, question: str, completion: str) -> str:
+        """What the model reads of a question and its completion."""
         if self._tokenizer.chat_template is None:
             return question + completion
         turns = [{"role": "user", "content": question}, {"role": "assistant", "content": completion}]
         return str(self._tokenizer.apply_chat_template(turns, tokenize=False))
 
     @torch.inference_mode()
-    def _score_batch(self, texts: list[str]) -> list[float]:
+    def score_texts(self, texts: Sequence[str]) -> list[float]:
+        """One score for each text, computed together."""
         inputs: dict[str, Any] = self._tokenizer(
-            texts,
+            list(texts),
             padding=True,
             truncation=True,
             max_length=self._config.max_tokens,

@@ -13,6 +13,7 @@ from cluster.config import RecoveryConfig
 from cluster.fleet.actors import Actor, Fleet
 from cluster.fleet.handles import Handle
 from cluster.fleet.recovery import Recovery
+from cluster.fleet.roles import Role
 from reward.types import RewardResult, ScoredGroup
 from rollout.errors import WeightSyncError
 from rollout.transfer.manifest import (
@@ -169,17 +170,25 @@ def fleet_of(
         samplers=actors("sampler", samplers),
         learners=actors("learner", learners),
         rewards=actors("reward", rewards),
-        reward_model=None,
         placement_group=None,
-        launcher=NoLauncher(),  # type: ignore[arg-type]
+        launcher=NoLauncher(),
     )
 
 
 class NoLauncher:
     """Of a fleet in which nobody is ever restarted."""
 
-    def __getattr__(self, name: str) -> Any:
-        raise AssertionError(f"{name}: nobody is restarted here")
+    def start(self, name: str) -> Any:
+        raise AssertionError(f"{name} is not restarted here")
+
+    def start_together(self, role: Role[Any, Any]) -> Sequence[Any]:
+        raise AssertionError(f"no {role.name} is restarted here")
+
+    def start_deadline_s(self, _name: str) -> float:
+        return 1.0
+
+    async def stacks(self, name: str) -> str:
+        raise AssertionError(f"nobody looks at {name} here")
 
 
 def recovery_of(fleet: Fleet, **config: Any) -> Recovery:

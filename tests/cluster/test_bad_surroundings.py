@@ -28,7 +28,7 @@ from learner.saving.files import newest_valid
 from rollout.prompts.stream import PromptStreamState
 from tests.cluster.examples import scored
 
-NOBODY = Fleet(samplers=(), learners=(), rewards=(), reward_model=None, placement_group=None, launcher=None)  # type: ignore[arg-type]
+NOBODY = Fleet(samplers=(), learners=(), rewards=(), placement_group=None, launcher=None)  # type: ignore[arg-type]
 """No learners: what is saved here is the run's own state."""
 FINGERPRINTS = Fingerprints(model="m" * 64, tokenizer="t" * 64, data="d" * 64, group_size=8, config="c" * 16)
 

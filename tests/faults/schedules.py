@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 SAMPLER = ("submit", "wait_group", "probe", "begin_update", "load_chunk", "finish_update", "prompt_logprobs", "serve")
 LEARNER = ("train_step", "weight_manifest", "weight_chunk", "weights_digest", "score_tokens", "save", "load")
-METHODS = {"sampler": (*SAMPLER, "ready"), "learner": (*LEARNER, "__ray_ready__"), "reward": ("score", "check")}
+METHODS = {"sampler": (*SAMPLER, "ready"), "learner": (*LEARNER, "__ray_ready__"), "reward": ("score", "start")}
 KINDS = {
     "sampler": ("kill", "kill", "hang", "slow", "raise", "engine"),
     "learner": ("kill", "kill", "hang", "slow"),

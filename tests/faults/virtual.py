@@ -158,7 +158,7 @@ class Process:
         if fault == "corrupt":
             values[0].data.flags.writeable = True
             values[0].data[0] ^= 1
-        if method in ("ready", "check", "__ray_ready__"):
+        if method in ("ready", "start", "__ray_ready__"):
             return None
         result = getattr(self.worker, method)(*values, **kwargs)
         result = await result if isinstance(result, Awaitable) else result

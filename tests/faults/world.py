@@ -17,6 +17,7 @@ import numpy as np
 from cluster.config import CheckpointConfig, EvalConfig, RecoveryConfig, RunConfig
 from cluster.config import WeightSyncConfig as SyncConfig
 from cluster.fleet.actors import Actor, Fleet
+from cluster.fleet.roles import Role
 from cluster.groups.ledger import LedgerState
 from cluster.loop.controller import Controller, RunParts
 from cluster.record.run_directory import RunDirectory
@@ -220,13 +221,11 @@ class World:
         self._processes[name] = process
         return process
 
-    def start_learners(self) -> list[Process]:
-        return [self.start(f"learner-{i}") for i in range(self.schedule.num_learners)]
+    def start_together(self, role: Role[Any, Any]) -> list[Process]:
+        return [self.start(f"{role.name}-{i}") for i in range(self.schedule.num_learners)]
 
-    def ready_call(self, name: str) -> tuple[str, float]:
-        return {"sampler": ("ready", 60.0), "learner": ("__ray_ready__", 60.0), "reward": ("check", 60.0)}[
-            name.partition("-")[0]
-        ]
+    def start_deadline_s(self, _name: str) -> float:
+        return 60.0
 
     async def stacks(self, name: str) -> str:
         return f"the stacks of {name}"
@@ -239,9 +238,8 @@ class World:
             samplers=actors("sampler", self.schedule.num_samplers),
             learners=actors("learner", self.schedule.num_learners),
             rewards=actors("reward", self.schedule.num_rewards),
-            reward_model=None,
             placement_group=None,
-            launcher=self,  # type: ignore[arg-type]
+            launcher=self,
         )
 
     # Faults.

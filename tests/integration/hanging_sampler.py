@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cluster.fleet.actors
-from cluster.fleet.actors import build_vllm_engine
+import cluster.fleet.roles
+from cluster.fleet.roles import build_vllm_engine
 from rollout.config import ModelConfig, RolloutConfig
 from rollout.engines.protocol import Engine
 
@@ -43,5 +43,5 @@ if __name__ == "__main__":
 
     os.environ[MARKER] = sys.argv[1]
     # By its import path, which the actor's process can import too; here this file is `__main__`.
-    cluster.fleet.actors.build_vllm_engine = hanging_sampler.build_hanging_engine
+    cluster.fleet.roles.build_vllm_engine = hanging_sampler.build_hanging_engine
     sys.exit(main(sys.argv[2:]))

@@ -6,7 +6,7 @@ import pytest
 
 from cluster.fleet import handles
 from learner.worker import LearnerWorker
-from reward.models.classifier import RewardModelScorer
+from reward.models.worker import RewardModelWorker
 from reward.worker import RewardWorker
 from rollout.worker import RolloutWorker
 
@@ -14,7 +14,7 @@ ROLES = [
     (handles.Sampler, handles.SamplerHandle, RolloutWorker),
     (handles.Learner, handles.LearnerHandle, LearnerWorker),
     (handles.Reward, handles.RewardHandle, RewardWorker),
-    (handles.RewardModel, handles.RewardModelHandle, RewardModelScorer),
+    (handles.RewardModel, handles.RewardModelHandle, RewardModelWorker),
 ]
 
 

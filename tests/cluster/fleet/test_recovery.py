@@ -55,11 +55,11 @@ class Scene:
     def start(self, name: str) -> Any:
         self.journal.append(("start", name))
         worker = Probed(self.journal) if name == "sampler-0" else FakeReward(lambda _: [ok(1), ok(0)])
-        worker.ready = self._ready  # type: ignore[union-attr]
+        worker.ready = worker.start = self._ready  # type: ignore[union-attr]
         return FakeHandle(worker)
 
-    def ready_call(self, _name: str) -> tuple[str, float]:
-        return "ready", 1.0
+    def start_deadline_s(self, _name: str) -> float:
+        return 1.0
 
     def _ready(self) -> None:
         if self.start_errors:

@@ -122,7 +122,7 @@ def test_restart_gives_up_those_that_have_work_or_do_not_say(tmp_path, monkeypat
     monkeypatch.setattr("cluster.fleet.watchdog.STATUS_DEADLINE_S", 0.1)
     watched = Watched(tmp_path, [0, 2, None, 2], on_stall="restart")
     watched.recovery.supervisor.update_began("sampler-3")
-    asyncio.run(watched.watch(0.6))
+    asyncio.run(watched.watch(2.0))
     assert watched.states() == [ActorState.HEALTHY, ActorState.DEAD, ActorState.DEAD, ActorState.STALE]
 
 

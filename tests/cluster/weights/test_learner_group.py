@@ -8,6 +8,7 @@ import pytest
 from cluster.config import CheckpointConfig, RecoveryConfig, RunConfig
 from cluster.errors import ActorFailedError, LedgerError, RestartsExhaustedError, StageTimeoutError
 from cluster.fleet.recovery import Recovery
+from cluster.fleet.roles import LEARNER, Role
 from cluster.groups.ledger import LedgerState
 from cluster.record.run_directory import RunDirectory
 from cluster.weights.checkpointing import Checkpoints
@@ -77,7 +78,8 @@ class Scene:
             on_restart=self.told.append,
         )
 
-    def start_learners(self) -> list[FakeHandle]:
+    def start_together(self, role: Role[Any, Any]) -> list[FakeHandle]:
+        assert role is LEARNER
         self.journal.append(("start",))
         ranks: Any = [Rank(self.journal, f"learner-{i}", self.trouble) for i in range(2)]
         for rank in ranks:
@@ -88,8 +90,8 @@ class Scene:
         if self.start_errors:
             raise self.start_errors.pop(0)
 
-    def ready_call(self, _name: str) -> tuple[str, float]:
-        return "__ray_ready__", 1.0
+    def start_deadline_s(self, _name: str) -> float:
+        return 1.0
 
     async def train(self, step: int, *, on_record: bool = True) -> int:
         """Trains and records a step; returns the version after it."""

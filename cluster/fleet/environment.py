@@ -1,0 +1,64 @@
+"""The environment of an actor's process, and the cores of the node that it is on."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cluster.fleet.deadlines import finish
+
+CORES_DEADLINE_S = 60.0
+PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "SHOAL_CACHE", "TRANSFORMERS_OFFLINE", "PYTHONPATH")
+
+# glibc gives large tensors back to the system, or cannot use a freed one for the next of its size, and each new one
+# is page-faulted in: forward and backward of a 135M model took 16 s a step with it and 8 s with jemalloc, which Ray
+# ships, told to keep what is freed.
+JEMALLOC = {"MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1,oversize_threshold:0"}
+
+
+def threads_variable(threads: int) -> dict[str, str]:
+    """OMP_NUM_THREADS, which torch and vLLM read when they are imported; 0 leaves it to Ray."""
+    return {"OMP_NUM_THREADS": str(threads)} if threads else {}
+
+
+def keep_memory() -> dict[str, str]:
+    """Preloads Ray's jemalloc; where this build of Ray has none, the system's allocator stays."""
+    import ray
+
+    library = Path(ray.__file__).parent / "core" / "libjemalloc.so"
+    return {"LD_PRELOAD": str(library), **JEMALLOC} if library.is_file() else {}
+
+
+def with_ours(extra: Mapping[str, str]) -> dict[str, str]:
+    """`extra`, and what is passed on explicitly, since an actor inherits the environment of Ray's node, not of this
+    program."""
+    return {**{name: os.environ[name] for name in PASSED_ON if name in os.environ}, **extra}
+
+
+def own_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+async def cores_of_nodes(
+    nodes: Sequence[str], *, here: str, ask: Callable[[str], Awaitable[int]] | None = None
+) -> dict[str, int]:
+    """Ray's id of a node -> its cores. `here` is the controller's node; the others are asked, with a task on each: what
+    Ray counts as CPUs is what its node was told to offer. Errors: `StageTimeoutError`, `ActorFailedError`."""
+    others = sorted(set(nodes) - {here})
+    answers = await asyncio.gather(
+        *(
+            finish((ask or _ask_node)(node), deadline_s=CORES_DEADLINE_S, stage="start", actor=node, item="its cores")
+            for node in others
+        )
+    )
+    return {here: own_cores(), **dict(zip(others, answers, strict=True))}
+
+
+def _ask_node(node: str) -> Any:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    on_it = NodeAffinitySchedulingStrategy(node, soft=False)
+    return ray.remote(own_cores).options(num_cpus=0, scheduling_strategy=on_it).remote()

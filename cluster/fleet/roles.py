@@ -1,0 +1,273 @@
+"""The roles of a fleet: a row says all that makes the processes of one role different from those of another.
+
+    placement   asks               how many processes, of what
+    launcher    worker, arguments, environment, calls_at_once
+    fleet       ready, start_deadline_s, restart
+    recovery    probe, is_synced
+
+A row names the worker's class and the Protocol that it keeps (`cluster.fleet.handles`), so mypy compares the two.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from cluster.config import RunConfig
+from cluster.fleet.environment import keep_memory
+from cluster.fleet.handles import (
+    Handle,
+    Learner,
+    LearnerHandle,
+    Reward,
+    RewardHandle,
+    RewardModel,
+    RewardModelHandle,
+    Sampler,
+    SamplerHandle,
+)
+from cluster.fleet.reward_models import RewardModels, model_deadline_s
+from reward.worker import RewardWorker
+from rollout.config import ModelConfig, RolloutConfig
+from rollout.engines.protocol import Engine
+from rollout.module_loading import loading_modules
+from rollout.worker import RolloutWorker
+
+REWARD_START_DEADLINE_S = 180.0
+# Calls that an actor may have at once: far above the groups in flight, so that none waits behind another's wait.
+MAX_CALLS = 10_000
+
+W = TypeVar("W")
+H = TypeVar("H", bound=Handle)
+
+
+class Restart(StrEnum):
+    """What is started again when a process is lost."""
+
+    ALONE = "alone"
+    TOGETHER = "together"
+    """All processes of the role: those that are left wait for the lost one in a collective call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What a role asks of Ray."""
+
+    count: int
+    """Processes."""
+    cpus: float
+    """Of each."""
+    gpus: float = 0.0
+    """Of each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What the processes of a fleet have in common."""
+
+    config: RunConfig
+    model_dir: str
+    fleet_name: str
+    """Unique: actors that others look up have names that begin with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """The place of one process."""
+
+    name: str
+    index: int
+    """0 to count - 1, among those of its role."""
+    count: int
+    threads: int
+    """Of its libraries; 0 where Ray decides."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role(Generic[W, H]):
+    """A kind of process. `W` is what is called of its worker, `H` that from outside."""
+
+    name: str
+    worker: Callable[[], type[W]]
+    """Imports and returns the class: those that load torch are imported when the others are on their way already."""
+    asks: Callable[[RunConfig], Ask]
+    arguments: Callable[[Site, Seat, Any], Mapping[str, Any]]
+    """The worker's, as keywords. The third is what `meeting` made."""
+    ready: Callable[[H], Awaitable[object]]
+    """The call that is answered once a process has started."""
+    start_deadline_s: Callable[[RunConfig], float]
+    environment: Callable[[RunConfig], Mapping[str, str]] = lambda _: {}
+    threads: Callable[[RunConfig, int, int], int] = lambda _config, _cores, _neighbours: 0
+    """From the cores of the process's node, and the processes of the role on it; 0 leaves them to Ray."""
+    calls_at_once: Callable[[RunConfig], int] = lambda _: 1
+    restart: Restart = Restart.ALONE
+    meeting: Callable[[], Any] = lambda: None
+    """Made anew for each start of all processes together, and kept as long as they live."""
+    probe: Callable[[H], Awaitable[object]] | None = None
+    """A call that shows that the worker works, also when nobody gives it work. None where what it is asked has
+    deadlines, and while it is idle there is nothing to lose."""
+    is_synced: bool = False
+    """Whether a process that has started is used only after a weight sync of its own."""
+    is_looked_up: bool = False
+    """Whether other actors find it by a name."""
+
+
+def build_vllm_engine(model_dir: str, model: ModelConfig, rollout: RolloutConfig, seed: int) -> Engine:
+    """Runs in the sampler's process: vLLM is imported there and nowhere else."""
+    with loading_modules():
+        from rollout.engines.vllm import VLLMEngine
+
+    return VLLMEngine(model_dir, model, rollout, seed=seed)
+
+
+def _sampler_arguments(site: Site, seat: Seat, _: Any) -> Mapping[str, Any]:
+    config = site.config
+    rollout = config.rollout
+    if config.deterministic:
+        # What lies in the prefix cache depends on what ran before, and decides the last bits: a resumed run has an
+        # empty one.
+        rollout = rollout.model_copy(update={"prefix_caching": False})
+    build = partial(build_vllm_engine, site.model_dir, config.model, rollout, config.seed)
+    return {"build_engine": build, "name": seat.name, "run_seed": config.seed}
+
+
+SAMPLER: Role[Sampler, SamplerHandle] = Role(
+    name="sampler",
+    worker=lambda: RolloutWorker,
+    asks=lambda config: Ask(
+        count=config.rollout.num_engines, cpus=config.rollout.cpus_per_engine, gpus=config.rollout.gpus_per_engine
+    ),
+    arguments=_sampler_arguments,
+    environment=lambda _: {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_NO_USAGE_STATS": "1",
+    },
+    threads=lambda config, cores, _neighbours: config.rollout.threads or cores,
+    calls_at_once=lambda _: MAX_CALLS,
+    ready=lambda handle: handle.ready.remote(),
+    start_deadline_s=lambda config: config.rollout.start_deadline_s,
+    # A token, from between two steps of the engine: a wedged engine's process still answers pings.
+    probe=lambda handle: handle.probe.remote(),
+    is_synced=True,
+)
+
+
+def _learner_worker() -> type[Learner]:
+    from learner.worker import LearnerWorker
+
+    return LearnerWorker
+
+
+def _rendezvous() -> Any:
+    """One for each start: what the ranks before left in theirs would be taken for news."""
+    import ray.util
+
+    from learner.backend.engine import Rendezvous
+
+    return Rendezvous(ray.util.get_node_ip_address())
+
+
+def _learner_arguments(site: Site, seat: Seat, rendezvous: Any) -> Mapping[str, Any]:
+    config = site.config
+    return {
+        "config": config.learner.model_copy(update={"threads": seat.threads}),
+        "model_dir": site.model_dir,
+        "rank": seat.index,
+        "world_size": seat.count,
+        "rendezvous": rendezvous.address,
+        "seed": config.seed,
+        "temperature": config.rollout.sampling.temperature,
+        "total_steps": config.steps,
+        "weight_dtype": config.rollout.dtype,
+        "chunk_mib": config.weight_sync.chunk_mib,
+        "deterministic": config.deterministic,
+        "trust_remote_code": config.model.trust_remote_code,
+    }
+
+
+LEARNER: Role[Learner, LearnerHandle] = Role(
+    name="learner",
+    worker=_learner_worker,
+    asks=lambda config: Ask(
+        count=config.learner.num_ranks, cpus=config.learner.cpus_per_rank, gpus=config.learner.gpus_per_rank
+    ),
+    arguments=_learner_arguments,
+    environment=lambda config: {
+        "DS_ACCELERATOR": "cuda" if config.learner.gpus_per_rank else "cpu",
+        **({} if config.learner.gpus_per_rank else keep_memory()),
+    },
+    threads=lambda config, cores, ranks: config.learner.threads or max(1, cores // ranks),
+    ready=lambda handle: handle.__ray_ready__.remote(),
+    start_deadline_s=lambda config: config.learner.start_deadline_s,
+    restart=Restart.TOGETHER,
+    meeting=_rendezvous,
+)
+
+
+def _reward_arguments(site: Site, seat: Seat, _: Any) -> Mapping[str, Any]:
+    config = site.config.reward
+    models = None
+    if config.reward_model is not None:
+        models = RewardModels(
+            f"{site.fleet_name}.{REWARD_MODEL.name}-",
+            deadline_s=model_deadline_s(config),
+            patience_s=REWARD_START_DEADLINE_S,
+        )
+    return {
+        "config": config,
+        "name": seat.name,
+        "reward_model": models,
+        "max_tokens": site.config.rollout.sampling.max_tokens,
+    }
+
+
+REWARD: Role[Reward, RewardHandle] = Role(
+    name="reward",
+    worker=lambda: RewardWorker,
+    asks=lambda config: Ask(count=config.reward.num_workers, cpus=config.reward.cpus_per_worker),
+    arguments=_reward_arguments,
+    threads=lambda _config, _cores, _neighbours: 1,
+    calls_at_once=lambda config: config.reward.children_per_worker + 2,
+    ready=lambda handle: handle.start.remote(),
+    start_deadline_s=lambda _: REWARD_START_DEADLINE_S,
+)
+
+
+def _reward_model_worker() -> type[RewardModel]:
+    from reward.models.worker import RewardModelWorker
+
+    return RewardModelWorker
+
+
+def _asked_of_reward_models(config: RunConfig) -> Ask:
+    model = config.reward.reward_model
+    return Ask(count=0, cpus=0) if model is None else Ask(count=model.num_workers, cpus=model.cpus, gpus=model.gpus)
+
+
+REWARD_MODEL: Role[RewardModel, RewardModelHandle] = Role(
+    name="reward_model",
+    worker=_reward_model_worker,
+    asks=_asked_of_reward_models,
+    # What is computed together decides the last bits: in a deterministic run every group is computed alone.
+    arguments=lambda site, _seat, _: {
+        "config": site.config.reward.reward_model,
+        "across_groups": not site.config.deterministic,
+    },
+    # All calls that there may be, and who asks whether it gets on with them.
+    calls_at_once=lambda config: 2 * config.reward.num_workers * REWARD.calls_at_once(config) + 8,
+    ready=lambda handle: handle.__ray_ready__.remote(),
+    start_deadline_s=lambda _: REWARD_START_DEADLINE_S,
+    probe=lambda handle: handle.probe.remote(),
+    is_looked_up=True,
+)
+
+ROLES: tuple[Role[Any, Any], ...] = (SAMPLER, LEARNER, REWARD, REWARD_MODEL)
+"""In the order in which a run asks for them."""
+
+
+def role_of(name: str) -> Role[Any, Any]:
+    """The role of the actor of that name, such as "reward_model-0"."""
+    return next(role for role in ROLES if role.name == name.rpartition("-")[0])

@@ -1,0 +1,43 @@
+import asyncio
+
+import pytest
+
+from cluster.errors import StageTimeoutError
+from cluster.fleet import environment
+from cluster.fleet.environment import cores_of_nodes, own_cores, threads_variable, with_ours
+
+
+def test_other_nodes_are_asked_for_their_cores_and_our_own_is_not() -> None:
+    asked: list[str] = []
+
+    async def ask(node: str) -> int:
+        asked.append(node)
+        return {"b": 64, "c": 96}[node]
+
+    cores = asyncio.run(cores_of_nodes(["a", "b", "b", "c"], here="a", ask=ask))
+    assert cores == {"a": own_cores(), "b": 64, "c": 96}
+    assert asked == ["b", "c"]
+    asked.clear()
+    assert asyncio.run(cores_of_nodes(["a"], here="a", ask=ask)) == {"a": own_cores()}
+    assert asked == []
+
+
+def test_a_node_that_does_not_say_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "CORES_DEADLINE_S", 0.05)
+
+    async def never(_: str) -> int:
+        await asyncio.Event().wait()
+        return 0
+
+    with pytest.raises(StageTimeoutError, match="start: node-7 did not finish its cores"):
+        asyncio.run(cores_of_nodes(["node-7"], here="a", ask=never))
+
+
+def test_what_is_passed_on_is_named_and_ours_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", "/hub")
+    monkeypatch.setenv("SHOAL_CACHE", "/theirs")
+    monkeypatch.setenv("SECRET", "s")
+    passed = with_ours({"SHOAL_CACHE": "/ours"})
+    assert (passed["HF_HOME"], passed["SHOAL_CACHE"]) == ("/hub", "/ours")
+    assert "SECRET" not in passed
+    assert (threads_variable(3), threads_variable(0)) == ({"OMP_NUM_THREADS": "3"}, {})

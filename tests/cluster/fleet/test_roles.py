@@ -1,0 +1,76 @@
+"""What each role's processes are given, read from its row."""
+
+from typing import Any
+
+import pytest
+
+from cluster.config import RunConfig
+from cluster.fleet.roles import LEARNER, REWARD, REWARD_MODEL, ROLES, SAMPLER, Restart, Seat, Site, role_of
+from learner.config import LearnerConfig
+from reward.config import RewardConfig, RewardModelConfig
+from rollout.config import ReasoningGymTask, RolloutConfig
+
+CONFIG = RunConfig(
+    task=ReasoningGymTask(generator="chain_sum"),
+    rollout=RolloutConfig(num_engines=2),
+    learner=LearnerConfig(num_ranks=4),
+    reward=RewardConfig(
+        num_workers=3, children_per_worker=4, reward_model=RewardModelConfig(path="m", num_workers=2, gpus=0.5)
+    ),
+)
+SITE = Site(config=CONFIG, model_dir="/m", fleet_name="f")
+
+
+def seat(name: str, threads: int = 1) -> Seat:
+    return Seat(name=name, index=1, count=4, threads=threads)
+
+
+def arguments(role: Any, name: str, meeting: Any = None, site: Site = SITE) -> dict[str, Any]:
+    return dict(role.arguments(site, seat(name, threads=7), meeting))
+
+
+def test_a_name_leads_to_its_row() -> None:
+    assert [role_of(f"{role.name}-12") for role in ROLES] == [SAMPLER, LEARNER, REWARD, REWARD_MODEL]
+    assert [role.name for role in ROLES if role.restart is Restart.TOGETHER] == ["learner"]
+    assert [role.name for role in ROLES if role.is_synced] == ["sampler"]
+    assert [role.name for role in ROLES if role.probe] == ["sampler", "reward_model"]
+
+
+def test_a_row_counts_its_processes() -> None:
+    assert [role.asks(CONFIG).count for role in ROLES] == [2, 4, 3, 2]
+    assert REWARD_MODEL.asks(CONFIG).gpus == 0.5
+    without = CONFIG.model_copy(update={"reward": RewardConfig()})
+    assert REWARD_MODEL.asks(without).count == 0
+    assert arguments(REWARD, "reward-1", site=Site(config=without, model_dir="", fleet_name=""))["reward_model"] is None
+
+
+def test_every_call_that_waits_on_a_reward_model_has_room_beside_who_asks_how_far_it_is() -> None:
+    callers = 3 * REWARD.calls_at_once(CONFIG)
+    assert REWARD_MODEL.calls_at_once(CONFIG) > 2 * callers
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(0, 16), (3, 3)])
+def test_a_sampler_has_its_nodes_cores_unless_it_is_told(asked: int, expected: int) -> None:
+    config = CONFIG.model_copy(update={"rollout": RolloutConfig(threads=asked)})
+    assert SAMPLER.threads(config, 16, 2) == expected
+
+
+def test_ranks_share_the_cores_of_their_node_and_are_told_so() -> None:
+    # Four ranks on two nodes: two are on each, so each has half of its node's cores, and not a quarter of ours.
+    assert LEARNER.threads(CONFIG, 16, 2) == 8
+    assert LEARNER.threads(CONFIG, 1, 2) == 1
+
+    class Meeting:
+        address = "here"
+
+    assert arguments(LEARNER, "learner-1", Meeting)["config"].threads == 7
+    assert arguments(LEARNER, "learner-1", Meeting)["rendezvous"] == "here"
+
+
+def test_a_deterministic_run_computes_each_group_alone_and_caches_no_prefix() -> None:
+    assert arguments(REWARD_MODEL, "reward_model-0")["across_groups"]
+    fixed = Site(config=CONFIG.model_copy(update={"deterministic": True}), model_dir="/m", fleet_name="f")
+    assert not arguments(REWARD_MODEL, "reward_model-0", site=fixed)["across_groups"]
+    for site, cached in ((SITE, True), (fixed, False)):
+        _, _, rollout, _ = arguments(SAMPLER, "sampler-0", site=site)["build_engine"].args
+        assert rollout.prefix_caching is cached
