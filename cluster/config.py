@@ -12,41 +12,41 @@ from rollout.config import Config, ModelConfig, RolloutConfig, SamplingConfig, T
 class EvalConfig(Config):
     """Evaluation on held-out prompts."""
 
-    every: int = Field(0, ge=0)
+    every: int = Field(default=0, ge=0)
     """Training steps between evaluations; 0 evaluates before the first step and after the last only."""
     at_start: bool = True
     """Evaluate before the first step."""
     at_end: bool = True
     """Evaluate after the last step."""
-    num_prompts: int = Field(64, ge=1)
+    num_prompts: int = Field(default=64, ge=1)
     """Held-out questions, the same ones each time; fewer where the task has fewer."""
-    num_samples: int = Field(4, ge=1)
+    num_samples: int = Field(default=4, ge=1)
     """k: completions for each question, for pass@1 (their mean), pass@k and maj@k."""
     sampling: SamplingConfig = SamplingConfig()
-    deadline_s: float = Field(1800.0, gt=0)
+    deadline_s: float = Field(default=1800.0, gt=0)
     """An evaluation that takes longer ends the run with an error."""
 
 
 class CheckpointConfig(Config):
     """Everything that a run needs to go on exactly."""
 
-    every: int = Field(0, ge=0)
+    every: int = Field(default=0, ge=0)
     """Training steps between checkpoints; 0 writes one at the end only."""
-    keep: int = Field(2, ge=1)
+    keep: int = Field(default=2, ge=1)
     """How many to keep; older ones are removed after a newer one is complete."""
-    deadline_s: float = Field(600.0, gt=0)
+    deadline_s: float = Field(default=600.0, gt=0)
 
 
 class WeightSyncConfig(Config):
     """How new weights reach the engines."""
 
-    chunk_mib: int = Field(64, ge=1)
+    chunk_mib: int = Field(default=64, ge=1)
     """Size of a flattened bucket of tensors."""
-    deadline_s: float = Field(600.0, gt=0)
-    canary_max_error: float | None = Field(None, gt=0)
+    deadline_s: float = Field(default=600.0, gt=0)
+    canary_max_error: float | None = Field(default=None, gt=0)
     """Largest difference allowed between the engine's and the learner's log-probabilities on fixed prompts after
     each sync (nats); null takes 1e-4 in fp32 and 2.0 where either side computes in bf16."""
-    canary_mean_error: float | None = Field(None, gt=0)
+    canary_mean_error: float | None = Field(default=None, gt=0)
     """Largest mean difference; null takes 1e-5 in fp32 and 0.15 where either side computes in bf16."""
 
 
@@ -66,19 +66,19 @@ class TrackerConfig(Config):
 class RecoveryConfig(Config):
     """What happens when an actor fails."""
 
-    max_restarts: int = Field(10, ge=0)
+    max_restarts: int = Field(default=10, ge=0)
     """Restarts of all actors together over the run; one more failure ends it, with a checkpoint. 0 ends it at the
     first."""
-    max_attempts: int = Field(3, ge=1)
+    max_attempts: int = Field(default=3, ge=1)
     """Times that a group is sampled when its engine fails; then it is rejected, so that a prompt that breaks engines
     does not use up the restarts. A deterministic run rejects none: which groups share an engine is fixed there."""
-    unhealthy_after: int = Field(3, ge=1)
+    unhealthy_after: int = Field(default=3, ge=1)
     """Failures in a row after which an actor is taken for dead and restarted. A process that ended is dead at once."""
-    probe_every_s: float = Field(10.0, gt=0)
+    probe_every_s: float = Field(default=10.0, gt=0)
     """Time between probes of a sampler: each is a token that it has to generate."""
-    probe_deadline_s: float = Field(60.0, gt=0)
+    probe_deadline_s: float = Field(default=60.0, gt=0)
     """Time for a probe: longer than the longest step of an engine."""
-    stall_s: float = Field(1800.0, gt=0)
+    stall_s: float = Field(default=1800.0, gt=0)
     """Without a scored group or a training step for so long, the run is stalled: the stacks of all actors are written
     into the run directory."""
     on_stall: Literal["warn", "restart", "abort"] = "warn"
@@ -89,7 +89,7 @@ class DynamicSamplingConfig(Config):
     """Resample groups in which all rewards are equal (DAPO, arXiv 2503.14476, section 3.2)."""
 
     enabled: bool = False
-    max_resample_factor: float = Field(3.0, ge=1)
+    max_resample_factor: float = Field(default=3.0, ge=1)
     """At most this many times P groups are sampled for a step; then groups with equal rewards are trained as well."""
 
 
@@ -100,11 +100,11 @@ class RunConfig(Config):
     """Name of the run directory; null makes one from recipe and time."""
     runs_dir: str = "runs"
     """Folder of run directories."""
-    seed: int = Field(0, ge=0, lt=2**31)
+    seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of prompt order and sampling."""
-    steps: int = Field(10, ge=1)
+    steps: int = Field(default=10, ge=1)
     """Training steps."""
-    max_policy_lag: int = Field(0, ge=0)
+    max_policy_lag: int = Field(default=0, ge=0)
     """Versions between sampling and training that a group may have. 0 is synchronous, on-policy; k > 0 lets sampling
     run ahead of training by up to k versions."""
     deterministic: bool = False

@@ -10,11 +10,11 @@ from rollout.config import Config
 class GRPOConfig(Config):
     """Group Relative Policy Optimization (DeepSeekMath, arXiv 2402.03300, section 4.1)."""
 
-    clip_eps: float = Field(0.2, gt=0, lt=1)
+    clip_eps: float = Field(default=0.2, gt=0, lt=1)
     """Epsilon: the ratio of new to sampling probability is clipped at 1 - epsilon below."""
-    clip_eps_high: float | None = Field(None, gt=0)
+    clip_eps_high: float | None = Field(default=None, gt=0)
     """Upper epsilon; null takes `clip_eps`."""
-    kl_coef: float = Field(0.04, ge=0)
+    kl_coef: float = Field(default=0.04, ge=0)
     """Beta, weight of the k3 estimate of KL(policy || reference) in the loss; 0 loads no reference."""
     advantage_std: bool = True
     """Divide centred rewards by the group's sample standard deviation."""
@@ -25,9 +25,9 @@ class ScheduleConfig(Config):
 
     kind: Literal["constant", "linear", "cosine"] = "constant"
     """Shape after the warm-up: constant, or down to `min_lr_ratio` at the last step."""
-    warmup_steps: int = Field(0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
     """Steps over which the rate rises linearly from 0."""
-    min_lr_ratio: float = Field(0.0, ge=0, le=1)
+    min_lr_ratio: float = Field(default=0.0, ge=0, le=1)
     """Last rate over highest rate, for linear and cosine."""
 
 
@@ -35,18 +35,18 @@ class LearnerConfig(Config):
     """Training: one Ray actor for each rank, DeepSpeed between them."""
 
     grpo: GRPOConfig = GRPOConfig()
-    lr: float = Field(1e-6, gt=0)
+    lr: float = Field(default=1e-6, gt=0)
     """Highest learning rate."""
     schedule: ScheduleConfig = ScheduleConfig()
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's decay rates."""
-    eps: float = Field(1e-8, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, ge=0)
+    eps: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, ge=0)
     """Gradients are scaled down to this norm; 0 turns clipping off."""
-    updates_per_batch: int = Field(1, ge=1)
+    updates_per_batch: int = Field(default=1, ge=1)
     """Optimizer steps on each batch (mu of the paper); above 1 the clip has work to do."""
-    num_ranks: int = Field(1, ge=1)
+    num_ranks: int = Field(default=1, ge=1)
     """Data-parallel ranks, one Ray actor each."""
     zero_stage: Literal[0, 1, 2, 3] = 0
     """What DeepSpeed shards over ranks: 1 optimizer state, 2 also gradients, 3 also weights."""
@@ -54,17 +54,17 @@ class LearnerConfig(Config):
     """Precision of forward and backward. Weights and optimizer state are kept in fp32 in either case."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
-    micro_batch_tokens: int = Field(4096, ge=16)
+    micro_batch_tokens: int = Field(default=4096, ge=16)
     """Tokens, padding included, in one forward and backward pass."""
-    max_bad_steps: int = Field(3, ge=1)
+    max_bad_steps: int = Field(default=3, ge=1)
     """Steps in a row with a non-finite loss or gradient after which the run ends."""
-    threads: int = Field(0, ge=0)
+    threads: int = Field(default=0, ge=0)
     """Threads of a rank on a CPU; 0 shares the node's cores among its ranks."""
-    cpus_per_rank: float = Field(1.0, gt=0)
+    cpus_per_rank: float = Field(default=1.0, gt=0)
     """What a rank's actor asks of Ray."""
-    gpus_per_rank: float = Field(0.0, ge=0)
+    gpus_per_rank: float = Field(default=0.0, ge=0)
     """What a rank's actor asks of Ray."""
-    step_deadline_s: float = Field(1800.0, gt=0)
+    step_deadline_s: float = Field(default=1800.0, gt=0)
     """After a step that takes longer all ranks are restarted, and train it again."""
-    start_deadline_s: float = Field(600.0, gt=0)
+    start_deadline_s: float = Field(default=600.0, gt=0)
     """Time for the ranks to load model and optimizer."""

@@ -37,13 +37,13 @@ class RewardModelConfig(Config):
     """A Hugging Face directory or hub id with one output label."""
     name: str = "reward_model"
     weight: float = 1.0
-    batch_size: int = Field(16, ge=1)
-    max_tokens: int = Field(1024, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    max_tokens: int = Field(default=1024, ge=1)
     """Prompt and completion are cut on the left to this length."""
-    num_workers: int = Field(1, ge=1)
+    num_workers: int = Field(default=1, ge=1)
     """Actors with the model. Reward workers spread their calls over them, and go to another when one is lost."""
-    cpus: float = Field(1.0, gt=0)
-    gpus: float = Field(0.0, ge=0)
+    cpus: float = Field(default=1.0, gt=0)
+    gpus: float = Field(default=0.0, ge=0)
 
 
 class RewardConfig(Config):
@@ -55,18 +55,18 @@ class RewardConfig(Config):
     """Component that decides whether a completion is right; null takes the first function."""
     accuracy_threshold: float = 1.0
     """A completion is right when that component is at least this."""
-    num_workers: int = Field(1, ge=1)
+    num_workers: int = Field(default=1, ge=1)
     """Reward actors. Each scores in child processes of its own."""
-    children_per_worker: int = Field(2, ge=1)
+    children_per_worker: int = Field(default=2, ge=1)
     """Child processes of one reward actor."""
-    timeout_s: float = Field(5.0, gt=0)
+    timeout_s: float = Field(default=5.0, gt=0)
     """Time for one completion; then its child process is killed and the outcome is `timeout`."""
-    warn_failure_fraction: float = Field(0.01, ge=0, le=1)
+    warn_failure_fraction: float = Field(default=0.01, ge=0, le=1)
     """Share of the rewards of a step that may fail (time out, raise, be no number) before the run warns of it."""
-    max_failure_fraction: float = Field(0.5, gt=0, le=1)
+    max_failure_fraction: float = Field(default=0.5, gt=0, le=1)
     """Above this share in two steps in a row the run ends: what is left would teach the model who fails, not who is
     right. 1 never ends it for that."""
-    cpus_per_worker: float = Field(0.0, ge=0)
+    cpus_per_worker: float = Field(default=0.0, ge=0)
     """What a reward actor asks of Ray. Scoring is short, so by default it shares cores."""
 
     @model_validator(mode="after")

@@ -31,7 +31,7 @@ class TaskBase(Config):
     """System turn before everything else."""
     few_shot: tuple[tuple[str, str], ...] = ()
     """Turns shown before the question: pairs of (question, answer); the question goes through `template` too."""
-    eval_fraction: float = Field(0.2, ge=0, lt=1)
+    eval_fraction: float = Field(default=0.2, ge=0, lt=1)
     """Share of the questions held out for evaluation, chosen by a hash of the question: never trained on.
     Ignored by a task that has an evaluation split of its own."""
     split_salt: str = "shoal"
@@ -55,7 +55,7 @@ class ReasoningGymTask(TaskBase):
     """Name of the generator, for example "chain_sum"."""
     params: dict[str, Any] = Field(default_factory=dict)
     """The generator's own parameters."""
-    size: int = Field(1000, ge=1)
+    size: int = Field(default=1000, ge=1)
     """How many rows to draw; a question that comes twice is kept once."""
     data_seed: int = 0
     """Seed of the generator."""
@@ -111,12 +111,12 @@ TaskConfig = Annotated[ReasoningGymTask | JsonlTask | ParquetTask | HubTask | Gs
 class SamplingConfig(Config):
     """How completions are drawn."""
 
-    temperature: float = Field(1.0, ge=0, le=2)
+    temperature: float = Field(default=1.0, ge=0, le=2)
     """0 is greedy: allowed for evaluation only."""
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
     """0 keeps all tokens."""
-    max_tokens: int = Field(64, ge=1)
+    max_tokens: int = Field(default=64, ge=1)
     """Longest completion, in tokens."""
     stop: tuple[str, ...] = ()
     """Strings that end a completion; not part of its text, their tokens are kept."""
@@ -130,41 +130,41 @@ class ModelConfig(Config):
     transformer that is made and warm-started on this machine)."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Off: only do this with models whose code you have read."""
-    max_context_tokens: int = Field(512, ge=8)
+    max_context_tokens: int = Field(default=512, ge=8)
     """Longest prompt and completion together. A prompt that leaves no room for `max_tokens` is left out."""
 
 
 class RolloutConfig(Config):
     """Sampling: engines and groups."""
 
-    group_size: int = Field(8, ge=2)
+    group_size: int = Field(default=8, ge=2)
     """G, completions for each prompt. One completion has no group to be compared with, so at least 2."""
-    prompts_per_step: int = Field(8, ge=1)
+    prompts_per_step: int = Field(default=8, ge=1)
     """P, groups in one optimizer batch."""
     sampling: SamplingConfig = SamplingConfig()
-    num_engines: int = Field(1, ge=1)
+    num_engines: int = Field(default=1, ge=1)
     """vLLM engines, side by side, one Ray actor each."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Precision of the engines' weights."""
-    kv_cache_mib: int = Field(256, ge=16)
+    kv_cache_mib: int = Field(default=256, ge=16)
     """Memory of an engine's key/value cache."""
-    max_num_seqs: int = Field(256, ge=1)
+    max_num_seqs: int = Field(default=256, ge=1)
     """Sequences that an engine computes together."""
     prefix_caching: bool = True
     """Share the prompt's keys and values among its G completions."""
-    threads: int = Field(0, ge=0)
+    threads: int = Field(default=0, ge=0)
     """Threads of an engine on a CPU; 0 takes all cores of the node."""
-    cpus_per_engine: float = Field(1.0, gt=0)
+    cpus_per_engine: float = Field(default=1.0, gt=0)
     """What an engine's actor asks of Ray."""
-    gpus_per_engine: float = Field(0.0, ge=0)
+    gpus_per_engine: float = Field(default=0.0, ge=0)
     """What an engine's actor asks of Ray."""
     on_weight_sync: Literal["drain", "keep"] = "drain"
     """With sampling ahead: let running completions end before new weights arrive, or keep them running across it
     (then a completion mixes versions and each token says which; the canary steps such completions along, by a token or
     two of weights that are not verified yet, and where it fails the run ends without training on them)."""
-    group_deadline_s: float = Field(600.0, gt=0)
+    group_deadline_s: float = Field(default=600.0, gt=0)
     """A group that takes longer is given up and sampled again; what comes of it later is refused."""
-    start_deadline_s: float = Field(300.0, gt=0)
+    start_deadline_s: float = Field(default=300.0, gt=0)
     """Time for an engine to start."""
 
     @model_validator(mode="after")

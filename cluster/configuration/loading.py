@@ -10,20 +10,21 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from cluster.config import RunConfig
-from cluster.configuration.problems import allowed_keys, describe_problems, unknown_key
-from cluster.configuration.recipe_yaml import dump_yaml, parse_scalar, parse_yaml
+from cluster.configuration.overrides import apply_overrides, merge
+from cluster.configuration.problems import describe_problems
+from cluster.configuration.recipe_yaml import dump_yaml, parse_yaml
+from cluster.configuration.schema import Place, with_default_kinds
+from rollout.config import Config
 from rollout.errors import ConfigError
 
 RECIPES_DIR = Path(__file__).parents[1] / "recipes"
 
-_TASK_KEYS = ("task", "eval_task")
-"""Keys whose value is one of several classes, told apart by `kind`: another kind replaces the value, it does not
-inherit the old kind's keys."""
+_ConfigT = TypeVar("_ConfigT", bound=Config)
 
 
 def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> RunConfig:
@@ -37,15 +38,20 @@ def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> RunConfig:
 
 def build_config(values: Mapping[str, Any], overrides: Sequence[str] = (), *, source: str) -> RunConfig:
     """The configuration of plain values with overrides. `source` names them in errors. Raises ConfigError."""
-    merged = apply_overrides(values, overrides)
+    return build(RunConfig, values, overrides, source=source)
+
+
+def build(model: type[_ConfigT], values: Mapping[str, Any], overrides: Sequence[str] = (), *, source: str) -> _ConfigT:
+    """As `build_config`, for any configuration class."""
+    merged = with_default_kinds([Place(annotation=model)], apply_overrides(model, values, overrides))
     unfit = list(_unfit(merged, ""))
     if unfit:
         raise ConfigError(_with_source(source, "\n".join(unfit)))
     try:
         # Strict, and from JSON: the string "3" is no number and true is no 1, while a list may become a tuple.
-        return RunConfig.model_validate_json(json.dumps(merged), strict=True)
+        return model.model_validate_json(json.dumps(merged), strict=True)
     except ValidationError as error:
-        raise ConfigError(_with_source(source, describe_problems(error))) from error
+        raise ConfigError(_with_source(source, describe_problems(model, error))) from error
 
 
 def dump_config(config: RunConfig) -> str:
@@ -96,59 +102,6 @@ def recipe_summary(path: Path) -> str:
         return file.readline().lstrip("#").strip()
 
 
-def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """A copy of `values` with `dotted.key=value` applied; a number in the path is a place in a list.
-
-    A task's `kind` is applied first, whatever its place in `overrides`: it clears the other kind's keys.
-    """
-    result: dict[str, Any] = json.loads(json.dumps(values))
-    pairs = [_split(override) for override in overrides]
-    for path, value in sorted(pairs, key=lambda pair: not _is_task_kind(pair[0])):
-        if _is_task_kind(path) and (result.get(path[0]) or {}).get("kind") != value:
-            result[path[0]] = {}
-        _set(result, path, value)
-    return result
-
-
-def _is_task_kind(path: Sequence[str]) -> bool:
-    return len(path) == 2 and path[0] in _TASK_KEYS and path[1] == "kind"
-
-
-def _split(override: str) -> tuple[list[str], Any]:
-    key, equals, text = override.partition("=")
-    path = key.split(".")
-    if not equals or not all(path):
-        raise ConfigError(
-            f"got {override!r} as an override, allowed: key=value with a dotted key, as in learner.lr=1e-5"
-        )
-    return path, parse_scalar(text, f"the override of {key}")
-
-
-def _set(target: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    node: Any = target
-    for depth, part in enumerate(path):
-        is_last = depth == len(path) - 1
-        if isinstance(node, list):
-            if not part.isdigit() or int(part) >= len(node):
-                where = ".".join(path[:depth])
-                raise ConfigError(
-                    f"{where} is a list of {len(node)}: got place {part!r}, allowed: 0 to {len(node) - 1}"
-                )
-            key: Any = int(part)
-        elif isinstance(node, dict):
-            key = part
-        else:
-            where, allowed = ".".join(path[:depth]), allowed_keys(path[: depth - 1])
-            if allowed and path[depth - 1] not in allowed:
-                raise ConfigError(unknown_key(where, allowed))
-            raise ConfigError(f"{where}: this is one value ({node!r}), it has no key {part!r}")
-        if is_last:
-            node[key] = value
-        elif isinstance(node, dict) and node.get(key) is None:
-            node[key] = {}
-        node = node[key]
-
-
 def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     """The values of a recipe file merged over those of its `base`, and so on."""
     if path.resolve() in seen:
@@ -168,7 +121,7 @@ def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     base_path = find_recipe(base)
     if base_path.parent != RECIPES_DIR and not base_path.is_absolute():
         base_path = path.parent / base_path  # a path in a file is meant from that file, not from the shell's folder
-    return _merge(_read_with_bases(base_path, (*seen, path.resolve())), values)
+    return merge(RunConfig, _read_with_bases(base_path, (*seen, path.resolve())), values)
 
 
 def _require_mapping(values: Any, source: str) -> dict[str, Any]:
@@ -177,22 +130,6 @@ def _require_mapping(values: Any, source: str) -> dict[str, Any]:
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise ConfigError(f"{source}: got {type(values).__name__}, allowed: a mapping of configuration keys to values")
     return values
-
-
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any], *, depth: int = 0) -> dict[str, Any]:
-    """`over` laid over `base`, key by key; lists and values replace, a task of another kind replaces as a whole."""
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        if isinstance(old, dict) and isinstance(value, dict) and not (depth == 0 and _other_kind(key, old, value)):
-            merged[key] = _merge(old, value, depth=depth + 1)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _other_kind(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    return key in _TASK_KEYS and new.get("kind", old.get("kind")) != old.get("kind")
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
