@@ -84,9 +84,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         return sub
 
-    words = "RECIPE [key=value ...]"
+    words, changes = "RECIPE [key=value ...]", "changes to it (`shoal config` lists the keys)"
     train = add("train", _train, "train a model, or continue a run")
-    train.add_argument("words", nargs="*", metavar=words, help="a recipe (`shoal recipes`) and changes to it")
+    train.add_argument("words", nargs="*", metavar=words, help=f"a recipe (`shoal recipes`) and {changes}")
     train.add_argument("--resume", type=Path, metavar="RUN", help="continue this run from its last checkpoint")
     train.add_argument("--dashboard", action="store_true", help="serve the dashboard while it runs; prints the address")
     place = train.add_mutually_exclusive_group()
@@ -95,9 +95,12 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = add("eval", _evaluate, "evaluate a model or a run on held-out questions")
     evaluate.add_argument("model_or_run", metavar="MODEL_OR_RUN", help="a model directory, hub id or run directory")
     evaluate.add_argument("--task", metavar="RECIPE", help="whose task and settings: gsm8k, or any recipe")
-    evaluate.add_argument("words", nargs="*", metavar="key=value", help="changes to the configuration")
+    evaluate.add_argument("words", nargs="*", metavar="key=value", help="changes to the configuration (`shoal config`)")
     plan = add("plan", _plan, "show configuration, processes, memory and tokens of a run, without starting it")
-    plan.add_argument("words", nargs="*", metavar=words, help="a recipe and changes to it")
+    plan.add_argument("words", nargs="*", metavar=words, help=f"a recipe and {changes}")
+    config = add("config", _config, "list the keys of the configuration with type, range, default and help")
+    config.add_argument("key", nargs="?", metavar="KEY", help="this key and all below it, as in learner.grpo")
+    config.add_argument("--format", choices=("text", "markdown"), default="text", help="markdown is the whole page")
     export = add("export", _export, "write a run's final weights as a Hugging Face directory")
     export.add_argument("run", type=Path, metavar="RUN")
     export.add_argument("out", type=Path, metavar="DIR")
@@ -162,6 +165,19 @@ def _plan(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _config(arguments: argparse.Namespace) -> int:
+    from cluster.configuration.reference import find_keys, list_keys
+    from cluster.configuration.reference_text import format_keys, format_page
+
+    if arguments.format == "markdown":
+        if arguments.key is not None:
+            raise ConfigError("--format markdown is for the whole configuration; leave out the key")
+        print(format_page(list_keys()), end="")
+    else:
+        print(format_keys(list_keys() if arguments.key is None else find_keys(arguments.key, list_keys())))
+    return 0
+
+
 def _export(arguments: argparse.Namespace) -> int:
     _late("cluster.commands.export", "export_command")(arguments.run, arguments.out)
     print(arguments.out)
@@ -173,7 +189,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _recipes(arguments: argparse.Namespace) -> int:
+def _recipes(_: argparse.Namespace) -> int:
     from cluster.configuration.loading import list_recipes, recipe_summary
 
     for path in list_recipes():
@@ -242,7 +258,7 @@ def _late(module: str, name: str) -> Callable[..., Any]:
     return command
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
+def _terminate(*_: int | FrameType | None) -> None:
     raise SystemExit(EXIT_TERMINATED)
 
 

@@ -23,6 +23,7 @@ class EvalConfig(Config):
     num_samples: int = Field(default=4, ge=1)
     """k: completions for each question, for pass@1 (their mean), pass@k and maj@k."""
     sampling: SamplingConfig = SamplingConfig()
+    """How completions are drawn for evaluation."""
     deadline_s: float = Field(default=1800.0, gt=0)
     """An evaluation that takes longer ends the run with an error."""
 
@@ -30,11 +31,13 @@ class EvalConfig(Config):
 class CheckpointConfig(Config):
     """Everything that a run needs to go on exactly."""
 
-    every: int = Field(default=0, ge=0)
-    """Training steps between checkpoints; 0 writes one at the end only."""
+    every: int = Field(default=20, ge=0)
+    """Training steps between checkpoints: as many are trained again, at most, when a learner rank is lost or the run is
+    resumed. There is always one at the end; 0 writes no other, so that a lost rank costs all steps since the start."""
     keep: int = Field(default=2, ge=1)
     """How many to keep; older ones are removed after a newer one is complete."""
     deadline_s: float = Field(default=600.0, gt=0)
+    """Time for all ranks to write one, or to load one. One that is not written in time is told, and tried again."""
 
 
 class WeightSyncConfig(Config):
@@ -43,6 +46,7 @@ class WeightSyncConfig(Config):
     chunk_mib: int = Field(default=64, ge=1)
     """Size of a flattened bucket of tensors."""
     deadline_s: float = Field(default=600.0, gt=0)
+    """Time for each part of it, such as one chunk to all engines; who has not answered by then is restarted."""
     canary_max_error: float | None = Field(default=None, gt=0)
     """Largest difference allowed between the engine's and the learner's log-probabilities on fixed prompts after
     each sync (nats); null takes 1e-4 in fp32 and 2.0 where either side computes in bf16."""
@@ -54,6 +58,7 @@ class TrackerConfig(Config):
     """Where metrics go besides metrics.jsonl."""
 
     tensorboard: bool = True
+    """TensorBoard, into the run directory."""
     wandb: bool = False
     """Weights & Biases; needs the package wandb."""
     mlflow: bool = False
@@ -61,6 +66,7 @@ class TrackerConfig(Config):
     trackio: bool = False
     """trackio; needs the package trackio."""
     project: str = "shoal"
+    """Name under which Weights & Biases, MLflow and trackio keep the run."""
 
 
 class RecoveryConfig(Config):
@@ -89,6 +95,7 @@ class DynamicSamplingConfig(Config):
     """Resample groups in which all rewards are equal (DAPO, arXiv 2503.14476, section 3.2)."""
 
     enabled: bool = False
+    """Whether it is done."""
     max_resample_factor: float = Field(default=3.0, ge=1)
     """At most this many times P groups are sampled for a step; then groups with equal rewards are trained as well."""
 
@@ -111,6 +118,7 @@ class RunConfig(Config):
     """Fix what each engine computes together and use deterministic kernels, so that the same run gives the same
     weights bit for bit. Needs `max_policy_lag` 0."""
     task: TaskConfig
+    """Where the questions come from."""
     eval_task: TaskConfig | None = None
     """Another task to evaluate on; null evaluates on the held-out questions of `task`."""
     model: ModelConfig = ModelConfig()

@@ -41,7 +41,9 @@ class LearnerConfig(Config):
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's decay rates."""
     eps: float = Field(default=1e-8, gt=0)
+    """AdamW's epsilon, added to the root of the second moment."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """AdamW's: each step takes this share, times the learning rate, off every weight."""
     max_grad_norm: float = Field(default=1.0, ge=0)
     """Gradients are scaled down to this norm; 0 turns clipping off."""
     updates_per_batch: int = Field(default=1, ge=1)

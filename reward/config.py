@@ -36,21 +36,28 @@ class RewardModelConfig(Config):
     path: str
     """A Hugging Face directory or hub id with one output label."""
     name: str = "reward_model"
+    """Name of the component in records."""
     weight: float = 1.0
+    """Factor in the weighted sum; 0 records the component without training on it."""
     batch_size: int = Field(default=16, ge=1)
+    """Completions that the model reads together."""
     max_tokens: int = Field(default=1024, ge=1)
     """Prompt and completion are cut on the left to this length."""
     num_workers: int = Field(default=1, ge=1)
     """Actors with the model. Reward workers spread their calls over them, and go to another when one is lost."""
     cpus: float = Field(default=1.0, gt=0)
+    """What the model's actor asks of Ray."""
     gpus: float = Field(default=0.0, ge=0)
+    """What the model's actor asks of Ray."""
 
 
 class RewardConfig(Config):
     """Scoring: which functions, how long they may take, who does it."""
 
     functions: tuple[RewardFunctionConfig, ...] = (RewardFunctionConfig(function="math"),)
+    """Components of the reward: the weighted sum of their values is what the policy is trained on."""
     reward_model: RewardModelConfig | None = None
+    """One more component: a scoring model; null has none."""
     accuracy: str | None = None
     """Component that decides whether a completion is right; null takes the first function."""
     accuracy_threshold: float = 1.0

@@ -92,6 +92,7 @@ class HubTask(TaskBase):
     subset: str | None = None
     """Configuration of the data set, for example "main"."""
     split: str = "train"
+    """Split of training rows."""
     eval_split: str | None = None
     """Split of evaluation rows; null splits `split` by `eval_fraction`."""
     columns: ColumnMapping = ColumnMapping()
@@ -114,8 +115,9 @@ class SamplingConfig(Config):
     temperature: float = Field(default=1.0, ge=0, le=2)
     """0 is greedy: allowed for evaluation only."""
     top_p: float = Field(default=1.0, gt=0, le=1)
+    """Draw from the fewest tokens whose probabilities add up to this; 1 keeps all tokens."""
     top_k: int = Field(default=0, ge=0)
-    """0 keeps all tokens."""
+    """Draw from this many of the most probable tokens; 0 keeps all tokens."""
     max_tokens: int = Field(default=64, ge=1)
     """Longest completion, in tokens."""
     stop: tuple[str, ...] = ()

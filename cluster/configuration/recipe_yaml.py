@@ -85,7 +85,7 @@ class _Scalar:
 
 
 _SCALARS = (
-    _Scalar(tag="null", pattern=re.compile(r"(?:~|null|Null|NULL|)\Z"), first="~nN", read=lambda text: None),
+    _Scalar(tag="null", pattern=re.compile(r"(?:~|null|Null|NULL|)\Z"), first="~nN", read=lambda _: None),
     _Scalar(
         tag="bool",
         pattern=re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"),
@@ -122,11 +122,15 @@ class _Constructor(SafeConstructor):
 
     yaml_constructors: dict[Any, Any] = {}  # noqa: RUF012 - the name and type that ruamel looks up
 
+    def __init__(self, preserve_quotes: bool | None = None, loader: Any = None) -> None:
+        super().__init__(preserve_quotes=preserve_quotes, loader=loader)
+        self.deep_construct = True  # what a value holds is built with it, so that one that holds itself is seen
+
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         """The value of a node. ruamel would leave null where an alias leads back into what it stands in."""
         if node in self.recursive_objects:
             raise ConstructorError(None, None, "this value contains itself", node.start_mark)
-        return super().construct_object(node, deep=True)
+        return super().construct_object(node, deep=deep)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """A mapping whose keys are scalars and differ: ruamel's own error for two equal ones repeats their values,
@@ -140,13 +144,13 @@ class _Constructor(SafeConstructor):
                 problem = f"the key {key_node.value!r} stands here again, first in line {first_line[key]}"
                 raise ConstructorError(None, None, problem, key_node.start_mark)
             first_line[key] = key_node.start_mark.line + 1
-        return super().construct_mapping(node, deep=True)
+        return super().construct_mapping(node, deep=deep)
 
 
 class _Representer(SafeRepresenter):
     """Writes what the constructor reads."""
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, _data: Any) -> bool:
         """Always: a value that occurs twice is written twice, as a person reads this file."""
         return True
 

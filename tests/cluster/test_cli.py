@@ -62,6 +62,7 @@ def test_help_loads_nothing_and_answers_within_a_second() -> None:
 def test_plan_and_recipes_start_nothing_and_load_nothing_heavy() -> None:
     assert loaded_by(["plan", "quickstart"]) == ["pydantic"]
     assert loaded_by(["recipes"]) == ["pydantic"]
+    assert loaded_by(["config"]) == ["pydantic"]
 
 
 def test_module_and_exit_code() -> None:
@@ -86,7 +87,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunConfig, Path, bool
         calls.append((config, run_path, resume))
         return SUMMARY
 
-    monkeypatch.setattr(cli, "_late", lambda module, name: {"train_command": train_command}[name])
+    monkeypatch.setattr(cli, "_late", lambda _, name: {"train_command": train_command}[name])
     return calls
 
 
@@ -94,7 +95,7 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def train_command(*_: Any, **__: Any) -> RunSummary:
         raise error
 
-    monkeypatch.setattr(cli, "_late", lambda module, name: train_command)
+    monkeypatch.setattr(cli, "_late", lambda *_: train_command)
 
 
 def test_train_takes_recipe_overrides_and_place_in_any_order(
@@ -180,7 +181,7 @@ def test_the_trace_is_printed_with_debug_alone(
 
 
 def test_a_run_that_did_not_finish_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "_late", lambda module, name: lambda *_, **__: SimpleNamespace(status="failed"))
+    monkeypatch.setattr(cli, "_late", lambda *_: lambda *_, **__: SimpleNamespace(status="failed"))
     assert cli.main(["train", "tiny"]) == 1
 
 
@@ -194,7 +195,7 @@ def train_command(*_, **__):
         time.sleep(20)
     finally:
         print("cleaned up", flush=True)
-cli._late = lambda module, name: train_command
+cli._late = lambda *_: train_command
 raise SystemExit(cli.main(["train", "tiny"]))
 """
     result = python(code)
@@ -226,7 +227,7 @@ def test_eval_takes_the_task_of_a_recipe_and_the_model_that_is_named(
         calls.append((model_or_run, config))
         return {"eval/pass_at_1": 0.25}
 
-    monkeypatch.setattr(cli, "_late", lambda module, name: evaluate_command)
+    monkeypatch.setattr(cli, "_late", lambda *_: evaluate_command)
     assert cli.main(["eval", "some/model", "--task", "gsm8k", "eval.num_prompts=5"]) == 0
     run = RunDirectory.create(tmp_path / "a", load_config("tiny", ["seed=9"]))
     assert cli.main(["eval", str(run.path)]) == 0
@@ -247,7 +248,7 @@ def test_version_and_export(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     assert caught.value.code in (0, None)
     assert capsys.readouterr().out.startswith("shoal")
     calls: list[tuple[Path, Path]] = []
-    monkeypatch.setattr(cli, "_late", lambda module, name: lambda run, out: calls.append((run, out)))
+    monkeypatch.setattr(cli, "_late", lambda *_: lambda run, out: calls.append((run, out)))
     assert cli.main(["export", "runs/a", "out"]) == 0
     assert calls == [(Path("runs/a"), Path("out"))]
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cluster.configuration.loading import load_config
-from cluster.configuration.plan import _LOGITS_CHUNK_ELEMENTS, KNOWN_SHAPES, MIB, make_plan, model_shape
+from cluster.configuration.model_shapes import KNOWN_SHAPES, model_shape
+from cluster.configuration.plan import _LOGITS_CHUNK_ELEMENTS, MIB, make_plan
 from cluster.configuration.plan_text import format_plan
 from rollout.errors import ModelError
 

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.configuration.recipe_yaml import dump_yaml, parse_scalar, parse_yaml
@@ -107,6 +107,7 @@ def test_a_file_cannot_ask_for_yaml_1_1() -> None:
         ("a: !!int x\n", "line 1, column 4: .*'x' is no int"),
         ("a: 1\nb: " + "9" * 5000, "line 2, column 4: .*a number of 5000 digits is too long"),
         ("a: &a [*a]\n", "line 1, column 4: .*this value contains itself"),
+        ("&a [1, {b: *a}]\n", "line 1, column 1: .*this value contains itself"),
         ("a: " + "[" * 3000, "line 1: lists and mappings stand more than 64 deep"),
         ("? [a]\n: 1\n", "line 1, column 3: .*a list or mapping cannot be a key"),
     ],
@@ -117,6 +118,7 @@ def test_a_syntax_error_names_file_and_line(text: str, place: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@settings(deadline=None)
 @given(value=st.dictionaries(st.text("abcdef", min_size=1), PLAIN, max_size=4))
 def test_dump_is_read_back_equal(value: dict[str, Any]) -> None:
     assert parse_yaml(dump_yaml(value), "dump") == value

@@ -21,7 +21,7 @@ def test_recipe_is_parsed_planned_and_described(path: Path) -> None:
     config = load_config(path.stem)
     assert parse_config(dump_config(config), source=path.name) == config
     plan = make_plan(config)
-    assert plan.num_parameters is not None, "a shipped recipe's model must be in plan.KNOWN_SHAPES"
+    assert plan.num_parameters is not None, "a shipped recipe's model must be in model_shapes.KNOWN_SHAPES"
     assert all(entry.num_bytes is not None for entry in plan.memory)
     longest_eval = config.eval.sampling.max_tokens
     assert longest_eval >= config.rollout.sampling.max_tokens, "evaluation would cut what training may say"

@@ -69,7 +69,7 @@ def made(values: dict[str, Any], *overrides: str) -> Made:
 def test_another_kind_drops_the_old_ones_keys_at_any_depth(path: str, values: dict[str, Any]) -> None:
     def at(config: Any) -> Any:
         for part in path.split("."):
-            key = int(part) if part.isdigit() else part
+            key: Any = int(part) if part.isdigit() else part
             config = config[key] if isinstance(config, (dict, tuple)) else getattr(config, part)
         return config
 
