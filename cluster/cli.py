@@ -18,6 +18,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from cluster.commands.dashboard import add_dashboard_commands, dashboard_beside
+from cluster.run_files import CONFIG
 from rollout.errors import ConfigError, ShoalError
 from rollout.module_loading import loading_modules
 
@@ -228,7 +229,7 @@ def _eval_config(model_or_run: str, task: str | None, overrides: Sequence[str]) 
     from cluster.configuration.loading import build_config, load_config
     from cluster.record.run_directory import RunDirectory
 
-    is_run = (Path(model_or_run) / "config.yaml").is_file()
+    is_run = (Path(model_or_run) / CONFIG).is_file()
     if task is None:
         if not is_run:
             raise ConfigError(f"{model_or_run} is no run, so it needs a task: --task gsm8k, or --task and a recipe")

@@ -1,6 +1,8 @@
-"""The records that the processes of a run write and its readers read. Imports nothing heavy.
+"""The records that the processes of a run write and its readers read, and every word in them that means something.
+Imports nothing heavy.
 
-The dashboard and the record share these and nothing else: what is written under a name is read under the same one.
+With `run_files.py` (names of files), `columns.py` (tables of rollouts) and `record/metric_list.py` (metrics) this is
+the contract of a run's files: a word stands here once, and who writes it and who reads it take it from here.
 """
 
 import time
@@ -11,7 +13,38 @@ from typing import Any, Literal
 
 from reward.types import ScoredGroup
 
-EventKind = Literal["generate", "score", "train", "sync", "save", "eval", "instant"]
+
+class EventKind(StrEnum):
+    """What an actor did in a span of events.jsonl."""
+
+    GENERATE = "generate"
+    SCORE = "score"
+    TRAIN = "train"
+    SYNC = "sync"
+    SAVE = "save"
+    EVAL = "eval"
+    INSTANT = "instant"
+    """No span: something that happened. `extra["name"]` is one of `Instant`."""
+
+
+class Instant(StrEnum):
+    """What happened in an instant, and what `extra` has besides `name`. A run of before a field was recorded has none
+    of it."""
+
+    STATE = "state"
+    """An actor's health changed: `state` and `before` (`ActorState`), `reason`."""
+    STALL = "stall"
+    """No progress: `text`, `action`, `stacks` (where they are), `idle_s`."""
+    WARNING = "warning"
+    """`text`, as the person was told."""
+    ERROR = "error"
+    """What ended the run: `text`."""
+    RESUMED = "resumed"
+    """Its processes are new ones from here on: `text`."""
+    CHECKPOINT_SET_ASIDE = "checkpoint_set_aside"
+    """A damaged one that is never loaded: `checkpoint` (its name), `checkpoint_step`, `reason`, `text`."""
+    CHECKPOINT_NOT_WRITTEN = "checkpoint_not_written"
+    """A save that failed: as for one that was set aside."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +52,7 @@ class Event:
     """A span of an actor's time, or an instant.
 
     Example:
-        Event(kind="generate", actor="sampler-0", start_s=1700000000.0, end_s=1700000001.5, step=3,
+        Event(kind=EventKind.GENERATE, actor="sampler-0", start_s=1700000000.0, end_s=1700000001.5, step=3,
               ids=("000017-5f1c09be12aa03d4",), extra={"tokens": 412})
     """
 
@@ -35,14 +68,18 @@ class Event:
     ids: tuple[str, ...] = ()
     """Groups that it is about."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """JSON values; an instant has its name here, as {"name": "restarted"}."""
+    """JSON values: of an instant as `Instant` says, of spans `tokens` and `policy_version`."""
+
+
+EndStatus = Literal["finished", "failed", "interrupted"]
+"""How a run ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
     """How a run ended."""
 
-    status: Literal["finished", "failed", "interrupted"]
+    status: EndStatus
     num_steps: int
     """Training steps done, those before a resume included."""
     policy_version: int
@@ -63,6 +100,10 @@ class RunSummary:
     """Groups neither trained nor rejected when the run ended."""
     error: str = ""
     """One sentence on what ended a failed run."""
+    error_type: str = ""
+    """Class of that error; empty in runs of before it was recorded."""
+    error_actor: str = ""
+    """Whose failure it was; empty where no actor is named."""
 
     def unaccounted_groups(self) -> int:
         """0 when dispatched = trained + rejected + in flight."""
@@ -154,6 +195,15 @@ class GroupState(StrEnum):
     SCORED = "scored"
     CONSUMED = "consumed"
     REJECTED = "rejected"
+
+
+class LedgerEvent(StrEnum):
+    """What a line of ledger.jsonl says that moves no group: its `event`."""
+
+    LATE_RESULT_REFUSED = "late_result_refused"
+    """A result came whose `attempt` had been given up."""
+    COMMITTED = "committed"
+    """A `checkpoint` holds everything that was consumed before `step`."""
 
 
 class RejectReason(StrEnum):

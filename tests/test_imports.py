@@ -27,13 +27,24 @@ HEAVY = {
 }
 LIGHT = ("types.py", "config.py", "errors.py")
 """Files that every process reads first, and that import none of HEAVY, directly or through each other."""
+CONTRACT_ROOM = "types config errors columns run_files"
 ORDERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "rollout": (("types errors", "config module_loading", "prompts transfer sandbox", "engines", "worker"),),
     "reward": (("types config errors", "functions", "math code models children", "rules", "worker"),),
     "learner": (("types config metrics", "algorithm model backend", "transfer", "saving", "worker"),),
     "cluster": (
-        ("types config errors", "configuration", "record", "fleet", "groups", "weights", "loop", "commands", "cli"),
-        ("types config errors", "configuration", "record", "dashboard", "commands", "cli"),
+        (
+            "types config errors columns run_files",
+            "configuration",
+            "record",
+            "fleet",
+            "groups",
+            "weights",
+            "loop",
+            "commands",
+            "cli",
+        ),
+        ("types config errors columns run_files", "configuration", "record", "dashboard", "commands", "cli"),
     ),
     "cluster/dashboard": (("records", "files figures", "index", "views", "doctor", "web", "exports"),),
 }
@@ -42,6 +53,8 @@ one string stand side by side and do not know each other. cluster/ is two towers
 the page does not know the loop."""
 PENDING: dict[str, str] = {}
 """`file -> module` that points back, with the reason why it still does. Shrinks only, and ends empty."""
+CONTRACT = ("learner/metrics.py", "cluster/columns.py", "cluster/run_files.py", "cluster/record/metric_list.py")
+"""What readers of a run share with its writers besides: as light."""
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60
 MAX_MEDIAN_LINES = 155
 """Of the files with code in the four packages. Shrinks only, to 130."""
@@ -218,7 +231,9 @@ def test_half_of_the_files_are_short() -> None:
     assert statistics.median(lines) <= MAX_MEDIAN_LINES
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if path.name in LIGHT], ids=name_of)
+@pytest.mark.parametrize(
+    "path", [path for path in SOURCES if path.name in LIGHT or name_of(path) in CONTRACT], ids=name_of
+)
 def test_types_configs_and_errors_load_nothing_heavy(path: Path) -> None:
     loaded = [(module, name_of(where)) for module, where in top_level_modules(path, set())]
     assert [pair for pair in loaded if pair[0].split(".")[0] in HEAVY] == []

@@ -17,6 +17,7 @@ from cluster.groups.reward_router import RewardRouter
 from cluster.loop.evaluation import evaluate
 from cluster.record.append_log import RunDirectoryError
 from cluster.record.terminal import Reporter, make_reporter
+from cluster.run_files import CONFIG
 from cluster.types import Evaluation
 from cluster.weights.weight_sync import serve_as_loaded
 from learner.model.source import resolve_model
@@ -63,7 +64,7 @@ def _evaluate(model_or_run: str, config: RunConfig, reporter: Reporter) -> dict[
 @contextmanager
 def _model_directory(model_or_run: str, config: RunConfig, reporter: Reporter) -> Iterator[Path]:
     """The directory that the engines load; for a run, an export that lasts as long as the evaluation."""
-    if not (Path(model_or_run) / "config.yaml").is_file():
+    if not (Path(model_or_run) / CONFIG).is_file():
         trust = config.model.trust_remote_code
         yield resolve_model(config.model.path, trust_remote_code=trust, announce=reporter.phase)
         return

@@ -7,26 +7,25 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cluster.config import RunConfig
 from cluster.configuration.loading import config_fingerprint
-from cluster.configuration.redact import redact_text
 from cluster.errors import StoppedError
 from cluster.fleet.actors import Fleet, launch_fleet
 from cluster.fleet.placement import plan_bundles, total_resources
 from cluster.fleet.ray_session import ray_session
 from cluster.groups.ledger import LedgerState
 from cluster.loop.controller import Controller, RunParts
-from cluster.record.append_log import RunWriteError
+from cluster.record.instants import append_if_possible, checkpoint_instant, run_instant, warner
 from cluster.record.run_directory import RunDirectory
 from cluster.record.run_lock import run_lock
 from cluster.record.terminal import Reporter, make_reporter
 from cluster.record.trackers import start_trackers
-from cluster.types import Event, RunSummary, now_s
+from cluster.types import Event, Instant, RunSummary
 from cluster.weights.checkpointing import Checkpoints, check_fingerprints
 from cluster.weights.run_state import Fingerprints, RunState
 from cluster.weights.weight_sync import NUM_CANARY_PROMPTS
@@ -74,15 +73,20 @@ def train_command(config: RunConfig, run_path: Path, *, resume: bool) -> RunSumm
 
 
 def _train_locked(config: RunConfig, run: RunDirectory, reporter: Reporter, *, resume: bool) -> RunSummary:
-    warn = _warner(run, reporter)
+    warn = warner(run, reporter)
     set_aside: list[Event] = []
 
     def on_set_aside(name: str, reason: str) -> None:
-        event = _instant("checkpoint_set_aside", f"{name}: {reason}")
+        event = checkpoint_instant(Instant.CHECKPOINT_SET_ASIDE, name, reason)
         set_aside.append(event)
-        _append_if_possible(run, event)
+        append_if_possible(run, event)
 
-    checkpoints = Checkpoints(run.checkpoints_path, config.checkpoint, warn=warn, on_set_aside=on_set_aside)
+    def on_not_written(name: str, reason: str) -> None:
+        append_if_possible(run, checkpoint_instant(Instant.CHECKPOINT_NOT_WRITTEN, name, reason))
+
+    checkpoints = Checkpoints(
+        run.checkpoints_path, config.checkpoint, warn=warn, on_set_aside=on_set_aside, on_not_written=on_not_written
+    )
     try:
         if resume:
             run = RunDirectory.open(run.path)
@@ -171,7 +175,7 @@ async def _train(start: _Start, fleet: Fleet, stop: asyncio.Event, received: lis
         if not start.is_new:
             reporter.phase("beginning again with step 1: the run was ended before its first checkpoint")
             run.begin_again(config)
-            run.append_event(_instant("resumed", "from the model, without a checkpoint", step=0))
+            run.append_event(run_instant(Instant.RESUMED, "from the model, without a checkpoint", step=0))
     else:
         checkpoint, state = start.resumed
         reporter.phase(f"going on from {checkpoint.name}")
@@ -181,7 +185,7 @@ async def _train(start: _Start, fleet: Fleet, stop: asyncio.Event, received: lis
         run.write_config(config)
         for event in start.set_aside:  # what was written of them before went with the rest of the log
             run.append_event(event)
-        run.append_event(_instant("resumed", f"from {checkpoint.name}", step=state.step))
+        run.append_event(run_instant(Instant.RESUMED, f"from {checkpoint.name}", step=state.step))
     run.write_vocabulary(inputs.vocabulary)
     trackers = start_trackers(config, run.path, start.warn)
     try:
@@ -208,8 +212,12 @@ async def _supervise(controller: Controller, run: RunDirectory, reporter: Report
     try:
         summary = await controller.run()
     except BaseException as error:
-        failed = controller.summary("failed", error=str(error) or type(error).__name__)
-        _append_if_possible(run, _instant("error", failed.error))
+        failed = replace(
+            controller.summary("failed", error=str(error) or type(error).__name__),
+            error_type=type(error).__name__,
+            error_actor=str(getattr(error, "actor", "")),
+        )
+        append_if_possible(run, run_instant(Instant.ERROR, failed.error))
         run.write_summary(failed)
         reporter.finish(failed)
         raise
@@ -222,27 +230,6 @@ async def _supervise(controller: Controller, run: RunDirectory, reporter: Report
             EXIT_CODES.get(signal.Signals(received[0]), 1) if received else 1,
         )
     return summary
-
-
-def _instant(name: str, text: str, *, step: int | None = None) -> Event:
-    """Something that happened to the run as a whole, now."""
-    at_s = now_s()
-    extra = {"name": name, "text": redact_text(text)}
-    return Event(kind="instant", actor="controller", start_s=at_s, end_s=at_s, step=step, extra=extra)
-
-
-def _append_if_possible(run: RunDirectory, event: Event) -> None:
-    """An event that tells of a fault: a disk that cannot take it is told to the person, by whoever writes next."""
-    with suppress(RunWriteError):
-        run.append_event(event)
-
-
-def _warner(run: RunDirectory, reporter: Reporter) -> Callable[[str], None]:
-    def warn(text: str) -> None:
-        reporter.warn(text)
-        _append_if_possible(run, _instant("warning", text))
-
-    return warn
 
 
 @contextmanager

@@ -8,12 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Phase = Literal["train", "eval"]
-RunStatus = Literal["live", "finished", "failed", "interrupted", "stopped"]
-"""`stopped`: there is no summary and no process that still writes."""
-SpanKind = Literal["generate", "score", "train", "sync", "save", "eval", "wait", "down", "instant"]
+from cluster.run_files import CHECKPOINTS, LOGS, ROLLOUTS, Phase
+from cluster.types import EndStatus
 
-SOURCES = ("config", "metrics", "evaluations", "events", "ledger", "rollouts", "checkpoints", "summary", "vocabulary")
+RunStatus = Literal["live", "stopped"] | EndStatus
+"""`stopped`: there is no summary and no process that still writes."""
+SpanKind = str
+"""One of `EventKind`, or WAIT or DOWN, which the dashboard makes; a run of another version may have others."""
+WAIT, DOWN = "wait", "down"
+
+SOURCES = ("config", *LOGS, ROLLOUTS, CHECKPOINTS, "summary", "vocabulary")
 """What a run consists of; also the names by which the page is told what changed."""
 
 

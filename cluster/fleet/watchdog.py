@@ -23,7 +23,7 @@ from cluster.fleet.roles import H
 from cluster.fleet.stacks import own_stacks
 from cluster.record.append_log import RunWriteError
 from cluster.record.run_directory import RunDirectory
-from cluster.types import ActorState, Event
+from cluster.types import ActorState, Event, EventKind, Instant
 from rollout.errors import ShoalError
 
 STATUS_DEADLINE_S = 5.0
@@ -97,9 +97,11 @@ class StackFiles:
     def record_stall(self, text: str, **facts: Any) -> None:
         """The event of a stall, and a warning."""
         at_s = time.time()
-        extra = {"name": "stall", "text": text, **facts}
+        extra = {"name": Instant.STALL, "text": text, **facts}
         with suppress(RunWriteError):  # what tells of a fault does not end the run
-            self._run.append_event(Event(kind="instant", actor="controller", start_s=at_s, end_s=at_s, extra=extra))
+            self._run.append_event(
+                Event(kind=EventKind.INSTANT, actor="controller", start_s=at_s, end_s=at_s, extra=extra)
+            )
         self._warn(text)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cluster.errors import LedgerError
-from cluster.types import GroupState, RejectReason
+from cluster.types import GroupState, LedgerEvent, RejectReason
 
 TERMINAL = (GroupState.CONSUMED, GroupState.REJECTED)
 NEXT_STATES = {
@@ -119,7 +119,12 @@ class Ledger:
             self._find(group_id)  # one that was never leased is no late result but a defect
         if self._open.get(group_id) != (GroupState.LEASED, attempt):
             self._append(
-                {"time_s": self._clock(), "group_id": group_id, "event": "late_result_refused", "attempt": attempt}
+                {
+                    "time_s": self._clock(),
+                    "group_id": group_id,
+                    "event": LedgerEvent.LATE_RESULT_REFUSED,
+                    "attempt": attempt,
+                }
             )
             self._late_results += 1
             return False
@@ -144,7 +149,7 @@ class Ledger:
 
     def committed(self, step: int, checkpoint: str) -> None:
         """A checkpoint holds everything that was consumed before training step `step`: one line for all of it."""
-        self._append({"time_s": self._clock(), "event": "committed", "step": step, "checkpoint": checkpoint})
+        self._append({"time_s": self._clock(), "event": LedgerEvent.COMMITTED, "step": step, "checkpoint": checkpoint})
 
     def attempt(self, group_id: str) -> int:
         """Of the group's newest lease."""

@@ -8,7 +8,6 @@ launch(prompts) --> submit to samplers (one batch each) --> wait_group --> score
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
 
 import ray.exceptions
 
@@ -23,7 +22,7 @@ from cluster.groups.reward_health import RewardHealth
 from cluster.groups.reward_router import RewardRouter
 from cluster.groups.sampling import answer_of, deal, submit, wait_group
 from cluster.record.run_directory import RunDirectory
-from cluster.types import Event, RejectReason
+from cluster.types import Event, EventKind, RejectReason
 from reward.types import RewardOutcome, ScoredGroup
 from rollout.errors import ShoalError
 from rollout.types import Prompt, RolloutGroup, SampleRequest
@@ -202,9 +201,9 @@ class GroupPipeline:
         group_id, attempt = group.group_id, group.attempt
         if not self._ledger.sampled(group_id, attempt, group.min_policy_version):
             return
-        self._record_span("generate", sampler.name, group.started_s, group.finished_s, group)
+        self._record_span(EventKind.GENERATE, sampler.name, group.started_s, group.finished_s, group)
         scored = await self._router.score(group)
-        self._record_span("score", scored.worker, scored.started_s, scored.finished_s, group)
+        self._record_span(EventKind.SCORE, scored.worker, scored.started_s, scored.finished_s, group)
         # Before the ledger moves: where this ends the run, its checkpoint has the group as one to sample again.
         if warning := self._reward_health.note(scored):
             self._warn(warning)
@@ -248,7 +247,7 @@ class GroupPipeline:
             "reward function and resume the run"
         )
 
-    def _record_span(self, kind: Any, actor: str, start_s: float, end_s: float, group: RolloutGroup) -> None:
+    def _record_span(self, kind: EventKind, actor: str, start_s: float, end_s: float, group: RolloutGroup) -> None:
         extra = {"tokens": group.num_completion_tokens, "policy_version": group.min_policy_version}
         self._run.append_event(
             Event(kind=kind, actor=actor, start_s=start_s, end_s=end_s, ids=(group.group_id,), extra=extra)

@@ -40,7 +40,7 @@ from cluster.record.run_directory import RunDirectory
 from cluster.record.run_record import RunRecord
 from cluster.record.terminal import Reporter
 from cluster.record.trackers import Trackers
-from cluster.types import GroupCounts, RunSummary, StepTimings, Transition, now_s
+from cluster.types import EventKind, GroupCounts, RunSummary, StepTimings, Transition, now_s
 from cluster.weights.checkpointing import Checkpoints
 from cluster.weights.learner_group import LearnerGroup
 from cluster.weights.run_state import RunState
@@ -302,7 +302,7 @@ class Controller:
         self._progress.step_trained()
         ids = tuple(scored.group_id for scored in batch.groups)
         for learner in self._parts.fleet.learners:
-            self._record.span("train", learner.name, started_s, step=batch.step, ids=ids)
+            self._record.span(EventKind.TRAIN, learner.name, started_s, step=batch.step, ids=ids)
         return outputs
 
     def _end_if_diverged(self, output: StepOutput) -> None:
@@ -338,7 +338,7 @@ class Controller:
         path = await self._learners.use(lambda: self._parts.checkpoints.save(self._parts.fleet, state))
         if path is not None:
             self._ledger.committed(state.step, path.name)
-            self._record.span("save", "controller", started_s, step=state.step, extra={"checkpoint": path.name})
+            self._record.span(EventKind.SAVE, "controller", started_s, step=state.step, extra={"checkpoint": path.name})
         return path is not None
 
     def _mark_boundary(self) -> None:

@@ -10,7 +10,7 @@ from cluster.fleet.actors import SamplerActor
 from cluster.fleet.recovery import Recovery
 from cluster.loop.drain import Drain
 from cluster.record.run_record import RunRecord
-from cluster.types import now_s
+from cluster.types import EventKind, now_s
 from cluster.weights.learner_group import LearnerGroup
 from cluster.weights.weight_sync import SyncReport, WeightSync
 
@@ -71,5 +71,5 @@ class Publisher:
                 self._recovery.sync_failed(sampler, incarnations[sampler.name], report.failed[sampler.name])
             elif sampler.incarnation == incarnations[sampler.name]:
                 self._recovery.supervisor.synced(sampler.name, report.policy_version)
-                self._record.span("sync", sampler.name, started_s, step=self._step, extra=extra)
+                self._record.span(EventKind.SYNC, sampler.name, started_s, step=self._step, extra=extra)
         return report

@@ -1,24 +1,6 @@
 """Scored groups -> one Parquet table: a row for each completion, with everything that its training used.
 
-Columns (T tokens of one completion):
-    step, index, epoch, sample_index, attempt   int
-    group_id, uid, task, worker, reward_worker  text
-    prompt_text, question, completion_text      text; a lone surrogate is written as its escape, `\\ud800`
-    ground_truth                                text or null
-    prompt_token_ids                            list of int
-    token_ids                                   [T] list of int
-    rollout_logprobs                            [T] list of float32, nats
-    policy_logprobs, ref_logprobs, entropies    [T] list of float32, nats; empty where the learner computed none
-    loss_mask                                   [T] list of bool
-    advantage, reward                           float or null (not scored)
-    rejected                                    text: why the group was not trained on; empty where it was
-    components                                  JSON text, name -> value before its weight
-    answer                                      text or null: the final answer that was found in the completion
-    outcome, detail, finish_reason              text
-    correct                                     bool or null
-    min_policy_version, max_policy_version      int
-    version_spans                               JSON text, [[policy_version, start, end], ...]
-    score_s                                     float, seconds
+The columns stand in `cluster/columns.py`.
 """
 
 import io
@@ -26,47 +8,11 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from cluster.columns import ROLLOUT_COLUMNS
 from cluster.record.append_log import json_line
 from learner.types import SequenceOutput
 from reward.types import RewardResult, ScoredGroup
 from rollout.types import Completion
-
-COLUMNS = (
-    ("step", "int64"),
-    ("group_id", "string"),
-    ("uid", "string"),
-    ("index", "int64"),
-    ("epoch", "int64"),
-    ("task", "string"),
-    ("sample_index", "int64"),
-    ("prompt_text", "string"),
-    ("question", "string"),
-    ("completion_text", "string"),
-    ("ground_truth", "string"),
-    ("prompt_token_ids", "list<int32>"),
-    ("token_ids", "list<int32>"),
-    ("rollout_logprobs", "list<float32>"),
-    ("policy_logprobs", "list<float32>"),
-    ("ref_logprobs", "list<float32>"),
-    ("entropies", "list<float32>"),
-    ("loss_mask", "list<bool>"),
-    ("advantage", "float64"),
-    ("reward", "float64"),
-    ("rejected", "string"),
-    ("components", "string"),
-    ("outcome", "string"),
-    ("detail", "string"),
-    ("correct", "bool"),
-    ("answer", "string"),
-    ("finish_reason", "string"),
-    ("min_policy_version", "int64"),
-    ("max_policy_version", "int64"),
-    ("version_spans", "string"),
-    ("attempt", "int64"),
-    ("worker", "string"),
-    ("reward_worker", "string"),
-    ("score_s", "float64"),
-)
 
 
 def rollout_rows(
@@ -92,7 +38,7 @@ def parquet_bytes(rows: Sequence[dict[str, Any]]) -> bytes:
     import pyarrow
     import pyarrow.parquet
 
-    schema = pyarrow.schema([(name, _arrow_type(kind)) for name, kind in COLUMNS])
+    schema = pyarrow.schema([(name, _arrow_type(kind)) for name, kind in ROLLOUT_COLUMNS.items()])
     table = pyarrow.Table.from_pylist(list(rows), schema=schema)
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(table, buffer, compression="zstd")

@@ -40,12 +40,21 @@ from cluster.record.append_log import (
 )
 from cluster.record.rollout_replay import read_train_batch
 from cluster.record.rollout_table import parquet_bytes, rollout_rows
+from cluster.run_files import (
+    CHECKPOINTS,
+    CONFIG,
+    LOGS,
+    ROLLOUTS,
+    STACKS,
+    SUMMARY,
+    SUPERSEDED,
+    VOCABULARY,
+    log_name,
+    table_name,
+)
 from cluster.types import Event, RunSummary
 from learner.types import SequenceOutput, TrainBatch
 from reward.types import ScoredGroup
-
-LOGS = ("metrics", "evaluations", "events", "ledger")
-"""The append-only files, without their ending."""
 
 
 class RunDirectory:
@@ -63,8 +72,8 @@ class RunDirectory:
         except OSError as error:
             raise _not_made(path, error) from error
         try:
-            (path / "rollouts").mkdir(parents=True, exist_ok=True)
-            (path / "checkpoints").mkdir(exist_ok=True)
+            (path / ROLLOUTS).mkdir(parents=True, exist_ok=True)
+            (path / CHECKPOINTS).mkdir(exist_ok=True)
             run = cls(path)
             run.write_config(config)
         except OSError as error:  # RunWriteError among them
@@ -84,15 +93,15 @@ class RunDirectory:
         """Whether there is anything that a run made: a line of a log, rollouts, a checkpoint, a summary."""
         if any(self.log_path(name).exists() and self.log_path(name).stat().st_size for name in LOGS):
             return True
-        if (self.path / "summary.json").exists() or (self.path / "superseded").exists():
+        if (self.path / SUMMARY).exists() or (self.path / SUPERSEDED).exists():
             return True
-        folders = (self.path / "rollouts", self.checkpoints_path)
+        folders = (self.path / ROLLOUTS, self.checkpoints_path)
         return any(folder.is_dir() and any(folder.iterdir()) for folder in folders)
 
     @classmethod
     def existing(cls, path: Path) -> Self:
         """An existing run, to be read: it may be live, so nothing in it is touched."""
-        if not (path / "config.yaml").is_file():
+        if not (path / CONFIG).is_file():
             raise RunDirectoryError(f"{path} is no run: it has no config.yaml; give the folder that `shoal train` made")
         return cls(path)
 
@@ -105,26 +114,26 @@ class RunDirectory:
 
     @property
     def checkpoints_path(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     def log_path(self, name: str) -> Path:
         """File of one of LOGS."""
         assert name in LOGS, name
-        return self.path / f"{name}.jsonl"
+        return self.path / log_name(name)
 
     def write_config(self, config: RunConfig) -> None:
         """Replaces config.yaml."""
         text = dump_yaml(redact(config.model_dump(mode="json")))
-        write_atomically(self.path / "config.yaml", text.encode())
+        write_atomically(self.path / CONFIG, text.encode())
 
     def read_config(self) -> RunConfig:
         """The run's configuration as it was written: without its secrets. Raises ConfigError."""
-        path = self.path / "config.yaml"
+        path = self.path / CONFIG
         return parse_config(path.read_text(encoding="utf-8"), source=str(path))
 
     def write_vocabulary(self, pieces: Sequence[str]) -> None:
         """[V] the text of each token id, for whoever shows completions token by token."""
-        write_atomically(self.path / "vocabulary.json", json_line({"pieces": list(pieces)}).encode())
+        write_atomically(self.path / VOCABULARY, json_line({"pieces": list(pieces)}).encode())
 
     def append_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         """The line of a training step: step, then names and values; a value that is not finite becomes null."""
@@ -154,11 +163,11 @@ class RunDirectory:
     ) -> Path:
         """The completions of a training step, and of the groups that were rejected since the one before, with the
         reason; the columns are those of `rollout_table`."""
-        return self._write_table(f"step-{step:06d}", rollout_rows(step, groups, outputs, rejected))
+        return self._write_table(table_name("train", step), rollout_rows(step, groups, outputs, rejected))
 
     def read_batch(self, step: int, policy_version: int) -> TrainBatch:
         """The groups that training step `step` was made of, as they were recorded. Raises RunDirectoryError."""
-        path = self.path / "rollouts" / f"step-{step:06d}.parquet"
+        path = self.path / ROLLOUTS / table_name("train", step)
         try:
             return read_train_batch(path, step, policy_version)
         except (OSError, ValueError, KeyError) as error:
@@ -169,11 +178,11 @@ class RunDirectory:
 
     def write_eval_rollouts(self, step: int, groups: Sequence[ScoredGroup]) -> Path:
         """The completions of an evaluation after `step` training steps."""
-        return self._write_table(f"eval-{step:06d}", rollout_rows(step, groups, ()))
+        return self._write_table(table_name("eval", step), rollout_rows(step, groups, ()))
 
     def write_stacks(self, texts: Mapping[str, str]) -> str:
         """Actor -> what its threads were doing; returns the files' common name, for a person to look for."""
-        folder = self.path / "stacks"
+        folder = self.path / STACKS
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
@@ -181,16 +190,16 @@ class RunDirectory:
         number = 1 + max((int(path.name[:3]) for path in folder.glob("[0-9][0-9][0-9]-*.txt")), default=-1)
         for actor, text in texts.items():
             write_atomically(folder / f"{number:03d}-{actor}.txt", text.encode())
-        return f"stacks/{number:03d}-*.txt"
+        return f"{STACKS}/{number:03d}-*.txt"
 
     def write_summary(self, summary: RunSummary) -> None:
         """Replaces summary.json."""
         text = json.dumps(dataclasses.asdict(summary), indent=2, allow_nan=False)
-        write_atomically(self.path / "summary.json", (text + "\n").encode())
+        write_atomically(self.path / SUMMARY, (text + "\n").encode())
 
     def read_summary(self) -> RunSummary | None:
         """None while the run has not ended."""
-        path = self.path / "summary.json"
+        path = self.path / SUMMARY
         return RunSummary(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
     def sizes(self) -> dict[str, int]:
@@ -207,11 +216,11 @@ class RunDirectory:
         sizes = dict(sizes) if sizes is not None else {}
         tables = [
             path
-            for path in sorted((self.path / "rollouts").glob("*.parquet"))
+            for path in sorted((self.path / ROLLOUTS).glob("*.parquet"))
             if int(path.stem.split("-")[1]) >= step + path.stem.startswith("eval-")
         ]
-        if (self.path / "summary.json").exists():
-            tables.append(self.path / "summary.json")
+        if (self.path / SUMMARY).exists():
+            tables.append(self.path / SUMMARY)
         self._cut(sizes, tables, before={name: step + (name == "evaluations") for name in LOGS if name not in sizes})
 
     def begin_again(self, config: RunConfig) -> None:
@@ -219,8 +228,8 @@ class RunDirectory:
         self.rewind(0, dict.fromkeys(LOGS, 0))
         self.write_config(config)
 
-    def _write_table(self, stem: str, rows: Iterable[dict[str, Any]]) -> Path:
-        path = self.path / "rollouts" / f"{stem}.parquet"
+    def _write_table(self, name: str, rows: Iterable[dict[str, Any]]) -> Path:
+        path = self.path / ROLLOUTS / name
         write_atomically(path, parquet_bytes(list(rows)))
         return path
 
@@ -244,7 +253,7 @@ class RunDirectory:
         folder = self._new_superseded_folder()
         for name, (_, gone) in parts.items():
             if gone:
-                write_atomically(folder / f"{name}.jsonl", gone)
+                write_atomically(folder / log_name(name), gone)
         for name, (kept, gone) in parts.items():
             if gone:
                 write_atomically(self.log_path(name), kept)
@@ -256,7 +265,7 @@ class RunDirectory:
             raise write_error(folder, error) from error
 
     def _new_superseded_folder(self) -> Path:
-        parent = self.path / "superseded"
+        parent = self.path / SUPERSEDED
         try:
             parent.mkdir(exist_ok=True)
             folder = parent / f"{len(list(parent.iterdir())):03d}"
@@ -277,7 +286,7 @@ def _why_taken(path: Path) -> str:
     """Why a new run cannot have this place, and what to do."""
     if not path.is_dir():
         return f"{path} is a file, where the run directory would be; choose another name"
-    if not (path / "config.yaml").is_file():
+    if not (path / CONFIG).is_file():
         return f"{path} exists, is not empty and is no run; choose another name"
     if not RunDirectory(path).has_records():
         return f"{path} is a run that never began (or is just starting); remove it, or choose another name"

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.record.append_log import RunDirectoryError, write_error
+from cluster.run_files import LOCK
 
-LOCK_FILE = "run.lock"
+LOCK_FILE = LOCK
 """In the run directory, where it stays. What counts is the lock on it, which ends when its process ends."""
 # A reader that asks whether a run is live holds the lock for a moment.
 RETRY_S = 1.0

@@ -9,7 +9,17 @@ from cluster.record.metrics import step_metrics
 from cluster.record.run_directory import RunDirectory
 from cluster.record.terminal import EvalView, Reporter, step_view
 from cluster.record.trackers import Trackers
-from cluster.types import ActorState, Evaluation, Event, GroupCounts, StepTimings, Transition, now_s
+from cluster.types import (
+    ActorState,
+    Evaluation,
+    Event,
+    EventKind,
+    GroupCounts,
+    Instant,
+    StepTimings,
+    Transition,
+    now_s,
+)
 from learner.types import SequenceOutput, StepOutput, TrainBatch
 from reward.types import ScoredGroup
 
@@ -23,7 +33,7 @@ class RunRecord:
         self._reporter = reporter
         self._trackers = trackers
 
-    def span(self, kind: Any, actor: str, started_s: float, **facts: Any) -> None:
+    def span(self, kind: EventKind, actor: str, started_s: float, **facts: Any) -> None:
         """An actor's time from `started_s` (Unix) to now."""
         self._run.append_event(Event(kind=kind, actor=actor, start_s=started_s, end_s=now_s(), **facts))
 
@@ -51,7 +61,7 @@ class RunRecord:
         self._run.append_evaluation(step, metrics)
         self._run.write_eval_rollouts(step, evaluation.groups)
         self._trackers.log(step, metrics)
-        self.span("eval", "controller", started_s, step=step)
+        self.span(EventKind.EVAL, "controller", started_s, step=step)
         view = EvalView(
             step=step,
             accuracy=evaluation.accuracy,
@@ -64,9 +74,9 @@ class RunRecord:
     def transition(self, change: Transition, step: int) -> None:
         """An actor's health changed."""
         text, at_s = redact_text(change.reason), now_s()
-        extra = {"name": "state", "state": str(change.new), "before": str(change.old), "reason": text}
+        extra = {"name": Instant.STATE, "state": str(change.new), "before": str(change.old), "reason": text}
         self._run.append_event(
-            Event(kind="instant", actor=change.actor, start_s=at_s, end_s=at_s, step=step, extra=extra)
+            Event(kind=EventKind.INSTANT, actor=change.actor, start_s=at_s, end_s=at_s, step=step, extra=extra)
         )
         if change.new is ActorState.DEAD:
             self._reporter.warn(f"{change.actor} is given up: {text}")

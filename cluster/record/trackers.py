@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from cluster.config import RunConfig, TrackerConfig
 from cluster.configuration.redact import redact, redact_text
+from cluster.run_files import TENSORBOARD
 from rollout.errors import ConfigError
 
 QUEUE_STEPS = 256
@@ -51,7 +52,7 @@ def start_trackers(config: RunConfig, run_path: Path, warn: Callable[[str], None
     values = redact(config.model_dump(mode="json"))
     project, name = config.trackers.project, run_path.name
     makers: dict[str, Callable[[], Sink]] = {
-        "tensorboard": lambda: _TensorBoard(run_path / "tensorboard"),
+        "tensorboard": lambda: _TensorBoard(run_path / TENSORBOARD),
         "wandb": lambda: _Wandb(project, name, run_path, values),
         "mlflow": lambda: _Mlflow(project, name, values),
         "trackio": lambda: _Trackio(project, name, values),

@@ -37,12 +37,15 @@ class Checkpoints:
         *,
         warn: Callable[[str], None],
         on_set_aside: Callable[[str, str], None] | None = None,
+        on_not_written: Callable[[str, str], None] | None = None,
     ) -> None:
-        """`on_set_aside` is told the name of each damaged checkpoint, and what is wrong with it."""
+        """`on_set_aside` is told the name of each damaged checkpoint, and what is wrong with it; `on_not_written` the
+        name of each that could not be written, and why."""
         self._folder = folder
         self._config = config
         self._warn = warn
         self._on_set_aside = on_set_aside
+        self._on_not_written = on_not_written
 
     async def save(self, fleet: Fleet, state: RunState) -> Path | None:
         """Writes a checkpoint; returns where it lies.
@@ -73,6 +76,8 @@ class Checkpoints:
             if isinstance(error, ActorFailedError) and error.died:
                 raise
             self._warn(f"checkpoint of step {state.step} was not written, the one before stays: {error}")
+            if self._on_not_written is not None:
+                self._on_not_written(final.name, str(error))
             return None
         try:
             await asyncio.to_thread(rotate, self._folder, self._config.keep)

@@ -14,7 +14,7 @@ import yaml
 
 from cluster.dashboard.views.runs import plain_name
 from cluster.record.append_log import json_line
-from cluster.types import Event
+from cluster.types import Event, EventKind
 from tests.cluster.dashboard.small_runs import START_S, write_run
 
 SCRIPT = "<script>window.pwned=1</script>"
@@ -65,7 +65,7 @@ def write_hostile_runs(folder: Path) -> tuple[str, str]:
         for text in (NAME, "error", "stale weights"):
             extra = {"name": text, "text": ALL + SURROGATES, "error": ALL, "reason": ALL, NAME: ALL}
             run.append_event(
-                Event(kind="instant", actor=NAME, start_s=START_S + 9, end_s=START_S + 9, step=1, extra=extra)
+                Event(kind=EventKind.INSTANT, actor=NAME, start_s=START_S + 9, end_s=START_S + 9, step=1, extra=extra)
             )
         _rewrite_json(run.path / "summary.json", {"status": "failed", "error": ALL + SURROGATES})
         _rewrite_config(run.path / "config.yaml")

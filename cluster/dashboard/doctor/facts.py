@@ -11,10 +11,12 @@ from weakref import WeakKeyDictionary
 from cluster.dashboard.figures.derived import metric
 from cluster.dashboard.figures.samplers import rates
 from cluster.dashboard.figures.series import Values, column, thin
-from cluster.dashboard.figures.thresholds import RunFacts, Setting, facts_of, setting
+from cluster.dashboard.figures.settings import Setting, setting, written
+from cluster.dashboard.figures.thresholds import RunFacts, facts_of
 from cluster.dashboard.files.small_files import run_times
 from cluster.dashboard.records import MetricTable, Problem, RolloutRow, RunStatus, Span
 from cluster.dashboard.views.fault_records import given_up
+from reward.types import RewardOutcome
 
 if TYPE_CHECKING:
     from cluster.dashboard.index.store import RunStore
@@ -115,6 +117,8 @@ class Facts:
     problems: tuple[Problem, ...] = ()
     error: str = ""
     """What ended a failed run."""
+    error_type: str = ""
+    """Class of that error; "" where it is not on record."""
     num_late: int = 0
     """Answers of the journal that were refused."""
     num_dispatched: int = 0
@@ -150,9 +154,13 @@ class Facts:
         shown = {"greatest": points.greatest, "least": points.least, "mean": points.mean}[keep](values)
         return Chart(title=title, step=points.first(self.steps), values=shown, threshold=threshold)
 
-    def setting(self, key: str, default: Setting) -> Setting:
-        """A value of the configuration; the default where it is not known."""
-        return setting(self.config, key, default)
+    def setting(self, key: str, kind: type[Setting]) -> Setting:
+        """A value of the configuration; its default where an older run has none."""
+        return setting(self.config, key, kind)
+
+    def written(self, key: str, kind: type[Setting]) -> Setting | None:
+        """A value of the configuration; None where it is not known."""
+        return written(self.config, key, kind)
 
 
 def gather(store: "RunStore") -> Facts:
@@ -172,6 +180,7 @@ def gather(store: "RunStore") -> Facts:
         instants=tuple(store.instants()),
         problems=store.problems(),
         error=str((store.summary() or {}).get("error", "")),
+        error_type=str((store.summary() or {}).get("error_type", "")),
         **_of_faults(store),
     )
 
@@ -214,7 +223,7 @@ def _last_failure(store: "RunStore", failed_share: Values) -> str:
     """What the newest failed reward said; "" where there was none."""
     if not any(failed_share):
         return ""
-    page = store.query("outcome!=ok", "-step", 0, 1)
+    page = store.query(f"outcome!={RewardOutcome.OK}", "-step", 0, 1)
     if not page.rows:
         return ""
     record = store.rollout(page.rows[0].address, page.rows[0].sample_index)

@@ -7,13 +7,14 @@ from cluster.dashboard.doctor.facts import Facts, Finding, Link, Severity
 from cluster.dashboard.figures.series import last_known
 from cluster.dashboard.records import Span
 from cluster.dashboard.views.fault_records import (
-    MAX_RESTARTS,
     restarts_used,
     since_resume,
     states_of,
     step_of,
     troubles,
 )
+from cluster.errors import RestartsExhaustedError
+from cluster.types import ActorState, Instant
 
 NEARLY = 0.7
 """Share of the budget of restarts from which one more fault of the same kind matters."""
@@ -30,7 +31,7 @@ FLEET, TIMELINE, LEDGER = (
 
 def run_stalled(facts: Facts) -> Finding | None:
     """Nothing was scored and nothing was trained for a long time."""
-    stalls = _named(facts, "stall")
+    stalls = _named(facts, Instant.STALL)
     if not stalls:
         return None
     last = stalls[-1]
@@ -56,7 +57,7 @@ def run_stalled(facts: Facts) -> Finding | None:
 
 def checkpoint_set_aside(facts: Facts) -> Finding | None:
     """A checkpoint was damaged and was not used."""
-    found = {_sentence(instant): instant for instant in _named(facts, "checkpoint_set_aside")}
+    found = {_sentence(instant): instant for instant in _named(facts, Instant.CHECKPOINT_SET_ASIDE)}
     if not found:
         return None
     text = list(found)[-1]
@@ -103,15 +104,15 @@ def checkpoint_not_written(facts: Facts) -> Finding | None:
 
 def last_checkpoint_hangs(facts: Facts) -> Finding | None:
     """All steps are done, and the last checkpoint is still not there."""
-    steps = facts.setting("steps", 0)
+    steps = facts.written("steps", int)
     done = facts.steps[-1] + 1 if facts.steps else 0
-    evaluates = facts.setting("eval.at_end", True) and facts.evaluated_at != steps
+    evaluates = facts.setting("eval.at_end", bool) and facts.evaluated_at != steps
     if facts.status != "live" or not steps or done < steps or facts.written_s is None or evaluates:
         return None
     silent_s = facts.now_s - facts.written_s
     if silent_s < LONG_S or (facts.saved_step or 0) >= steps:
         return None
-    deadline_s = facts.setting("checkpoint.deadline_s", 600.0)
+    deadline_s = facts.setting("checkpoint.deadline_s", float)
     newest = "there is no older one" if facts.saved_step is None else f"the newest is of step {facts.saved_step}"
     return Finding(
         severity="warning",
@@ -134,7 +135,7 @@ def actors_down(facts: Facts) -> Finding | None:
     if facts.status != "live":
         return None
     newest = {change.actor: change for change in states_of(since_resume(facts.instants))}
-    away = [change for change in newest.values() if change.extra.get("state") != "HEALTHY"]
+    away = [change for change in newest.values() if change.extra.get("state") != ActorState.HEALTHY]
     away = [change for change in away if facts.now_s - change.start_s >= LONG_S]
     if not away:
         return None
@@ -154,13 +155,13 @@ def actors_down(facts: Facts) -> Finding | None:
 
 def restarts_nearly_used(facts: Facts) -> Finding | None:
     """The restarts that a run may have are used up, or nearly."""
-    most, used = facts.setting("recovery.max_restarts", MAX_RESTARTS), restarts_used(facts.instants)
-    ended = facts.status == "failed" and "(recovery.max_restarts)" in facts.error
+    most, used = facts.setting("recovery.max_restarts", int), restarts_used(facts.instants)
+    ended = facts.status == "failed" and facts.error_type == RestartsExhaustedError.__name__
     by_actor = _restarts(since_resume(facts.instants))
     if not ended and (most == 0 or used < NEARLY * most):
         return None
     told = "".join(f", {times} of them of {actor}" for actor, times in by_actor.most_common(1) if times > 1)
-    fallen = _states(since_resume(facts.instants), "DEAD")
+    fallen = _states(since_resume(facts.instants), ActorState.DEAD)
     last = f"the last to fail was {fallen[-1].actor}: {_reason(fallen[-1])}" if fallen else "no reason is on record."
     return Finding(
         severity="error" if ended or used >= most else "warning",
@@ -190,7 +191,7 @@ def actors_restarted(facts: Facts) -> Finding | None:
     return Finding(
         severity="info",
         title="Actors were restarted",
-        since_step=_first_step(facts, _states(facts.instants, "RESTARTING")),
+        since_step=_first_step(facts, _states(facts.instants, ActorState.RESTARTING)),
         evidence=f"{told}; {_why(facts, worst)} What they had was sampled or scored again.",
         causes=("a process was killed: out of memory, or by the system", "an engine or a reward function hangs"),
         attempts=("read the reasons on the fleet page", "look at memory and load of the node"),
@@ -234,21 +235,21 @@ def late_results_refused(facts: Facts) -> Finding | None:
     )
 
 
-def _named(facts: Facts, name: str) -> list[Span]:
+def _named(facts: Facts, name: Instant) -> list[Span]:
     return [instant for instant in facts.instants if instant.extra.get("name") == name]
 
 
-def _states(instants: Sequence[Span], state: str) -> list[Span]:
+def _states(instants: Sequence[Span], state: ActorState) -> list[Span]:
     return [change for change in states_of(instants) if change.extra.get("state") == state]
 
 
 def _restarts(instants: Sequence[Span]) -> Counter[str]:
     """Actor -> how often it was started again."""
-    return Counter(change.actor for change in _states(instants, "RESTARTING"))
+    return Counter(change.actor for change in _states(instants, ActorState.RESTARTING))
 
 
 def _why(facts: Facts, actor: str) -> str:
-    deaths = [change for change in _states(facts.instants, "DEAD") if change.actor == actor]
+    deaths = [change for change in _states(facts.instants, ActorState.DEAD) if change.actor == actor]
     return f"the last reason: {_reason(deaths[-1])}" if deaths and _reason(deaths[-1]) else "no reason is on record."
 
 

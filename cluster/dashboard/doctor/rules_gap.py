@@ -176,7 +176,7 @@ def clips_much(facts: Facts) -> Finding | None:
             "samples are old, or sampler and learner disagree: see the gap",
         ),
         attempts=(
-            *(("`learner.updates_per_batch=1`",) if facts.setting("learner.updates_per_batch", 1) > 1 else ()),
+            *(("`learner.updates_per_batch=1`",) if facts.setting("learner.updates_per_batch", int) > 1 else ()),
             "lower `learner.lr`",
             *(("lower `max_policy_lag`",) if facts.limits.max_policy_lag else ()),
         ),

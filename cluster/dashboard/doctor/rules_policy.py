@@ -85,7 +85,7 @@ def truncated(facts: Facts) -> Finding | None:
     state = TRUNCATED.state(now)
     if now is None or state not in ("watch", "alarm"):
         return None
-    limit = facts.setting("rollout.sampling.max_tokens", 0)
+    limit = facts.written("rollout.sampling.max_tokens", int)
     return Finding(
         severity="error" if state == "alarm" else "warning",
         title="Many completions are cut off",

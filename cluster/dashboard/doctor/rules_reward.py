@@ -4,6 +4,8 @@ from cluster.dashboard.doctor.facts import Chart, Facts, Finding, Link
 from cluster.dashboard.doctor.trends import change, mean, percent, recent, short, since, trend
 from cluster.dashboard.figures.series import difference, known
 from cluster.dashboard.figures.thresholds import EQUAL_GROUPS, FAILED_REWARDS, SOLVED_ACCURACY
+from cluster.types import RejectReason
+from reward.types import RewardOutcome
 
 FAILED = "reward/failed_share"
 LEAST_FAILURES = 3
@@ -11,6 +13,10 @@ LEAST_FAILURES = 3
 CONFLICT_SHARE = 0.05
 """Share of the groups with a contradiction from which the rewards of the whole run are in doubt. Ours."""
 LONG = 50
+FAILED_ROLLOUTS = Link(
+    label="failed", page="rollouts", params={"filter": f"outcome!={RewardOutcome.OK}", "sort": "-step"}
+)
+UNTRAINABLE = (RejectReason.TOO_FEW_SCORED, RejectReason.NOTHING_TO_TRAIN)
 
 
 def grader_fails(facts: Facts) -> Finding | None:
@@ -20,7 +26,7 @@ def grader_fails(facts: Facts) -> Finding | None:
     state = FAILED_REWARDS.state(now)
     counts = {
         outcome: sum(known(facts.values(f"reward/outcome_{outcome}")[-5:]))
-        for outcome in ("error", "timeout", "invalid")
+        for outcome in (RewardOutcome.ERROR, RewardOutcome.TIMEOUT, RewardOutcome.INVALID)
     }
     if now is None or state not in ("watch", "alarm") or sum(counts.values()) < LEAST_FAILURES:
         return None
@@ -28,9 +34,9 @@ def grader_fails(facts: Facts) -> Finding | None:
     said = f"; the last one said: {facts.rewards_failed_with}" if facts.rewards_failed_with else ""
     worst = max(counts, key=lambda outcome: counts[outcome])
     causes = {
-        "error": "the reward function raises on answers of a form that it does not expect",
-        "timeout": "the reward function hangs, or needs more time than its deadline",
-        "invalid": "the reward function returns something that is no finite number",
+        RewardOutcome.ERROR: "the reward function raises on answers of a form that it does not expect",
+        RewardOutcome.TIMEOUT: "the reward function hangs, or needs more time than its deadline",
+        RewardOutcome.INVALID: "the reward function returns something that is no finite number",
     }
     return Finding(
         severity="error" if state == "alarm" else "warning",
@@ -44,7 +50,9 @@ def grader_fails(facts: Facts) -> Finding | None:
             "raise `reward.timeout_s`, or `reward.children_per_worker` where scoring is what takes long",
         ),
         chart=facts.chart("failed rewards", FAILED, FAILED_REWARDS.watch_above),
-        links=(Link(label="failed", page="rollouts", params={"filter": "outcome!=ok", "sort": "-step"}),),
+        links=(
+            Link(label="failed", page="rollouts", params={"filter": f"outcome!={RewardOutcome.OK}", "sort": "-step"}),
+        ),
     )
 
 
@@ -63,7 +71,9 @@ def reward_constant(facts: Facts) -> Finding | None:
         causes=("the reward function catches an error of its own and returns a default", "the ground truth is missing"),
         attempts=("score a completion that is right by hand", "look at the ground truths of the prompts"),
         chart=facts.chart("standard deviation of the reward", "reward/std", keep="least"),
-        links=(Link(label="failed", page="rollouts", params={"filter": "outcome!=ok", "sort": "-step"}),),
+        links=(
+            Link(label="failed", page="rollouts", params={"filter": f"outcome!={RewardOutcome.OK}", "sort": "-step"}),
+        ),
     )
 
 
@@ -117,7 +127,7 @@ def groups_equal(facts: Facts) -> Finding | None:
         attempts=(
             "easier questions, or a warm start" if too_hard else "harder questions",
             "raise `dynamic_sampling.max_resample_factor`"
-            if known(facts.values("groups/rejected_equal_rewards"))
+            if known(facts.values(f"groups/rejected_{RejectReason.EQUAL_REWARDS}"))
             else "`dynamic_sampling.enabled=true`, which samples other groups instead",
             "raise `rollout.group_size`, so that more groups have a difference",
         ),
@@ -146,7 +156,7 @@ def nothing_learnt(facts: Facts) -> Finding | None:
 
 def rejects_many(facts: Facts) -> Finding | None:
     """Groups are sampled and rejected because they could not be scored."""
-    columns = [facts.values(f"groups/rejected_{name}") for name in ("too_few_scored", "nothing_to_train")]
+    columns = [facts.values(f"groups/rejected_{name}") for name in UNTRAINABLE]
     rejected = sum(sum(known(difference(values)[-20:])) for values in columns)
     dispatched = sum(known(difference(facts.values("groups/dispatched"))[-20:]))
     if dispatched == 0 or rejected < LEAST_FAILURES or rejected / dispatched <= CONFLICT_SHARE:

@@ -6,6 +6,7 @@ from cluster.dashboard.doctor.facts import Facts, Finding, Link
 from cluster.dashboard.doctor.trends import mean, percent, recent, short, since
 from cluster.dashboard.figures.series import known, last_known
 from cluster.dashboard.figures.thresholds import SYNC_SHARE, WAIT_SHARE
+from cluster.run_files import VOCABULARY
 
 SLOW, VERY_SLOW = 1.6, 5.0
 """How many times slower than the mean of the others. Ours: a sampler that alone samples what replaces rejected groups
@@ -17,7 +18,7 @@ LATELY = 10
 NEAR_BOUND = 0.9
 LEAST_BOUND = 4
 """A lag bound of 1 or 2 is reached as soon as sampling runs ahead at all."""
-OPTIONAL_FILES = ("vocabulary.json",)
+OPTIONAL_FILES = (VOCABULARY,)
 """Runs of older versions have none, and only the text of single tokens is missed."""
 
 
@@ -70,7 +71,7 @@ def learner_waits(facts: Facts) -> Finding | None:
         severity = "warning" if state == "alarm" else "info"
     else:
         severity = "error" if state == "alarm" else "warning"
-    engines = facts.setting("rollout.num_engines", 1)
+    engines = facts.setting("rollout.num_engines", int)
     return Finding(
         severity=severity,  # type: ignore[arg-type]
         title="The learner waits for samples",
@@ -160,7 +161,7 @@ def run_ended_badly(facts: Facts) -> Finding | None:
     """The run failed, or stopped without saying so."""
     if facts.status not in ("stopped", "failed"):
         return None
-    steps = facts.setting("steps", 0)
+    steps = facts.written("steps", int)
     done = f"{(facts.steps[-1] + 1) if facts.steps else 0} of {steps or 'its'} steps"
     resume = "`shoal train --resume RUN` goes on from the last checkpoint"
     if facts.status == "failed":

@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 from cluster.dashboard.files.encoding import encode, visible, width
 from cluster.dashboard.files.tail import open_inside
+from cluster.run_files import ROLLOUTS, TABLE_STEMS, Phase, log_name
 from rollout.errors import ConfigError, ShoalError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ Format = Literal["table", "csv", "json"]
 FORMATS: tuple[Format, ...] = ("table", "csv", "json")
 MAX_TABLE_ROWS, MAX_CELL = 1000, 60
 BATCH_ROWS = 2048
-TABLES = {"rollouts": "step-*.parquet", "evals": "eval-*.parquet"}
+TABLES: Mapping[str, Phase] = {"rollouts": "train", "evals": "eval"}
 EVENT_COLUMNS = (
     "kind: 'VARCHAR', actor: 'VARCHAR', start_s: 'DOUBLE', end_s: 'DOUBLE', step: 'BIGINT', ids: 'VARCHAR[]', "
     "extra: 'JSON'"
@@ -152,18 +153,18 @@ def _views(folder: Path, warn: Callable[[str], None]) -> tuple[dict[str, str], l
     """(table -> the query that reads it, for those whose files are there; all these files)"""
     views: dict[str, str] = {}
     every: list[Path] = []
-    tables = folder / "rollouts"
+    tables = folder / ROLLOUTS
     if tables.is_symlink():
         warn(f"{tables} was left out: it is a link, which is not followed")
-    for name, pattern in TABLES.items():
-        found = () if tables.is_symlink() else sorted(tables.glob(pattern))
+    for name, phase in TABLES.items():
+        found = () if tables.is_symlink() else sorted(tables.glob(f"{TABLE_STEMS[phase]}-*.parquet"))
         files = [path for path in found if _is_readable(path, warn, end=PARQUET_MAGIC)]
         if files:
             listed = ", ".join(_quoted(str(path)) for path in files)
             views[name] = f"select * from read_parquet([{listed}], union_by_name = true)"
             every += files
     for name, columns in LOGS.items():
-        path = folder / f"{name}.jsonl"
+        path = folder / log_name(name)
         if (path.exists() or path.is_symlink()) and _is_readable(path, warn):
             every.append(path)
             # A last line without its newline is still being written: errors are left out, not fatal.

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from cluster.dashboard.records import Span
+from cluster.dashboard.records import DOWN, Span
+from cluster.types import ActorState, Instant
 
 
 def downtimes(instants: Sequence[Span], run_end_s: float) -> list[Span]:
@@ -12,15 +13,15 @@ def downtimes(instants: Sequence[Span], run_end_s: float) -> list[Span]:
     since: dict[str, Span] = {}
     found: list[Span] = []
     for instant in instants:
-        if instant.extra.get("name") == "resumed":
+        if instant.extra.get("name") == Instant.RESUMED:
             found += [_down(death, instant.start_s) for death in since.values()]
             since.clear()
-        if instant.extra.get("name") != "state":
+        if instant.extra.get("name") != Instant.STATE:
             continue
         state = instant.extra.get("state")
-        if state == "DEAD":
+        if state == ActorState.DEAD:
             since.setdefault(instant.actor, instant)  # it may die again while it starts: that is one downtime
-        elif state == "HEALTHY" and instant.actor in since:
+        elif state == ActorState.HEALTHY and instant.actor in since:
             found.append(_down(since.pop(instant.actor), instant.start_s))
     return [*found, *(_down(death, max(run_end_s, death.start_s)) for death in since.values())]
 
@@ -41,7 +42,7 @@ def _down(death: Span, end_s: float) -> Span:
     reason = str(death.extra.get("reason", ""))
     return Span(
         id=death.id,
-        kind="down",
+        kind=DOWN,
         actor=death.actor,
         start_s=death.start_s,
         end_s=end_s,

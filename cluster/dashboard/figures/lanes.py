@@ -13,13 +13,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cluster.dashboard.records import Span, SpanKind
+from cluster.dashboard.records import DOWN, WAIT, Span, SpanKind
+from cluster.types import EventKind
 
 ROLES = ("controller", "learner", "sampler", "reward")
 """In the order of the lanes: who decides, who learns, who samples, who scores."""
-SHARED_KINDS = ("generate", "score")
+SHARED_KINDS = (EventKind.GENERATE, EventKind.SCORE)
 """What an actor does for many groups at once."""
-IDLE_KINDS = ("wait", "down", "instant")
+IDLE_KINDS = (WAIT, DOWN, EventKind.INSTANT)
 """No work: what a lane may hold besides."""
 
 
@@ -75,7 +76,10 @@ def lane_order(actors: Iterable[str]) -> list[str]:
 def step_of_groups(spans: Iterable[Span]) -> dict[str, int]:
     """Group -> the training step that consumed it, from the train spans."""
     return {
-        group_id: span.step for span in spans if span.kind == "train" and span.step is not None for group_id in span.ids
+        group_id: span.step
+        for span in spans
+        if span.kind == EventKind.TRAIN and span.step is not None
+        for group_id in span.ids
     }
 
 
@@ -84,7 +88,7 @@ def version_of(span: Span) -> int | None:
     version = span.extra.get("policy_version")
     if isinstance(version, int):
         return version
-    return span.step if span.kind == "sync" else None  # a sync after step n-1 carries version n and step n
+    return span.step if span.kind == EventKind.SYNC else None  # a sync after step n-1 carries version n and step n
 
 
 def with_steps(spans: Sequence[Span], steps: Mapping[str, int], *, in_step_order: bool) -> list[Span]:
@@ -93,7 +97,9 @@ def with_steps(spans: Sequence[Span], steps: Mapping[str, int], *, in_step_order
     A span that does not name its groups gets the first training step that begins after its end, but only
     `in_step_order`: when nothing is sampled ahead, that is the only step it can belong to.
     """
-    starts = sorted({(s.start_s, s.step) for s in spans if s.kind == "train" and s.step is not None}, reverse=True)
+    starts = sorted(
+        {(s.start_s, s.step) for s in spans if s.kind == EventKind.TRAIN and s.step is not None}, reverse=True
+    )
     found: list[Span] = []
     for span in sorted(spans, key=lambda s: s.end_s):
         while starts and starts[-1][0] < span.end_s:
@@ -175,7 +181,7 @@ def utilisation(spans: Sequence[Span], start_s: float, end_s: float) -> dict[str
     length = end_s - start_s
     if length <= 0:
         return {}
-    drawn = [span for span in spans if span.kind != "instant"]
+    drawn = [span for span in spans if span.kind != EventKind.INSTANT]
     kinds = sorted({span.kind for span in drawn})
     shares = {str(kind): union_s([s for s in drawn if s.kind == kind], start_s, end_s) / length for kind in kinds}
     shares["idle"] = max(0.0, 1.0 - union_s(drawn, start_s, end_s) / length)

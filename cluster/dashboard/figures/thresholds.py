@@ -6,13 +6,13 @@ depends on the run (its precision, its first step, its own median), `RunFacts` s
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from cluster.dashboard.figures.series import column, first_known, median_known
+from cluster.dashboard.figures.settings import setting, written
 from cluster.dashboard.records import MetricTable
 
 State = Literal["ok", "watch", "alarm", "none"]
-Setting = TypeVar("Setting", int, float, str)
 SOLVED_ACCURACY = 0.9
 """From here on little is left to learn: low entropy and groups without a difference are what success looks like."""
 
@@ -78,7 +78,7 @@ class RunFacts:
     """Sampler or learner computes in 16 bits, so that the two differ by rounding; also when it is not known."""
     max_policy_lag: int
     group_size: int | None
-    kl_coef: float
+    kl_coef: float | None
     clip: tuple[float, float]
     """Bounds of the ratio."""
     max_bad_steps: int | None
@@ -91,30 +91,20 @@ class RunFacts:
 
 def facts_of(config: Mapping[str, Any] | None, table: MetricTable) -> RunFacts:
     """Of the plain values of config.yaml, which may lack or hold anything."""
-    dtypes = {setting(config, "rollout.dtype", ""), setting(config, "learner.dtype", "")}
-    low = setting(config, "learner.grpo.clip_eps", 0.2)
-    high = setting(config, "learner.grpo.clip_eps_high", low)
+    dtypes = {written(config, "rollout.dtype", str), written(config, "learner.dtype", str)}
+    low = setting(config, "learner.grpo.clip_eps", float)
+    high = written(config, "learner.grpo.clip_eps_high", float)
     return RunFacts(
         half_precision=dtypes != {"float32"},
-        max_policy_lag=setting(config, "max_policy_lag", 0),
-        group_size=setting(config, "rollout.group_size", 0) or None,
-        kl_coef=setting(config, "learner.grpo.kl_coef", 0.0),
-        clip=(1.0 - low, 1.0 + high),
-        max_bad_steps=setting(config, "learner.max_bad_steps", 0) or None,
+        max_policy_lag=setting(config, "max_policy_lag", int),
+        group_size=written(config, "rollout.group_size", int) or None,
+        kl_coef=written(config, "learner.grpo.kl_coef", float),
+        clip=(1.0 - low, 1.0 + (low if high is None else high)),
+        max_bad_steps=written(config, "learner.max_bad_steps", int),
         first_entropy=first_known(column(table, "train/entropy")),
         median_grad_norm=median_known(column(table, "train/grad_norm"), at_least=5),
         median_tokens_per_s=median_known(column(table, "rollout/tokens_per_s"), at_least=5),
     )
-
-
-def setting(config: Mapping[str, Any] | None, key: str, default: Setting) -> Setting:
-    """The value at a dotted key; `default` where it is missing, null or of another kind."""
-    value: Any = config
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    if isinstance(default, float) and type(value) is int:
-        value = float(value)
-    return value if type(value) is type(default) else default
 
 
 def gap(facts: RunFacts) -> Threshold:

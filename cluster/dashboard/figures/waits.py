@@ -21,15 +21,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster.dashboard.figures.lanes import IDLE_KINDS, SHARED_KINDS, covered, role_of
-from cluster.dashboard.records import Span
+from cluster.dashboard.records import WAIT, Span
+from cluster.types import EventKind
+from cluster.types import EventKind as _K
 
 AFTER: Mapping[str, tuple[str, ...]] = {
-    "generate": ("sync", "train", "eval", "save", "score"),  # score: another group for one that it rejected
-    "score": ("generate",),
-    "train": ("score",),
-    "sync": ("train", "score", "eval", "save"),  # score: a sync may drain what is being sampled
-    "eval": ("sync", "train", "save"),
-    "save": ("eval", "sync", "train"),
+    # Scoring: another group for one that it rejected.
+    _K.GENERATE: (_K.SYNC, _K.TRAIN, _K.EVAL, _K.SAVE, _K.SCORE),
+    _K.SCORE: (_K.GENERATE,),
+    _K.TRAIN: (_K.SCORE,),
+    # Scoring: a sync may drain what is being sampled.
+    _K.SYNC: (_K.TRAIN, _K.SCORE, _K.EVAL, _K.SAVE),
+    _K.EVAL: (_K.SYNC, _K.TRAIN, _K.SAVE),
+    _K.SAVE: (_K.EVAL, _K.SYNC, _K.TRAIN),
 }
 """Kind -> the kinds whose end lets it begin."""
 SLACK_S = 1e-3
@@ -125,7 +129,7 @@ def waits_of(
     """The gaps between an actor's spans from `start_s` to `end_s`, in order, of each what is before `cut_s`; what is
     after its last span is none, for nothing shows that it waited for something. Spans of kind `wait` and `down` are in
     the lane already."""
-    own = sorted((span for span in spans if span.kind != "instant"), key=lambda s: s.start_s)
+    own = sorted((span for span in spans if span.kind != EventKind.INSTANT), key=lambda s: s.start_s)
     starts = [span.start_s for span in own]
     waits: list[Wait] = []
     at_s = start_s
@@ -141,7 +145,7 @@ def recorded_waits(spans: Iterable[Span]) -> list[Wait]:
     """Spans of kind `wait`, as the run wrote them: whom for is in `extra["for"]`."""
     found = []
     for span in spans:
-        if span.kind == "wait":
+        if span.kind == WAIT:
             on = str(span.extra.get("for", ""))
             shares = {on: span.end_s - span.start_s} if on else {}
             found.append(Wait(actor=span.actor, start_s=span.start_s, end_s=span.end_s, shares=shares, step=span.step))
@@ -160,11 +164,11 @@ def totals(waits: Iterable[Wait]) -> list[tuple[str, str, float]]:
 def critical_path(step: int, spans: Sequence[Span], chains: Chains) -> list[Stretch]:
     """The chain of work from the end of the training step before to the end of `step`, in order of time. Empty when
     the step's training is not among the spans; from the first work that is known when there is no step before."""
-    trained = [span for span in spans if span.kind == "train" and span.step == step]
+    trained = [span for span in spans if span.kind == EventKind.TRAIN and span.step == step]
     if not trained:
         return []
     last = max(trained, key=lambda s: s.end_s)
-    earlier = [s.end_s for s in spans if s.kind == "train" and s.step is not None and s.step < step]
+    earlier = [s.end_s for s in spans if s.kind == EventKind.TRAIN and s.step is not None and s.step < step]
     known_s = min(s.start_s for s in spans)
     until_s = min(max(earlier, default=known_s), last.start_s)
     path = chains.walk(last, until_s)
@@ -188,5 +192,5 @@ def _queue(span: Span) -> str:
 
 
 def _stretch(span: Span, start_s: float, end_s: float, *, late: bool = False) -> Stretch:
-    kind = "wait" if late else span.kind
+    kind = WAIT if late else span.kind
     return Stretch(actor=span.actor, kind=kind, start_s=start_s, end_s=end_s, id=span.id)

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow
 from numpy.typing import NDArray
 
+from cluster.columns import ROLLOUT_COLUMNS
+
 _NUMPY: dict[str, type] = {
     "int8": np.int8,
     "int16": np.int16,
@@ -22,6 +24,17 @@ _NUMPY: dict[str, type] = {
     "float": np.float32,
     "double": np.float64,
 }
+
+
+def arrow_types(*names: str) -> dict[str, Any]:
+    """Columns of a table of rollouts -> their Arrow types, as they are written. Raises KeyError for no such column."""
+    return {name: _arrow_type(ROLLOUT_COLUMNS[name]) for name in names}
+
+
+def _arrow_type(kind: str) -> Any:
+    if kind.startswith("list<"):
+        return pyarrow.list_(_arrow_type(kind[5:-1]))
+    return pyarrow.type_for_alias(kind)
 
 
 def numpy_of(array: Any) -> NDArray:

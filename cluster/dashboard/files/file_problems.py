@@ -9,6 +9,7 @@ from typing import Protocol
 
 from cluster.dashboard.files.tail import open_inside
 from cluster.dashboard.records import Problem
+from cluster.run_files import CHECKPOINTS, ROLLOUTS, Phase, log_name, table_name, table_of
 
 
 class Tailed(Protocol):
@@ -34,15 +35,16 @@ def file_problems(
     `steps`, `evaluations`: those that the logs tell of; `tables`: names of the files of rollouts that are there;
     `checkpoints`: what is wrong with each.
     """
-    trained = any(name.startswith("step-") for name in tables)
+    phases = {found[0] for name in tables if (found := table_of(name)) is not None}
+    trained = "train" in phases
     expected = {"metrics": trained, "events": trained or bool(steps), "ledger": trained or bool(steps)}
-    expected["evaluations"] = any(name.startswith("eval-") for name in tables)
+    expected["evaluations"] = "eval" in phases
     found = [
-        log_problem(run / f"{name}.jsonl", num_read=log.num_read, expected=expected[name], live=live)
+        log_problem(run / log_name(name), num_read=log.num_read, expected=expected[name], live=live)
         for name, log in logs.items()
     ]
     return [
-        *(problem for problem in (*found, folder_problem(run / "checkpoints")) if problem is not None),
+        *(problem for problem in (*found, folder_problem(run / CHECKPOINTS)) if problem is not None),
         *(() if live else checkpoints),  # in a live run they are on their way, or being taken away
         *missing_tables(steps, evaluations, tables, live=live),
     ]
@@ -114,9 +116,13 @@ def missing_tables(
     if live:
         evaluations = evaluations[:-1]  # the table of an evaluation is written after its line
     problems = []
-    for stem, all_steps, log in (("step", steps, "metrics.jsonl"), ("eval", evaluations, "evaluations.jsonl")):
-        names = [name for step in all_steps if (name := f"{stem}-{step:06d}.parquet") not in present]
+    every: tuple[tuple[Phase, Sequence[int], str], ...] = (
+        ("train", steps, log_name("metrics")),
+        ("eval", evaluations, log_name("evaluations")),
+    )
+    for phase, all_steps, log in every:
+        names = [name for step in all_steps if (name := table_name(phase, step)) not in present]
         if names:
             more = f", and so are {len(names) - 1} more that {log} tells of" if len(names) > 1 else ""
-            problems.append(Problem(file=f"rollouts/{names[0]}", message="is missing" + more))
+            problems.append(Problem(file=f"{ROLLOUTS}/{names[0]}", message="is missing" + more))
     return problems

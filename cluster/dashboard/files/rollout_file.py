@@ -12,7 +12,7 @@ import pyarrow.compute
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from cluster.dashboard.files.arrow_arrays import list_lengths, numpy_of
+from cluster.dashboard.files.arrow_arrays import arrow_types, list_lengths, numpy_of
 from cluster.dashboard.files.features import Lists, gaps, mean_entropy, repetition
 from cluster.dashboard.files.tail import open_inside
 from reward.math.extraction import extract_answer
@@ -27,33 +27,11 @@ _ANSWER_TAIL_CHARS = 2000
 _PART_BYTES = 32 << 20
 _MAX_ROWS = 1 << 22
 _NEEDED = ("group_id", "sample_index", "completion_text")
-_TEXT, _INT, _FLOAT = pyarrow.string(), pyarrow.int64(), pyarrow.float64()
-_SCALARS = {
-    "group_id": _TEXT,
-    "uid": _TEXT,
-    "index": _INT,
-    "epoch": _INT,
-    "task": _TEXT,
-    "sample_index": _INT,
-    "question": _TEXT,
-    "ground_truth": _TEXT,
-    "advantage": _FLOAT,
-    "reward": _FLOAT,
-    "components": _TEXT,
-    "outcome": _TEXT,
-    "correct": pyarrow.bool_(),
-    "finish_reason": _TEXT,
-    "min_policy_version": _INT,
-    "attempt": _INT,
-    "worker": _TEXT,
-    "answer": _TEXT,
-}
-_LISTS = {
-    "token_ids": pyarrow.int32(),
-    "rollout_logprobs": pyarrow.float32(),
-    "policy_logprobs": pyarrow.float32(),
-    "entropies": pyarrow.float32(),
-}
+_SCALARS = arrow_types(
+    *("group_id", "uid", "index", "epoch", "task", "sample_index", "question", "ground_truth", "advantage", "reward"),
+    *("components", "outcome", "correct", "finish_reason", "min_policy_version", "attempt", "worker", "answer"),
+)
+_LISTS = arrow_types("token_ids", "rollout_logprobs", "policy_logprobs", "entropies")
 
 
 class UnreadableRolloutsError(Exception):
@@ -134,7 +112,7 @@ def _read(file: Any) -> RolloutFile:
         at = position[first : first + part.num_rows]
         for name, values in _part_features(part).items():
             features[name][at] = values
-        text = part.column("completion_text").cast(_TEXT)
+        text = part.column("completion_text").cast(pyarrow.string())
         for index, preview in zip(
             at, pyarrow.compute.utf8_slice_codeunits(text, 0, _PREVIEW_CHARS).to_pylist(), strict=True
         ):
@@ -201,8 +179,8 @@ def _lists(part: Any, name: str, kind: Any) -> Lists:
     if name not in part.schema.names:
         return Lists(np.zeros(0), np.zeros(part.num_rows, dtype=np.int64))
     column = part.column(name)
-    if column.type != pyarrow.list_(kind):
-        column = column.cast(pyarrow.list_(kind))
+    if column.type != kind:
+        column = column.cast(kind)
     return Lists(numpy_of(column.flatten()), list_lengths(column))
 
 

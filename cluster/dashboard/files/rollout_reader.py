@@ -8,36 +8,17 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from cluster.dashboard.files.arrow_arrays import indices
+from cluster.dashboard.files.arrow_arrays import arrow_types, indices
 from cluster.dashboard.files.rollout_file import scalar_columns
 from cluster.dashboard.files.tail import open_inside
 from cluster.dashboard.records import RolloutRecord, RolloutRow
 
 _PART_BYTES = 16 << 20
-_TEXTS = (
-    "task",
-    "prompt_text",
-    "question",
-    "ground_truth",
-    "completion_text",
-    "detail",
-    "reward_worker",
-    "version_spans",
+_TYPES = arrow_types(
+    *("task", "prompt_text", "question", "ground_truth", "completion_text", "detail", "reward_worker"),
+    *("version_spans", "group_id", "sample_index", "attempt", "score_s", "prompt_token_ids", "token_ids"),
+    *("rollout_logprobs", "policy_logprobs", "ref_logprobs", "entropies", "loss_mask"),
 )
-_TYPES: dict[str, Any] = {
-    **dict.fromkeys(_TEXTS, pyarrow.string()),
-    "group_id": pyarrow.string(),
-    "sample_index": pyarrow.int64(),
-    "attempt": pyarrow.int64(),
-    "score_s": pyarrow.float64(),
-    "prompt_token_ids": pyarrow.list_(pyarrow.int64()),
-    "token_ids": pyarrow.list_(pyarrow.int64()),
-    "rollout_logprobs": pyarrow.list_(pyarrow.float32()),
-    "policy_logprobs": pyarrow.list_(pyarrow.float32()),
-    "ref_logprobs": pyarrow.list_(pyarrow.float32()),
-    "entropies": pyarrow.list_(pyarrow.float32()),
-    "loss_mask": pyarrow.list_(pyarrow.bool_()),
-}
 
 
 def read_records(path: Path, rows: Sequence[RolloutRow], places: Sequence[int]) -> list[RolloutRecord]:

@@ -5,59 +5,25 @@ import fcntl
 import json
 import math
 import os
-import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-import yaml
-
+from cluster.dashboard.files.config_file import read_config
 from cluster.dashboard.files.tail import TailState, changed, open_inside, read_batches, was_rewritten
 from cluster.dashboard.records import Checkpoint, MetricTable, Problem, RunStatus
+from cluster.run_files import CHECKPOINTS, CONFIG, LOCK, LOGS, SUMMARY, checkpoint_step, log_name
+from cluster.types import EndStatus
+from learner.saving.files import MANIFEST
 
-MARKS = ("config.yaml", "metrics.jsonl", "events.jsonl", "ledger.jsonl", "summary.json")
+MARKS = (CONFIG, log_name("metrics"), log_name("events"), log_name("ledger"), SUMMARY)
 """Files of which a run has at least one: any of the others may be missing."""
-LOGS = ("metrics", "evaluations", "events", "ledger")
 LIVE_S = 60.0
 """A run without run.lock whose logs changed within this time is live."""
 _MAX_FILE_BYTES = 256 << 20
 _MAX_FIRST_LINE_BYTES = 65_536
-_MAX_YAML_BYTES = 1 << 20
-_MAX_NESTING = 1000
-"""Levels, or characters of a line, that the YAML loader in C stands; it overflows its stack at tens of thousands."""
 _MAX_PROBLEMS = 20
-_CHECKPOINT = re.compile(r"step-(\d{1,12})")
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """The loader in Python: the one in C overflows its stack on deeply nested text, which ends the process. Without
-    aliases, by which a few lines can stand for gigabytes; a configuration that we wrote has none."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it has an alias, which no configuration of a run has")
-        return super().compose_node(parent, index)
-
-
-def parse_yaml(text: str) -> Any:
-    """The value of a YAML text of anybody's. Raises ValueError."""
-    # A tenth of the time, and safe where nothing can nest deeply.
-    plain = not any(mark in text for mark in "&*") and text.count("[") + text.count("{") < _MAX_NESTING
-    fast = plain and max(map(len, text.splitlines()), default=0) < _MAX_NESTING
-    try:
-        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", _PlainLoader) if fast else _PlainLoader)
-    except (
-        yaml.YAMLError,
-        ValueError,
-        RecursionError,
-        LookupError,
-        AttributeError,
-        TypeError,
-        ArithmeticError,
-    ) as error:
-        # Beyond its own errors it lets through what its constructors raise, as for `!!bool x` or a 31st of June.
-        raise ValueError((str(error).splitlines() or [type(error).__name__])[0][:200]) from error
 
 
 class WatchedFile:
@@ -102,9 +68,7 @@ class WatchedFile:
         text = data.decode("utf-8")
         if self.path.suffix == ".yaml":
             self.text = text
-            if len(data) > _MAX_YAML_BYTES:
-                raise ValueError(f"{len(data)} bytes, allowed: {_MAX_YAML_BYTES}")
-            self.value = parse_yaml(text)
+            self.value = read_config(text)
         else:
             self.value = json.loads(text)
         if not isinstance(self.value, dict):
@@ -194,7 +158,7 @@ def run_times(run: Path) -> tuple[float | None, float | None]:
             written.append((run / mark).stat().st_mtime)
     started = None
     try:
-        with open_inside(run / "events.jsonl") as file:
+        with open_inside(run / log_name("events")) as file:
             started = json.loads(file.readline(_MAX_FIRST_LINE_BYTES))["start_s"]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         pass  # not there, torn, or no event: its files' times have to do
@@ -211,21 +175,21 @@ def read_checkpoints(folder: Path) -> tuple[tuple[Checkpoint, ...], tuple[Proble
     except OSError:
         entries = []
     for entry in entries:
-        match = _CHECKPOINT.fullmatch(entry.name)
-        if match is None:
+        step = checkpoint_step(entry.name)
+        if step is None:
             continue
         try:
             if not entry.is_dir(follow_symlinks=False):
                 raise NotADirectoryError(entry.path)
-            with open_inside(Path(entry.path) / "manifest.json") as file:
+            with open_inside(Path(entry.path) / MANIFEST) as file:
                 status = os.fstat(file.fileno())
                 files = json.loads(file.read(_MAX_FILE_BYTES))["files"]
             num_bytes = sum(int(about["bytes"]) for about in files.values())
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-            message = "is no checkpoint to go on from: its manifest.json is missing or damaged"
-            problems.append(Problem(file=f"checkpoints/{entry.name}", message=message))
+            message = f"is no checkpoint to go on from: its {MANIFEST} is missing or damaged"
+            problems.append(Problem(file=f"{CHECKPOINTS}/{entry.name}", message=message))
             continue
-        found.append(Checkpoint(step=int(match[1]), name=entry.name, num_bytes=num_bytes, written_s=status.st_mtime))
+        found.append(Checkpoint(step=step, name=entry.name, num_bytes=num_bytes, written_s=status.st_mtime))
     return tuple(found), tuple(problems)
 
 
@@ -237,14 +201,14 @@ def pieces_of(vocabulary: dict[str, Any] | None) -> Sequence[str] | None:
 
 def run_status(run: Path, summary: dict[str, Any] | None) -> RunStatus:
     """How the run ended, or whether somebody still writes it."""
-    held = _lock_is_held(run / "run.lock")
+    held = _lock_is_held(run / LOCK)
     if held:
         return "live"  # also a finished run that was resumed and has not yet taken its summary away
     status = (summary or {}).get("status")
-    if status in ("finished", "failed", "interrupted"):
+    if status in get_args(EndStatus):
         return status
     if held is None:
-        newest = max((_modified_s(run / f"{name}.jsonl") for name in LOGS), default=0.0)
+        newest = max((_modified_s(run / log_name(name)) for name in LOGS), default=0.0)
         return "live" if time.time() - newest < LIVE_S else "stopped"
     return "stopped"
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from cluster.dashboard.figures.lanes import role_of
 from cluster.dashboard.records import ActorStats, Span
+from cluster.types import EventKind
 
 MAX_WHOLE_SPANS = 1000
 """Spans beyond which ids and extra are left out of a window."""
@@ -53,7 +54,7 @@ def spans_after(connection: sqlite3.Connection, id_: int) -> list[Span]:
 
 
 def instants(connection: sqlite3.Connection) -> list[Span]:
-    rows = connection.execute(f"{_WHOLE} where kind = 'instant' order by id")
+    rows = connection.execute(f"{_WHOLE} where kind = '{EventKind.INSTANT}' order by id")
     return [_span(row) for row in rows]
 
 
@@ -61,12 +62,15 @@ def actor_stats(connection: sqlite3.Connection) -> list[ActorStats]:
     """Of every actor, in order of names."""
     kinds: dict[str, list[tuple[str, int, float, int, int]]] = {}
     for actor, *rest in connection.execute(
-        "select actor, kind, count(*), sum(end_s - start_s), sum(case when kind = 'generate' then tokens else 0 end),"
-        " sum(case when kind in ('generate', 'score') then num_groups else 0 end) from spans group by actor, kind"
+        "select actor, kind, count(*), sum(end_s - start_s),"
+        f" sum(case when kind = '{EventKind.GENERATE}' then tokens else 0 end),"
+        f" sum(case when kind in ('{EventKind.GENERATE}', '{EventKind.SCORE}') then num_groups else 0 end)"
+        " from spans group by actor, kind"
     ):
         kinds.setdefault(actor, []).append(tuple(rest))
-    ends = [end for (end,) in connection.execute("select end_s from spans where kind = 'train' order by end_s")]
-    steps = [step for (step,) in connection.execute("select step from spans where kind = 'train' order by end_s")]
+    trained = f"from spans where kind = '{EventKind.TRAIN}' order by end_s"
+    ends = [end for (end,) in connection.execute(f"select end_s {trained}")]
+    steps = [step for (step,) in connection.execute(f"select step {trained}")]
     by_step = dict(_generated_by_step(connection, ends, steps))
     last = {
         actor: (kind, end)
@@ -111,12 +115,13 @@ def _generated_by_step(
     connection: sqlite3.Connection, ends: list[float], steps: list[int | None]
 ) -> Iterator[tuple[str, tuple[list[int], list[int], list[float]]]]:
     """(actor, (steps, tokens, seconds in which it generated)). A span counts for the step during which it ended."""
-    actors = connection.execute("select distinct actor from spans where kind = 'generate'").fetchall()
+    actors = connection.execute(f"select distinct actor from spans where kind = '{EventKind.GENERATE}'").fetchall()
     last = (steps[-1] or 0) + 1 if steps else 0
     step_of = np.array([step or 0 for step in steps] + [last], dtype=np.int64)
     for (actor,) in actors:
         rows = connection.execute(
-            "select start_s, end_s, tokens from spans where kind = 'generate' and actor = ? order by start_s", (actor,)
+            "select start_s, end_s, tokens from spans where kind = ? and actor = ? order by start_s",
+            (str(EventKind.GENERATE), actor),
         )
         start, end, tokens = np.array(rows.fetchall(), dtype=np.float64).T
         # Seconds that no earlier span has covered: overlapping spans count once.

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from cluster.dashboard.index.columns import Columns, Mask, Read, TextSearch
 from cluster.dashboard.index.filters import And, Between, Compare, Flag, Node, Not, Or
+from rollout.types import FinishReason
 
 _OPERATORS: dict[str, Callable] = {
     "<": operator.lt,
@@ -76,7 +77,7 @@ class Evaluator:
 
     def _flag(self, field: str) -> Mask:
         if field == "truncated":
-            return self._compare(Compare("finish", "=", "length"))
+            return self._compare(Compare("finish", "=", FinishReason.LENGTH))
         if field == "trained":
             return ~np.isnan(self._columns.column("advantage"))
         return self._columns.column(field) == 1

@@ -10,6 +10,7 @@ from typing import Any
 
 from cluster.dashboard.files.tail import Line, TailState, changed, read_batches, was_rewritten
 from cluster.dashboard.records import Problem
+from cluster.types import GroupState
 
 _MAX_PROBLEMS = 20
 """Lines of a log that are named one by one."""
@@ -129,7 +130,7 @@ def insert_ledger(connection: sqlite3.Connection, lines: list[Line]) -> list[tup
             offsets.append((row[0], line.offset))
     connection.executemany(
         "insert into ledger (group_id, state, attempt, worker, step, reason, first_s, last_s, times_consumed)"
-        " values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?2 = 'consumed') on conflict (group_id) do update set"
+        f" values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?2 = '{GroupState.CONSUMED}') on conflict (group_id) do update set"
         " state = excluded.state, attempt = excluded.attempt, last_s = excluded.last_s,"
         " worker = case when excluded.worker != '' then excluded.worker else worker end,"
         " step = coalesce(excluded.step, step), reason = excluded.reason,"

@@ -9,8 +9,16 @@ from typing import Any
 
 from cluster.dashboard.files.tail import open_inside
 from cluster.dashboard.records import LedgerEntry
+from cluster.types import GroupState, LedgerEvent
 
-LETTERS = {"pending": "p", "leased": "l", "sampled": "s", "scored": "o", "consumed": "c", "rejected": "r"}
+LETTERS = {
+    GroupState.PENDING: "p",
+    GroupState.LEASED: "l",
+    GroupState.SAMPLED: "s",
+    GroupState.SCORED: "o",
+    GroupState.CONSUMED: "c",
+    GroupState.REJECTED: "r",
+}
 _COLUMNS = "group_id, state, attempt, worker, step, reason, first_s, last_s, times_consumed"
 _MAX_LINE_BYTES = 1 << 20
 _NAMED = 20
@@ -36,20 +44,20 @@ class LedgerEvents:
 def counts(connection: sqlite3.Connection) -> dict[str, int]:
     """State -> groups; every state has one, also 0."""
     found = dict(connection.execute("select state, count(*) from ledger group by state"))
-    return {state: found.get(state, 0) for state in LETTERS}
+    return {str(state): found.get(state, 0) for state in LETTERS}
 
 
 def reasons(connection: sqlite3.Connection) -> dict[str, int]:
     return dict(
         connection.execute(
-            "select reason, count(*) from ledger where state = 'rejected' group by reason order by 2 desc"
+            f"select reason, count(*) from ledger where state = '{GroupState.REJECTED}' group by reason order by 2 desc"
         )
     )
 
 
 def events(connection: sqlite3.Connection) -> LedgerEvents:
-    late = "from ledger_events where event = 'late_result_refused'"
-    retried = "from ledger where attempt > 1 or state = 'pending'"
+    late = f"from ledger_events where event = '{LedgerEvent.LATE_RESULT_REFUSED}'"
+    retried = f"from ledger where attempt > 1 or state = '{GroupState.PENDING}'"
     return LedgerEvents(
         num_late=connection.execute(f"select count(*) {late}").fetchone()[0],
         late_groups=_words(connection, f"select group_id {late} group by group_id order by max(id) desc"),
@@ -99,13 +107,15 @@ def anomalies(connection: sqlite3.Connection) -> dict[str, int]:
     one = {
         "consumed_twice": "select count(*) from ledger where times_consumed > 1",
         "consumed_without_rollouts": (
-            "select count(*) from ledger as l where state = 'consumed' and not exists (select 1 from groups as g where"
+            f"select count(*) from ledger as l where state = '{GroupState.CONSUMED}' and not exists"
+            " (select 1 from groups as g where"
             " g.group_id = l.group_id and g.phase = 'train' and g.step = l.step)"
             " and l.step in (select step from files where phase = 'train' and num_rows > 0)"
         ),
         "trained_without_consumption": (
             "select count(*) from groups as g where phase = 'train' and trained and not exists"
-            " (select 1 from ledger as l where l.group_id = g.group_id and l.state = 'consumed' and l.step = g.step)"
+            " (select 1 from ledger as l where l.group_id = g.group_id and l.step = g.step"
+            f" and l.state = '{GroupState.CONSUMED}')"
         ),
         "trained_twice": (
             "select count(*) from (select 1 from groups where phase = 'train' and trained"

@@ -1,7 +1,6 @@
 """Keeps the index in step with the folder of rollouts: new files, replaced files, files that went away."""
 
 import os
-import re
 import sqlite3
 import stat
 import time
@@ -12,8 +11,8 @@ from cluster.dashboard.files.file_problems import folder_problem, unread
 from cluster.dashboard.files.rollout_file import UnreadableRolloutsError, read_rollout_file
 from cluster.dashboard.index.ingest_rollouts import FileKey, insert_file, insert_problem, remove_file
 from cluster.dashboard.records import IndexProgress, Problem
+from cluster.run_files import ROLLOUTS, table_of
 
-_NAME = re.compile(r"(step|eval)-(\d{1,12})\.parquet")
 _RESCAN_S = 20.0
 """A file that is written over in place leaves its folder's time as it was, so now and then all are looked at."""
 
@@ -91,17 +90,17 @@ class RolloutFolder:
         try:
             with os.scandir(self._path) as entries:
                 for entry in entries:
-                    match = _NAME.fullmatch(entry.name)
-                    if match is None:
+                    table = table_of(entry.name)
+                    if table is None:
                         continue
                     status = entry.stat(follow_symlinks=False)
                     if not stat.S_ISREG(status.st_mode):
                         why = unread(Path(entry.path), status.st_mode, size=status.st_size)
-                        strange.append(Problem(file=f"rollouts/{entry.name}", message=why))
+                        strange.append(Problem(file=f"{ROLLOUTS}/{entry.name}", message=why))
                         continue
                     found[entry.name] = FileKey(
-                        phase="train" if match[1] == "step" else "eval",
-                        step=int(match[2]),
+                        phase=table[0],
+                        step=table[1],
                         name=entry.name,
                         inode=status.st_ino,
                         size=status.st_size,
@@ -126,6 +125,6 @@ class RolloutFolder:
             files_later=later,
         )
         self.problems = self._strange + tuple(
-            Problem(file=f"rollouts/{name}", message=problem)
+            Problem(file=f"{ROLLOUTS}/{name}", message=problem)
             for name, problem in connection.execute("select name, problem from files where problem != '' order by name")
         )

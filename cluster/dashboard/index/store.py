@@ -46,6 +46,7 @@ from cluster.dashboard.records import (
     RunStatus,
     Span,
 )
+from cluster.run_files import CHECKPOINTS, CONFIG, ROLLOUTS, SUMMARY, VOCABULARY, log_name
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -66,25 +67,25 @@ class RunStore:
         self._db = IndexDb(self.path, index_path)
         self._lock = threading.RLock()
         self._files = {
-            "config": WatchedFile(self.path / "config.yaml", required=True),
-            "summary": WatchedFile(self.path / "summary.json"),
-            "vocabulary": WatchedFile(self.path / "vocabulary.json", lists=("pieces",)),
+            "config": WatchedFile(self.path / CONFIG, required=True),
+            "summary": WatchedFile(self.path / SUMMARY),
+            "vocabulary": WatchedFile(self.path / VOCABULARY, lists=("pieces",)),
         }
         self._pieces: Sequence[str] | None = None
         self._checkpoints: tuple[Checkpoint, ...] = ()
         self._unfinished: tuple[Problem, ...] = ()
-        self._metrics = MetricLog(self.path / "metrics.jsonl")
-        self._evaluations = MetricLog(self.path / "evaluations.jsonl")
+        self._metrics = MetricLog(self.path / log_name("metrics"))
+        self._evaluations = MetricLog(self.path / log_name("evaluations"))
         self._logs = {
-            "events": LogIngest(self.path / "events.jsonl", insert_events, clear_events),
-            "ledger": LogIngest(self.path / "ledger.jsonl", insert_ledger, clear_ledger),
+            "events": LogIngest(self.path / log_name("events"), insert_events, clear_events),
+            "ledger": LogIngest(self.path / log_name("ledger"), insert_ledger, clear_ledger),
         }
         self._log_problems: dict[str, list[Problem]] = {}
         self._unread = frozenset(self._logs)  # those that were not read to their ends yet
         self._anomalies: dict[str, int] = {}
         self._file_problems: list[Problem] = []
         self._index_problem: Problem | None = None
-        self._folder = RolloutFolder(self.path / "rollouts", self._version_before)
+        self._folder = RolloutFolder(self.path / ROLLOUTS, self._version_before)
         self._search = TextSearch(self._db.read)
         self._columns: Columns | None = None
         self._results: OrderedDict[tuple[str, str], NDArray] = OrderedDict()
@@ -184,13 +185,13 @@ class RunStore:
         wanted = [index for index, row in enumerate(rows) if row.sample_index == sample_index][:1]
         if not wanted:
             return None
-        found = read_records(self.path / "rollouts" / name, [rows[i] for i in wanted], [places[i] for i in wanted])
+        found = read_records(self.path / ROLLOUTS / name, [rows[i] for i in wanted], [places[i] for i in wanted])
         return found[0] if found else None
 
     def group(self, address: GroupAddress) -> list[RolloutRecord]:
         """All completions of a group in full, in order of their samples; empty where there is none."""
         rows, places, name = self._ask(rollout_queries.group_rows, address)
-        return read_records(self.path / "rollouts" / name, rows, places) if rows else []
+        return read_records(self.path / ROLLOUTS / name, rows, places) if rows else []
 
     def neighbours(self, address: GroupAddress) -> tuple[GroupAddress | None, GroupAddress | None]:
         """The groups before and after it in order of dispatch."""
@@ -255,7 +256,7 @@ class RunStore:
 
     def ledger_history(self, group_id: str) -> list[dict]:
         """The group's journal lines."""
-        return self._ask(ledger_queries.history, self.path / "ledger.jsonl", group_id)
+        return self._ask(ledger_queries.history, self.path / log_name("ledger"), group_id)
 
     def ledger_anomalies(self) -> dict[str, int]:
         """What breaks "each group trained on exactly once": name -> groups; 0 is good. Of when ledger and rollouts were
@@ -295,7 +296,7 @@ class RunStore:
             changed.add("metrics")
         if self._evaluations.refresh():
             changed.add("evaluations")
-        checkpoints = read_checkpoints(self.path / "checkpoints")
+        checkpoints = read_checkpoints(self.path / CHECKPOINTS)
         if checkpoints != (self._checkpoints, self._unfinished):
             self._checkpoints, self._unfinished = checkpoints
             changed.add("checkpoints")

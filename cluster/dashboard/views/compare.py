@@ -6,7 +6,6 @@ last steps, because a single step is mostly noise.
 """
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,7 +24,6 @@ NUM_PROMPTS = 100
 PROMPTS_READ = 1000
 """Hardest and easiest prompts of each run among which the largest differences are looked for: a large difference has
 an end in one of them."""
-SCIENTIFIC = re.compile(r"-?\d+(\.\d*)?[eE][+-]?\d+")
 NOT_COMPARED = ("name", "runs_dir")
 """Keys of a configuration that differ between any two runs and mean nothing."""
 
@@ -130,14 +128,11 @@ def config_differences(configs: Mapping[str, Mapping[str, Any] | None]) -> list[
 
 
 def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"learner": {"lr": 1}} -> {"learner.lr": 1}. Lists are values; an empty mapping is one too.
-    YAML reads 2e-05 as text, for want of a point: here it is the number that it was."""
+    """{"learner": {"lr": 1}} -> {"learner.lr": 1}. Lists are values; an empty mapping is one too."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping) and value:
             flat |= flattened(value, f"{prefix}{name}.")
-        elif isinstance(value, str) and SCIENTIFIC.fullmatch(value):
-            flat[f"{prefix}{name}"] = float(value)
         else:
             flat[f"{prefix}{name}"] = value
     return flat

@@ -8,6 +8,7 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from cluster.config import RunConfig
 from cluster.configuration.loading import parse_config
+from cluster.run_files import CONFIG
 from rollout.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def config_page(store: "RunStore") -> dict[str, Any]:
     note = ""
     if values is not None:
         try:
-            changed = changed_values(parse_config(store.config_text(), source="config.yaml"))
+            changed = changed_values(parse_config(store.config_text(), source=CONFIG))
         except ConfigError as error:  # of another version of the project, or a secret was taken out of it
             note = f"differences to the defaults are unknown: {error}"
     return {"config": values or {}, "changed": changed, "yaml": store.config_text(), "note": note}

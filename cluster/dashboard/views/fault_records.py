@@ -2,24 +2,19 @@
 answers, restarts, checkpoints that were set aside or not written. What fleet, ledger and doctor tell of it.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from cluster.dashboard.figures.series import column, last_known
 from cluster.dashboard.records import MetricTable, Span
+from cluster.types import ActorState, GroupState, Instant, LedgerEvent
 
 if TYPE_CHECKING:
     from cluster.dashboard.index.store import RunStore
 
-MAX_RESTARTS = 10
-"""`recovery.max_restarts` where the configuration does not say."""
 Line = Mapping[str, Any]
 """Of the journal of one group."""
-_NOT_WRITTEN = re.compile(r"checkpoint of step (\d+) was not written, the one before stays: (.*)", re.DOTALL)
-"""The warning of a save that failed, as the run writes it."""
-_NAME = re.compile(r"step-(\d+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,16 +33,22 @@ class Trouble:
     """Unix time."""
 
 
+_TROUBLES: Mapping[str, Literal["set aside", "not written"]] = {
+    Instant.CHECKPOINT_SET_ASIDE: "set aside",
+    Instant.CHECKPOINT_NOT_WRITTEN: "not written",
+}
+
+
 def since_resume(instants: Sequence[Span]) -> Sequence[Span]:
     """Those of the processes that run now, or ran last: a resumed run starts all of its actors, and its budget of
     restarts, anew."""
-    resumed = [place for place, instant in enumerate(instants) if instant.extra.get("name") == "resumed"]
+    resumed = [place for place, instant in enumerate(instants) if instant.extra.get("name") == Instant.RESUMED]
     return instants[resumed[-1] + 1 :] if resumed else instants
 
 
 def states_of(instants: Sequence[Span]) -> list[Span]:
     """The changes of actors' states."""
-    return [instant for instant in instants if instant.extra.get("name") == "state"]
+    return [instant for instant in instants if instant.extra.get("name") == Instant.STATE]
 
 
 def step_of(instant: Span, table: MetricTable) -> int | None:
@@ -62,35 +63,39 @@ def step_of(instant: Span, table: MetricTable) -> int | None:
 
 def restarts_used(instants: Sequence[Span]) -> int:
     """How much of the budget of restarts is used."""
-    return sum(instant.extra.get("state") == "RESTARTING" for instant in states_of(since_resume(instants)))
+    return sum(instant.extra.get("state") == ActorState.RESTARTING for instant in states_of(since_resume(instants)))
 
 
 def troubles(instants: Sequence[Span]) -> list[Trouble]:
-    """Checkpoints that were set aside, each once though a resumed run tells of it again, and saves that failed."""
+    """Checkpoints that were set aside, each once though a resumed run tells of it again, and saves that failed. A run
+    of before they had fields of their own has the sentence alone."""
     found: list[Trouble] = []
     told: set[str] = set()
     for instant in instants:
-        name, text = instant.extra.get("name"), str(instant.extra.get("text", ""))
-        if name == "checkpoint_set_aside" and text not in told:
-            told.add(text)
-            checkpoint, _, reason = text.partition(": ")
-            step = _NAME.match(checkpoint)
-            found.append(
-                Trouble(what="set aside", step=int(step[1]) if step else None, reason=reason, at_s=instant.start_s)
+        what, text = _TROUBLES.get(str(instant.extra.get("name"))), str(instant.extra.get("text", ""))
+        if what is None or (what == "set aside" and text in told):
+            continue
+        told.add(text)
+        step = instant.extra.get("checkpoint_step")
+        found.append(
+            Trouble(
+                what=what,
+                step=step if isinstance(step, int) else None,
+                reason=str(instant.extra.get("reason", text)),
+                at_s=instant.start_s,
             )
-        elif name == "warning" and (failed := _NOT_WRITTEN.match(text)):
-            found.append(Trouble(what="not written", step=int(failed[1]), reason=failed[2], at_s=instant.start_s))
+        )
     return found
 
 
 def lease_of(lines: Sequence[Line]) -> Line:
     """The newest lease of a group; empty when it has none."""
-    return next((line for line in reversed(lines) if line.get("state") == "leased"), {})
+    return next((line for line in reversed(lines) if line.get("state") == GroupState.LEASED), {})
 
 
 def given_up(lines: Sequence[Line]) -> list[Line]:
     """The attempts of a group that were given up, each with its `reason`."""
-    return [line for line in lines if line.get("state") == "pending"]
+    return [line for line in lines if line.get("state") == GroupState.PENDING]
 
 
 def faults_of_groups(store: "RunStore") -> dict[str, Any]:
@@ -100,7 +105,7 @@ def faults_of_groups(store: "RunStore") -> dict[str, Any]:
     late, retried = [], []
     for group_id in events.late_groups:
         for line in store.ledger_history(group_id):
-            if line.get("event") == "late_result_refused":
+            if line.get("event") == LedgerEvent.LATE_RESULT_REFUSED:
                 late.append({"group_id": group_id, "attempt": line.get("attempt"), "time_s": line.get("time_s")})
     for group_id in events.retried_groups:
         lines = store.ledger_history(group_id)

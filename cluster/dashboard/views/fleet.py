@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.dashboard.figures.lanes import IDLE_KINDS, lane_order, role_of, union_s
 from cluster.dashboard.figures.series import Values, column, last_known, thin
-from cluster.dashboard.figures.thresholds import setting
+from cluster.dashboard.figures.settings import setting, written
 from cluster.dashboard.records import ActorStats, LedgerEntry, RunStatus, Span
-from cluster.dashboard.views.fault_records import MAX_RESTARTS, lease_of, restarts_used, since_resume, states_of
+from cluster.dashboard.views.fault_records import lease_of, restarts_used, since_resume, states_of
 from cluster.dashboard.views.timeline import with_evaluations
+from cluster.types import ActorState, EventKind, GroupState, Instant
 
 if TYPE_CHECKING:
     from cluster.dashboard.index.store import RunStore
@@ -27,7 +28,7 @@ MAX_READ = 8000
 SPARK_POINTS = 60
 NUM_CHANGES, NUM_LEASES = 8, 8
 """Changes of its state, and leases, that a card lists."""
-NO_ERROR_STATES = ("HEALTHY", "RESTARTING", "STALE")
+NO_ERROR_STATES = (ActorState.HEALTHY, ActorState.RESTARTING, ActorState.STALE)
 """Recorded states whose reason is no error."""
 
 
@@ -67,6 +68,8 @@ class Facts:
     num_groups: int
     error: str
     """Of the run's summary."""
+    error_actor: str
+    """Whose failure it was; "" where that is not on record."""
 
 
 def fleet(store: "RunStore") -> dict[str, Any]:
@@ -75,7 +78,7 @@ def fleet(store: "RunStore") -> dict[str, Any]:
     actors = lane_order({*stats, *store.actors()})
     facts = _facts(store, actors)
     cards = [{**_card(actor, stats.get(actor), facts), **_leases(store, actor, facts)} for actor in actors]
-    most = setting(store.config(), "recovery.max_restarts", MAX_RESTARTS)
+    most = setting(store.config(), "recovery.max_restarts", int)
     return {"actors": cards, "restarts": {"used": restarts_used(store.instants()), "most": most}}
 
 
@@ -83,7 +86,7 @@ def state_of(actor: str, *, status: RunStatus, recorded: str, flight: Flight) ->
     """What an actor does now: the `recorded` state of a run that watches its actors ("" without one), else `busy` or
     `idle`; `ended` when nobody writes the run any more, but DEAD stays: it may be why."""
     if status != "live":
-        return recorded if recorded == "DEAD" else "ended"
+        return recorded if recorded == ActorState.DEAD else "ended"
     if recorded:
         return recorded
     role = role_of(actor)
@@ -96,34 +99,33 @@ def state_of(actor: str, *, status: RunStatus, recorded: str, flight: Flight) ->
     return "busy" if busy.get(role, False) else "idle"
 
 
-def last_error(instants: Sequence[Span], run_error: str, actor: str) -> str:
-    """The last warning, error or bad state of an actor's `instants`, else the `run_error` when that names it."""
+def last_error(instants: Sequence[Span], run_error: str, *, is_its: bool) -> str:
+    """The last warning, error or bad state of an actor's `instants`, else the `run_error` when it `is_its`."""
     for instant in reversed(instants):
         name = instant.extra.get("name")
-        if name in ("warning", "error"):
+        if name in (Instant.WARNING, Instant.ERROR):
             return str(instant.extra.get("text", "")) or str(name)
-        if name == "state" and instant.extra.get("state") not in NO_ERROR_STATES:
+        if name == Instant.STATE and instant.extra.get("state") not in NO_ERROR_STATES:
             return str(instant.extra.get("reason", "")) or str(instant.extra.get("state"))
-    named = actor == "controller" or actor in run_error.replace(",", " ").replace(":", " ").split()
-    return run_error if named else ""
+    return run_error if is_its else ""
 
 
 def num_restarts(instants: Sequence[Span]) -> int:
     """How often an actor was begun anew: the controller by resuming the run, others as their states say."""
-    names = [(instant.extra.get("name"), instant.extra.get("state")) for instant in instants]
-    return sum(name in ("resumed", "restart") or (name == "state" and state == "RESTARTING") for name, state in names)
+    resumed = sum(instant.extra.get("name") == Instant.RESUMED for instant in instants)
+    return resumed + sum(change.extra.get("state") == ActorState.RESTARTING for change in states_of(instants))
 
 
 def flight_of(counts: Mapping[str, int], latest: Sequence[LedgerEntry], batch: int) -> Flight:
     """From the ledger's counts by state and its latest entries, among which are all that are in flight."""
     leases: dict[str, list[str]] = {}
     for entry in latest:
-        if entry.state == "leased":
+        if entry.state == GroupState.LEASED:
             leases.setdefault(entry.worker, []).append(entry.group_id)
     return Flight(
         leases=leases,
-        unscored=counts.get("sampled", 0),
-        scored=counts.get("scored", 0),
+        unscored=counts.get(GroupState.SAMPLED, 0),
+        scored=counts.get(GroupState.SCORED, 0),
         batch=batch,
     )
 
@@ -132,14 +134,13 @@ def _facts(store: "RunStore", actors: Sequence[str]) -> Facts:
     counts, table, summary = store.ledger_counts(), store.metrics(), store.summary() or {}
     total = sum(counts.values())
     latest, _ = store.ledger_entries(max(0, total - 1000), 1000)
-    rollout = (store.config() or {}).get("rollout")
-    batch = rollout.get("prompts_per_step") if isinstance(rollout, dict) else None
+    batch = written(store.config(), "rollout.prompts_per_step", int)
     instants: dict[str, list[Span]] = {}
     for instant in store.instants():
         instants.setdefault(instant.actor, []).append(instant)
     return Facts(
         status=store.status(),
-        flight=flight_of(counts, latest, batch if isinstance(batch, int) else 0),
+        flight=flight_of(counts, latest, batch or 0),
         instants=instants,
         recent=_recent(store),
         retried=store.ledger_events().retried_by,
@@ -147,9 +148,10 @@ def _facts(store: "RunStore", actors: Sequence[str]) -> Facts:
         steps=table.steps,
         learner_rate=column(table, "train/tokens_per_s"),
         num_learners=sum(role_of(actor) == "learner" for actor in actors),
-        num_trained=counts.get("consumed", 0),
+        num_trained=counts.get(GroupState.CONSUMED, 0),
         num_groups=total,
         error=str(summary.get("error", "")),
+        error_actor=str(summary.get("error_actor", "")),
     )
 
 
@@ -161,8 +163,8 @@ def _card(actor: str, stats: ActorStats | None, facts: Facts) -> dict[str, Any]:
     spark = _spark(actor, stats, facts)
     role = role_of(actor)
     done = {
-        "sampler": _num_spans(stats, "generate"),
-        "reward": _num_spans(stats, "score"),
+        "sampler": _num_spans(stats, EventKind.GENERATE),
+        "reward": _num_spans(stats, EventKind.SCORE),
         "learner": facts.num_trained,
         "controller": facts.num_groups,
     }
@@ -177,7 +179,7 @@ def _card(actor: str, stats: ActorStats | None, facts: Facts) -> dict[str, Any]:
         "restarts": num_restarts(instants),
         "retried": facts.retried.get(actor, 0),
         "last_event": {"kind": stats.last_kind, "end_s": stats.last_end_s} if stats and stats.last_kind else None,
-        "last_error": last_error(instants, facts.error, actor),
+        "last_error": last_error(instants, facts.error, is_its=actor in ("controller", facts.error_actor)),
         "spark": spark,
         "changes": _changes(instants),
         "num_changes": len(states_of(instants)),

@@ -11,30 +11,26 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from cluster.dashboard.figures.settings import written
 from cluster.dashboard.files.small_files import run_times
 from cluster.dashboard.records import RunStatus, Span
 from cluster.dashboard.views.fault_records import step_of
+from cluster.run_files import log_name
+from cluster.types import ActorState, Instant
 
 if TYPE_CHECKING:
     from cluster.dashboard.index.store import RunStore
 
 ACCURACY = "eval/pass_at_1"
-RESTARTS = ("restart", "resume", "died", "dead", "down", "replaced")
-"""Words in the name of an instant that make it a restart on the scrubber."""
-ALERTS = (
-    "warn",
-    "fail",
-    "error",
-    "stall",
-    "set_aside",
-    "stale",
-    "non-finite",
-    "nonfinite",
-    "skip",
-    "timeout",
-    "refused",
-    "mismatch",
-)
+INSTANT_MARKS: Mapping[str, str] = {
+    Instant.RESUMED: "restart",
+    Instant.STALL: "alert",
+    Instant.WARNING: "alert",
+    Instant.ERROR: "alert",
+    Instant.CHECKPOINT_SET_ASIDE: "alert",
+    Instant.CHECKPOINT_NOT_WRITTEN: "alert",
+}
+"""Name of an instant -> its mark on the scrubber; of an actor's states the death alone is one (a restart)."""
 ALERT_SEVERITIES = ("error", "warning")
 """Of the doctor's findings that are marks on the scrubber."""
 ETA_STEPS = 20
@@ -71,14 +67,14 @@ def facts_info(name: str, facts: RunFacts, *, status: RunStatus) -> dict[str, An
         "path": str(facts.path),
         "status": status,
         "step": step + 1 if isinstance(step, int) else 0,
-        "steps": _number(config.get("steps")),
+        "steps": written(config, "steps", int),
         "started_s": facts.started_s,
         "updated_s": facts.updated_s,
         "reward": _number(facts.last_metrics.get("reward/mean")),
         "accuracy": _number(facts.last_evaluation.get(ACCURACY)),
         "accuracy_before": _number(before.get(ACCURACY, summary.get("accuracy_before"))),
-        "model": _text(config.get("model"), "path"),
-        "task": _text(config.get("task"), "name"),
+        "model": written(config, "model.path", str),
+        "task": written(config, "task.name", str),
         "num_rollouts": facts.num_rollouts,
         "problems": facts.num_problems,
         "error": str(summary.get("error", "")),
@@ -131,7 +127,7 @@ def _eta_s(info: Mapping[str, Any], store: "RunStore") -> float | None:
         return None
     times = [value for value in store.metrics().columns.get("time/step_s", ())[-ETA_STEPS:] if value is not None]
     try:
-        ended_s = (store.path / "metrics.jsonl").stat().st_mtime  # a step's line is written at its end
+        ended_s = (store.path / log_name("metrics")).stat().st_mtime  # a step's line is written at its end
     except OSError:
         return None
     if not times:
@@ -162,12 +158,11 @@ def _marks(store: "RunStore") -> list[dict[str, Any]]:
         marks.append(_mark("eval", step, text))
     for instant in store.instants():
         name = str(instant.extra.get("name", ""))
-        # Of an actor's states the death alone is a mark: all others follow from it.
-        if name == "state" and instant.extra.get("state") == "DEAD":
-            name = "dead"
-        kind = _instant_kind(name)
+        is_death = name == Instant.STATE and instant.extra.get("state") == ActorState.DEAD
+        kind = "restart" if is_death else INSTANT_MARKS.get(name)
         if kind is not None:
-            marks.append(_mark(kind, step_of(instant, store.metrics()) or 0, _sentence(instant, name)))
+            sentence = _sentence(instant, "dead" if is_death else name)
+            marks.append(_mark(kind, step_of(instant, store.metrics()) or 0, sentence))
     return marks
 
 
@@ -178,15 +173,8 @@ def _alerts(findings: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
             yield _mark("alert", finding["since_step"], f"doctor: {finding['title']}")
 
 
-def _instant_kind(name: str) -> str | None:
-    lower = name.lower()
-    if any(word in lower for word in RESTARTS):
-        return "restart"
-    return "alert" if any(word in lower for word in ALERTS) else None
-
-
 def _sentence(instant: Span, name: str) -> str:
-    text = instant.extra.get("text") or instant.extra.get("reason") or instant.extra.get("error")
+    text = instant.extra.get("text") or instant.extra.get("reason")
     return f"{instant.actor}: {name}" + (f", {text}" if text else "")
 
 
@@ -202,8 +190,3 @@ def _line(steps: Sequence[int], columns: Mapping[str, Sequence[float | None]], i
 
 def _number(value: Any) -> float | None:
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def _text(section: Any, name: str) -> str | None:
-    value = section.get(name) if isinstance(section, Mapping) else None
-    return str(value) if value is not None else None

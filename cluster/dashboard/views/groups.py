@@ -9,7 +9,8 @@ from cluster.dashboard.records import GroupAddress, PromptVisit, RolloutRecord, 
 from cluster.dashboard.views.rollouts import address_text, finite, row_of
 from cluster.dashboard.views.steps import group_status
 from reward.math.normalization import normalize_answer
-from reward.types import all_rewards_equal
+from reward.types import RewardOutcome, all_rewards_equal
+from rollout.types import FinishReason
 
 if TYPE_CHECKING:
     from cluster.dashboard.index.store import RunStore
@@ -135,10 +136,10 @@ def _flags(
     missed = [r for r, key in zip(rows, keys, strict=True) if truth is not None and key == truth and r.correct is False]
     if missed:
         flags.append(_flag("truth_called_wrong", "the answer is the expected one and was judged wrong", missed))
-    failed = [row for row in rows if row.outcome != "ok"]
+    failed = [row for row in rows if row.outcome != RewardOutcome.OK]
     if failed:
         flags.append(_flag("not_scored", f"scoring failed: {', '.join(sorted({r.outcome for r in failed}))}", failed))
-    cut = [row for row in rows if row.correct and row.finish == "length"]
+    cut = [row for row in rows if row.correct and row.finish == FinishReason.LENGTH]
     if cut:
         flags.append(_flag("right_but_truncated", "right, and stopped at the token limit", cut))
     rewards = [row.reward for row in rows if row.reward is not None]

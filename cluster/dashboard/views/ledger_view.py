@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from cluster.dashboard.figures.series import column, last_known
 from cluster.dashboard.records import GroupAddress, MetricTable, PromptStats
 from cluster.dashboard.views.fault_records import checkpoints_of, faults_of_groups, lease_of
+from cluster.types import GroupState
 
 if TYPE_CHECKING:
     from cluster.dashboard.index.store import RunStore
 
-STATES = ("pending", "leased", "sampled", "scored", "consumed", "rejected")
-MOVING = ("pending", "leased", "sampled", "scored")
+STATES = tuple(GroupState)
+MOVING = tuple(state for state in STATES if state not in (GroupState.CONSUMED, GroupState.REJECTED))
 CHECKS: Mapping[str, tuple[str, str, str]] = {
     "consumed_twice": (
         "consumed once",
@@ -93,7 +94,7 @@ def checks_of(counts: Mapping[str, int], anomalies: Mapping[str, int], *, indexe
         plain = key.replace("_", " ")
         name, good, bad = CHECKS.get(key, (plain, f"{plain}: none", f"{plain}: {{count}} groups"))
         count = anomalies[key]
-        text = (bad if count else good).format(count=count, trained=counts.get("consumed", 0))
+        text = (bad if count else good).format(count=count, trained=counts.get(GroupState.CONSUMED, 0))
         checks.append({"name": name, "ok": count == 0, "text": text})
     return checks
 
@@ -113,7 +114,7 @@ def ledger_groups(store: "RunStore", offset: int, limit: int) -> dict[str, Any]:
             "last_s": entry.last_s,
             # In flight there are no more than a run has slots.
             "deadline_s": lease_of(store.ledger_history(entry.group_id)).get("deadline_s")
-            if entry.state == "leased"
+            if entry.state == GroupState.LEASED
             else None,
         }
         for entry in entries
@@ -177,7 +178,7 @@ def balance_of(
 
     `own` is of the last training step, after which a live run has gone on; so its counts may only have grown.
     """
-    trained, rejected = counts.get("consumed", 0), counts.get("rejected", 0)
+    trained, rejected = counts.get(GroupState.CONSUMED, 0), counts.get(GroupState.REJECTED, 0)
     in_flight = sum(counts.get(state, 0) for state in MOVING)
     dispatched = trained + rejected + in_flight
     told = f"{dispatched} dispatched = {trained} trained + {rejected} rejected + {in_flight} in flight"

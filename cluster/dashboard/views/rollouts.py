@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from cluster.dashboard.figures.thresholds import facts_of, setting
+from cluster.dashboard.figures.settings import setting
+from cluster.dashboard.figures.thresholds import facts_of
 from cluster.dashboard.index.filters import FIELDS
 from cluster.dashboard.records import GroupAddress, RolloutRecord, RolloutRow
 
@@ -63,7 +64,7 @@ def rollout_page(store: "RunStore", address: GroupAddress, sample_index: int) ->
         },
         "clip": list(facts.clip),
         "kl_coef": facts.kl_coef,
-        "updates_per_batch": setting(store.config(), "learner.updates_per_batch", 1),
+        "updates_per_batch": setting(store.config(), "learner.updates_per_batch", int),
         "siblings": [
             {"sample_index": row.sample_index, "reward": finite(row.reward), "correct": row.correct} for row in siblings
         ],

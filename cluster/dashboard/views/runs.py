@@ -12,12 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cluster.dashboard.files.small_files import MARKS, parse_yaml, run_status, run_times
+from cluster.dashboard.files.config_file import read_config
+from cluster.dashboard.files.small_files import MARKS, run_status, run_times
 from cluster.dashboard.files.tail import open_inside
 from cluster.dashboard.views.frame import RunFacts, facts_info
+from cluster.run_files import CHECKPOINTS, CONFIG, ROLLOUTS, STACKS, SUMMARY, SUPERSEDED, TENSORBOARD, log_name
 from rollout.errors import ConfigError
 
-SKIPPED = frozenset({"checkpoints", "rollouts", "superseded", "tensorboard", "node_modules"})
+SKIPPED = frozenset({CHECKPOINTS, ROLLOUTS, SUPERSEDED, STACKS, TENSORBOARD, "node_modules"})
 MAX_DEPTH = 4
 MAX_FOLDERS = 20_000
 """Folders looked into in one search, so that `shoal dashboard /` answers too."""
@@ -102,7 +104,7 @@ class RunInfos:
 
     def info(self, name: str, path: Path) -> dict[str, Any]:
         """As in `docs/dashboard-api.md`, `num_rollouts` null: counting them means opening the run."""
-        stamp = tuple(_stamp(path / mark) for mark in (*MARKS, "evaluations.jsonl"))
+        stamp = tuple(_stamp(path / mark) for mark in (*MARKS, log_name("evaluations")))
         known = self._known.get(path)
         if known is None or known[0] != stamp:
             known = self._known[path] = (stamp, read_facts(path))
@@ -113,14 +115,16 @@ class RunInfos:
 def read_facts(path: Path) -> RunFacts:
     """What the small files say; a file that is missing or torn says nothing."""
     evaluations = [
-        line for line in (_first_line(path / "evaluations.jsonl"), _last_line(path / "evaluations.jsonl")) if line
+        line
+        for line in (_first_line(path / log_name("evaluations")), _last_line(path / log_name("evaluations")))
+        if line
     ]
     started_s, updated_s = run_times(path)
     return RunFacts(
         path=path,
-        config=_yaml(path / "config.yaml"),
-        summary=_json(path / "summary.json"),
-        last_metrics=_last_line(path / "metrics.jsonl") or {},
+        config=_yaml(path / CONFIG),
+        summary=_json(path / SUMMARY),
+        last_metrics=_last_line(path / log_name("metrics")) or {},
         first_evaluation=evaluations[0] if evaluations else {},
         last_evaluation=evaluations[-1] if evaluations else {},
         started_s=started_s,
@@ -173,7 +177,7 @@ def _object(data: bytes) -> dict[str, Any] | None:
 
 def _yaml(path: Path) -> Mapping[str, Any] | None:
     try:
-        config = parse_yaml(_bytes(path, last=False).decode("utf-8"))
+        config = read_config(_bytes(path, last=False).decode("utf-8"))
     except ValueError:  # torn, no UTF-8, no YAML
         return None
     return config if isinstance(config, dict) else None

@@ -11,12 +11,14 @@ from cluster.dashboard.figures.series import known
 from cluster.dashboard.figures.thresholds import facts_of
 from cluster.dashboard.records import GroupAddress, Phase, RolloutRow
 from cluster.dashboard.views.rollouts import finite
+from cluster.types import RejectReason
+from rollout.types import FinishReason
 
 if TYPE_CHECKING:
     from cluster.dashboard.index.store import RunStore
 
 BINS = 24
-BEFORE_SCORED = ("too_few_scored",)
+BEFORE_SCORED = (RejectReason.TOO_FEW_SCORED,)
 """Reasons to reject a group before it counts as scored; every other one comes between scored and trained."""
 
 
@@ -126,6 +128,7 @@ def _reward_range(store: "RunStore", rows: Sequence[RolloutRow]) -> list[float]:
 def _histograms(rows: Sequence[RolloutRow]) -> dict[str, Any]:
     lengths = [float(row.length) for row in rows]
     length_edges = _edges(lengths, whole=True)
+    truncated = [float(row.length) for row in rows if row.finish == FinishReason.LENGTH]
     advantages = known([finite(row.advantage) for row in rows])
     greatest = max((abs(value) for value in advantages), default=0.0)
     rewards = known([finite(row.reward) for row in rows])
@@ -133,8 +136,7 @@ def _histograms(rows: Sequence[RolloutRow]) -> dict[str, Any]:
     advantage_edges = _even_edges(-greatest or -1.0, greatest or 1.0, BINS + 1)
     return {
         "reward": _histogram(rewards, _edges(rewards)),
-        "length": _histogram(lengths, length_edges)
-        | {"truncated": _counts([float(row.length) for row in rows if row.finish == "length"], length_edges)},
+        "length": _histogram(lengths, length_edges) | {"truncated": _counts(truncated, length_edges)},
         "advantage": _histogram(advantages, advantage_edges),
     }
 

@@ -24,8 +24,10 @@ from cluster.dashboard.figures.lanes import (
     version_of,
     with_steps,
 )
+from cluster.dashboard.figures.settings import written
 from cluster.dashboard.figures.waits import Chains, Wait, critical_path, recorded_waits, totals, waits_of
-from cluster.dashboard.records import Span
+from cluster.dashboard.records import WAIT, Span
+from cluster.types import EventKind
 
 if TYPE_CHECKING:
     from cluster.dashboard.index.store import RunStore
@@ -80,7 +82,7 @@ def timeline(store: "RunStore", from_s: float | None, to_s: float | None, limit:
     draw = _Drawing(
         shortest_wait_s=(end_s - start_s) * SHORTEST_WAIT,
         with_parts=sum(len(block.parts) for found in blocks.values() for block in found) <= limit,
-        num_groups=Counter(s.step for s in window.spans if s.kind == "score" and s.step is not None),
+        num_groups=Counter(s.step for s in window.spans if s.kind == EventKind.SCORE and s.step is not None),
     )
     lanes = [
         {
@@ -139,7 +141,7 @@ def span_page(store: "RunStore", span_id: int) -> dict[str, Any] | None:
 def with_evaluations(by_actor: Mapping[str, Sequence[Span]]) -> dict[str, list[Span]]:
     """The lanes, with the controller's evaluations in those of the samplers too: they sample for it, but only the
     evaluation as a whole is on record. A sampler that has spans of its own in it is left as it is."""
-    evaluations = [span for span in by_actor.get("controller", ()) if span.kind == "eval"]
+    evaluations = [span for span in by_actor.get("controller", ()) if span.kind == EventKind.EVAL]
     lanes: dict[str, list[Span]] = {}
     for actor, own in by_actor.items():
         lanes[actor] = list(own)
@@ -150,7 +152,7 @@ def with_evaluations(by_actor: Mapping[str, Sequence[Span]]) -> dict[str, list[S
                 lanes[actor].append(
                     Span(
                         id=evaluation.id,
-                        kind="eval",
+                        kind=EventKind.EVAL,
                         actor=actor,
                         start_s=evaluation.start_s,
                         end_s=evaluation.end_s,
@@ -168,10 +170,10 @@ def versions(spans: Sequence[Span], start_s: float) -> list[dict[str, Any]]:
     arrived: dict[int, float] = {}
     for span in spans:
         version = version_of(span)
-        if span.kind == "sync" and version is not None:
+        if span.kind == EventKind.SYNC and version is not None:
             arrived[version] = max(arrived.get(version, 0.0), span.end_s)
     found = sorted((time_s, version) for version, time_s in arrived.items())
-    sampled = [(s.start_s, version_of(s)) for s in spans if s.kind == "generate" and version_of(s) is not None]
+    sampled = [(s.start_s, version_of(s)) for s in spans if s.kind == EventKind.GENERATE and version_of(s) is not None]
     first_s = found[0][0] if found else float("inf")
     earlier = [version for time_s, version in sampled if time_s < first_s and version is not None]
     if earlier:
@@ -196,8 +198,7 @@ def _read(store: "RunStore", start_s: float, end_s: float, limit: int) -> Window
         found |= {span.id: span for span in spans}
     following, _ = store.spans(end_s, end_s + max(length, LOOK_AHEAD_S), limit=1000)
     found |= {span.id: span for span in following if span.id not in found}
-    config = store.config() or {}
-    in_step_order = config.get("max_policy_lag") == 0
+    in_step_order = written(store.config(), "max_policy_lag", int) == 0
     resolved = with_steps(list(found.values()), step_of_groups(found.values()), in_step_order=in_step_order)
     return Window(start_s=start_s, end_s=end_s, spans=resolved, whole_from_s=whole_from_s)
 
@@ -228,7 +229,7 @@ def _fit_lane(blocks: list[Block], length_s: float, most: int) -> list[Block]:
 def _shares(spans: Sequence[Span], waits: Sequence[Wait], start_s: float, end_s: float) -> dict[str, float]:
     """Kind -> share of the time; the gaps that were waits are `wait`, what remains is `idle`."""
     gaps = [
-        Span(id=-1, kind="wait", actor=wait.actor, start_s=wait.start_s, end_s=wait.end_s)
+        Span(id=-1, kind=WAIT, actor=wait.actor, start_s=wait.start_s, end_s=wait.end_s)
         for wait in waits
         if wait.end_s > wait.start_s
     ]
@@ -255,7 +256,7 @@ def _drawn(blocks: Sequence[Block], waits: Sequence[Wait], draw: _Drawing) -> li
             bars.append(
                 {
                     "id": None,
-                    "kind": "wait",
+                    "kind": WAIT,
                     "start": wait.start_s,
                     "end": wait.end_s,
                     "step": wait.step,
@@ -276,7 +277,7 @@ def _bar(block: Block, draw: _Drawing) -> dict[str, Any]:
     num_groups = len(block.group_ids)
     if num_groups == 0 and block.kind in SHARED_KINDS:
         num_groups = len(block.parts)
-    elif num_groups == 0 and block.kind == "train":
+    elif num_groups == 0 and block.kind == EventKind.TRAIN:
         num_groups = draw.num_groups.get(block.step, 0)
     bar: dict[str, Any] = {
         "id": block.id,
@@ -292,7 +293,7 @@ def _bar(block: Block, draw: _Drawing) -> dict[str, Any]:
     }
     if block.busy < 0.999:
         bar["busy"] = round(block.busy, 3)
-    if block.kind == "wait":
+    if block.kind == WAIT:
         bar["for"] = str(first.extra.get("for", ""))
     if draw.with_parts and len(block.parts) > 1:
         bar["parts"] = [[part.id, part.start_s, part.end_s] for part in block.parts]
@@ -301,7 +302,7 @@ def _bar(block: Block, draw: _Drawing) -> dict[str, Any]:
 
 def _label(span: Span) -> str:
     """What a bar says besides its kind: what happened in an instant, a checkpoint's name, why an actor was down."""
-    if span.kind == "instant":
+    if span.kind == EventKind.INSTANT:
         name = span.extra.get("state") or span.extra.get("name") or span.kind
         why = span.extra.get("reason") or span.extra.get("text")
         return f"{name}: {why}" if why else str(name)
@@ -312,7 +313,7 @@ def _label(span: Span) -> str:
 def _critical(window: Window, chains: Chains) -> list[dict[str, Any]]:
     """The critical path of each step that was trained in the part of the window that is whole."""
     within = [s for s in window.spans if s.end_s > window.whole_from_s]
-    trained = [s for s in within if s.kind == "train" and s.step is not None and s.end_s <= window.end_s]
+    trained = [s for s in within if s.kind == EventKind.TRAIN and s.step is not None and s.end_s <= window.end_s]
     paths: list[dict[str, Any]] = []
     for step in sorted({s.step for s in trained if s.step is not None})[-MAX_PATHS:]:
         path = critical_path(step, within, chains)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.dashboard.figures.lanes import lane_order
 from cluster.dashboard.records import Span
+from cluster.types import EventKind
 
 if TYPE_CHECKING:
     from cluster.dashboard.index.store import RunStore
@@ -59,7 +60,7 @@ class _Rows:
         last_id = -1
         for span in store.all_spans():
             last_id = max(last_id, span.id)
-            if span.kind != "instant":
+            if span.kind != EventKind.INSTANT:
                 found[span.actor].append((span.start_s, span.end_s, span.id))
         self._row = array("H", bytes(2 * (last_id + 1)))
         self.num_rows: dict[str, int] = {}
@@ -87,13 +88,13 @@ def _name(what: str, process: int, thread: int, name: str) -> dict[str, Any]:
 def _event(span: Span, process: int, thread: int, zero_s: float) -> dict[str, Any]:
     facts = {"step": span.step, "groups": list(span.ids), **span.extra}
     event = {
-        "name": str(span.extra.get("name", span.kind)) if span.kind == "instant" else str(span.kind),
+        "name": str(span.extra.get("name", span.kind)) if span.kind == EventKind.INSTANT else str(span.kind),
         "cat": str(span.kind),
         "pid": process,
         "tid": thread,
         "ts": round((span.start_s - zero_s) * 1e6, 3),
         "args": {name: value for name, value in facts.items() if value not in (None, [])},
     }
-    if span.kind == "instant":
+    if span.kind == EventKind.INSTANT:
         return {**event, "ph": "i", "s": "p"}
     return {**event, "ph": "X", "dur": round((span.end_s - span.start_s) * 1e6, 3)}

@@ -25,7 +25,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cluster.commands.train import _instant, _warner
 from cluster.config import RunConfig
 from cluster.errors import ActorFailedError, RestartsExhaustedError, StageTimeoutError
 from cluster.fleet.actors import Actor
@@ -33,11 +32,12 @@ from cluster.fleet.supervisor import HealthPolicy, Supervisor
 from cluster.fleet.watchdog import Progress, StackFiles, Watchdog
 from cluster.groups.ledger import Ledger
 from cluster.groups.reward_health import RewardHealth
+from cluster.record.instants import checkpoint_instant, run_instant, warner
 from cluster.record.run_directory import RunDirectory
 from cluster.record.run_record import RunRecord
 from cluster.record.terminal import PlainReporter
 from cluster.record.trackers import Trackers
-from cluster.types import Event, GroupCounts, RunSummary, StepTimings, Transition
+from cluster.types import Event, GroupCounts, Instant, RunSummary, StepTimings, Transition
 from cluster.weights.checkpointing import Checkpoints
 from learner.types import StepOutput, TrainBatch
 from reward.types import ScoredGroup
@@ -107,7 +107,7 @@ class FaultyRun:
         self._step = self._version = 0
         stamped: Any = Stamped(self.run, self.clock)
         reporter = PlainReporter(io.StringIO())
-        self.warn = _warner(stamped, reporter)
+        self.warn = warner(stamped, reporter)
         self.ledger = Ledger(self.run.append_ledger, self.clock)
         self._record = RunRecord(self.config, stamped, reporter, Trackers({}, self.warn))
         budget = self.config.recovery.max_restarts
@@ -123,7 +123,8 @@ class FaultyRun:
             self.run.checkpoints_path,
             self.config.checkpoint,
             warn=self.warn,
-            on_set_aside=lambda name, why: stamped.append_event(_instant("checkpoint_set_aside", f"{name}: {why}")),
+            on_set_aside=self._checkpoint(stamped, Instant.CHECKPOINT_SET_ASIDE),
+            on_not_written=self._checkpoint(stamped, Instant.CHECKPOINT_NOT_WRITTEN),
         )
         watched = [Actor(name=name, handle=FakeHandle(None)) for name in (*OTHERS, *SAMPLERS)]
         everybody = replace(fleet_of(), samplers=tuple(watched), launcher=Stacks())  # type: ignore[arg-type]
@@ -131,6 +132,10 @@ class FaultyRun:
         self.progress = Progress(watch.stall_s, self.clock)
         stacks = StackFiles(everybody, stamped, self.warn)
         self.watchdog = Watchdog(watch, recovery_of(everybody), self.progress, stacks)
+
+    @staticmethod
+    def _checkpoint(stamped: "Stamped", name: Instant) -> Callable[[str, str], None]:
+        return lambda checkpoint, why: stamped.append_event(checkpoint_instant(name, checkpoint, why))
 
     def clock(self) -> float:
         """Unix time."""
@@ -340,7 +345,7 @@ class FaultyRun:
     def end(self, error: Exception) -> None:
         """What a run does last."""
         self.save()
-        Stamped(self.run, self.clock).append_event(_instant("error", str(error)))
+        Stamped(self.run, self.clock).append_event(run_instant(Instant.ERROR, str(error)))
         ledger = self.ledger
         self.run.write_summary(
             RunSummary(
@@ -356,6 +361,8 @@ class FaultyRun:
                 groups_rejected=ledger.rejected,
                 groups_in_flight=ledger.in_flight,
                 error=str(error),
+                error_type=type(error).__name__,
+                error_actor=str(getattr(error, "actor", "")),
             )
         )
 

@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from cluster.record.rollout_table import COLUMNS, _arrow_type
+from cluster.columns import ROLLOUT_COLUMNS
+from cluster.dashboard.files.arrow_arrays import arrow_types
 
 GROUP_SIZE = 8
 PROMPTS_PER_STEP = 64
@@ -143,8 +144,8 @@ def _table(step: int, groups: range, rng: np.random.Generator, texts: list[str])
         "reward_worker": ["reward-0"] * size,
         "score_s": rng.random(size),
     }
-    types = dict(COLUMNS) | {"answer": "string", "entropies": "list<float32>"}
-    columns = {name: pyarrow.array(values[name]).cast(_arrow_type(kind)) for name, kind in types.items()}
+    types = arrow_types(*ROLLOUT_COLUMNS)
+    columns = {name: pyarrow.array(values[name]).cast(kind) for name, kind in types.items()}
     return pyarrow.table(columns)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from cluster.configuration.loading import load_config
 from cluster.dashboard.records import GroupAddress
 from cluster.record.run_directory import RunDirectory
-from cluster.types import Event
+from cluster.types import Event, EventKind
 from reward.types import ScoredGroup
 from rollout.types import FinishReason
 from tests.cluster.examples import completion, failed, ok, output_of, scored
@@ -41,7 +41,7 @@ def add_step(run: RunDirectory, step: int) -> None:
             record = {"time_s": 10.0 * step + number, "group_id": one.group_id, "state": state, "attempt": 1, **facts}
             run.append_ledger(record)
         span = Event(
-            kind="generate",
+            kind=EventKind.GENERATE,
             actor="sampler-0",
             start_s=10.0 * step,
             end_s=10.0 * step + 2,
@@ -49,7 +49,9 @@ def add_step(run: RunDirectory, step: int) -> None:
             extra={"tokens": 6, "policy_version": step},
         )
         run.append_event(span)
-    run.append_event(Event(kind="train", actor="learner-0", start_s=10.0 * step + 3, end_s=10.0 * step + 4, step=step))
+    run.append_event(
+        Event(kind=EventKind.TRAIN, actor="learner-0", start_s=10.0 * step + 3, end_s=10.0 * step + 4, step=step)
+    )
 
 
 def address(index: int, step: int) -> GroupAddress:

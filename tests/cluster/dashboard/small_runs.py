@@ -13,7 +13,7 @@ from cluster.configuration.loading import build_config
 from cluster.dashboard.index.store import RunStore
 from cluster.record.metrics import evaluation_metrics, step_metrics
 from cluster.record.run_directory import RunDirectory
-from cluster.types import Event, GroupCounts, RunSummary, StepTimings
+from cluster.types import Event, EventKind, GroupCounts, RunSummary, StepTimings
 from learner.types import SequenceOutput, StepOutput
 from reward.types import RewardOutcome, RewardResult, ScoredGroup
 from rollout.types import Completion, FinishReason, Prompt, RolloutGroup, VersionSpan
@@ -153,10 +153,10 @@ def write_step(
     ]
     for scored in groups:
         _write_life(run, scored, step)
-    run.append_event(Event(kind="train", actor="learner-0", start_s=start_s + 3, end_s=start_s + 7, step=step))
+    run.append_event(Event(kind=EventKind.TRAIN, actor="learner-0", start_s=start_s + 3, end_s=start_s + 7, step=step))
     extra = {"policy_version": step + 1, "bytes": 1024}
     run.append_event(
-        Event(kind="sync", actor="sampler-0", start_s=start_s + 7, end_s=start_s + 8, step=step, extra=extra)
+        Event(kind=EventKind.SYNC, actor="sampler-0", start_s=start_s + 7, end_s=start_s + 8, step=step, extra=extra)
     )
     run.write_rollouts(step, groups, outputs(groups, samples))
     learner = {"grad_norm": 1.0, "entropy": 2.0 - 0.5 * step, "kl_rollout": 1e-6, "max_abs_log_ratio": 1e-4, "lr": 1e-3}
@@ -229,7 +229,7 @@ def _write_life(run: RunDirectory, scored: ScoredGroup, step: int) -> None:
     sampled, group_id = scored.group, scored.group_id
     run.append_event(
         Event(
-            kind="generate",
+            kind=EventKind.GENERATE,
             actor=sampled.worker,
             start_s=sampled.started_s,
             end_s=sampled.finished_s,
@@ -238,7 +238,9 @@ def _write_life(run: RunDirectory, scored: ScoredGroup, step: int) -> None:
         )
     )
     run.append_event(
-        Event(kind="score", actor="reward-0", start_s=scored.started_s, end_s=scored.finished_s, ids=(group_id,))
+        Event(
+            kind=EventKind.SCORE, actor="reward-0", start_s=scored.started_s, end_s=scored.finished_s, ids=(group_id,)
+        )
     )
     line = {"group_id": group_id, "attempt": 1}
     run.append_ledger({"time_s": sampled.started_s, **line, "state": "leased", "worker": sampled.worker})

@@ -14,7 +14,7 @@ from cluster.configuration.loading import load_config
 from cluster.record import run_directory
 from cluster.record.append_log import RunDirectoryError, RunWriteError, write_atomically
 from cluster.record.run_directory import LOGS, RunDirectory
-from cluster.types import Event, RunSummary
+from cluster.types import Event, EventKind, RunSummary
 from reward.types import RewardOutcome
 from rollout.types import FinishReason, VersionSpan
 from tests.cluster.examples import completion, failed, ok, output_of, scored
@@ -62,7 +62,7 @@ def test_logs_are_read_back(run: RunDirectory) -> None:
     run.append_metrics(0, {"reward/mean": 0.5, "train/loss": float("nan")})
     run.append_evaluation(0, {"eval/pass_at_1": 0.25})
     run.append_ledger({"group_id": "000000-ab", "state": "consumed", "step": 0})
-    run.append_event(Event(kind="train", actor="learner-0", start_s=1.0, end_s=2.5, step=0, ids=("000000-ab",)))
+    run.append_event(Event(kind=EventKind.TRAIN, actor="learner-0", start_s=1.0, end_s=2.5, step=0, ids=("000000-ab",)))
     assert run.read_log("metrics") == [{"step": 0, "reward/mean": 0.5, "train/loss": None}]
     assert run.read_log("evaluations") == [{"step": 0, "eval/pass_at_1": 0.25}]
     assert run.read_log("ledger") == [{"group_id": "000000-ab", "state": "consumed", "step": 0}]
@@ -147,8 +147,8 @@ def test_an_output_for_a_completion_that_is_not_there_is_a_defect(run: RunDirect
 def fill(run: RunDirectory, steps: range) -> None:
     for step in steps:
         run.append_metrics(step, {"reward/mean": step / 10})
-        run.append_event(Event(kind="train", actor="learner-0", start_s=step, end_s=step + 1, step=step))
-        run.append_event(Event(kind="generate", actor="sampler-0", start_s=step, end_s=step + 1))
+        run.append_event(Event(kind=EventKind.TRAIN, actor="learner-0", start_s=step, end_s=step + 1, step=step))
+        run.append_event(Event(kind=EventKind.GENERATE, actor="sampler-0", start_s=step, end_s=step + 1))
         run.append_ledger({"group_id": f"g{step}", "state": "consumed", "step": step})
         run.write_rollouts(step, [scored(step, [ok(1.0)])])
         if step % 2 == 1:

@@ -31,7 +31,17 @@ def at_the_end(**changed: Any) -> Facts:
 
 
 STALL = "no group was scored and no step trained for 1800 s (recovery.stall_s), after 12 groups and 3 steps"
-FULL = "checkpoint of step 20 was not written, the one before stays: [Errno 28] No space left on device"
+FULL = span(
+    "instant",
+    "controller",
+    1.0,
+    1.0,
+    name="checkpoint_not_written",
+    checkpoint="step-00000020",
+    checkpoint_step=20,
+    reason="[Errno 28] No space left on device",
+    text="step-00000020: [Errno 28] No space left on device",
+)
 USED_UP = "sampler-0 failed (killed) and the run has used up its 3 restarts (recovery.max_restarts); mend it"
 TORN = "step-00000004: learner-0.bin has 6 bytes, 7 were written"
 
@@ -79,7 +89,7 @@ CASES: dict[str, Case] = {
         says="sampler-0 is RESTARTING for 90 s; the last reason: its process ended.",
     ),
     "checkpoint_not_written": Case(
-        ill=facts({"loss": [0.0] * N}, instants=(warning(FULL),), saved_step=10, status="live"),
+        ill=facts({"loss": [0.0] * N}, instants=(FULL,), saved_step=10, status="live"),
         well=facts({"loss": [0.0] * N}, instants=(warning(STALL),), saved_step=10, status="live"),
         severity="warning",
         says="That of step 20: [Errno 28] No space left on device; the newest is of step 10: a resumed run would train "
@@ -119,7 +129,14 @@ def test_a_budget_that_is_used_up_is_an_error() -> None:
 
 def test_a_budget_of_none_that_ended_the_run_is_told_with_who_fell() -> None:
     fallen = (state("sampler-0", "DEAD", "killed"),)
-    ended = facts({}, {"recovery": {"max_restarts": 0}}, instants=fallen, status="failed", error=USED_UP)
+    ended = facts(
+        {},
+        {"recovery": {"max_restarts": 0}},
+        instants=fallen,
+        status="failed",
+        error=USED_UP,
+        error_type="RestartsExhaustedError",
+    )
     finding = check("restarts_nearly_used")(ended)
     assert finding is not None
     assert (finding.severity, finding.title) == ("error", "One more failure than restarts ended the run")
@@ -155,7 +172,7 @@ def test_many_groups_that_are_sampled_again_are_a_warning() -> None:
 def test_a_failed_save_matters_until_a_later_one_succeeds(
     status: str, saved_step: int | None, severity: str, title: str
 ) -> None:
-    run = facts({"loss": [0.0] * N}, instants=(warning(FULL),), saved_step=saved_step, status=status)
+    run = facts({"loss": [0.0] * N}, instants=(FULL,), saved_step=saved_step, status=status)
     finding = check("checkpoint_not_written")(run)
     assert finding is not None
     assert (finding.severity, finding.title, finding.since_step) == (severity, title, 19)

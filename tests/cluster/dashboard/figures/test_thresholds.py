@@ -2,9 +2,12 @@
 
 import pytest
 
+from cluster.config import RecoveryConfig
 from cluster.dashboard.figures import thresholds
-from cluster.dashboard.figures.thresholds import Threshold, facts_of, setting
+from cluster.dashboard.figures.settings import setting, written
+from cluster.dashboard.figures.thresholds import Threshold, facts_of
 from cluster.dashboard.records import MetricTable
+from learner.config import GRPOConfig
 
 EMPTY = MetricTable(steps=[], columns={})
 FP32 = {"rollout": {"dtype": "float32"}, "learner": {"dtype": "float32"}}
@@ -71,10 +74,18 @@ def test_a_configuration_may_hold_anything(config: dict[str, object] | None) -> 
 
 def test_settings_are_read_by_dotted_keys_and_kinds() -> None:
     config = {"learner": {"grpo": {"clip_eps": 1, "on": True, "kl_coef": None}}}
-    assert setting(config, "learner.grpo.clip_eps", 0.2) == 1.0
-    assert setting(config, "learner.grpo.kl_coef", 0.5) == 0.5
-    assert setting(config, "learner.grpo.on", 3) == 3
-    assert setting(config, "learner.grpo.clip_eps.deeper", 7) == 7
+    assert setting(config, "learner.grpo.clip_eps", float) == 1.0
+    assert written(config, "learner.grpo.kl_coef", float) is None
+    assert written(config, "learner.grpo.on", int) is None
+    assert written(config, "learner.grpo.clip_eps.deeper", int) is None
+
+
+def test_what_a_run_did_not_write_has_the_default_of_the_configuration() -> None:
+    assert setting({}, "recovery.max_restarts", int) == RecoveryConfig().max_restarts
+    assert setting(None, "learner.grpo.clip_eps", float) == GRPOConfig().clip_eps
+    assert setting({"eval": {"at_end": "no"}}, "eval.at_end", bool) is True
+    with pytest.raises(KeyError):
+        setting(None, "learner.grpo.of_another_version", float)
 
 
 def test_the_clip_range_may_be_wider_above() -> None:

@@ -56,21 +56,21 @@ def test_a_run_alone_has_no_shared_prompts(tmp_path: Path) -> None:
 
 
 def test_configurations_differ_by_key() -> None:
-    a = {"learner": {"lr": "2e-05", "grpo": {}}, "name": "a", "seed": 1}
+    a = {"learner": {"lr": 1e-05, "grpo": {}}, "name": "a", "seed": 1}
     b = {"learner": {"lr": 2e-5, "grpo": {"kl_coef": 0.1}}, "name": "b", "seed": 1}
     assert config_differences({"a": a, "b": b, "c": None}) == [
         {"key": "learner.grpo", "values": {"a": {}, "b": None, "c": None}},
         {"key": "learner.grpo.kl_coef", "values": {"a": None, "b": 0.1, "c": None}},
-        {"key": "learner.lr", "values": {"a": 2e-5, "b": 2e-5, "c": None}},
+        {"key": "learner.lr", "values": {"a": 1e-5, "b": 2e-5, "c": None}},
         {"key": "seed", "values": {"a": 1, "b": 1, "c": None}},
     ]
     assert config_differences({"a": a, "b": {**a, "name": "b"}}) == []
     assert config_differences({}) == []
 
 
-def test_only_numbers_are_read_as_numbers() -> None:
+def test_values_are_compared_as_they_were_written() -> None:
     flat = flattened({"a": {"b": [1, 2], "c": "1e3", "d": "1e3x", "e": "12", "f": None}})
-    assert flat == {"a.b": [1, 2], "a.c": 1000.0, "a.d": "1e3x", "a.e": "12", "a.f": None}
+    assert flat == {"a.b": [1, 2], "a.c": "1e3", "a.d": "1e3x", "a.e": "12", "a.f": None}
 
 
 def test_an_evaluation_is_where_the_step_before_it_ended() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cluster.dashboard.views.frame import frame
-from cluster.types import Event
+from cluster.types import Event, EventKind
 from tests.cluster.dashboard.small_runs import START_S, open_store, write_run
 
 
@@ -19,7 +19,7 @@ def test_a_live_run(tmp_path: Path) -> None:
     for name, text, step in instants:
         extra = {"name": name, "text": text}
         run.append_event(
-            Event(kind="instant", actor="controller", start_s=START_S, end_s=START_S, step=step, extra=extra)
+            Event(kind=EventKind.INSTANT, actor="controller", start_s=START_S, end_s=START_S, step=step, extra=extra)
         )
     store = open_store(run.path)
     findings: list[dict[str, Any]] = [
@@ -84,7 +84,9 @@ def test_deaths_resumes_and_alerts_of_the_supervisor_are_marks(tmp_path: Path) -
     states = [("sampler-0", {"name": "state", "state": state, "reason": "r"}) for state in ("DEAD", "STALE", "HEALTHY")]
     facts = [("controller", {"name": name, "text": "t"}) for name in ("resumed", "stall", "checkpoint_set_aside")]
     for actor, extra in (*states, *facts):
-        run.append_event(Event(kind="instant", actor=actor, start_s=START_S, end_s=START_S, step=1, extra=extra))
+        run.append_event(
+            Event(kind=EventKind.INSTANT, actor=actor, start_s=START_S, end_s=START_S, step=1, extra=extra)
+        )
     marks = frame("run", open_store(run.path), revision=1, findings=[])["scrubber"]["marks"]
     assert sorted((mark["kind"], mark["text"]) for mark in marks if mark["kind"] in ("restart", "alert")) == [
         ("alert", "controller: checkpoint_set_aside, t"),
@@ -100,7 +102,9 @@ def test_a_warning_is_marked_at_the_step_in_which_it_came(tmp_path: Path) -> Non
         run.append_metrics(step, {"reward/mean": 0.5, "time/ended_s": START_S + 10 * (step + 1)})
     for at_s, own in ((5.0, None), (25.0, None), (95.0, None), (5.0, 9)):
         extra = {"name": "warning", "text": f"{at_s} {own}"}
-        event = Event(kind="instant", actor="controller", start_s=START_S + at_s, end_s=START_S + at_s, step=own)
+        event = Event(
+            kind=EventKind.INSTANT, actor="controller", start_s=START_S + at_s, end_s=START_S + at_s, step=own
+        )
         run.append_event(dataclasses.replace(event, extra=extra))
     marks = frame("run", open_store(run.path), revision=1, findings=[])["scrubber"]["marks"]
     assert [
