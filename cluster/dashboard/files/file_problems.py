@@ -35,7 +35,7 @@ def file_problems(
     `steps`, `evaluations`: those that the logs tell of; `tables`: names of the files of rollouts that are there;
     `checkpoints`: what is wrong with each.
     """
-    phases = {found[0] for name in tables if (found := table_of(name)) is not None}
+    phases = {table[0] for name in tables if (table := table_of(name)) is not None}
     trained = "train" in phases
     expected = {"metrics": trained, "events": trained or bool(steps), "ledger": trained or bool(steps)}
     expected["evaluations"] = "eval" in phases

@@ -205,8 +205,9 @@ def run_status(run: Path, summary: dict[str, Any] | None) -> RunStatus:
     if held:
         return "live"  # also a finished run that was resumed and has not yet taken its summary away
     status = (summary or {}).get("status")
-    if status in get_args(EndStatus):
-        return status
+    ended: EndStatus | None = next((known for known in get_args(EndStatus) if known == status), None)
+    if ended is not None:
+        return ended
     if held is None:
         newest = max((_modified_s(run / log_name(name)) for name in LOGS), default=0.0)
         return "live" if time.time() - newest < LIVE_S else "stopped"

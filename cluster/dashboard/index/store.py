@@ -53,6 +53,7 @@ P = ParamSpec("P")
 _MAX_PAGE_ROWS = 1000
 _KEPT_RESULTS = 4
 """Filtered and sorted tables that are kept, each 4 bytes a row: the next page of the same table costs nothing."""
+_CACHED = ("events", "ledger", "rollouts", "ledger and rollouts")
 _COMMIT_S = 0.5
 """Readers see what was indexed after this time, and the write-ahead log stays small."""
 
@@ -89,9 +90,7 @@ class RunStore:
         self._search = TextSearch(self._db.read)
         self._columns: Columns | None = None
         self._results: OrderedDict[tuple[str, str], NDArray] = OrderedDict()
-        self._cache: dict[str, dict[Any, Any]] = {
-            source: {} for source in ("events", "ledger", "rollouts", "ledger and rollouts")
-        }
+        self._cache: dict[str, dict[Any, Any]] = {source: {} for source in _CACHED}
 
     def refresh(self, *, max_s: float | None = None, max_files: int | None = None) -> frozenset[str]:
         """Reads what is new; returns the SOURCES that changed. Stops after about `max_s` with the rest for the next

@@ -54,7 +54,7 @@ NUM_PROMPTS = 50
 
 def ledger_page(store: "RunStore") -> dict[str, Any]:
     """Counts, checks, a letter for each group, the hardest and easiest prompts."""
-    counts = {state: store.ledger_counts().get(state, 0) for state in STATES}
+    counts = {str(state): store.ledger_counts().get(state, 0) for state in STATES}
     hardest, total = store.prompt_stats("hardest", NUM_PROMPTS)
     easiest, _ = store.prompt_stats("easiest", NUM_PROMPTS)
     anomalies, indexed = store.ledger_anomalies(), store.progress().complete

@@ -304,7 +304,7 @@ def _label(span: Span) -> str:
     """What a bar says besides its kind: what happened in an instant, a checkpoint's name, why an actor was down."""
     if span.kind == EventKind.INSTANT:
         name = span.extra.get("state") or span.extra.get("name") or span.kind
-        why = span.extra.get("reason") or span.extra.get("text")
+        why = span.extra.get("text") or span.extra.get("reason")
         return f"{name}: {why}" if why else str(name)
     facts = (span.extra.get(name) for name in ("name", "checkpoint", "reason"))
     return next((str(fact) for fact in facts if fact), str(span.kind))

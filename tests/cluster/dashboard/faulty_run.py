@@ -32,7 +32,7 @@ from cluster.fleet.supervisor import HealthPolicy, Supervisor
 from cluster.fleet.watchdog import Progress, StackFiles, Watchdog
 from cluster.groups.ledger import Ledger
 from cluster.groups.reward_health import RewardHealth
-from cluster.record.instants import checkpoint_instant, run_instant, warner
+from cluster.record.instants import run_instant, warner
 from cluster.record.run_directory import RunDirectory
 from cluster.record.run_record import RunRecord
 from cluster.record.terminal import PlainReporter
@@ -42,6 +42,7 @@ from cluster.weights.checkpointing import Checkpoints
 from learner.types import StepOutput, TrainBatch
 from reward.types import ScoredGroup
 from tests.cluster.dashboard.small_runs import EQUAL, FAILED, MIXED, RIGHT, WRONG, Sample, config, group, outputs
+from tests.cluster.dashboard.stamped import Stamped
 from tests.cluster.fakes import FakeHandle, FakeLearner, NoLauncher, fleet_of, recovery_of
 from tests.cluster.weights.test_checkpoint_faults import flip_one_bit
 from tests.cluster.weights.test_checkpointing import state_at
@@ -57,20 +58,6 @@ KILLED = "ActorDiedError: the process was ended by signal 9 (SIGKILL)"
 NO_SPACE = "No space left on device"
 NOT_FINITE = "the norm of the gradient is not finite"
 FAILING = (RIGHT, WRONG, FAILED, FAILED)
-
-
-class Stamped:
-    """A run directory whose events happen on another clock than the machine's."""
-
-    def __init__(self, run: RunDirectory, clock: Callable[[], float]) -> None:
-        self._run = run
-        self._clock = clock
-
-    def append_event(self, event: Event) -> None:
-        self._run.append_event(replace(event, start_s=self._clock(), end_s=self._clock()))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._run, name)
 
 
 class Stacks(NoLauncher):
@@ -123,8 +110,8 @@ class FaultyRun:
             self.run.checkpoints_path,
             self.config.checkpoint,
             warn=self.warn,
-            on_set_aside=self._checkpoint(stamped, Instant.CHECKPOINT_SET_ASIDE),
-            on_not_written=self._checkpoint(stamped, Instant.CHECKPOINT_NOT_WRITTEN),
+            on_set_aside=stamped.checkpoint(Instant.CHECKPOINT_SET_ASIDE),
+            on_not_written=stamped.checkpoint(Instant.CHECKPOINT_NOT_WRITTEN),
         )
         watched = [Actor(name=name, handle=FakeHandle(None)) for name in (*OTHERS, *SAMPLERS)]
         everybody = replace(fleet_of(), samplers=tuple(watched), launcher=Stacks())  # type: ignore[arg-type]
@@ -132,10 +119,6 @@ class FaultyRun:
         self.progress = Progress(watch.stall_s, self.clock)
         stacks = StackFiles(everybody, stamped, self.warn)
         self.watchdog = Watchdog(watch, recovery_of(everybody), self.progress, stacks)
-
-    @staticmethod
-    def _checkpoint(stamped: "Stamped", name: Instant) -> Callable[[str, str], None]:
-        return lambda checkpoint, why: stamped.append_event(checkpoint_instant(name, checkpoint, why))
 
     def clock(self) -> float:
         """Unix time."""

@@ -18,8 +18,10 @@ from cluster.dashboard.views.fault_records import troubles
 from cluster.dashboard.views.fleet import fleet
 from cluster.dashboard.views.ledger_view import ledger_page
 from cluster.dashboard.views.timeline import timeline
+from cluster.record.instants import checkpoint_instant
 from cluster.record.run_directory import RunDirectory
 from cluster.record.run_lock import run_lock
+from cluster.types import Instant
 from cluster.weights.checkpointing import Checkpoints
 from tests.cluster.dashboard.faulty_run import KILLED, STARTED_S, FaultyRun, write_ended, write_live
 from tests.cluster.dashboard.served import serving, wait_until
@@ -155,10 +157,16 @@ class SlowLearner(FakeLearner):
 
 
 def test_a_save_that_hangs_is_told_as_one_that_was_not_written(tmp_path: Path) -> None:
-    warnings: list[str] = []
-    checkpoints = Checkpoints(tmp_path, CheckpointConfig(deadline_s=0.05), warn=warnings.append)
+    told: list[tuple[str, str]] = []
+    checkpoints = Checkpoints(
+        tmp_path,
+        CheckpointConfig(deadline_s=0.05),
+        warn=lambda text: None,
+        on_not_written=lambda name, why: told.append((name, why)),
+    )
     assert asyncio.run(checkpoints.save(fleet_of(learners=[SlowLearner([])]), state_at(7))) is None
-    (trouble,) = troubles([span("instant", "controller", 9.0, 9.0, name="warning", text=warnings[0])])
+    event = checkpoint_instant(Instant.CHECKPOINT_NOT_WRITTEN, *told[0])
+    (trouble,) = troubles([span("instant", "controller", 9.0, 9.0, **event.extra)])
     assert (trouble.what, trouble.step, trouble.at_s) == ("not written", 7, 9.0)
     assert trouble.reason.startswith("save: learner-0 did not finish")
 
