@@ -5,15 +5,21 @@ from typing import Any
 from cluster.configuration.recipe_yaml import parse_yaml
 from rollout.errors import ConfigError
 
-MAX_BYTES = 1 << 17
+MAX_CHARS = 1 << 17
 """Of a configuration; ours have a few KB, and reading one takes a second for 50 KB."""
+
+
+MAX_BRACKETS = 10_000
+"""Ours are written without any; the parser needs seconds for a hundred thousand."""
 
 
 def read_config(text: str) -> Any:
     """The value of a configuration's text. Raises ValueError for what is none: no YAML, too long, or with an alias, by
     which a few lines stand for gigabytes of JSON."""
-    if len(text) > MAX_BYTES:
-        raise ValueError(f"{len(text)} characters, allowed: {MAX_BYTES}")
+    if len(text) > MAX_CHARS:
+        raise ValueError(f"{len(text)} characters, allowed: {MAX_CHARS}")
+    if (brackets := text.count("[") + text.count("{")) > MAX_BRACKETS:
+        raise ValueError(f"{brackets} opening brackets, allowed: {MAX_BRACKETS}")
     try:
         value = parse_yaml(text, "config.yaml")
     except ConfigError as error:

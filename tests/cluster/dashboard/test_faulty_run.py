@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -185,8 +186,9 @@ def test_a_last_save_that_hangs_is_told_while_it_does(tmp_path: Path) -> None:
             found = {finding["rule"]: finding["evidence"] for finding in doctor_page(store)["findings"]}
             store.close()
             assert ("last_checkpoint_hangs" in found) == told
-    assert found["last_checkpoint_hangs"].startswith(
-        "All 2 steps are done, and nothing was written for 95 s; there is no"
+    # On a busy machine a second more has passed.
+    assert re.match(
+        r"All 2 steps are done, and nothing was written for 9\d s; there is no", found["last_checkpoint_hangs"]
     )
     assert "given up after 600 s" in found["last_checkpoint_hangs"]
 
