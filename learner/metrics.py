@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+MAX_LOG_RATIO = 20.0
+"""The loss holds a log-ratio within +-20 before exp: e^20 = 4.9e8 is far outside every clip and still finite when
+squared in fp32, where e^89 is infinite. Beyond it the gradient is zero."""
 Reduce = Literal["mean", "std", "min", "max", "sum", "rate", "last"]
 """How many values become one: `rate` is a sum divided by seconds, `last` what was so at the end of the step."""
 

@@ -19,9 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# A log-ratio is held within +-20 before exp: e^20 = 4.9e8 is far outside every clip and still finite when squared in
-# fp32, where e^89 is infinite. Beyond it the gradient is zero.
-MAX_LOG_RATIO = 20.0
+from learner.metrics import MAX_LOG_RATIO
 
 SUM_NAMES = ("num_tokens", "ratio_mean", "clip_fraction", "kl_ref", "kl_rollout", "entropy")
 """What `LossSums.as_vector` sums; `means` gives the mean over tokens of all but the first."""

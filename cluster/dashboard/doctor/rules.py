@@ -48,6 +48,7 @@ RULES = tuple(
         gap.gap_grows,
         gap.gap_high,
         gap.lag_over_bound,
+        gap.ratios_cut_off,
         policy.entropy_collapsed,
         policy.entropy_exploded,
         policy.gradient_spikes,

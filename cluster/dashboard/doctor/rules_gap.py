@@ -8,6 +8,7 @@ from cluster.dashboard.doctor.facts import Chart, Facts, Finding, Link
 from cluster.dashboard.doctor.trends import change, jump, mean, percent, recent, rises_steadily, short, since, trend
 from cluster.dashboard.figures.series import known
 from cluster.dashboard.figures.thresholds import CLIP_FRACTION, gap, lag
+from learner.metrics import MAX_LOG_RATIO
 
 GAP = "train/kl_rollout"
 JUMP_FACTOR = 10
@@ -18,6 +19,8 @@ SAMPLER_FACTOR = 3
 """One sampler's gap, as a multiple of the others'. Ours: in healthy runs samplers differ by less than a tenth."""
 KL_RISE, KL_LEAST = 1.5, 0.01
 """What counts as a rise of the KL to the reference, and below what nobody need care (nats). Ours."""
+CUT_OFF_SHARE = 0.1
+"""Share of the steps with such a token from which it is no accident. Ours."""
 LONG = 50
 """Steps without progress after which "flat" is said (practitioners' guides)."""
 
@@ -154,6 +157,36 @@ def sampler_gap_differs(facts: Facts) -> Finding | None:
         attempts=(f"restart {name}: resume the run from its last checkpoint", "compare its node with the others"),
         chart=Chart(title=f"gap of {name} (k3)", step=steps, values=values, threshold=limit),
         links=_gap_links(None, name),
+    )
+
+
+def ratios_cut_off(facts: Facts) -> Finding | None:
+    """Tokens are so far from what the sampler gave them that the loss cuts their ratio off, and they do not train."""
+    name = "train/max_abs_log_ratio"
+    pairs = list(zip(facts.steps, facts.values(name), strict=True))[-LONG:]
+    beyond = [(step, value) for step, value in pairs if value is not None and value > MAX_LOG_RATIO]
+    if not beyond:
+        return None
+    worst = max(value for _, value in beyond)
+    return Finding(
+        severity="error" if len(beyond) > CUT_OFF_SHARE * len(pairs) else "warning",
+        title="Tokens are beyond what the loss can follow",
+        since_step=beyond[0][0],
+        evidence=f"{len(beyond)} of the last {len(pairs)} steps have a token whose log-ratio is beyond "
+        f"{MAX_LOG_RATIO:.0f} nats, the largest {short(worst)}; there the gradient is 0, even where the advantage "
+        "pushes the token back.",
+        causes=(
+            "an engine serves old or damaged weights",
+            "sampler and learner treat the token differently: temperature, top-p or top-k, a mask",
+            "samples are much older than the policy",
+        ),
+        attempts=(
+            "look at the tokens with the largest gap",
+            "`rollout.sampling.top_p=1.0` and `rollout.sampling.top_k=0`",
+            *(("lower `max_policy_lag`",) if facts.limits.max_policy_lag else ()),
+        ),
+        chart=facts.chart("largest gap of a token", name, MAX_LOG_RATIO),
+        links=(_step(beyond[0][0]), *_gap_links(beyond[0][0], None)),
     )
 
 

@@ -16,9 +16,9 @@ from cluster.dashboard.files.encoding import encode
 from cluster.dashboard.records import Phase
 from cluster.dashboard.views.runs import find_runs, is_run
 from cluster.dashboard.web.endpoints import endpoint_of, saved_views
+from cluster.dashboard.web.open_run import OpenRun
 from cluster.dashboard.web.page import report_page
 from cluster.dashboard.web.params import RequestError
-from cluster.dashboard.web.stream import OpenRun
 from cluster.record.append_log import write_atomically
 from rollout.errors import ConfigError, ShoalError
 

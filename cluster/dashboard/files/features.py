@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from learner.metrics import MAX_LOG_RATIO
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 _GRAM = 4
-_MAX_LOG_RATIO = 20.0
-"""As in the loss, which cuts the ratio off there: one k3 of one gap, wherever it is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,8 @@ def gaps(rollout_logprobs: Lists, policy_logprobs: Lists) -> tuple[Floats, Float
     d, owner = d[finite], owner[finite]
     largest = np.full(size, -1.0)
     np.maximum.at(largest, owner, np.abs(d))
-    k3 = _mean(np.expm1(np.clip(d, -_MAX_LOG_RATIO, _MAX_LOG_RATIO)) - d, owner, size)
+    # Cut off where the loss cuts it off: one k3 of one gap, wherever it is told.
+    k3 = _mean(np.expm1(np.clip(d, -MAX_LOG_RATIO, MAX_LOG_RATIO)) - d, owner, size)
     return np.where(largest < 0, np.nan, largest), k3
 
 

@@ -20,6 +20,7 @@ from cluster.dashboard.views.rollouts import rollout_page, rollout_table
 from cluster.dashboard.views.steps import step_list, step_page
 from cluster.dashboard.views.timeline import span_page, timeline
 from cluster.dashboard.views.trace import chrome_trace_text
+from cluster.dashboard.web.open_run import OpenRun
 from cluster.dashboard.web.params import (
     RequestError,
     names,
@@ -31,7 +32,6 @@ from cluster.dashboard.web.params import (
     path_whole,
     whole,
 )
-from cluster.dashboard.web.stream import OpenRun
 
 if TYPE_CHECKING:
     from cluster.dashboard.index.store import RunStore
@@ -89,10 +89,7 @@ def _doctor(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> di
     _, written_s = run_times(store.path)
     silences = int((time.time() - written_s) / SILENT_S) if written_s is not None and run.status == "live" else 0
     news = (len(store.instants()), silences)
-    known = run.memo.get("doctor")
-    if known is not None and known.value[0] != news:
-        run.memo.pop("doctor", None)
-    page: dict[str, Any] = run.remember("doctor", DOCTOR_SOURCES, lambda: (news, doctor_page(store)))[1]
+    page: dict[str, Any] = run.remember("doctor", DOCTOR_SOURCES, lambda: doctor_page(store), news=news)
     return page
 
 

@@ -30,10 +30,11 @@ from starlette.routing import Route
 
 from cluster.dashboard.web.address import ServerOptions, address, listening_socket
 from cluster.dashboard.web.api import Api
+from cluster.dashboard.web.changes import Change, change_of
 from cluster.dashboard.web.page import Page, served_page, static_files
 from cluster.dashboard.web.params import RequestError, parse_query, shown
 from cluster.dashboard.web.security import Access, Guard, access_for
-from cluster.dashboard.web.stream import Change, Follower, change_of
+from cluster.dashboard.web.stream import Follower
 from rollout.errors import ShoalError
 
 if TYPE_CHECKING:

@@ -17,13 +17,14 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.dashboard.records import SOURCES
 from cluster.dashboard.views.runs import RunInfos, find_runs
+from cluster.dashboard.web.changes import Change, Listener, change_of, change_unopened
+from cluster.dashboard.web.open_run import OpenRun
 from cluster.dashboard.web.params import RequestError, shown
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 LIVE_POLL_S, BUSY_POLL_S, IDLE_POLL_S = 0.25, 1.4, 2.0
 MAX_POLL_SHARE = 0.003
-MAX_COMPUTE_SHARE, MAX_COMPUTE_AGE_S = 0.001, 3.0
-"""Of a processor, for each thing that is remembered of a live run, unless it would become older than this."""
 REFRESH_S, FIRST_REFRESH_S = 0.5, 2.0
 """Longest that one run keeps the thread from the others while its index is being built; an ordinary run is read at once
 and its first page is whole."""
@@ -41,112 +40,10 @@ FIRST_LOOK_S = 5.0
 what there is."""
 MAX_UNASKED_SHARE = 0.002
 """Of a processor, for rollouts that nobody asks for."""
-ASKED_S = 10.0
-"""Who follows the rollouts asks again within this time after they changed."""
 SEARCH_S = 2.0
 """Between two searches for new runs."""
 CLOSE_AFTER_S, KEEP_OPEN = 900.0, 8
 """A run that nobody asked for so long is closed when more than this many are open."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """What a listener is told of a run: a message of `/api/stream`."""
-
-    run: str
-    revision: int
-    step: int
-    status: str
-    changed: frozenset[str]
-
-
-class Listener:
-    """One browser tab. It holds at most one change for each run: what a slow client missed is joined into it."""
-
-    def __init__(self, run: str | None, wake: Callable[[], None]) -> None:
-        self.run = run
-        self._wake = wake
-        self._lock = threading.Lock()
-        self._pending: dict[str, Change] = {}
-
-    def put(self, change: Change) -> None:
-        if self.run is not None and change.run != self.run:
-            return
-        with self._lock:
-            before = self._pending.get(change.run)
-            changed = change.changed | (before.changed if before else frozenset())
-            self._pending[change.run] = Change(
-                run=change.run, revision=change.revision, step=change.step, status=change.status, changed=changed
-            )
-        self._wake()
-
-    def take(self) -> list[Change]:
-        with self._lock:
-            changes = list(self._pending.values())
-            self._pending.clear()
-        return changes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remembered:
-    """Something computed from a run's files."""
-
-    stamp: tuple[object, ...]
-    """Of what it was computed from."""
-    value: Any
-    due_s: float
-    """Monotonic time before which it is not computed anew while the run is live."""
-
-
-@dataclass(slots=True, kw_only=True)
-class OpenRun:
-    """An opened run; the fields belong to the follower's thread, but for `users`, `asked_s` and `used_s` (under its
-    lock)."""
-
-    name: str
-    path: Path
-    revision: int
-    store: "RunStore | None" = None
-    error: BaseException | None = None
-    """Why it could not be opened."""
-    looked: threading.Event = field(default_factory=threading.Event)
-    """Set when the files were read for the first time, or opening failed."""
-    status: str = ""
-    seen: dict[str, int] = field(default_factory=dict)
-    """Source -> revision at which it changed last."""
-    was_complete: bool = False
-    """Whether all of its rollouts were in the index once."""
-    caught_up: threading.Event = field(default_factory=threading.Event)
-    """Not set while files of rollouts are left for when somebody asks; set by who has waited for them too long."""
-    unasked_due_s: float = 0.0
-    """Monotonic time before which no file is read that nobody asked for."""
-    rollouts_s: float = 0.0
-    """Monotonic time at which rollouts changed in the index."""
-    users: int = 0
-    asked_s: float = 0.0
-    """Monotonic time of the last request for rollouts."""
-    used_s: float = 0.0
-    due_s: float = 0.0
-    memo: dict[str, Remembered] = field(default_factory=dict)
-
-    def wants_rollouts(self, now_s: float) -> bool:
-        """Whether all are to be read at once: the first time, when it has ended, and while somebody asks for them."""
-        if not self.was_complete or self.status != "live":
-            return True
-        return self.asked_s > self.rollouts_s or now_s - self.asked_s < ASKED_S
-
-    def remember(self, key: str, sources: Sequence[str], compute: Callable[[], Any]) -> Any:
-        """What `compute` gave, until one of the sources changes. While the run is live it may be older, up to
-        MAX_COMPUTE_AGE_S, so that little of a processor goes into computing it anew."""
-        stamp = (self.status, *(self.seen.get(source, 0) for source in sources))
-        known = self.memo.get(key)
-        now = time.monotonic()
-        if known is None or (known.stamp != stamp and (self.status != "live" or now >= known.due_s)):
-            cpu = time.thread_time()
-            value = compute()
-            due_s = now + min((time.thread_time() - cpu) / MAX_COMPUTE_SHARE, MAX_COMPUTE_AGE_S)
-            known = self.memo[key] = Remembered(stamp=stamp, value=value, due_s=due_s)
-        return known.value
 
 
 class Follower:
@@ -223,7 +120,7 @@ class Follower:
             if run.store is None:
                 raise RequestError(503, f"the run {shown(name)} is still being opened; ask again in a moment")
             if rollouts and not run.caught_up.is_set():
-                run.due_s = 0.0
+                run.wanted.set()
                 self._wake.set()
                 if not run.caught_up.wait(FIRST_LOOK_S):
                     run.caught_up.set()  # so that the next requests are answered with what there is
@@ -238,7 +135,7 @@ class Follower:
         with self._lock:
             self._listeners.add(listener)
             for opened in self._open.values():
-                opened.due_s = 0.0
+                opened.wanted.set()
         self._wake.set()
         return listener
 
@@ -257,7 +154,8 @@ class Follower:
             with self._lock:
                 runs, everyone = list(self._open.values()), any(item.run is None for item in self._listeners)
             for run in runs:
-                if run.due_s <= now:
+                if run.is_due(now):
+                    run.wanted.clear()
                     self._guarded(run)
             if everyone and search_due_s <= now:
                 self._watch_unopened()
@@ -265,7 +163,7 @@ class Follower:
             self._close_unused()
             with self._lock:
                 due = min((run.due_s for run in self._open.values()), default=now + IDLE_POLL_S)
-                if any(not run.looked.is_set() for run in self._open.values()):
+                if any(run.wanted.is_set() or not run.looked.is_set() for run in self._open.values()):
                     due = 0.0
             self._wake.wait(max(0.0, min(due, now + IDLE_POLL_S) - time.monotonic()))
             self._wake.clear()
@@ -329,7 +227,7 @@ class Follower:
         if self._info_seen is not None:
             for name, info in infos.items():
                 if self._info_seen.get(name) != info:
-                    self._put_all(_change_unopened(name, next(self._revisions), info))
+                    self._put_all(change_unopened(name, next(self._revisions), info))
         self._info_seen = infos
 
     def _put_all(self, change: Change) -> None:
@@ -360,17 +258,3 @@ class Follower:
         for run in runs:
             if run.store is not None:
                 run.store.close()
-
-
-def _change_unopened(name: str, revision: int, info: Mapping[str, Any]) -> Change:
-    """A message about a run that nobody opened: how far it is."""
-    changed = frozenset({"metrics", "summary"})
-    return Change(run=name, revision=revision, step=info["step"], status=info["status"], changed=changed)
-
-
-def change_of(run: OpenRun, changed: Iterable[str]) -> Change:
-    """A message about an opened run."""
-    assert run.store is not None
-    steps = run.store.metrics().steps
-    step = steps[-1] + 1 if steps else 0
-    return Change(run=run.name, revision=run.revision, step=step, status=run.status, changed=frozenset(changed))

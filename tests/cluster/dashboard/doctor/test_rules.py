@@ -141,6 +141,12 @@ CASES: dict[str, Case] = {
         severity="error",
         says="k3 is 0.02 over the last steps; watch above 0.005, alarm above 0.01.",
     ),
+    "ratios_cut_off": Case(
+        ill=facts({"train/max_abs_log_ratio": [2.0] * (N - 1) + [20.5]}),
+        well=facts({"train/max_abs_log_ratio": [20.0] * N}),
+        severity="warning",
+        says=f"1 of the last {N} steps have a token whose log-ratio is beyond 20 nats, the largest 20.5",
+    ),
     "lag_over_bound": Case(
         ill=facts({"lag/max": [1.0] * 29 + [4.0]}, {"max_policy_lag": 2}),
         well=facts({"lag/max": [2.0] * N}, {"max_policy_lag": 2}),

@@ -18,7 +18,7 @@ from cluster.dashboard.exports.report import (
     telling_groups,
 )
 from cluster.dashboard.files.encoding import encode
-from cluster.dashboard.web.stream import OpenRun
+from cluster.dashboard.web.open_run import OpenRun
 from cluster.record.run_directory import RunDirectory
 from rollout.errors import ConfigError
 from tests.cluster.dashboard.small_runs import open_store, write_run

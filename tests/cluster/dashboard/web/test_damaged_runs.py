@@ -18,8 +18,8 @@ from cluster.dashboard.files.encoding import encode
 from cluster.dashboard.index.store import RunStore
 from cluster.dashboard.views.runs import RunInfos
 from cluster.dashboard.web.endpoints import endpoint_of
+from cluster.dashboard.web.open_run import OpenRun
 from cluster.dashboard.web.params import RequestError
-from cluster.dashboard.web.stream import OpenRun
 from tests.cluster.dashboard import damage
 from tests.cluster.dashboard.damage import (
     CHECKPOINT,

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from cluster.dashboard.web.address import listening_socket
-from cluster.dashboard.web.stream import Change, Listener
+from cluster.dashboard.web.changes import Change, Listener
 from rollout.errors import ConfigError
 from tests.cluster.dashboard.served import Served, serving, wait_until
 from tests.cluster.dashboard.small_runs import write_run, write_step
