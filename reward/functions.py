@@ -57,7 +57,8 @@ def reward_input(prompt: Prompt, completion: Completion, max_tokens: int | None 
 class RewardFunction(Protocol):
     """The shape of a function for one completion; see the top of the file for the batched one."""
 
-    def __call__(self, item: RewardInput, /, **params: Any) -> float | Awaitable[float | None] | None: ...
+    def __call__(self, item: RewardInput, /, **params: Any) -> float | Awaitable[float | None] | None:
+        """The score; None, or what is no finite number, is `invalid`."""
 
 
 ScoreWithModel = Callable[[Sequence[RewardInput]], Sequence[float]]

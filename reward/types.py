@@ -77,6 +77,7 @@ class ScoredGroup:
 
     @property
     def group_id(self) -> str:
+        """Names the group in ledger, events and files."""
         return self.group.group_id
 
     @property
@@ -133,6 +134,7 @@ class ExplainedScore(float):
     detail: str
 
     def __new__(cls, value: float, detail: str) -> "ExplainedScore":
+        """`detail` is one line, shown beside the score."""
         score = super().__new__(cls, value)
         score.detail = detail
         return score

@@ -26,6 +26,7 @@ def send_pickle(peer: socket.socket, value: Any, deadline_s: float | None = None
 
 
 def send_json(peer: socket.socket, value: Any, deadline_s: float | None = None) -> None:
+    """Send what has a JSON form; `deadline_s` as in `send_pickle`."""
     _send(peer, json.dumps(value).encode("ascii"), deadline_s)
 
 

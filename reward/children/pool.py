@@ -236,7 +236,7 @@ class ScoringChildren:
         answers: list[list[ComponentAnswer]] = []
         try:
             send_pickle(child.requests, (list(numbers), list(items)), deadline_s)
-            for _ in numbers:
+            while len(answers) < len(numbers):  # what came before an error is kept
                 answers.append(_checked(receive_json(child.requests, deadline_s), len(items)))
         except TimeoutError:
             self._kill(template, child)

@@ -83,6 +83,7 @@ def read_tests(row: Mapping[str, Any]) -> Tests:
 
 
 def num_tests(tests: Tests) -> int:
+    """How many tests a program can pass."""
     return len(tests.tests) if isinstance(tests, Assertions) else len(tests)
 
 

@@ -61,7 +61,8 @@ def _generator_of(item: RewardInput) -> str:
 
 @lru_cache(maxsize=256)
 def _scorer(name: str) -> Callable[[str | None, dict[str, Any]], float]:
-    return reasoning_gym.get_score_answer_fn(name)
+    found: Callable[[str | None, dict[str, Any]], float] = reasoning_gym.get_score_answer_fn(name)
+    return found
 
 
 def _answer(completion: str) -> str:

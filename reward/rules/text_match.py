@@ -19,9 +19,7 @@ def exact_match(item: RewardInput, strip: bool = True, ignore_case: bool = False
     return float(_canonical(item.completion, strip, ignore_case) == _canonical(item.ground_truth, strip, ignore_case))
 
 
-def _check_regex(
-    pattern: str, mode: str = "search", group: int | str | None = None, ignore_case: bool = False, dotall: bool = False
-) -> None:
+def _check_regex(pattern: str, mode: str = "search", group: int | str | None = None, **_flags: bool) -> None:
     if mode not in ("search", "full"):
         raise ValueError(f"mode has to be 'search' or 'full', got {mode!r}")
     try:

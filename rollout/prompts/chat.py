@@ -95,7 +95,7 @@ def _tokenize_batch(tokenizer: Any, rows: Sequence[TaskRow], task: TaskConfig) -
         turns = [[{"role": turn.role, "content": turn.content} for turn in turns] for turns in conversations]
         try:
             # return_dict=False: since transformers 5 the default is a BatchEncoding, whose items are its keys.
-            token_ids = tokenizer.apply_chat_template(
+            token_ids: list[list[int]] = tokenizer.apply_chat_template(
                 turns, add_generation_prompt=True, tokenize=True, return_dict=False
             )
         except TemplateError as error:

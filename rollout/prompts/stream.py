@@ -192,6 +192,7 @@ class PromptStream:
         return prompt
 
     def state(self) -> PromptStreamState:
+        """Where the stream stands, for `restore`."""
         return PromptStreamState(index=self._index, seed=self._seed, fingerprint=self._prompt_set.fingerprint)
 
 

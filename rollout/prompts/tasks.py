@@ -45,6 +45,7 @@ class TaskRows:
 
     @property
     def num_skipped(self) -> int:
+        """Malformed rows left out."""
         return sum(self.skipped.values())
 
 

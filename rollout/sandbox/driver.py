@@ -44,6 +44,7 @@ _MACHINES = {
 
 
 def main() -> None:
+    """Reads the order, gives up rights, sets limits, says that it is ready and runs the stage."""
     ready_fd = int(sys.argv[1])
     order = json.loads(_read_exactly(struct.unpack("!I", _read_exactly(4))[0]))
     os.umask(0o077)

@@ -29,6 +29,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main() -> None:
+    """Builds namespaces and a file tree as the order says, and runs its command in them."""
     order = json.loads(sys.argv[1])
     machine = os.uname().machine
     if machine not in _SYS_PIVOT_ROOT:
@@ -92,7 +93,7 @@ def _build_root(order: dict[str, Any], pivot_root: int) -> None:
     root = "/tmp"
     _mount("tmpfs", root, "tmpfs", _NOSUID | _NODEV, "size=1m,mode=0755")
     for path, source in sources.items():
-        _bind(proc, source, root + path, is_device=path in order["devices"])
+        _bind(source, root + path, is_device=path in order["devices"])
     for path, target in [*order["links"], ("/dev/shm", "/tmp")]:
         os.makedirs(os.path.dirname(root + path), exist_ok=True)
         os.symlink(target, root + path)
@@ -111,7 +112,7 @@ def _build_root(order: dict[str, Any], pivot_root: int) -> None:
         os.close(source)
 
 
-def _bind(proc: int, source: int, target: str, *, is_device: bool) -> None:
+def _bind(source: int, target: str, *, is_device: bool) -> None:
     os.makedirs(os.path.dirname(target), exist_ok=True)
     link = f"/proc/self/fd/{source}"
     if os.path.isdir(link):

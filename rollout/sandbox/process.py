@@ -126,6 +126,7 @@ class SandboxedPython:
         self.send_bytes(json.dumps(message).encode("ascii"))
 
     def send_bytes(self, payload: bytes) -> None:
+        """Send one message as it is; it is written while something is waited for."""
         self._to_write += struct.pack("!I", len(payload)) + payload
 
     def receive_bytes(self) -> bytes:
@@ -296,7 +297,7 @@ class SandboxedPython:
             elif role is not None:
                 self._read_some(fd, role)
         if self.exit_code is None and self._init_fd is not None and time.monotonic() > self._watched_s + _WATCH_EVERY_S:
-            self._watch()
+            self.watch()
             self._watched_s = time.monotonic()
 
     def _write_some(self, fd: int) -> None:
@@ -346,9 +347,10 @@ class SandboxedPython:
         del self._open[fd]
         os.close(fd)
 
-    def _watch(self) -> None:
+    def watch(self) -> None:
+        """Look at what the program uses, here and beside. Raises ProgramError above a limit."""
         if self._beside is not None:
-            self._beside._watch()
+            self._beside.watch()
         if self._process is None or self.exit_code is not None:
             return
         reason = excess(self._process.pid, self._limits)
