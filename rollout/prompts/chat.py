@@ -90,12 +90,12 @@ def _tokenize_batch(tokenizer: Any, rows: Sequence[TaskRow], task: TaskConfig) -
     conversations = [messages_for(row, task) for row in rows]
     if not tokenizer.chat_template:
         # Special tokens are added as the tokenizer is used to: a base model expects its beginning-of-text token.
-        token_ids = tokenizer([plain_text(messages) for messages in conversations])["input_ids"]
+        token_ids: list[list[int]] = tokenizer([plain_text(messages) for messages in conversations])["input_ids"]
     else:
         turns = [[{"role": turn.role, "content": turn.content} for turn in turns] for turns in conversations]
         try:
             # return_dict=False: since transformers 5 the default is a BatchEncoding, whose items are its keys.
-            token_ids: list[list[int]] = tokenizer.apply_chat_template(
+            token_ids = tokenizer.apply_chat_template(
                 turns, add_generation_prompt=True, tokenize=True, return_dict=False
             )
         except TemplateError as error:

@@ -11,7 +11,8 @@ pytestmark = pytest.mark.browser
 
 
 def shown_keys(page: Any) -> list[str]:
-    return page.locator("tr[data-key]").evaluate_all("rows => rows.map((row) => row.dataset.key)")
+    found: list[str] = page.locator("tr[data-key]").evaluate_all("rows => rows.map((row) => row.dataset.key)")
+    return found
 
 
 def open_config(page: Any, dashboard: Dashboard, query: str = "") -> None:

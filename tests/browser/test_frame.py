@@ -195,7 +195,10 @@ def test_a_tab_that_nobody_sees_holds_no_connection(page: Any, growing: Dashboar
     page.on("requestfailed", lambda request: streams.append("ended") if "/api/stream" in request.url else None)
     page.goto(growing.url("/r/growing/overview"))
     page.get_by_text("step 20").wait_for()
-    open_streams = lambda: streams.count("begun") - streams.count("ended")  # noqa: E731
+
+    def open_streams() -> int:
+        return streams.count("begun") - streams.count("ended")
+
     until(page, lambda: open_streams() == 1, "one stream")
     page.evaluate(SEEN, True)
     until(page, lambda: open_streams() == 0, "no stream")

@@ -66,7 +66,7 @@ def wait_for_next_step(page: Any, live: runs.Run) -> float:
         page.wait_for_timeout(PAUSE_MS)
     seen_s = time.time()
     line = runs.read_lines(live.path / "metrics.jsonl")[now_shown - 1]
-    return seen_s - line["time/ended_s"]
+    return seen_s - float(line["time/ended_s"])
 
 
 def wait_for_another(page: Any, part: str, before: str) -> None:

@@ -11,7 +11,8 @@ pytestmark = pytest.mark.browser
 
 
 def shown_runs(page: Any) -> list[str]:
-    return page.get_by_test_id("run-row").evaluate_all("rows => rows.map((row) => row.dataset.run)")
+    found: list[str] = page.get_by_test_id("run-row").evaluate_all("rows => rows.map((row) => row.dataset.run)")
+    return found
 
 
 def open_runs(page: Any, dashboard: Dashboard) -> None:

@@ -11,7 +11,8 @@ pytestmark = pytest.mark.browser
 
 
 def shown_groups(page: Any) -> list[str]:
-    return page.get_by_test_id("group-row").evaluate_all("rows => rows.map((row) => row.dataset.group)")
+    found: list[str] = page.get_by_test_id("group-row").evaluate_all("rows => rows.map((row) => row.dataset.group)")
+    return found
 
 
 def open_step(page: Any, dashboard: Dashboard, fragment: str = "/r/healthy/step/train/24") -> None:

@@ -23,7 +23,7 @@ def never_ends() -> None:
 
 def build_hanging_engine(model_dir: str, model: ModelConfig, rollout: RolloutConfig, seed: int) -> Engine:
     """The real engine, but for one of its steps."""
-    engine: Any = build_vllm_engine(model_dir, model, rollout, seed)
+    engine = build_vllm_engine(model_dir, model, rollout, seed)
     step, left = engine.step, [STEPS_BEFORE]
 
     def hang_once() -> Any:
@@ -33,7 +33,7 @@ def build_hanging_engine(model_dir: str, model: ModelConfig, rollout: RolloutCon
             never_ends()
         return step()
 
-    engine.step = hang_once
+    setattr(engine, "step", hang_once)  # noqa: B010
     return engine
 
 

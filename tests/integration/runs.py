@@ -119,4 +119,5 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def summary(path: Path) -> dict[str, Any]:
-    return json.loads((path / "summary.json").read_text())
+    found: dict[str, Any] = json.loads((path / "summary.json").read_text())
+    return found

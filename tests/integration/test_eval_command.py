@@ -1,5 +1,7 @@
 """`shoal eval` alone: of a run it says what the run's own last evaluation said, and it leaves the run as it was."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.integration import runs
@@ -7,7 +9,7 @@ from tests.integration import runs
 pytestmark = [pytest.mark.integration]
 
 
-def test_a_run_evaluated_alone_has_the_accuracy_that_it_ended_with(reference, tmp_path):
+def test_a_run_evaluated_alone_has_the_accuracy_that_it_ended_with(reference: runs.Run, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in reference.path.rglob("*.jsonl")}
     evaluation = runs.start(tmp_path / "eval", str(reference.path), command="eval")
     assert evaluation.wait() == 0, evaluation.output()

@@ -1,5 +1,7 @@
 """Rewards that hang are killed at their deadline, counted as `timeout`, and the run completes."""
 
+from pathlib import Path
+
 import pyarrow.parquet as pq
 import pytest
 
@@ -10,7 +12,7 @@ pytestmark = pytest.mark.integration
 TIMEOUT_S = 1.0
 
 
-def test_run_completes_with_timeouts_counted(tmp_path):
+def test_run_completes_with_timeouts_counted(tmp_path: Path) -> None:
     functions = 'reward.functions=[{function: "tests.integration.hanging_reward:score"}]'
     run = runs.train(tmp_path / "run", "tiny", *runs.SHORT, functions, f"reward.timeout_s={TIMEOUT_S}")
     metrics = runs.read_lines(run.path / "metrics.jsonl")

@@ -43,7 +43,7 @@ class Head:
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def submit(head: Head, path: Path, *words: str, wait: bool = True) -> "subproces
     return head.job("submit", *name, *([] if wait else ["--no-wait"]), "--working-dir", ".", "--", *entry)
 
 
-def test_job_ends_with_the_same_weights_as_local_mode(head, reference, tmp_path):
+def test_job_ends_with_the_same_weights_as_local_mode(head: Head, reference: runs.Run, tmp_path: Path) -> None:
     path = tmp_path / "job-whole"
     done = submit(head, path, "tiny", *runs.SHORT)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -96,13 +96,13 @@ def test_job_ends_with_the_same_weights_as_local_mode(head, reference, tmp_path)
     assert "step 7/7" in done.stdout, "the log is readable without the live view"
 
 
-def test_failed_job_has_the_exit_code_of_the_run(head, tmp_path):
+def test_failed_job_has_the_exit_code_of_the_run(head: Head, tmp_path: Path) -> None:
     done = submit(head, tmp_path / "job-bad", "no-such-recipe")
     assert done.returncode != 0
     assert "no-such-recipe" in done.stdout + done.stderr
 
 
-def test_stopped_job_leaves_nothing_running_and_resumes(head, reference, tmp_path):
+def test_stopped_job_leaves_nothing_running_and_resumes(head: Head, reference: runs.Run, tmp_path: Path) -> None:
     path = tmp_path / "job-stopped"
     assert submit(head, path, "tiny", *runs.SHORT, wait=False).returncode == 0
     deadline = time.monotonic() + runs.RUN_DEADLINE_S

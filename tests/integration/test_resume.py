@@ -1,6 +1,7 @@
 """A synchronous run that is stopped and resumed ends bit for bit like one that never was (CPU, fp32)."""
 
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +23,7 @@ TERM, KILL = signal.SIGTERM, signal.SIGKILL
         ),
     ],
 )
-def test_stopped_by_term_and_kill(stops, reference, tmp_path):
+def test_stopped_by_term_and_kill(stops: list[tuple[int, signal.Signals]], reference: runs.Run, tmp_path: Path) -> None:
     path = tmp_path / "stopped"
     words = ("tiny", *runs.SHORT, "checkpoint.every=1")
     run = runs.start(path, *words)

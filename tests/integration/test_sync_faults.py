@@ -1,5 +1,7 @@
 """Weights that are not what the learner trains with: the run stops before anything is sampled from them."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.integration import runs
@@ -17,7 +19,7 @@ FAULTY_VERSION = 2
         ("ChangesTensor", "does not compute with weights version 2"),
     ],
 )
-def test_run_stops_before_it_samples(fault, sentence, tmp_path):
+def test_run_stops_before_it_samples(fault: str, sentence: str, tmp_path: Path) -> None:
     words = [fault, "train", "tiny", *runs.SHORT, "eval.at_start=false", "learner.lr=1e-3"]
     run = runs.start(tmp_path / "run", *words, module="tests.integration.faulty_learner")
     assert run.wait() == 1, run.output()

@@ -1,5 +1,7 @@
 """A whole run of the `tiny` recipe with real Ray, vLLM and DeepSpeed, and everything it leaves behind."""
 
+from pathlib import Path
+
 import pyarrow.parquet as pq
 import pytest
 
@@ -10,7 +12,7 @@ pytestmark = pytest.mark.integration
 STEPS, P, G = 7, 4, 8
 
 
-def test_summary_and_files(reference):
+def test_summary_and_files(reference: runs.Run) -> None:
     summary = runs.summary(reference.path)
     assert summary["status"] == "finished"
     assert summary["num_steps"] == summary["policy_version"] == STEPS
@@ -26,11 +28,11 @@ def test_summary_and_files(reference):
     assert list((reference.path).rglob("*tfevents*")), "TensorBoard has its file"
 
 
-def test_no_process_is_left(reference):
+def test_no_process_is_left(reference: runs.Run) -> None:
     assert reference.left_behind() == []
 
 
-def test_every_group_was_leased_sampled_scored_and_consumed_once(reference):
+def test_every_group_was_leased_sampled_scored_and_consumed_once(reference: runs.Run) -> None:
     lives: dict[str, list[str]] = {}
     for line in runs.read_lines(reference.path / "ledger.jsonl"):
         if "state" in line:  # others tell of a checkpoint
@@ -39,7 +41,7 @@ def test_every_group_was_leased_sampled_scored_and_consumed_once(reference):
     assert all(life == ["leased", "sampled", "scored", "consumed"] for life in lives.values())
 
 
-def test_rollouts_hold_every_completion(reference):
+def test_rollouts_hold_every_completion(reference: runs.Run) -> None:
     for step in range(STEPS):
         table = pq.read_table(reference.path / "rollouts" / f"step-{step:06d}.parquet").to_pylist()
         assert len(table) == P * G
@@ -51,20 +53,20 @@ def test_rollouts_hold_every_completion(reference):
                 assert max(gaps) < 1e-4, "sampler and learner agree on the tokens that were sampled"
 
 
-def test_every_sync_was_verified_to_rounding(reference):
+def test_every_sync_was_verified_to_rounding(reference: runs.Run) -> None:
     syncs = [e for e in runs.read_lines(reference.path / "events.jsonl") if e["kind"] == "sync"]
     assert [sync["extra"]["policy_version"] for sync in syncs] == list(range(STEPS + 1))
     assert max(sync["extra"]["canary_max_error"] for sync in syncs) < 1e-4
     assert max(sync["extra"]["canary_mean_error"] for sync in syncs) < 1e-5
 
 
-def test_events_span_every_stage(reference):
+def test_events_span_every_stage(reference: runs.Run) -> None:
     events = runs.read_lines(reference.path / "events.jsonl")
     assert {event["kind"] for event in events} >= {"generate", "score", "train", "sync", "eval", "save"}
     assert all(event["end_s"] >= event["start_s"] for event in events)
 
 
-def test_export_loads_in_transformers_with_the_trained_weights(reference, tmp_path):
+def test_export_loads_in_transformers_with_the_trained_weights(reference: runs.Run, tmp_path: Path) -> None:
     import torch
     from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -79,7 +81,7 @@ def test_export_loads_in_transformers_with_the_trained_weights(reference, tmp_pa
     assert AutoTokenizer.from_pretrained(out)("1 + 1").input_ids
 
 
-def test_sampling_ahead_trains_within_its_lag(tmp_path):
+def test_sampling_ahead_trains_within_its_lag(tmp_path: Path) -> None:
     words = ("deterministic=false", "max_policy_lag=1", "rollout.num_engines=2", "rollout.on_weight_sync=keep")
     run = runs.train(tmp_path / "ahead", "tiny", *runs.SHORT, *words)
     summary = runs.summary(run.path)

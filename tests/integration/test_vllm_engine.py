@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-def test_engine_follows_its_weights(tied, tmp_path):
+def test_engine_follows_its_weights(tied: bool, tmp_path: Path) -> None:
     report = run_checks(make_model(tmp_path / "model", tied=tied))
     assert report["same_tokens_again"], "a seed for each sample fixes what is sampled"
     assert report["distinct_samples"] > 4
@@ -33,7 +35,7 @@ def test_engine_follows_its_weights(tied, tmp_path):
     assert (report["unrepaired_head"] > 0.01) == tied
 
 
-def make_model(directory, *, tied):
+def make_model(directory: Path, *, tied: bool) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -61,7 +63,7 @@ def make_model(directory, *, tied):
     return directory
 
 
-def run_checks(model_dir):
+def run_checks(model_dir: Path) -> dict[str, Any]:
     env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
         [sys.executable, "-m", "tests.integration.vllm_checks", str(model_dir)],
@@ -74,4 +76,5 @@ def run_checks(model_dir):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     line = next(line for line in done.stdout.splitlines() if line.startswith("REPORT "))
-    return json.loads(line.removeprefix("REPORT "))
+    report: dict[str, Any] = json.loads(line.removeprefix("REPORT "))
+    return report

@@ -1,6 +1,7 @@
 """A sampler that hangs for good is noticed by the missing progress; the stacks say in which function it is."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ def hang(folder: Path, on_stall: str) -> runs.Run:
     return run
 
 
-def instants(run: runs.Run, name: str) -> list[dict]:
+def instants(run: runs.Run, name: str) -> list[dict[str, Any]]:
     events = [e for e in runs.read_lines(run.path / "events.jsonl") if e["kind"] == "instant"]
     return [e for e in events if e["extra"].get("name") == name]
 
@@ -38,7 +39,7 @@ def assert_stacks_name_the_function(run: runs.Run) -> None:
     assert "_train_loop" in stacks["000-controller.txt"]
 
 
-def test_abort_ends_the_run_with_a_checkpoint(tmp_path):
+def test_abort_ends_the_run_with_a_checkpoint(tmp_path: Path) -> None:
     run = hang(tmp_path, "abort")
     assert run.process.returncode == 1, run.output()
     assert_stacks_name_the_function(run)
@@ -51,7 +52,7 @@ def test_abort_ends_the_run_with_a_checkpoint(tmp_path):
     assert run.left_behind() == []
 
 
-def test_restart_gives_the_sampler_up_and_the_run_completes(tmp_path):
+def test_restart_gives_the_sampler_up_and_the_run_completes(tmp_path: Path) -> None:
     run = hang(tmp_path, "restart")
     assert run.process.returncode == 0, run.output()
     assert_stacks_name_the_function(run)
@@ -63,7 +64,7 @@ def test_restart_gives_the_sampler_up_and_the_run_completes(tmp_path):
     assert run.left_behind() == []
 
 
-def test_a_rank_that_sleeps_costs_the_step_deadline_and_every_rank_says_where_it_was(tmp_path):
+def test_a_rank_that_sleeps_costs_the_step_deadline_and_every_rank_says_where_it_was(tmp_path: Path) -> None:
     marker = tmp_path / "slept"
     deadline_s = 25.0
     ranks = ("learner.num_ranks=2", f"learner.step_deadline_s={deadline_s}", "recovery.stall_s=600")

@@ -19,7 +19,7 @@ from rollout.transfer.manifest import TensorSpec
 PROMPTS = [[10, 20, 30, 40, 50], [7, 8, 9, 10, 11, 12, 13]]
 
 
-def sample(engine: Any, *, temperature: float = 1.0, num_samples: int = 8) -> dict:
+def sample(engine: Any, *, temperature: float = 1.0, num_samples: int = 8) -> dict[str, Any]:
     sampling = SamplingConfig(max_tokens=12, temperature=temperature)
     engine.add(
         [
@@ -28,13 +28,13 @@ def sample(engine: Any, *, temperature: float = 1.0, num_samples: int = 8) -> di
             for i in range(num_samples)
         ]
     )
-    outputs: dict = {}
+    outputs: dict[str, Any] = {}
     while engine.has_unfinished():
         outputs |= {output.request_id: output for output in engine.step()}
     return outputs
 
 
-def errors_of(outputs: dict, model: torch.nn.Module, temperature: float = 1.0) -> list[float]:
+def errors_of(outputs: dict[str, Any], model: torch.nn.Module, temperature: float = 1.0) -> list[float]:
     """|log-probability of the engine - of transformers| for every sampled token."""
     errors = []
     for request_id, output in outputs.items():
@@ -97,9 +97,9 @@ def outcomes_of(reasons: Sequence[str]) -> list[str]:
     return found
 
 
-def executors() -> dict[str, tuple[int, str | None]]:
+def executors() -> dict[str, Any]:
     """GPUs of an engine -> (tensor parallel size, vLLM's way of running its workers)."""
-    found = {}
+    found: dict[str, Any] = {}
     for num_gpus in (0, 1, 4):
         rollout = RolloutConfig(gpus_per_engine=num_gpus)
         args = vllm_engine.engine_args("m", ModelConfig(path="m"), rollout, seed=0)
@@ -112,7 +112,7 @@ def main(model_dir: str) -> None:
     rollout = RolloutConfig(dtype="float32", kv_cache_mib=64, threads=1)
     engine = vllm_engine.VLLMEngine(model_dir, ModelConfig(path=model_dir, max_context_tokens=64), rollout, seed=0)
     first, again = sample(engine), sample(engine)
-    report: dict = {
+    report: dict[str, Any] = {
         "same_tokens_again": all(first[i].token_ids == again[i].token_ids for i in first),
         "distinct_samples": len({first[f"0-{i}"].token_ids for i in range(8)}),
         "sampled_error": max(errors_of(first, model)),

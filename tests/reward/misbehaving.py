@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from reward.functions import batched
 from reward.types import RewardInput
@@ -97,7 +97,7 @@ def _leave_grandchildren(path: str) -> float:
     return 0.0
 
 
-_MISDEEDS = {
+_MISDEEDS: dict[str, Callable[[], object]] = {
     "busy": _busy,
     "sleep": lambda: time.sleep(1000),
     "gil": _hold_the_interpreter,

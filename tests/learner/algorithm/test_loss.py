@@ -34,7 +34,7 @@ def loss_of(
     )
 
 
-def test_ratio_of_one_token_is_clipped():
+def test_ratio_of_one_token_is_clipped() -> None:
     # ratio 0.7 / 0.5 = 1.4, clipped to 1.2; advantage 1: loss -1.2, and no gradient through a clipped ratio
     policy = torch.tensor([0.7]).log().requires_grad_()
     loss, sums = loss_of(policy, torch.tensor([0.5]).log())
@@ -46,7 +46,7 @@ def test_ratio_of_one_token_is_clipped():
     assert means(sums.as_vector())["ratio_mean"] == pytest.approx(1.4, abs=1e-6)
 
 
-def test_a_negative_advantage_is_not_clipped_above():
+def test_a_negative_advantage_is_not_clipped_above() -> None:
     # min(1.4 * -1, 1.2 * -1) = -1.4: the pessimistic branch keeps its gradient, d loss / d log p = 1.4
     policy = torch.tensor([0.7]).log().requires_grad_()
     loss, sums = loss_of(policy, torch.tensor([0.5]).log(), advantages=torch.tensor([-1.0]))
@@ -57,7 +57,7 @@ def test_a_negative_advantage_is_not_clipped_above():
     assert means(sums.as_vector())["clip_fraction"] == 0.0
 
 
-def test_the_two_clips_may_differ():
+def test_the_two_clips_may_differ() -> None:
     # ratio 1.4 under eps_high 0.28: 1.28. Ratio 0.5 with advantage -1 under eps 0.2: min(-0.5, -0.8) = -0.8.
     high, _ = loss_of(torch.tensor([0.7]).log(), torch.tensor([0.5]).log(), clip_eps_high=0.28)
     low, _ = loss_of(
@@ -67,7 +67,7 @@ def test_the_two_clips_may_differ():
     assert low.item() == pytest.approx(0.8, abs=1e-6)
 
 
-def test_loss_of_two_tokens_by_hand():
+def test_loss_of_two_tokens_by_hand() -> None:
     # rollout logprob -1 for both; ratios 0.5 and 1.5; advantage +1; eps 0.2; beta 0.04; reference = rollout
     # surrogate  min(r*A, clip(r)*A)     = 0.5, 1.2           mean 0.85
     # k3 KL      exp(d) - d - 1, d=-ln r = 0.306853, 0.072132 mean 0.189492
@@ -83,7 +83,7 @@ def test_loss_of_two_tokens_by_hand():
     assert sums.max_abs_log_ratio.item() == pytest.approx(math.log(2), abs=1e-6)
 
 
-def test_on_policy_gradient_is_the_advantage_and_the_kl_term():
+def test_on_policy_gradient_is_the_advantage_and_the_kl_term() -> None:
     # DeepSeekMath, eq. 21: gradient coefficient A + beta (pi_ref / pi - 1); here 2 + 0.5 (0.25 - 1) = 1.625
     policy = torch.tensor([0.8]).log().requires_grad_()
     loss, _ = loss_of(
@@ -99,7 +99,7 @@ def test_on_policy_gradient_is_the_advantage_and_the_kl_term():
 
 
 @pytest.mark.parametrize("bad", [500.0, -500.0, math.nan, math.inf, -math.inf])
-def test_masked_tokens_add_exactly_nothing(bad):
+def test_masked_tokens_add_exactly_nothing(bad: float) -> None:
     mask = torch.tensor([True, False])
     rollout = torch.tensor([-1.0, -1.0])
     policy = torch.tensor([-0.9, bad], requires_grad=True)
@@ -119,7 +119,7 @@ def test_masked_tokens_add_exactly_nothing(bad):
 
 @pytest.mark.parametrize("log_ratio", [500.0, -500.0])
 @pytest.mark.parametrize("advantage", [1.0, -1.0])
-def test_extreme_log_ratios_keep_loss_and_gradient_finite(log_ratio, advantage):
+def test_extreme_log_ratios_keep_loss_and_gradient_finite(log_ratio: float, advantage: float) -> None:
     policy = torch.tensor([log_ratio], requires_grad=True)
     loss, sums = loss_of(policy, torch.zeros(1), ref=torch.zeros(1), advantages=torch.tensor([advantage]), kl_coef=0.04)
     loss.backward()
@@ -129,12 +129,12 @@ def test_extreme_log_ratios_keep_loss_and_gradient_finite(log_ratio, advantage):
     assert sums.max_abs_log_ratio.item() == 500.0
 
 
-def test_an_unmasked_nan_reaches_the_loss():
+def test_an_unmasked_nan_reaches_the_loss() -> None:
     loss, _ = loss_of(torch.tensor([math.nan]), torch.zeros(1))
     assert math.isnan(loss.item())
 
 
-def test_token_weights_make_the_mean_over_completions():
+def test_token_weights_make_the_mean_over_completions() -> None:
     # completions of 1 and 3 trained tokens, N = 2: weights 1/2 and 1/6 each, together 1
     weights = [completion_token_weight(1, 2)] + [completion_token_weight(3, 2)] * 3
     assert sum(weights) == pytest.approx(1.0)
@@ -146,7 +146,7 @@ def test_token_weights_make_the_mean_over_completions():
     assert loss.item() == pytest.approx(0.5, abs=1e-6)
 
 
-def test_parts_add_up_to_the_whole():
+def test_parts_add_up_to_the_whole() -> None:
     generator = torch.Generator().manual_seed(0)
     policy, rollout, ref = (torch.randn(10, generator=generator) - 2 for _ in range(3))
     weights = torch.full((10,), 0.1)

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -24,7 +25,7 @@ def joined(rank: int, world_size: int, addresses: list[RendezvousAddress]) -> tu
         leave_ranks()
 
 
-def test_ranks_without_gpus_meet_over_gloo_where_there_are_gpus():
+def test_ranks_without_gpus_meet_over_gloo_where_there_are_gpus() -> None:
     assert run_ranks(joined, 2, 1) == [("gloo", "cpu")] * 2
 
 
@@ -35,5 +36,6 @@ def test_a_bf16_policy_has_the_attention_of_its_device_whatever_else_there_is(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: not on_gpu)
     path = save_toy_model(tmp_path / "model")
     model = build_policy(path, dtype="bfloat16", gradient_checkpointing=False, on_gpu=on_gpu)
-    attention = model.policy.config._attn_implementation
+    policy: Any = model.policy
+    attention = policy.config._attn_implementation
     assert attention.startswith("shoal") is is_ours, attention

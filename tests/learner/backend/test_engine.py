@@ -64,7 +64,7 @@ def gradient_is(engine: TrainingEngine, module: nn.Linear, *gradient: float) -> 
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_gradient_that_is_not_finite_changes_neither_weights_nor_moments(module, bad):
+def test_a_gradient_that_is_not_finite_changes_neither_weights_nor_moments(module: nn.Linear, bad: float) -> None:
     engine = engine_of(module)
     gradient_is(engine, module, 1.0, 2.0)
     assert engine.step(LR).applied
@@ -80,7 +80,7 @@ def test_a_gradient_that_is_not_finite_changes_neither_weights_nor_moments(modul
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_loss_that_is_not_finite_is_not_applied_although_its_gradient_is(module, bad):
+def test_a_loss_that_is_not_finite_is_not_applied_although_its_gradient_is(module: nn.Linear, bad: float) -> None:
     engine = engine_of(module)
     engine.backward((module.weight * torch.tensor([[1.0, 2.0]])).sum() + bad)
     gradient_is(engine, module, 1.0, 2.0)  # a second micro-batch, in order
@@ -93,7 +93,9 @@ def test_a_loss_that_is_not_finite_is_not_applied_although_its_gradient_is(modul
 
 
 @pytest.mark.parametrize(("max_norm", "clipped"), [(0.0, 5.0), (10.0, 5.0), (1.0, 1.0)])
-def test_the_whole_gradient_is_clipped_and_its_norm_is_told_as_it_was(module, max_norm, clipped):
+def test_the_whole_gradient_is_clipped_and_its_norm_is_told_as_it_was(
+    module: nn.Linear, max_norm: float, clipped: float
+) -> None:
     engine = engine_of(module, max_grad_norm=max_norm)
     gradient_is(engine, module, 3.0, -4.0)
     assert engine.step(LR).grad_norm == pytest.approx(5.0)

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ def load(directory: str, attention: str) -> Any:
     return model.eval()
 
 
-def test_logits_and_gradients_are_those_of_eager_attention_with_padding(tmp_path):
+def test_logits_and_gradients_are_those_of_eager_attention_with_padding(tmp_path: Path) -> None:
     directory = save_toy_model(tmp_path / "toy")
     tokens_BT, mask_BT = padded_batch()
     results = []
@@ -39,7 +40,7 @@ def test_logits_and_gradients_are_those_of_eager_attention_with_padding(tmp_path
     assert torch.allclose(our_grad, eager_grad, atol=1e-5, rtol=0)
 
 
-def test_what_stands_in_the_padding_changes_nothing(tmp_path):
+def test_what_stands_in_the_padding_changes_nothing(tmp_path: Path) -> None:
     model = load(save_toy_model(tmp_path / "toy"), register_cpu_attention())
     tokens_BT, mask_BT = padded_batch()
     other_BT = torch.where(mask_BT, tokens_BT, (tokens_BT + 7) % VOCABULARY)
@@ -50,8 +51,8 @@ def test_what_stands_in_the_padding_changes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("autocast", [False, True])
-def test_bf16_in_is_bf16_out_with_the_product_in_fp32(autocast):
-    module = torch.nn.Module()
+def test_bf16_in_is_bf16_out_with_the_product_in_fp32(autocast: bool) -> None:
+    module: Any = torch.nn.Module()
     module.is_causal = True
     generator = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(2, 2, 6, 8, generator=generator).bfloat16() for _ in range(3))

@@ -17,7 +17,7 @@ def inputs(*, bias: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | No
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("chunk_elements", [1, 4 * V, 10**6])
-def test_values_and_gradients_equal_plain_log_softmax(temperature, bias, chunk_elements):
+def test_values_and_gradients_equal_plain_log_softmax(temperature: float, bias: bool, chunk_elements: int) -> None:
     hidden_NH, weight_VH, bias_V, targets_N = inputs(bias=bias)
     upstream_N = torch.linspace(-1, 2, N)
     wanted = [hidden_NH, weight_VH] + ([bias_V] if bias_V is not None else [])
@@ -44,7 +44,7 @@ def test_values_and_gradients_equal_plain_log_softmax(temperature, bias, chunk_e
         torch.testing.assert_close(grad, plain_grad, rtol=1e-5, atol=4e-6)
 
 
-def test_one_number_by_hand():
+def test_one_number_by_hand() -> None:
     # logits 2, 0 at temperature 2: 1, 0; log p_0 = 1 - ln(e + 1) = -0.313262; entropy of (0.731059, 0.268941) 0.582203
     logprobs_N, entropy_N = token_logprobs(
         torch.tensor([[1.0]]),
@@ -58,7 +58,7 @@ def test_one_number_by_hand():
     assert entropy_N.item() == pytest.approx(0.582203, abs=1e-6)
 
 
-def test_bfloat16_products_keep_fp32_statistics_and_gradients():
+def test_bfloat16_products_keep_fp32_statistics_and_gradients() -> None:
     hidden_NH, weight_VH, _, targets_N = inputs(bias=False)
     exact_N, _ = token_logprobs(hidden_NH, weight_VH, None, targets_N, temperature=1.0, dtype=torch.float32)
     logprobs_N, _ = token_logprobs(hidden_NH, weight_VH, None, targets_N, temperature=1.0, dtype=torch.bfloat16)
@@ -67,7 +67,7 @@ def test_bfloat16_products_keep_fp32_statistics_and_gradients():
     assert 0 < (logprobs_N - exact_N).abs().max().item() < 0.15
 
 
-def test_logits_of_a_model_give_the_same():
+def test_logits_of_a_model_give_the_same() -> None:
     hidden_NH, weight_VH, _, targets_N = inputs(bias=False)
     expected = token_logprobs(hidden_NH, weight_VH, None, targets_N, temperature=0.7, dtype=torch.float32)
     got = logprobs_from_logits(hidden_NH @ weight_VH.T, targets_N, temperature=0.7)

@@ -7,6 +7,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,8 @@ def made_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     folder = tmp_path_factory.mktemp("model")
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    sizes["num_attention_heads"] = 2
     LlamaForCausalLM(LlamaConfig(vocab_size=262, **sizes)).save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
     return folder
@@ -239,14 +241,14 @@ def test_the_packages_model_is_converted_whole(tmp_path: Path) -> None:
     (gguf,) = Path(spec.submodule_search_locations[0]).glob("*.gguf")
     convert_gguf(gguf, tmp_path)
     assert resolve_model(str(tmp_path)) == tmp_path
-    converted = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    converted: Any = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     original = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     expected = original.state_dict()
     assert converted.state_dict().keys() == expected.keys()
     for name, tensor in converted.state_dict().items():
         assert tensor.dtype == torch.float32
         assert torch.equal(tensor, expected[name]), name
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path)
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     assert converted.config.eos_token_id == converted.generation_config.eos_token_id == tokenizer.eos_token_id == end
     turns = [{"role": "user", "content": "What is the capital of France?"}]

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def make(directory: Path, step: int) -> Path:
     return final
 
 
-def test_a_published_checkpoint_is_valid_and_nothing_unfinished_is_left(tmp_path):
+def test_a_published_checkpoint_is_valid_and_nothing_unfinished_is_left(tmp_path: Path) -> None:
     final = make(tmp_path, 3)
     verify_manifest(final)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
@@ -72,7 +73,7 @@ DAMAGES = [truncate, flip_a_bit, remove_a_file, empty_the_manifest, remove_the_m
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_is_found_named_and_passed_over(tmp_path, damage):
+def test_damage_is_found_named_and_passed_over(tmp_path: Path, damage: Callable[[Path], str]) -> None:
     good, bad = make(tmp_path, 1), make(tmp_path, 2)
     message = damage(bad)
     with pytest.raises(CheckpointError, match=message):
@@ -83,19 +84,19 @@ def test_damage_is_found_named_and_passed_over(tmp_path, damage):
     assert message in told[0][1]
 
 
-def test_a_manifest_of_the_wrong_form_is_damage(tmp_path):
+def test_a_manifest_of_the_wrong_form_is_damage(tmp_path: Path) -> None:
     final = make(tmp_path, 1)
     (final / MANIFEST).write_text(json.dumps({"files": ["weights"]}))
     with pytest.raises(CheckpointError, match="cannot be read"):
         verify_manifest(final)
 
 
-def test_nothing_there(tmp_path):
+def test_nothing_there(tmp_path: Path) -> None:
     assert newest_valid(tmp_path) is None
     assert newest_valid(tmp_path / "absent") is None
 
 
-def test_publishing_needs_a_manifest_and_replaces_nothing(tmp_path):
+def test_publishing_needs_a_manifest_and_replaces_nothing(tmp_path: Path) -> None:
     final = make(tmp_path, 1)
     unfinished = unfinished_path(final)
     unfinished.mkdir()
@@ -107,7 +108,7 @@ def test_publishing_needs_a_manifest_and_replaces_nothing(tmp_path):
     verify_manifest(final)
 
 
-def test_rotation_keeps_the_newest_by_step_and_clears_what_was_left(tmp_path):
+def test_rotation_keeps_the_newest_by_step_and_clears_what_was_left(tmp_path: Path) -> None:
     for step in (9, 10, 100, 2):
         make(tmp_path, step)
     unfinished_path(tmp_path / checkpoint_name(101)).mkdir()

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -11,7 +13,7 @@ TORCH = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("tied", [True, False])
-def test_what_is_received_is_what_the_model_has(tmp_path, dtype, tied):
+def test_what_is_received_is_what_the_model_has(tmp_path: Path, dtype: str, tied: bool) -> None:
     model = build_policy(save_toy_model(tmp_path / "m", tied=tied), dtype="float32", gradient_checkpointing=False)
     sender = WeightSender(model, dtype=dtype, chunk_bytes=30_000, rank=0)
     manifest = sender.manifest(4)
@@ -30,7 +32,7 @@ def test_what_is_received_is_what_the_model_has(tmp_path, dtype, tied):
     assert all(torch.equal(received[name], expected[name]) for name in expected)
 
 
-def test_the_digest_follows_the_weights_and_not_the_chunks(tmp_path):
+def test_the_digest_follows_the_weights_and_not_the_chunks(tmp_path: Path) -> None:
     model = build_policy(save_toy_model(tmp_path / "m"), dtype="float32", gradient_checkpointing=False)
     digests = []
     for chunk_bytes in (20_000, 10**9):
@@ -47,7 +49,7 @@ def test_the_digest_follows_the_weights_and_not_the_chunks(tmp_path):
     assert sender.digest() != digests[0]
 
 
-def test_other_ranks_send_nothing(tmp_path):
+def test_other_ranks_send_nothing(tmp_path: Path) -> None:
     model = build_policy(save_toy_model(tmp_path / "m"), dtype="float32", gradient_checkpointing=False)
     sender = WeightSender(model, dtype="float32", chunk_bytes=10**9, rank=1)
     sender.manifest(0)

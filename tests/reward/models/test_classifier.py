@@ -1,6 +1,7 @@
 """A scoring model as a reward, with a tiny randomly initialised classifier that is saved and loaded for real."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,14 +30,15 @@ def save(path: Path, num_labels: int, chat_template: str | None = None) -> Path:
     tokenizer.chat_template = chat_template
     tokenizer.save_pretrained(path)
     torch.manual_seed(0)
+    sizes: dict[str, Any] = {"num_labels": num_labels}
     config = LlamaConfig(
         vocab_size=len(characters),
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
-        num_labels=num_labels,
         initializer_range=0.5,
+        **sizes,
     )
     LlamaForSequenceClassification(config).save_pretrained(path)
     return path

@@ -1,10 +1,12 @@
 """Pieces of real tokenizers: joined, they are the text."""
 
+from typing import Any
+
 from rollout.prompts.vocabulary import bytes_as_text, token_pieces
 from tests.rollout.byte_tokenizer import byte_tokenizer
 
 
-def _word_level(words):
+def _word_level(words: list[str]) -> Any:
     from tokenizers import Tokenizer, decoders, models
     from transformers import PreTrainedTokenizerFast
 
@@ -13,7 +15,7 @@ def _word_level(words):
     return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token=words[0])
 
 
-def test_pieces_of_a_byte_level_tokenizer_are_bytes_and_its_special_tokens_stay():
+def test_pieces_of_a_byte_level_tokenizer_are_bytes_and_its_special_tokens_stay() -> None:
     tokenizer = byte_tokenizer()
     pieces = token_pieces(tokenizer)
     assert len(pieces) == 6 + 256
@@ -24,23 +26,23 @@ def test_pieces_of_a_byte_level_tokenizer_are_bytes_and_its_special_tokens_stay(
     assert [pieces[i] for i in ids] == ["<0xC3>", "<0xA9>"]
 
 
-def test_every_byte_has_a_piece_of_its_own():
+def test_every_byte_has_a_piece_of_its_own() -> None:
     pieces = token_pieces(byte_tokenizer())[6:]
     assert len(set(pieces)) == 256
     assert {f"<0x{byte:02X}>" for byte in range(128, 256)} < set(pieces)
     assert {chr(byte) for byte in range(128)} < set(pieces)
 
 
-def test_pieces_of_another_tokenizer_are_its_tokens_and_a_gap_in_the_ids_is_empty():
+def test_pieces_of_another_tokenizer_are_its_tokens_and_a_gap_in_the_ids_is_empty() -> None:
     assert token_pieces(_word_level(["<unk>", "\u2581the", "é", "a"])) == ["<unk>", " the", "é", "a"]
 
     class Gap:
-        def get_vocab(self):
+        def get_vocab(self) -> dict[str, int]:
             return {"a": 0, "b": 2}
 
     assert token_pieces(Gap()) == ["a", "", "b"]
 
 
-def test_bytes_that_are_no_character_are_written_as_bytes():
+def test_bytes_that_are_no_character_are_written_as_bytes() -> None:
     assert bytes_as_text("é1".encode()) == "é1"
     assert bytes_as_text(b"\xc3(\xff") == "<0xC3>(<0xFF>"

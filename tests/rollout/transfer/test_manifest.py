@@ -38,31 +38,31 @@ def receiver() -> WeightReceiver:
     return WeightReceiver(MANIFEST, receiver="sampler-0")
 
 
-def test_sizes_follow_shape_and_dtype():
+def test_sizes_follow_shape_and_dtype() -> None:
     assert (A.num_bytes, B.num_bytes, C.num_bytes) == (24, 10, 2)
     assert MANIFEST.num_bytes == 36
 
 
-def test_chunks_are_filled_in_order_and_tensors_never_cut():
+def test_chunks_are_filled_in_order_and_tensors_never_cut() -> None:
     assert plan_chunks([A, B, C], 34) == ((A, B), (C,))
     assert plan_chunks([A, B, C], 36) == ((A, B, C),)
     assert plan_chunks([A, B, C], 1) == ((A,), (B,), (C,))
     assert plan_chunks([], 34) == ()
 
 
-def test_digest_is_sha256_of_the_bytes_also_for_a_strided_view():
+def test_digest_is_sha256_of_the_bytes_also_for_a_strided_view() -> None:
     data = np.arange(8, dtype=np.uint8)
     assert tensor_digest(data[::2]) == hashlib.sha256(bytes([0, 2, 4, 6])).hexdigest()
 
 
-def test_digest_of_the_whole_is_independent_of_order_and_knows_name_dtype_and_shape():
+def test_digest_of_the_whole_is_independent_of_order_and_knows_name_dtype_and_shape() -> None:
     pairs = [(A, "1" * 64), (B, "2" * 64)]
     assert weights_digest(pairs) == weights_digest(pairs[::-1])
     for changed in ({"name": "z"}, {"dtype": "bfloat16"}, {"shape": (3, 2)}):
         assert weights_digest([(dataclasses.replace(A, **changed), "1" * 64), pairs[1]]) != weights_digest(pairs)
 
 
-def test_a_whole_transfer_yields_the_bytes_and_the_digest():
+def test_a_whole_transfer_yields_the_bytes_and_the_digest() -> None:
     chunks = [chunk_of(0), chunk_of(1)]
     receiving = receiver()
     got = [(spec.name, bytes(data)) for chunk in reversed(chunks) for spec, data in receiving.accept(chunk)]
@@ -70,7 +70,7 @@ def test_a_whole_transfer_yields_the_bytes_and_the_digest():
     assert receiving.finish(digest_of(chunks)) == digest_of(chunks)
 
 
-def test_one_altered_bit_names_the_tensor_and_the_chunk_may_come_again():
+def test_one_altered_bit_names_the_tensor_and_the_chunk_may_come_again() -> None:
     chunk = chunk_of(0)
     chunk.data[25] ^= 1
     receiving = receiver()
@@ -89,26 +89,26 @@ def test_one_altered_bit_names_the_tensor_and_the_chunk_may_come_again():
         (dataclasses.replace(chunk_of(0), digests=chunk_of(0).digests[:1]), "has 34 bytes and 1 digests"),
     ],
 )
-def test_a_chunk_that_does_not_fit_the_manifest_is_refused(chunk, message):
+def test_a_chunk_that_does_not_fit_the_manifest_is_refused(chunk: WeightChunk, message: str) -> None:
     with pytest.raises(WeightSyncError, match=message):
         receiver().accept(chunk)
 
 
-def test_a_chunk_that_comes_twice_is_refused():
+def test_a_chunk_that_comes_twice_is_refused() -> None:
     receiving = receiver()
     receiving.accept(chunk_of(1))
     with pytest.raises(WeightSyncError, match="chunk 1 of weights version 3 came twice"):
         receiving.accept(chunk_of(1))
 
 
-def test_a_missing_chunk_is_named_by_its_first_tensor():
+def test_a_missing_chunk_is_named_by_its_first_tensor() -> None:
     receiving = receiver()
     receiving.accept(chunk_of(0))
     with pytest.raises(WeightSyncError, match="incomplete: 1 of 2 chunks never came, the first with tensor c"):
         receiving.finish("0" * 64)
 
 
-def test_another_digest_of_the_whole_is_refused():
+def test_another_digest_of_the_whole_is_refused() -> None:
     receiving = receiver()
     for chunk in (chunk_of(0, fill=1), chunk_of(1)):
         receiving.accept(chunk)
