@@ -191,11 +191,14 @@ def test_the_account_balances_after_any_sequence_of_events(events):
             if not terminal:
                 ledger = Ledger(journal.append, lambda: 0.0, ledger.state())
             continue
-        lines = len(journal)
+        lines, num_late = len(journal), ledger.late_results
         try:
             apply(ledger, event, group_id, attempt)
         except LedgerError:
             assert len(journal) == lines, "a refused change left a line"
+            continue
+        if event == "sampled" and group_id in terminal:
+            assert ledger.late_results == num_late + 1, "what comes after the end is refused, and counted"
             continue
         assert group_id not in terminal
         if event in ("consume", "reject"):
