@@ -9,7 +9,7 @@ TORCH := torch==2.13.0+cpu
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help setup quickstart test browser test-slow faults lint format bench-dashboard images clean
+.PHONY: help setup quickstart test check-scripts browser test-slow faults lint format bench-dashboard images clean
 
 help:
 	@echo "make quickstart   set up and train a pretrained model with GRPO on this machine"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench-dashboard  what the dashboard costs the run that it follows"
 	@echo "make images       take the pictures in docs/images anew"
 	@echo "make lint         ruff and mypy alone"
+	@echo "make check-scripts  the types of the dashboard's scripts; needs node (part of make test once it has run here)"
 	@echo "make test-slow    set up and run the tests that take long: every ZeRO stage on a whole run"
 	@echo "make faults       set up and kill, stop and damage real runs on purpose (two of these are in make test)"
 
@@ -48,6 +49,12 @@ format: $(STAMP)
 
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not gpu and (not faults or quick)"
+
+# For development alone: the page has no build step and no package.
+check-scripts:
+	@command -v npm >/dev/null || { echo "make check-scripts needs node and npm" >&2; exit 1; }
+	npm ci --prefix tests/scripts --no-audit --no-fund
+	npm run --prefix tests/scripts check
 
 browser: $(STAMP)
 	$(BIN)/python -m pytest -m browser tests/browser

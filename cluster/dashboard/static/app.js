@@ -93,4 +93,4 @@ function App() {
 }
 
 restoreTheme();
-render(html`<${App} />`, document.getElementById("app"));
+render(html`<${App} />`, /** @type {HTMLElement} */ (document.getElementById("app")));

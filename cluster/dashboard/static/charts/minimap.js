@@ -7,13 +7,14 @@ import { LEVELS } from "shoal/tokens/colours.js";
 
 /** Per pixel column: {level (the strongest of its tokens, with sign), clipped}. Pure. */
 export function columns(levels, clipped, count, width) {
-  const out = Array.from({ length: width }, () => ({ level: null, clipped: false }));
+  const out = Array.from({ length: width }, () => ({ level: /** @type {number | null} */ (null), clipped: false }));
   for (let i = 0; i < count; i++) {
     const first = Math.floor((i / count) * width);
     const last = Math.max(first, Math.ceil(((i + 1) / count) * width) - 1);
     for (let x = first; x <= Math.min(last, width - 1); x++) {
       const level = levels[i];
-      if (level !== null && (out[x].level === null || Math.abs(level) > Math.abs(out[x].level))) out[x].level = level;
+      const strongest = out[x].level;
+      if (level !== null && (strongest === null || Math.abs(level) > Math.abs(strongest))) out[x].level = level;
       if (clipped && clipped[i]) out[x].clipped = true;
     }
   }

@@ -30,12 +30,17 @@ export function canonical(path) {
 }
 
 function fromReport(url) {
-  const found = report.get(url) ?? report.get(url.split("?")[0]);
+  const found = report?.get(url) ?? report?.get(url.split("?")[0]);
   if (found === undefined) throw new ApiError("This is not part of the exported report; the running dashboard has it.", 404);
   return found;
 }
 
-/** The answer to GET `path` ("/runs/q2/overview?points=400", with or without /api); ApiError with the server's sentence. */
+/**
+ * The answer to GET `path` ("/runs/q2/overview?points=400", with or without /api); ApiError with the server's sentence.
+ *
+ * @param {string} path
+ * @param {{signal?: AbortSignal}} [options]
+ */
 export async function get(path, { signal } = {}) {
   const url = canonical(path);
   if (isReport) return fromReport(url);
@@ -43,7 +48,7 @@ export async function get(path, { signal } = {}) {
   try {
     response = await fetch("." + url, { signal, headers: { Accept: "application/json" } });
   } catch (error) {
-    if (error.name === "AbortError") throw error;
+    if (error instanceof Error && error.name === "AbortError") throw error;
     throw new ApiError("The dashboard does not answer. Is it still running?", 0);
   }
   const body = await response.json().catch(() => null);
@@ -132,6 +137,10 @@ export function useChanges(handler) {
  *
  * {data, error, loading, stale, refresh}: `data` stays while it is fetched anew, also while another path is on its way
  * (`stale` is true then), so that nothing on the page jumps. A null path asks nothing.
+ *
+ * @param {string | null} path
+ * @param {string[] | null} [sources]
+ * @returns {{path: string | null, data: any, error: any, loading: boolean, stale: boolean, refresh: () => void}}
  */
 export function useApi(path, sources = []) {
   const [state, setState] = useState({ path: null, data: null, error: null, loading: Boolean(path) });

@@ -15,7 +15,12 @@ export function pauseAfter(took) {
   return Math.min(most, Math.max(SHORTEST_MS, took / SHARE - took));
 }
 
-/** As useApi, for what is expensive: between two fetches it waits 24 times as long as an answer takes, 0.3 to 5 s. */
+/**
+ * As useApi, for what is expensive: between two fetches it waits 24 times as long as an answer takes, 0.3 to 5 s.
+ *
+ * @param {string | null} path
+ * @param {string[] | null} [sources]
+ */
 export function usePacedApi(path, sources = []) {
   const answer = useApi(path, []);
   const pace = useRef({ begun: 0, pause: SHORTEST_MS, timer: 0 });

@@ -24,10 +24,17 @@ function decode(word) {
   }
 }
 
-/** The address of a page of `run` (the one being shown unless named); params that are null or "" are left out. */
+/**
+ * The address of a page of `run` (the one being shown unless named); params that are null or "" are left out.
+ *
+ * @param {string} page
+ * @param {unknown[]} [parts]
+ * @param {Record<string, any> | null} [params]
+ * @param {string | null} [run]
+ */
 export function href(page, parts = [], params = {}, run = parse(location.hash).run) {
   const query = new URLSearchParams();
-  for (const [name, value] of Object.entries(params)) {
+  for (const [name, value] of Object.entries(params ?? {})) {
     if (value !== null && value !== undefined && value !== "") query.set(name, String(value));
   }
   const words = RUNLESS.has(page) || !run ? [page === "runs" ? "" : page, ...parts] : ["r", run, page, ...parts];

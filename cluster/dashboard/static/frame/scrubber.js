@@ -84,7 +84,11 @@ function usePointer({ toStep, onStep, onRange, steps }) {
   };
 }
 
-/** steps, reward, marks as the API gives them; `current`: the step in sight, `range`: [from, to] or null. */
+/**
+ * steps, reward, marks as the API gives them; `current`: the step in sight, `range`: [from, to] or null.
+ *
+ * @param {Record<string, any>} props
+ */
 export function Scrubber({ steps = [], reward = [], marks = [], current = null, range = null, onStep, onRange, onClear }) {
   const [box, { width }] = useSize();
   const scale = useMemo(() => place(steps, Math.max(20, width)), [steps, width]);

@@ -99,7 +99,7 @@ const AXIS_FORMATS = {
 
 export default function Overview({ run, route }) {
   const { params } = route;
-  const query = new URLSearchParams({ points: POINTS });
+  const query = new URLSearchParams({ points: String(POINTS) });
   for (const name of ["from", "to"]) if (params[name]) query.set(name, params[name]);
   const { data, error, refresh } = useApi(`/runs/${encodeURIComponent(run)}/overview?${query}`, ["metrics", "evaluations", "config"]);
   const axis = AXIS_FORMATS[params.x] ?? AXIS_FORMATS.step;

@@ -8,6 +8,7 @@ import { go, href, replaceParams } from "shoal/frame/route.js";
 import { Text } from "shoal/parts/text.js";
 
 const MOST_COMPARED = 8;
+/** @type {[string, string, (info: any) => any, string][]} */
 const COLUMNS = [
   ["run", "run", (info) => info.run, ""],
   ["status", "status", (info) => info.status, ""],

@@ -66,6 +66,7 @@ function Funnel({ stages }) {
   </ol>`;
 }
 
+/** @type {[string, string, (value: any) => any][]} */
 const SHOWN_METRICS = [
   ["reward/mean", "reward", fmt.number], ["reward/accuracy", "accuracy", fmt.percent], ["eval/pass_at_1", "pass@1", fmt.percent],
   ["rollout/completion_tokens_mean", "mean length", fmt.number], ["rollout/truncated_fraction", "truncated", fmt.percent],

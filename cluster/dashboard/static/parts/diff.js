@@ -41,7 +41,7 @@ function editScript(a, b) {
     const next = new Map();
     for (let k = -d; k <= d; k += 2) {
       const down = k === -d || (k !== d && (frontier.get(k - 1) ?? -1) < (frontier.get(k + 1) ?? -1));
-      let x = down ? (frontier.get(k + 1) ?? 0) : frontier.get(k - 1) + 1;
+      let x = down ? (frontier.get(k + 1) ?? 0) : (frontier.get(k - 1) ?? 0) + 1;
       while (x < a.length && x - k < b.length && a[x] === b[x - k]) x++;
       next.set(k, x);
       if (x >= a.length && x - k >= b.length) return backtrack(a, b, [...trace, frontier], d);

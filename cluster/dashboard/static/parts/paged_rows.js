@@ -21,7 +21,7 @@ export function sameStart(before, after) {
 export function usePagedRows(base) {
   const head = useApi(`${base}&offset=0&limit=${PAGE_ROWS}`, ["rollouts"]);
   const store = useRef({ base: null, pages: new Map(), asked: new Set(), total: 0, fresh: 0, seen: null, visible: [0, 0], timer: 0 });
-  const [, redraw] = useReducer((count) => count + 1, 0);
+  const [, redraw] = useReducer((/** @type {number} */ count, /** @type {void} */ _) => count + 1, 0);
   const now = store.current;
 
   const restart = (data) => Object.assign(now, { base, pages: new Map([[0, data.rows]]), asked: new Set(), total: data.total, fresh: 0 });

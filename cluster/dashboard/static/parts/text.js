@@ -35,8 +35,13 @@ function chipFor([whole, ansi, hidden, marks]) {
   return { chip: NAMES[code] ?? hex, title: `${hex}, ${kind}`, key: whole };
 }
 
-/** Text -> [{text} | {chip, title, count}]: pieces to show as they are, and what is named since it cannot be seen. */
+/**
+ * Text -> [{text} | {chip, title, count}]: pieces to show as they are, and what is named since it cannot be seen.
+ *
+ * @returns {{text?: string, chip?: string, title?: string, key?: string, count?: number}[]}
+ */
 export function segments(value, limit = MAX_SEGMENTS) {
+  /** @type {ReturnType<typeof segments>} */
   const parts = [];
   let at = 0;
   for (const match of value.matchAll(HIDDEN)) {
@@ -45,7 +50,7 @@ export function segments(value, limit = MAX_SEGMENTS) {
     at = match.index + match[0].length;
     const chip = chipFor(match);
     const last = parts.at(-1);
-    if (last?.key === chip.key) last.count += 1;
+    if (last && last.key === chip.key) last.count = (last.count ?? 0) + 1;
     else parts.push({ ...chip, count: 1 });
   }
   const rest = value.slice(at);

@@ -136,7 +136,15 @@ export function Spark({ values, state = "none", width = 120, height = 32 }) {
     <path d=${path} /></svg>`;
 }
 
-/** Values -> an SVG path over `width` x `height`, `pad` pixels free above and below. */
+/**
+ * Values -> an SVG path over `width` x `height`, `pad` pixels free above and below.
+ *
+ * @param {(number | null)[]} values
+ * @param {number} width
+ * @param {number} height
+ * @param {number} [pad]
+ * @param {number[] | null} [positions] of the values, from the left; evenly spread without
+ */
 export function sparkPath(values, width, height, pad = 2, positions = null) {
   const known = values.filter((value) => value !== null && value !== undefined);
   if (!known.length) return "";
@@ -155,7 +163,11 @@ export function sparkPath(values, width, height, pad = 2, positions = null) {
   return path;
 }
 
-/** [ref, {width, height}] of an element, followed as it changes. */
+/**
+ * [ref, {width, height}] of an element, followed as it changes.
+ *
+ * @returns {[{current: any}, {width: number, height: number}]}
+ */
 export function useSize() {
   const ref = useRef(null);
   const [size, setSize] = useState({ width: 0, height: 0 });

@@ -59,7 +59,7 @@ export function FilterHelp({ fields, onTry }) {
  *  fields, onApply(filter), inputRef, helpOpen, onHelp(). */
 export function FilterBox({ value, error, shift, fields, onApply, inputRef, helpOpen, onHelp }) {
   const [draft, setDraft] = useState(value);
-  const [list, setList] = useState([]);
+  const [list, setList] = useState(/** @type {{insert?: string, filter?: string, help: string}[]} */ ([]));
   const [active, setActive] = useState(-1);
   const caret = useRef(null);
   const id = useId();

@@ -42,7 +42,7 @@ export function combined(filter, search, range) {
 export function wordAt(text, caret) {
   const head = text.slice(0, caret);
   if ((head.replace(/\\./g, "").match(/"/g) ?? []).length % 2) return null;
-  const word = /[\w.]*$/.exec(head)[0];
+  const word = /[\w.]*$/.exec(head)?.[0] ?? "";
   return { start: caret - word.length, word, before: head.slice(0, head.length - word.length).trimEnd() };
 }
 
@@ -61,7 +61,7 @@ export function completions(text, caret, fields) {
 
 /** [text, caret] after the completion took the place of the word at the caret. */
 export function completed(text, caret, insert) {
-  const { start } = wordAt(text, caret);
+  const start = wordAt(text, caret)?.start ?? caret;
   return [text.slice(0, start) + insert + text.slice(caret), start + insert.length];
 }
 

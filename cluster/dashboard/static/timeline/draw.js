@@ -48,7 +48,7 @@ export function makeFills(context, colours, ratio) {
     }
     const tile = document.createElement("canvas");
     tile.width = tile.height = TILE * ratio;
-    const paint = tile.getContext("2d");
+    const paint = /** @type {CanvasRenderingContext2D} */ (tile.getContext("2d"));
     paint.scale(ratio, ratio);
     const open = kind === "wait" || kind === "down";
     if (!open) {

@@ -28,8 +28,8 @@ export function wishOf(params, extent, windows, usual) {
   let [from, to] = [numberOf(params.from), numberOf(params.to)];
   if (from === null && to === null) return null;
   if ((from ?? 0) < FIRST_UNIX_TIME && (to ?? 0) < FIRST_UNIX_TIME) {
-    from = from === null ? null : stepView(windows, from, extent)?.from;
-    to = to === null ? null : stepView(windows, to, extent)?.to;
+    from = from === null ? null : stepView(windows, from, extent)?.from ?? null;
+    to = to === null ? null : stepView(windows, to, extent)?.to ?? null;
   }
   const view = { from: from ?? extent[0], to: to ?? extent[1] };
   return view.to > view.from ? view : null;
@@ -44,6 +44,11 @@ export function paramsOf(view, extent, live) {
   return { ...none, from: view.from.toFixed(3), to: view.to.toFixed(3) };
 }
 
+/**
+ * @param {string} run
+ * @param {number | null} [from]
+ * @param {number | null} [to]
+ */
 export function timelinePath(run, from = null, to = null) {
   const path = `/runs/${encodeURIComponent(run)}/timeline?limit=${SPAN_LIMIT}`;
   return path + (from === null ? "" : `&from=${from.toFixed(3)}`) + (to === null ? "" : `&to=${to.toFixed(3)}`);
@@ -103,6 +108,7 @@ function useUsual(live, windows) {
 // [the answer about a part of the run, a function that is told in each rendering what is in sight]. It is asked for even
 // when the whole run came with every span, since who waited for whom is told of what is in sight; and once the window
 // has stopped moving. A sliding window is fetched from a little before it, so that not each of its moves is a question.
+/** @returns {[ReturnType<typeof usePacedApi>, (wish: any, view: any, extent: any) => void]} */
 function useWindowAnswer(run) {
   const [asked, setAsked] = useState(null); // {from, to}, to null: up to now
   const wanted = useRef(null);

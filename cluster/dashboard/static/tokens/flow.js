@@ -71,7 +71,7 @@ export function TokenFlow({ tokens, mode, levels, current, target, onHover, onPi
         setDrawn((before) => {
           const after = new Set(before);
           for (const { target: element, isIntersecting, boundingClientRect } of entries) {
-            const index = Number(element.dataset.block);
+            const index = Number(/** @type {HTMLElement} */ (element).dataset.block);
             if (isIntersecting) after.add(index);
             else {
               if (after.has(index)) heights.current.set(index, boundingClientRect.height);

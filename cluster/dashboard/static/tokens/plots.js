@@ -15,6 +15,7 @@ export function GapScatter({ tokens, current, onPick }) {
     return Math.max(-30, Math.floor(least));
   }, [tokens]);
   const place = (value, size, from, to) => from + ((Math.max(low, value) - low) / -low) * (to - from);
+  /** @type {(i: number, width: number, height: number) => [number, number]} */
   const point = (i, width, height) => [
     place(tokens.sampler[i] ?? 0, width, PAD.left, width - PAD.right),
     place(tokens.learner[i] ?? 0, height, height - PAD.bottom, PAD.top),
@@ -40,6 +41,7 @@ export function GapScatter({ tokens, current, onPick }) {
   const pick = (event) => {
     const box = ref.current.getBoundingClientRect();
     const [x, y] = [event.clientX - box.left, event.clientY - box.top];
+    /** @type {[number, number | null]} */
     let best = [Infinity, null];
     for (let i = 0; i < tokens.count; i++) {
       const [px, py] = point(i, box.width, box.height);

@@ -121,7 +121,7 @@ export function TokenView({ rollout, run, params }) {
             label: html`<kbd>${one.key}</kbd> ${one.label}`,
             title: one.values(tokens) ? one.definition(rollout) : one.why(rollout),
           }))}
-          onChange=${(id) => MODES.find((one) => one.id === id).values(tokens) && replaceParams({ colour: id })}
+          onChange=${(id) => MODES.find((one) => one.id === id)?.values(tokens) && replaceParams({ colour: id })}
         />
         <span class="tk-dim">${tokens.count.toLocaleString("en")} tokens</span>
       </div>
