@@ -31,45 +31,47 @@ function fillOf(mode, colour) {
   return (level) => (level < 0 ? down : up);
 }
 
+function paintMap(context, width, height, colour, { tokens, mode, levels, viewport, current }) {
+  const ink = colour("ink");
+  const fill = fillOf(mode, colour);
+  const top = 6;
+  columns(levels, tokens.clipped, tokens.count, width).forEach(({ level, clipped }, x) => {
+    if (clipped) {
+      context.globalAlpha = 0.9;
+      context.fillStyle = ink;
+      context.fillRect(x, 0, 1, 3);
+    }
+    if (level === null) return;
+    context.globalAlpha = mode.categorical ? 0.55 : 0.12 + (0.88 * Math.abs(level)) / LEVELS;
+    context.fillStyle = fill(level);
+    const share = mode.categorical || mode.signed ? 1 : Math.abs(level) / LEVELS;
+    const size = Math.max(1, share * (height - top));
+    context.fillRect(x, height - size, 1, size);
+  });
+  context.globalAlpha = 0.9;
+  context.fillStyle = ink;
+  for (const seam of tokens.seams) context.fillRect(Math.round((seam / tokens.count) * width), 3, 1, height - 3);
+  context.globalAlpha = 1;
+  const [from, to] = viewport;
+  if (to - from < tokens.count) {
+    context.strokeStyle = ink;
+    const x = (from / tokens.count) * width;
+    context.strokeRect(x + 0.5, top - 1.5, Math.max(3, ((to - from) / tokens.count) * width) - 1, height - top + 1);
+  }
+  if (current !== null) {
+    const x = ((current + 0.5) / tokens.count) * width;
+    context.fillStyle = ink;
+    context.beginPath();
+    context.moveTo(x - 4, 0);
+    context.lineTo(x + 4, 0);
+    context.lineTo(x, 6);
+    context.fill();
+  }
+}
+
 export function Minimap({ tokens, mode, levels, viewport, current, onJump }) {
   const dragging = useRef(false);
-  const draw = (context, width, height, colour) => {
-    const ink = colour("ink");
-    const fill = fillOf(mode, colour);
-    const top = 6;
-    columns(levels, tokens.clipped, tokens.count, width).forEach(({ level, clipped }, x) => {
-      if (clipped) {
-        context.globalAlpha = 0.9;
-        context.fillStyle = ink;
-        context.fillRect(x, 0, 1, 3);
-      }
-      if (level === null) return;
-      context.globalAlpha = mode.categorical ? 0.55 : 0.12 + (0.88 * Math.abs(level)) / LEVELS;
-      context.fillStyle = fill(level);
-      const share = mode.categorical || mode.signed ? 1 : Math.abs(level) / LEVELS;
-      const size = Math.max(1, share * (height - top));
-      context.fillRect(x, height - size, 1, size);
-    });
-    context.globalAlpha = 0.9;
-    context.fillStyle = ink;
-    for (const seam of tokens.seams) context.fillRect(Math.round((seam / tokens.count) * width), 3, 1, height - 3);
-    context.globalAlpha = 1;
-    const [from, to] = viewport;
-    if (to - from < tokens.count) {
-      context.strokeStyle = ink;
-      const x = (from / tokens.count) * width;
-      context.strokeRect(x + 0.5, top - 1.5, Math.max(3, ((to - from) / tokens.count) * width) - 1, height - top + 1);
-    }
-    if (current !== null) {
-      const x = ((current + 0.5) / tokens.count) * width;
-      context.fillStyle = ink;
-      context.beginPath();
-      context.moveTo(x - 4, 0);
-      context.lineTo(x + 4, 0);
-      context.lineTo(x, 6);
-      context.fill();
-    }
-  };
+  const draw = (context, width, height, colour) => paintMap(context, width, height, colour, { tokens, mode, levels, viewport, current });
   const ref = useCanvas(draw, [tokens, mode, levels, viewport[0], viewport[1], current]);
   const jump = (event) => {
     const box = ref.current.getBoundingClientRect();

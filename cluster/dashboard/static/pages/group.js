@@ -82,6 +82,23 @@ function Head({ group, parts, onGo }) {
   </header>`;
 }
 
+/** Where the group comes from: its prompt in other steps, and its life in this one. */
+function Below({ group }) {
+  return html`<div class="gr-below">
+    <section class="gr-section">
+      <h3>This prompt over time <span class="tk-dim">${group.history.length} ${group.history.length === 1 ? "group" : "groups"}, pass rate by step</span></h3>
+      <${History} history=${group.history} current=${group} />
+    </section>
+    <section class="gr-section">
+      <h3>
+        Its life in the ledger
+        ${lifeSpan(group.ledger) ? html`<a href=${href("timeline", [], lifeSpan(group.ledger))} data-testid="to-timeline">on the timeline (t)</a>` : null}
+      </h3>
+      <${LedgerLife} entries=${group.ledger} />
+    </section>
+  </div>`;
+}
+
 /** Keys of the page; `now` is what is on it. */
 function bindings({ shown, current, setCurrent, chosen, choose, toggleDiff, group, onGo, linkParts, toggleFold }) {
   const move = (by) => {
@@ -153,18 +170,6 @@ export default function GroupPage({ run, route }) {
         ? html`<${Columns} rollouts=${shown} prefix=${group.common_prefix} open=${open} onToggle=${toggleFold} current=${current} chosen=${chosen}
             onChoose=${choose} onCurrent=${setCurrent} linkOf=${linkOf} flagged=${flagged} />`
         : html`<${Empty} title="No completion has this answer" />`}
-    <div class="gr-below">
-      <section class="gr-section">
-        <h3>This prompt over time <span class="tk-dim">${group.history.length} ${group.history.length === 1 ? "group" : "groups"}, pass rate by step</span></h3>
-        <${History} history=${group.history} current=${group} />
-      </section>
-      <section class="gr-section">
-        <h3>
-          Its life in the ledger
-          ${lifeSpan(group.ledger) ? html`<a href=${href("timeline", [], lifeSpan(group.ledger))} data-testid="to-timeline">on the timeline (t)</a>` : null}
-        </h3>
-        <${LedgerLife} entries=${group.ledger} />
-      </section>
-    </div>
+    <${Below} group=${group} />
   </div>`;
 }

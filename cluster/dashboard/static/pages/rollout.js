@@ -64,6 +64,44 @@ function RawTab({ rollout }) {
 
 const addressOf = (rollout) => [rollout.phase, rollout.step, rollout.group_id, rollout.sample_index];
 
+/** Where the completion stands; `beside(1)` goes to the next one, `beside(-1)` to the one before. */
+function Head({ rollout, parts, kept, beside }) {
+  return html`<header class="ro-head">
+    <nav class="ro-crumbs" aria-label="Where this is">
+      <a href=${href("step", [rollout.phase, rollout.step])}>${rollout.phase} step ${rollout.step}</a>
+      <span aria-hidden="true">/</span>
+      <a href=${href("group", parts.slice(0, 3))} data-testid="to-group">group ${rollout.group_id}</a>
+      <span aria-hidden="true">/</span>
+      <b>sample ${rollout.sample_index}</b>
+    </nav>
+    <${SampleStrip} samples=${rollout.siblings} current=${rollout.sample_index}
+      hrefOf=${(index) => href("rollout", [...parts.slice(0, 3), index], kept)} />
+    <span class="ro-steps">
+      <${Button} disabled=${!rollout.previous} onClick=${() => beside(-1)} title="previous completion (k)">← previous<//>
+      <${Button} disabled=${!rollout.next} onClick=${() => beside(1)} title="next completion (j)">next →<//>
+    </span>
+  </header>`;
+}
+
+function factsOf(rollout) {
+  return [
+    ["reward", html`<${RewardMark} reward=${rollout.reward} correct=${rollout.correct} />`],
+    ...Object.entries(rollout.components ?? {}).map(([name, value]) => [name, fmt.number(value)]),
+    ["advantage", fmt.number(rollout.advantage)],
+    ["answer", rollout.answer === null ? "none" : html`<${Text} value=${rollout.answer} inline fold=${80} />`],
+    ["truth", rollout.truth === null ? "none" : html`<${Text} value=${rollout.truth} inline fold=${80} />`],
+    ["length", `${fmt.count(rollout.length)} tokens`],
+    ["finish", html`<${Badge} state=${rollout.finish === "stop" ? "ok" : "watch"}>${rollout.finish}<//>`],
+    ["graded", html`<${Badge} state=${rollout.outcome === "ok" ? "ok" : "alarm"}>${rollout.outcome}<//> ${fmt.seconds(rollout.score_s)}`],
+    ["entropy", fmt.number(rollout.entropy)],
+    ["largest gap", fmt.number(rollout.max_gap)],
+    ["k3", fmt.number(rollout.k3)],
+    ["repetition", fmt.percent(rollout.repetition)],
+    ["lag", rollout.lag === null ? "–" : fmt.number(rollout.lag)],
+    ["by", `${rollout.worker}, ${rollout.reward_worker}${rollout.attempt > 1 ? `, attempt ${rollout.attempt}` : ""}`],
+  ];
+}
+
 export default function RolloutPage({ run, route }) {
   const { parts, params } = route;
   const path = `/runs/${encodeURIComponent(run)}/rollouts/${parts.slice(0, 4).map(encodeURIComponent).join("/")}`;
@@ -98,43 +136,11 @@ export default function RolloutPage({ run, route }) {
   );
   if (!rollout) return error ? html`<${Problem} error=${error} />` : html`<${Empty} title="Reading the completion …" />`;
   const view = VIEWS.some((one) => one.id === params.view) ? params.view : "tokens";
-  const stepParts = [rollout.phase, rollout.step];
   return html`<div class="ro-page" data-testid="rollout-page">
-    <header class="ro-head">
-      <nav class="ro-crumbs" aria-label="Where this is">
-        <a href=${href("step", stepParts)}>${rollout.phase} step ${rollout.step}</a>
-        <span aria-hidden="true">/</span>
-        <a href=${href("group", parts.slice(0, 3))} data-testid="to-group">group ${rollout.group_id}</a>
-        <span aria-hidden="true">/</span>
-        <b>sample ${rollout.sample_index}</b>
-      </nav>
-      <${SampleStrip} samples=${rollout.siblings} current=${rollout.sample_index}
-        hrefOf=${(index) => href("rollout", [...parts.slice(0, 3), index], kept)} />
-      <span class="ro-steps">
-        <${Button} disabled=${!rollout.previous} onClick=${() => beside(-1)} title="previous completion (k)">← previous<//>
-        <${Button} disabled=${!rollout.next} onClick=${() => beside(1)} title="next completion (j)">next →<//>
-      </span>
-    </header>
+    <${Head} rollout=${rollout} parts=${parts} kept=${kept} beside=${beside} />
     <${Problem} error=${error ?? refused} />
     <div class="ro-question"><span class="tk-dim">asked</span> <${Text} value=${rollout.question} fold=${400} /></div>
-    <${Facts}
-      items=${[
-        ["reward", html`<${RewardMark} reward=${rollout.reward} correct=${rollout.correct} />`],
-        ...Object.entries(rollout.components ?? {}).map(([name, value]) => [name, fmt.number(value)]),
-        ["advantage", fmt.number(rollout.advantage)],
-        ["answer", rollout.answer === null ? "none" : html`<${Text} value=${rollout.answer} inline fold=${80} />`],
-        ["truth", rollout.truth === null ? "none" : html`<${Text} value=${rollout.truth} inline fold=${80} />`],
-        ["length", `${fmt.count(rollout.length)} tokens`],
-        ["finish", html`<${Badge} state=${rollout.finish === "stop" ? "ok" : "watch"}>${rollout.finish}<//>`],
-        ["graded", html`<${Badge} state=${rollout.outcome === "ok" ? "ok" : "alarm"}>${rollout.outcome}<//> ${fmt.seconds(rollout.score_s)}`],
-        ["entropy", fmt.number(rollout.entropy)],
-        ["largest gap", fmt.number(rollout.max_gap)],
-        ["k3", fmt.number(rollout.k3)],
-        ["repetition", fmt.percent(rollout.repetition)],
-        ["lag", rollout.lag === null ? "–" : fmt.number(rollout.lag)],
-        ["by", `${rollout.worker}, ${rollout.reward_worker}${rollout.attempt > 1 ? `, attempt ${rollout.attempt}` : ""}`],
-      ]}
-    />
+    <${Facts} items=${factsOf(rollout)} />
     <${Tabs} label="Views of the completion" current=${view} data-testid="rollout-tabs"
       items=${VIEWS.map((one) => ({ ...one, href: href("rollout", parts, { ...params, view: one.id === "tokens" ? null : one.id }) }))} />
     ${view === "tokens" ? html`<${TokenView} rollout=${rollout} run=${run} params=${params} />` : null}

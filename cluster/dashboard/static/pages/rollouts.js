@@ -102,16 +102,51 @@ function componentNames(rows) {
   return [...new Set(rows.slice(0, 50).flatMap((row) => Object.keys(row.components ?? {})))].sort().slice(0, 12);
 }
 
-export default function RolloutsPage({ run, route, frame }) {
-  const { params } = route;
-  const filter = params.filter ?? "";
-  const search = params.q ?? "";
-  const sort = params.sort || DEFAULT_SORT;
-  const pins = pinsOf(params.pins);
-  const comparing = params.compare === "1" && pins.length >= 2;
+/** The table; in its place the pinned ones side by side, or why there is nothing to see. `change` changes the question. */
+function TableOrWhyNot({ run, rows, pins, comparing, refused, asked, change, table }) {
+  const { head } = rows;
+  if (comparing) return html`<${PinnedSideBySide} run=${run} pins=${pins} />`;
+  if (refused && rows.total === 0) return html`<${Empty} title="Mend the filter to see rollouts" />`;
+  if (head.data === null && !head.error) return html`<${Empty} title="Reading the rollouts …" />`;
+  if (rows.total === 0 && !head.stale && !head.loading && !head.error) {
+    return html`<${Empty} title="No rollout passes this filter" data-testid="none">
+      ${asked ? html`<${Button} onClick=${() => change({ filter: null, q: null, from: null, to: null })}>show all<//>` : "The run has not finished a step yet."}
+    <//>`;
+  }
+  return html`<${VirtualTable} key=${asked + table.sort} label="Rollouts" data-testid="rollouts" rowTestid="rollout-row" total=${rows.total} rowAt=${rows.rowAt}
+    onVisible=${rows.onVisible} onSort=${(name) => change({ sort: name })} ...${table} />`;
+}
+
+function onOpen(row, index) {
+  replaceParams({ row: index }); // so that going back comes back to this row
+  go("rollout", [row.phase, row.step, row.group_id, row.sample_index]);
+}
+
+/** What the address asks for. */
+function questionOf(params) {
+  const [filter, search] = [params.filter ?? "", params.q ?? ""];
   // A range that was dragged on the scrubber narrows the table like every other page.
   const range = /^\d+$/.test(params.from ?? "") && /^\d+$/.test(params.to ?? "") ? `step:${params.from}-${params.to}` : "";
   const { text: asked, shift } = combined(filter, search, range);
+  return { filter, search, sort: params.sort || DEFAULT_SORT, asked, shift };
+}
+
+/** The columns that were chosen; those that are fields of the index can be sorted by. */
+function shownColumns(names, all, fields) {
+  const sortable = new Set(fields.map(({ name }) => name));
+  return chosenColumns(names, all).map((column) => ({ ...column, title: column.help, sortable: sortable.has(column.key) || column.key.startsWith("reward.") }));
+}
+
+const focus = (input) => () => {
+  input.current?.focus();
+  input.current?.select();
+};
+
+export default function RolloutsPage({ run, route, frame }) {
+  const { params } = route;
+  const { filter, search, sort, asked, shift } = questionOf(params);
+  const pins = pinsOf(params.pins);
+  const comparing = params.compare === "1" && pins.length >= 2;
   const rows = usePagedRows(`/runs/${encodeURIComponent(run)}/rollouts?filter=${encodeURIComponent(asked)}&sort=${encodeURIComponent(sort)}`);
   const { data: saved } = useApi("/views");
   const [selected, setSelected] = useState(/^\d+$/.test(params.row ?? "") ? Number(params.row) : -1);
@@ -119,27 +154,18 @@ export default function RolloutsPage({ run, route, frame }) {
   const [filterInput, searchInput] = [useRef(null), useRef(null)];
   const [tableRef, height] = useTableHeight(pins.length ? 76 : 24);
   const fields = rows.head.data?.fields ?? [];
-  const sortable = new Set(fields.map(({ name }) => name));
   const all = allColumns({ mark: search, pins, components: componentNames(rows.head.data?.rows ?? []) });
-  const shown = chosenColumns(params.cols, all).map((column) => ({ ...column, title: column.help, sortable: sortable.has(column.key) || column.key.startsWith("reward.") }));
+  const shown = shownColumns(params.cols, all, fields);
 
   const change = (patch) => {
     setSelected(-1);
     replaceParams({ ...patch, row: null });
-  };
-  const open = (row, index) => {
-    replaceParams({ row: index }); // so that going back comes back to this row
-    go("rollout", [row.phase, row.step, row.group_id, row.sample_index]);
   };
   const pin = () => {
     const row = selected >= 0 ? rows.rowAt(selected) : undefined;
     if (!row) return false;
     replaceParams({ pins: togglePin(pins, addressOf(row)).join(",") });
     return true;
-  };
-  const focus = (input) => () => {
-    input.current?.focus();
-    input.current?.select();
   };
   useKeys(
     {
@@ -166,18 +192,8 @@ export default function RolloutsPage({ run, route, frame }) {
     ${head.error && !refused ? html`<${Problem} error=${head.error} retry=${head.refresh} />` : null}
     <${Status} rows=${rows} frame=${frame} stale=${stale} />
     <div ref=${tableRef} class=${stale && rows.total ? "rl-stale-table" : ""}>
-      ${comparing
-        ? html`<${PinnedSideBySide} run=${run} pins=${pins} />`
-        : refused && rows.total === 0
-          ? html`<${Empty} title="Mend the filter to see rollouts" />`
-          : head.data === null && !head.error
-          ? html`<${Empty} title="Reading the rollouts …" />`
-          : rows.total === 0 && !stale && !head.error
-            ? html`<${Empty} title="No rollout passes this filter" data-testid="none">
-                ${asked ? html`<${Button} onClick=${() => change({ filter: null, q: null, from: null, to: null })}>show all<//>` : "The run has not finished a step yet."}
-              <//>`
-            : html`<${VirtualTable} key=${asked + sort} label="Rollouts" data-testid="rollouts" rowTestid="rollout-row" columns=${shown} total=${rows.total} rowAt=${rows.rowAt}
-                onVisible=${rows.onVisible} sort=${sort} onSort=${(name) => change({ sort: name })} selected=${selected} onSelect=${setSelected} onOpen=${open} height=${height} />`}
+      <${TableOrWhyNot} run=${run} rows=${rows} pins=${pins} comparing=${comparing} refused=${refused} asked=${asked} change=${change}
+        table=${{ columns: shown, sort, selected, onSelect: setSelected, onOpen, height }} />
     </div>
     ${pins.length
       ? html`<${PinTray} pins=${pins} comparing=${comparing} onChange=${(next) => replaceParams({ pins: next.join(","), compare: next.length < 2 ? null : params.compare })}

@@ -55,6 +55,45 @@ export function FilterHelp({ fields, onTry }) {
   </div>`;
 }
 
+const usedBefore = () => remembered().map((filter) => ({ filter, help: "used before" }));
+
+function Choices({ id, list, active, onTake }) {
+  return html`<ul class="rl-list" id=${id} role="listbox" data-testid="filter-list">
+    ${list.map(
+      (choice, i) => html`<li key=${choice.insert ?? choice.filter} id=${`${id}-${i}`} role="option" aria-selected=${i === active} class=${i === active ? "active" : ""}
+        onMouseDown=${(event) => {
+          event.preventDefault(); // the field keeps the focus
+          onTake(choice);
+        }}>
+        <code>${choice.insert ?? choice.filter}</code><span class="tk-dim">${choice.help}</span>
+      </li>`,
+    )}
+  </ul>`;
+}
+
+/** A key in the field: arrows go through the choices, Tab takes one, Enter takes it or applies, Escape leaves. */
+function pressed(event, { draft, list, active, input, setList, setActive, take, apply, close }) {
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  if (step && list.length) {
+    event.preventDefault();
+    setActive((now) => (now + step + list.length + (now < 0 && step < 0 ? 1 : 0)) % list.length);
+  } else if (step === -1 && !list.length) {
+    event.preventDefault();
+    setList(usedBefore());
+  } else if (event.key === "Tab" && list.length && !event.shiftKey && draft !== "") {
+    event.preventDefault();
+    take(list[Math.max(0, active)]);
+  } else if (event.key === "Enter") {
+    event.preventDefault();
+    if (active >= 0) take(list[active]);
+    else apply(draft);
+  } else if (event.key === "Escape") {
+    event.stopPropagation();
+    if (list.length) close();
+    else input.blur();
+  }
+}
+
 /** Props: value (applied), error (sentence or null), shift (characters that stand before the filter in what was asked),
  *  fields, onApply(filter), inputRef, helpOpen, onHelp(). */
 export function FilterBox({ value, error, shift, fields, onApply, inputRef, helpOpen, onHelp }) {
@@ -77,7 +116,7 @@ export function FilterBox({ value, error, shift, fields, onApply, inputRef, help
   const suggest = (input) => {
     setActive(-1);
     const typed = input.value;
-    if (typed === "") setList(remembered().map((filter) => ({ filter, help: "used before" })));
+    if (typed === "") setList(usedBefore());
     else setList(completions(typed, input.selectionStart, fields));
   };
   const take = (choice) => {
@@ -93,27 +132,7 @@ export function FilterBox({ value, error, shift, fields, onApply, inputRef, help
     remember(filter.trim());
     onApply(filter.trim());
   };
-  const onKeyDown = (event) => {
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (step && list.length) {
-      event.preventDefault();
-      setActive((now) => (now + step + list.length + (now < 0 && step < 0 ? 1 : 0)) % list.length);
-    } else if (step === -1 && !list.length) {
-      event.preventDefault();
-      setList(remembered().map((filter) => ({ filter, help: "used before" })));
-    } else if (event.key === "Tab" && list.length && !event.shiftKey && draft !== "") {
-      event.preventDefault();
-      take(list[Math.max(0, active)]);
-    } else if (event.key === "Enter") {
-      event.preventDefault();
-      if (active >= 0) take(list[active]);
-      else apply(draft);
-    } else if (event.key === "Escape") {
-      event.stopPropagation();
-      if (list.length) close();
-      else inputRef.current.blur();
-    }
-  };
+  const onKeyDown = (event) => pressed(event, { draft, list, active, input: inputRef.current, setList, setActive, take, apply, close });
   return html`<div class="rl-field">
     <input ref=${inputRef} class="with-help" type="text" data-testid="filter" value=${draft} placeholder="filter: reward<1 & gap>1" spellcheck=${false} autocomplete="off"
       role="combobox" aria-label="Filter" aria-expanded=${list.length > 0} aria-controls=${id} aria-invalid=${Boolean(error)}
@@ -128,19 +147,7 @@ export function FilterBox({ value, error, shift, fields, onApply, inputRef, help
       ${draft ? html`<button type="button" aria-label="Clear the filter" onClick=${() => apply("")}>×</button>` : null}
       <button type="button" aria-label="How to filter" aria-expanded=${helpOpen} data-testid="filter-help-button" onClick=${onHelp}>?</button>
     </span>
-    ${list.length
-      ? html`<ul class="rl-list" id=${id} role="listbox" data-testid="filter-list">
-          ${list.map(
-            (choice, i) => html`<li key=${choice.insert ?? choice.filter} id=${`${id}-${i}`} role="option" aria-selected=${i === active} class=${i === active ? "active" : ""}
-              onMouseDown=${(event) => {
-                event.preventDefault(); // the field keeps the focus
-                take(choice);
-              }}>
-              <code>${choice.insert ?? choice.filter}</code><span class="tk-dim">${choice.help}</span>
-            </li>`,
-          )}
-        </ul>`
-      : null}
+    ${list.length ? html`<${Choices} id=${id} list=${list} active=${active} onTake=${take} />` : null}
     ${error ? html`<${FilterError} message=${error} filter=${value} shift=${shift} />` : null}
   </div>`;
 }

@@ -132,16 +132,8 @@ function sharpen(canvas, width, height) {
   return ratio;
 }
 
-// Handlers of the pointer for the plot. A drag is followed on the window, so that it may leave the canvas.
-function useGestures({ data, view, width, layout, frame, setPointer, setMeasure, onView, onReset, onSelect, still }) {
-  const live = useRef({});
-  live.current = { data, view, width, layout, onView, onSelect, still };
-  const drag = useRef(null);
-  const place = (event) => {
-    const box = frame.current.getBoundingClientRect();
-    return { x: event.clientX - box.left, y: event.clientY - box.top };
-  };
-
+// The wheel zooms about the pointer, and pans with shift or sideways; `live` has what is shown now.
+function useWheel(frame, live, place) {
   useEffect(() => {
     // Not through Preact: only a listener that is not passive may keep the page from scrolling.
     const wheel = (event) => {
@@ -162,6 +154,19 @@ function useGestures({ data, view, width, layout, frame, setPointer, setMeasure,
     element.addEventListener("wheel", wheel, { passive: false });
     return () => element.removeEventListener("wheel", wheel);
   }, []);
+}
+
+// Handlers of the pointer for the plot. A drag is followed on the window, so that it may leave the canvas.
+function useGestures({ data, view, width, layout, frame, setPointer, setMeasure, onView, onReset, onSelect, still }) {
+  const live = useRef({});
+  live.current = { data, view, width, layout, onView, onSelect, still };
+  const drag = useRef(null);
+  const place = (event) => {
+    const box = frame.current.getBoundingClientRect();
+    return { x: event.clientX - box.left, y: event.clientY - box.top };
+  };
+
+  useWheel(frame, live, place);
 
   const moved = (event) => {
     const now = live.current;

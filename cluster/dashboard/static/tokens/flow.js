@@ -55,11 +55,8 @@ class Block extends Component {
   }
 }
 
-/** Props: tokens, mode, levels, current (position or null), onHover(position or null, rectangle), onPick(position),
- *  onViewport(from, to), target {t} (a new object scrolls there). */
-export function TokenFlow({ tokens, mode, levels, current, target, onHover, onPick, onViewport }) {
-  const box = useRef(null);
-  const parts = useMemo(() => blocks(tokens.count, tokens.pieces), [tokens]);
+/** [numbers of the blocks that are near the part on screen, its setter, heights of those that were drawn before]. */
+function useDrawn(box, parts) {
   const heights = useRef(new Map());
   const [drawn, setDrawn] = useState(() => new Set([0]));
 
@@ -85,11 +82,14 @@ export function TokenFlow({ tokens, mode, levels, current, target, onHover, onPi
     for (const element of box.current.children) observer.observe(element);
     return () => observer.disconnect();
   }, [parts]);
+  return /** @type {const} */ ([drawn, setDrawn, heights]);
+}
 
-  const blockOf = (t) => parts.findIndex(([, to]) => t < to);
+/** Scrolls to `target.t` whenever `target` is a new object; `draw(index)` has a block drawn. */
+function useScrollTo(box, parts, target, count, draw) {
   useLayoutEffect(() => {
-    if (!target || target.t === null || target.t >= tokens.count) return;
-    const index = blockOf(target.t);
+    if (!target || target.t === null || target.t >= count) return;
+    const index = parts.findIndex(([, to]) => target.t < to);
     const element = box.current.children[index];
     // Only this container scrolls: scrollIntoView would move the page as well.
     const show = () => {
@@ -102,7 +102,7 @@ export function TokenFlow({ tokens, mode, levels, current, target, onHover, onPi
       return token !== null;
     };
     if (!show()) {
-      setDrawn((before) => new Set(before).add(index));
+      draw(index);
       // Twice: drawing the block may change the heights above it.
       requestAnimationFrame(() => {
         show();
@@ -110,20 +110,33 @@ export function TokenFlow({ tokens, mode, levels, current, target, onHover, onPi
       });
     }
   }, [target]);
+}
 
+/** [from, to]: the tokens that are on screen. */
+function inSight(box, parts) {
+  const outer = box.getBoundingClientRect();
+  let from = null;
+  let to = 0;
+  [...box.children].forEach((element, i) => {
+    const inner = element.getBoundingClientRect();
+    if (inner.bottom <= outer.top || inner.top >= outer.bottom || inner.height === 0) return;
+    const [start, end] = parts[i];
+    const share = (y) => Math.max(0, Math.min(1, (y - inner.top) / inner.height));
+    if (from === null) from = start + share(outer.top) * (end - start);
+    to = start + share(outer.bottom) * (end - start);
+  });
+  return [Math.floor(from ?? 0), Math.ceil(to)];
+}
+
+/** Props: tokens, mode, levels, current (position or null), onHover(position or null, rectangle), onPick(position),
+ *  onViewport(from, to), target {t} (a new object scrolls there). */
+export function TokenFlow({ tokens, mode, levels, current, target, onHover, onPick, onViewport }) {
+  const box = useRef(null);
+  const parts = useMemo(() => blocks(tokens.count, tokens.pieces), [tokens]);
+  const [drawn, setDrawn, heights] = useDrawn(box, parts);
+  useScrollTo(box, parts, target, tokens.count, (index) => setDrawn((before) => new Set(before).add(index)));
   const viewport = () => {
-    const outer = box.current.getBoundingClientRect();
-    let from = null;
-    let to = 0;
-    [...box.current.children].forEach((element, i) => {
-      const inner = element.getBoundingClientRect();
-      if (inner.bottom <= outer.top || inner.top >= outer.bottom || inner.height === 0) return;
-      const [start, end] = parts[i];
-      const share = (y) => Math.max(0, Math.min(1, (y - inner.top) / inner.height));
-      if (from === null) from = start + share(outer.top) * (end - start);
-      to = start + share(outer.bottom) * (end - start);
-    });
-    onViewport(Math.floor(from ?? 0), Math.ceil(to));
+    onViewport(...inSight(box.current, parts));
   };
   useEffect(viewport, [drawn, parts]);
 

@@ -71,6 +71,47 @@ export function nextOf(positions, from, step) {
   return sorted.findLast((t) => from === null || t < from) ?? sorted[sorted.length - 1];
 }
 
+function Colourings({ mode, tokens, rollout }) {
+  return html`<div class="tk-bar">
+    <${Segmented}
+      label="Colour tokens by"
+      data-testid="colouring"
+      value=${mode.id}
+      options=${MODES.map((one) => ({
+        value: one.id,
+        label: html`<kbd>${one.key}</kbd> ${one.label}`,
+        title: one.values(tokens) ? one.definition(rollout) : one.why(rollout),
+      }))}
+      onChange=${(id) => MODES.find((one) => one.id === id)?.values(tokens) && replaceParams({ colour: id })}
+    />
+    <span class="tk-dim">${tokens.count.toLocaleString("en")} tokens</span>
+  </div>`;
+}
+
+function Side({ mode, tokens, rollout, run, found, pinned, onPick }) {
+  return html`<aside class="tk-side" aria-label="Token details" data-colour=${mode.id}>
+    <${Outliers} mode=${mode} tokens=${tokens} found=${found} current=${pinned} onPick=${onPick} />
+    ${pinned === null
+      ? html`<section class="tk-side-part"><h3>Token</h3><p class="tk-note">Hover for the numbers of a token; click, or step with ← and →, to pin it here.</p></section>`
+      : html`<${PinnedToken} tokens=${tokens} rollout=${rollout} run=${run} t=${pinned} onUnpin=${() => onPick(null, false)} />`}
+  </aside>`;
+}
+
+/** Keys of the tokens. */
+function bindings({ root, tokens, found, pinned, pin, step }) {
+  // The arrows belong to the text only while it has the focus, so that elsewhere they scroll as everywhere.
+  const within = (act) => () => (root.current.contains(document.activeElement) ? act() : false);
+  const colourings = MODES.map((one) => [one.key, [() => (one.values(tokens) ? replaceParams({ colour: one.id }) : false), `colour by ${one.label}`]]);
+  return {
+    "[": [() => pin(nextOf(found, pinned, -1)), "previous token that stands out"],
+    "]": [() => pin(nextOf(found, pinned, 1)), "next token that stands out"],
+    ArrowRight: [within(() => step(1)), "next token (with the tokens in focus)"],
+    ArrowLeft: [within(() => step(-1)), "previous token (with the tokens in focus)"],
+    Escape: [() => (pinned === null ? false : pin(null, false)), "unpin the token"],
+    ...Object.fromEntries(colourings),
+  };
+}
+
 export function TokenView({ rollout, run, params }) {
   const tokens = useMemo(() => withScales(deriveTokens(rollout)), [rollout]);
   const mode = chooseMode(params.colour, tokens);
@@ -94,37 +135,12 @@ export function TokenView({ rollout, run, params }) {
     if (tokens.count === 0) return;
     pin(Math.max(0, Math.min(tokens.count - 1, (pinned ?? (by > 0 ? -1 : 1)) + by)));
   };
-  // The arrows belong to the text only while it has the focus, so that elsewhere they scroll as everywhere.
-  const within = (act) => () => (root.current.contains(document.activeElement) ? act() : false);
-  const bindings = {
-    "[": [() => pin(nextOf(found, pinned, -1)), "previous token that stands out"],
-    "]": [() => pin(nextOf(found, pinned, 1)), "next token that stands out"],
-    ArrowRight: [within(() => step(1)), "next token (with the tokens in focus)"],
-    ArrowLeft: [within(() => step(-1)), "previous token (with the tokens in focus)"],
-    Escape: [() => (pinned === null ? false : pin(null, false)), "unpin the token"],
-  };
-  for (const one of MODES) {
-    bindings[one.key] = [() => (one.values(tokens) ? replaceParams({ colour: one.id }) : false), `colour by ${one.label}`];
-  }
-  useKeys(bindings, "Tokens");
+  useKeys(bindings({ root, tokens, found, pinned, pin, step }), "Tokens");
 
   if (tokens.count === 0) return html`<p class="tk-note">This completion has no tokens.</p>`;
   return html`<div class="tk-view" ref=${root}>
     <div class="tk-main">
-      <div class="tk-bar">
-        <${Segmented}
-          label="Colour tokens by"
-          data-testid="colouring"
-          value=${mode.id}
-          options=${MODES.map((one) => ({
-            value: one.id,
-            label: html`<kbd>${one.key}</kbd> ${one.label}`,
-            title: one.values(tokens) ? one.definition(rollout) : one.why(rollout),
-          }))}
-          onChange=${(id) => MODES.find((one) => one.id === id)?.values(tokens) && replaceParams({ colour: id })}
-        />
-        <span class="tk-dim">${tokens.count.toLocaleString("en")} tokens</span>
-      </div>
+      <${Colourings} mode=${mode} tokens=${tokens} rollout=${rollout} />
       <${Legend} mode=${mode} tokens=${tokens} rollout=${rollout} />
       <div class="tk-colour" data-colour=${mode.id}>
         <${Minimap} tokens=${tokens} mode=${mode} levels=${levels} viewport=${viewport} current=${pinned} onJump=${(t) => setTarget({ t })} />
@@ -147,12 +163,7 @@ export function TokenView({ rollout, run, params }) {
           </div>`
         : null}
     </div>
-    <aside class="tk-side" aria-label="Token details" data-colour=${mode.id}>
-      <${Outliers} mode=${mode} tokens=${tokens} found=${found} current=${pinned} onPick=${pin} />
-      ${pinned === null
-        ? html`<section class="tk-side-part"><h3>Token</h3><p class="tk-note">Hover for the numbers of a token; click, or step with ← and →, to pin it here.</p></section>`
-        : html`<${PinnedToken} tokens=${tokens} rollout=${rollout} run=${run} t=${pinned} onUnpin=${() => pin(null, false)} />`}
-    </aside>
+    <${Side} mode=${mode} tokens=${tokens} rollout=${rollout} run=${run} found=${found} pinned=${pinned} onPick=${pin} />
     ${hover && hover.t < tokens.count ? html`<${TokenCard} tokens=${tokens} rollout=${rollout} t=${hover.t} rect=${hover.rect} />` : null}
   </div>`;
 }
