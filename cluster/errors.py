@@ -36,6 +36,21 @@ class ActorFailedError(ShoalError):
         return f"{self.stage}: {self.actor} failed on {self.item}: {self.cause}"
 
 
+class ObjectLostError(ShoalError):
+    """Something in the object store is gone with the process or node that had it."""
+
+
+class GroupsLostError(ShoalError):
+    """The completions of groups are gone: they have to be sampled again."""
+
+    def __init__(self, group_ids: tuple[str, ...]) -> None:
+        super().__init__(group_ids)
+        self.group_ids = group_ids
+
+    def __str__(self) -> str:
+        return f"the completions of {', '.join(self.group_ids)} are gone with the process or node that had them"
+
+
 class ClusterError(ShoalError):
     """Ray could not be started or joined, or has not what the run asks for."""
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from reward.types import ScoredGroup
+from rollout.types import RolloutGroup
 
 
 class EventKind(StrEnum):
@@ -147,6 +148,8 @@ class Evaluation:
 
     groups: tuple[ScoredGroup, ...]
     """One for each question."""
+    completions: tuple[RolloutGroup, ...]
+    """Of each group."""
     metrics: dict[str, float]
     """`eval/pass_at_1`, `eval/pass_at_k`, `eval/maj_at_k`, and the sampling settings they were made with."""
     duration_s: float

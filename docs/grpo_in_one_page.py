@@ -21,7 +21,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from cluster.configuration.loading import load_config
 from learner.algorithm.advantages import group_advantages
-from learner.algorithm.loss import completion_token_weight, grpo_loss
+from learner.algorithm.loss import grpo_loss
+from learner.algorithm.plan import completion_token_weight
 from learner.model.policy import LogprobModel, build_policy
 from learner.model.source import resolve_model
 from learner.transfer.sender import flat_bytes
@@ -62,7 +63,7 @@ def loss_of(
     groups = [rewards_B[start : start + G] for start in range(0, len(rewards_B), G)]
     advantages_B = torch.tensor([a for rewards_G in groups for a in group_advantages(rewards_G, [True] * G)])
     pairs = list(zip(prompts_B, outputs_B, strict=True))
-    ids_BT = pad_sequence([torch.tensor([*p.token_ids, *o.token_ids]) for p, o in pairs], batch_first=True)
+    ids_BT = pad_sequence([torch.tensor([*p.token_ids, *o.token_ids.tolist()]) for p, o in pairs], batch_first=True)
     starts_B = torch.tensor([len(prompt.token_ids) for prompt in prompts_B])
     lengths_B = torch.tensor([len(output.token_ids) for output in outputs_B])
     places_BT = torch.arange(ids_BT.shape[1]) - starts_B[:, None]
@@ -72,7 +73,7 @@ def loss_of(
     weights_B = torch.tensor([completion_token_weight(int(length), len(pairs)) for length in lengths_B])
     loss, _ = grpo_loss(
         policy_logprobs_N=logprobs_N,
-        rollout_logprobs_N=torch.tensor([logprob for output in outputs_B for logprob in output.logprobs]),
+        rollout_logprobs_N=torch.cat([torch.from_numpy(output.logprobs) for output in outputs_B]),
         ref_logprobs_N=None,  # no KL term, as in the recipe
         advantages_N=advantages_B.float().repeat_interleave(lengths_B),
         token_weights_N=weights_B.repeat_interleave(lengths_B),

@@ -15,7 +15,7 @@ class Metric:
     """One named scalar of a step or an evaluation.
 
     Example:
-        Metric(name="train/entropy", label="Entropy", unit="nats", over="trained tokens", reduce="mean")
+        Metric(name="train/entropy", label="Entropy", unit="nats", over="computed tokens", reduce="mean")
     """
 
     name: str
@@ -55,7 +55,7 @@ LEARNER_METRICS = (
     Metric(
         name="train/ratio_mean",
         label="Mean ratio",
-        over="trained tokens",
+        over="computed tokens",
         reduce="mean",
         help="p(learner) / p(sampler).",
     ),
@@ -63,7 +63,7 @@ LEARNER_METRICS = (
         name="train/clip_fraction",
         label="Clipped tokens",
         unit="share",
-        over="trained tokens",
+        over="computed tokens",
         reduce="mean",
         help="Tokens whose clipped branch is the smaller one, so that they give no gradient.",
     ),
@@ -71,7 +71,7 @@ LEARNER_METRICS = (
         name="train/kl_ref",
         label="KL to the reference",
         unit="nats",
-        over="trained tokens",
+        over="computed tokens",
         reduce="mean",
         help="The k3 estimate; only with a reference.",
     ),
@@ -79,25 +79,50 @@ LEARNER_METRICS = (
         name="train/kl_rollout",
         label="Sampler-learner gap (k3)",
         unit="nats",
-        over="trained tokens",
+        over="computed tokens",
         reduce="mean",
         scale="log",
         better="down",
         help="r - 1 - log r with r = p(learner) / p(sampler).",
     ),
-    Metric(name="train/entropy", label="Entropy", unit="nats", over="trained tokens", reduce="mean"),
+    Metric(name="train/entropy", label="Entropy", unit="nats", over="computed tokens", reduce="mean"),
     Metric(
         name="train/max_abs_log_ratio",
         label="Largest gap of a token",
         unit="nats",
-        over="trained tokens",
+        over="computed tokens",
         reduce="max",
         scale="log",
         better="down",
         help="|log p(learner) - log p(sampler)|, before the loss clamps it.",
     ),
-    Metric(name="train/tokens", label="Trained tokens", unit="tokens", over="step", reduce="sum"),
-    Metric(name="train/num_sequences", label="Trained completions", unit="completions", over="step", reduce="sum"),
+    Metric(
+        name="train/tokens",
+        label="Trained tokens",
+        unit="tokens",
+        over="step",
+        reduce="sum",
+        help="Those in the loss's denominator, with the completions whose advantage is exactly zero.",
+    ),
+    Metric(
+        name="train/computed_tokens",
+        label="Computed tokens",
+        unit="tokens",
+        over="step",
+        reduce="sum",
+        help="Trained tokens that the learner computed. Without a KL term a completion whose advantage is exactly zero "
+        "has no gradient and is not computed, so that what is over these tokens moves as prompts are solved; "
+        "`rollout/sampled_entropy` is over all.",
+    ),
+    Metric(
+        name="train/sequence_tokens",
+        label="Tokens in the learner's forward pass",
+        unit="tokens",
+        over="step",
+        reduce="sum",
+        help="Of computed completions, prompts included, padding not.",
+    ),
+    Metric(name="train/num_sequences", label="Computed completions", unit="completions", over="step", reduce="sum"),
     Metric(
         name="train/padding_fraction",
         label="Padding",

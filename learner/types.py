@@ -3,16 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from reward.types import ScoredGroup
+from rollout.types import Logprobs, read_only
+
+CompletionKey = tuple[str, int]
+"""(group id, sample index)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainBatch:
-    """The P scored groups of one training step.
-
-    Every rank receives the whole batch and takes its own share by the same deterministic rule, so that shares need
-    no second message and a rank can check the whole.
-    """
+    """The P scored groups of one training step."""
 
     step: int
     """0 for the first training step of a run."""
@@ -23,24 +26,118 @@ class TrainBatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SequenceOutput:
-    """What the learner computed for one completion."""
+class TrainSequence:
+    """One completion that the learner computes. Its tokens are in its group."""
 
     group_id: str
     sample_index: int
-    advantage: float | None
-    """Group-relative advantage; None for a completion that was not scored."""
-    policy_logprobs: tuple[float, ...]
-    """[T] log-probability (nats) under the weights that the step started from; empty for one not trained on."""
-    ref_logprobs: tuple[float, ...] = ()
-    """[T] under the frozen reference; empty without one."""
-    entropies: tuple[float, ...] = ()
-    """[T] entropy (nats) of the whole distribution that `policy_logprobs` are from; empty where they are."""
+    num_prompt_tokens: int
+    """At least 1: the first completion token is predicted from the last prompt token."""
+    num_completion_tokens: int
+    advantage: float
+    token_weight: float
+    """Weight of each of its trained tokens in the loss of the optimizer step."""
+
+    @property
+    def key(self) -> CompletionKey:
+        """Which completion it is."""
+        return self.group_id, self.sample_index
+
+    @property
+    def num_tokens(self) -> int:
+        """Prompt and completion."""
+        return self.num_prompt_tokens + self.num_completion_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepPlan:
+    """What one optimizer step trains on, before it is split."""
+
+    sequences: tuple[TrainSequence, ...]
+    """Completions to compute, in the batch's order."""
+    advantages: Mapping[CompletionKey, float | None]
+    """Of every completion of the batch, computed or not, in the batch's order; None for one that was not scored."""
+    num_completions: int
+    """Completions with at least one trained token: the loss is a mean over these."""
+    num_trained_tokens: int
+    """Their trained tokens, those of completions that need not be computed included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankShare:
+    """What one rank is asked to do in a training step. The groups that it names come beside it."""
+
+    step: int
+    policy_version: int
+    """Version of the weights that the step starts from."""
+    micro_batches: tuple[tuple[TrainSequence, ...], ...]
+    """[micro-batch][sequence]; as many micro-batches on every rank, since ranks meet in each backward pass."""
+    num_completions: int
+    """Of the whole step, as in `StepPlan`. 0: there is nothing to train on."""
+    num_trained_tokens: int
+    """As in `StepPlan`."""
+    num_sequences: int
+    """Completions that all ranks compute together."""
+    num_sequence_tokens: int
+    """Tokens of these, prompts included."""
+    padding_fraction: float
+    """Computed positions that hold no token, over all ranks."""
+
+    @property
+    def group_ids(self) -> tuple[str, ...]:
+        """Groups that this rank needs, each once, in the order of first use."""
+        return tuple(dict.fromkeys(sequence.group_id for part in self.micro_batches for sequence in part))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenValues:
+    """What the learner computed for one completion. [T] float32, or empty for one that was not computed."""
+
+    policy_logprobs: Logprobs
+    """Log-probability (nats) under the weights that the step started from."""
+    ref_logprobs: Logprobs
+    """Under the frozen reference; empty without one."""
+    entropies: Logprobs
+    """Entropy (nats) of the whole distribution that `policy_logprobs` are from."""
+
+
+NO_VALUES = TokenValues(
+    policy_logprobs=read_only((), np.float32),
+    ref_logprobs=read_only((), np.float32),
+    entropies=read_only((), np.float32),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputedTokens:
+    """Values for every token that one rank computed, laid end to end: three buffers, however many completions."""
+
+    keys: tuple[CompletionKey, ...]
+    lengths: tuple[int, ...]
+    """T of each completion in `keys`."""
+    policy_logprobs_N: NDArray[np.float32]
+    ref_logprobs_N: NDArray[np.float32]
+    """Empty without a reference."""
+    entropies_N: NDArray[np.float32]
+
+    def by_completion(self) -> dict[CompletionKey, TokenValues]:
+        """Views of the values of each completion."""
+        found: dict[CompletionKey, TokenValues] = {}
+        start = 0
+        for key, length in zip(self.keys, self.lengths, strict=True):
+            part = slice(start, start + length)
+            found[key] = TokenValues(
+                policy_logprobs=self.policy_logprobs_N[part],
+                ref_logprobs=self.ref_logprobs_N[part],
+                entropies=self.entropies_N[part],
+            )
+            start += length
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepOutput:
-    """What one rank returns from one training step. Metrics are those of the whole batch, equal on every rank."""
+    """What one rank says of one training step. Metrics are those of the whole batch, equal on every rank."""
 
     step: int
     policy_version: int
@@ -50,7 +147,5 @@ class StepOutput:
     bad_steps_in_a_row: int
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Named scalars, `stage/what`."""
-    sequences: tuple[SequenceOutput, ...] = ()
-    """The completions of this rank's share."""
     reason: str = ""
     """Why the step was skipped."""

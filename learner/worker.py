@@ -1,9 +1,9 @@
 """One rank of the learner.
 
-    TrainBatch --plan, assign--> this rank's micro-batches --forward, loss, backward--> one optimizer step
+    RankShare and its groups --collate--> micro-batches --forward, loss, backward--> one optimizer step
                                                                           (again, `updates_per_batch` times)
 
-Every rank receives the whole batch and calls every method in the same order as the others: training, gathering weights
+Every rank receives its own share and calls every method in the same order as the others: training, gathering weights
 and saving are collective. A rank that is alone in a call waits until the process group's deadline, then raises.
 """
 
@@ -14,19 +14,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from learner.algorithm.batching import MicroBatch, StepPlan, TrainSequence, assign, collate, plan_step
+from learner.algorithm.batching import MicroBatch, SequenceTokens, collate, tokens_of
 from learner.algorithm.loss import SUM_NAMES, grpo_loss, means
+from learner.algorithm.plan import assign
 from learner.algorithm.schedule import lr_at
 from learner.backend.engine import RankPlace, RendezvousAddress, TrainingEngine, join_ranks, leave_ranks
 from learner.config import LearnerConfig
 from learner.model.policy import build_policy, freeze_copy
 from learner.saving import checkpoint
 from learner.transfer.sender import WeightSender
-from learner.types import SequenceOutput, StepOutput, TrainBatch
+from learner.types import ComputedTokens, RankShare, StepOutput, TrainSequence
 from rollout.transfer.manifest import WeightChunk, WeightManifest
+from rollout.types import Logprobs, RolloutGroup, read_only
 
 # Numbers of glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
@@ -110,18 +113,20 @@ class LearnerWorker:
         self.policy_version = 0
         """Training steps that changed the weights."""
 
-    def train_step(self, batch: TrainBatch) -> StepOutput:
-        """One training step: `updates_per_batch` optimizer steps on the batch.
+    def train_step(self, share: RankShare, *groups: RolloutGroup) -> tuple[StepOutput, ComputedTokens]:
+        """One training step: `updates_per_batch` optimizer steps on the batch of which this is a share. `groups` are
+        those of `share.group_ids`, in any order. The values of tokens are apart, so that they can stay where they are.
 
         An update whose loss or gradient is not finite is not applied, on any rank, and ends the step.
         """
-        assert batch.policy_version == self.policy_version, (batch.policy_version, self.policy_version)
+        assert share.policy_version == self.policy_version, (share.policy_version, self.policy_version)
         started_s = time.monotonic()
-        plan = plan_step(batch, self._config.grpo)
-        if plan.num_completions == 0:
-            return self._nothing_to_train_on(batch, plan)
-        shares = assign(plan.sequences, num_ranks=self._world_size, micro_batch_tokens=self._config.micro_batch_tokens)
-        micro_batches = [collate(sequences).to(self._engine.device) for sequences in shares[self._rank]]
+        if share.num_completions == 0:
+            return self._nothing_to_train_on(share), _computed_tokens((), (), (), ())
+        by_id = {group.group_id: group for group in groups}
+        micro_batches = [
+            collate(sequences, tokens_of(sequences, by_id)).to(self._engine.device) for sequences in share.micro_batches
+        ]
         ref_logprobs = [self._reference_logprobs(micro_batch) for micro_batch in micro_batches]
         updates: list[_Update] = []
         for _ in range(self._config.updates_per_batch):
@@ -132,20 +137,22 @@ class LearnerWorker:
         self._bad_steps_in_a_row = self._bad_steps_in_a_row + 1 if bad else 0
         skipped = not updates[0].applied
         self.policy_version += not skipped
-        return StepOutput(
-            step=batch.step,
+        output = StepOutput(
+            step=share.step,
             policy_version=self.policy_version,
             skipped=skipped,
             bad_steps_in_a_row=self._bad_steps_in_a_row,
             metrics={
                 **_update_metrics(updates, with_reference=self._reference is not None),
-                "train/num_sequences": float(len(plan.sequences)),
-                "train/padding_fraction": _padding_fraction(shares),
+                "train/tokens": float(share.num_trained_tokens),
+                "train/num_sequences": float(share.num_sequences),
+                "train/sequence_tokens": float(share.num_sequence_tokens),
+                "train/padding_fraction": share.padding_fraction,
                 "train/seconds": time.monotonic() - started_s,
             },
-            sequences=self._sequence_outputs(plan, micro_batches, updates[0], ref_logprobs),
             reason=updates[-1].why_not_applied(len(updates), self._config.updates_per_batch) if bad else "",
         )
+        return output, _computed_tokens(micro_batches, updates[0].policy_logprobs, ref_logprobs, updates[0].entropies)
 
     def weight_manifest(self) -> WeightManifest:
         """Begins a transfer of the current weights. All ranks call this, every `weight_chunk` and `weights_digest`."""
@@ -159,22 +166,25 @@ class LearnerWorker:
         """Digest of the transfer after its last chunk; empty on ranks other than 0."""
         return self._sender.digest()
 
-    def score_tokens(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
-        """Log-probabilities (nats, temperature 1) of tokens 1 to n - 1 of each sequence under the current weights.
+    def score_tokens(self, sequences: Sequence[Sequence[int]]) -> list[Logprobs]:
+        """[n - 1] log-probabilities (nats, temperature 1) of tokens 1 to n - 1 of each sequence, under the current
+        weights.
 
         The same forward pass as in training. All ranks call it with the same sequences and have the same result.
         """
         wanted = [_whole_sequence(i, token_ids) for i, token_ids in enumerate(sequences)]
         (parts,) = assign(wanted, num_ranks=1, micro_batch_tokens=self._config.micro_batch_tokens)
-        scores: dict[int, tuple[float, ...]] = {}
+        scores: dict[int, Logprobs] = {}
         for part in parts:
-            micro_batch = collate(part).to(self._engine.device)
+            tokens = [_whole_tokens(sequences[sequence.sample_index]) for sequence in part]
+            micro_batch = collate(part, tokens).to(self._engine.device)
             with torch.no_grad():
                 logprobs_N, _ = self._engine(
                     micro_batch.input_ids_BT, micro_batch.positions_N, micro_batch.targets_N, 1.0
                 )
-            scores.update({key[1]: values for key, values in _by_sequence(micro_batch, logprobs_N).items()})
-        return [list(scores[i]) for i in range(len(sequences))]
+            by_completion = _computed_tokens([micro_batch], [logprobs_N], [None], [logprobs_N]).by_completion()
+            scores |= {key[1]: values.policy_logprobs for key, values in by_completion.items()}
+        return [scores[i] for i in range(len(sequences))]
 
     def save(self, directory: str) -> None:
         """Writes everything the learner needs to go on into a directory that is not yet published. Collective."""
@@ -262,40 +272,14 @@ class LearnerWorker:
             entropies=tuple(entropies),
         )
 
-    def _sequence_outputs(
-        self,
-        plan: StepPlan,
-        micro_batches: Sequence[MicroBatch],
-        update: _Update | None,
-        ref_logprobs: Sequence[Tensor | None],
-    ) -> tuple[SequenceOutput, ...]:
-        """This rank's share; rank 0 also answers for the completions that no rank computed. `update` is the first."""
-        policy = _by_sequences(micro_batches, update.policy_logprobs if update else ())
-        entropies = _by_sequences(micro_batches, update.entropies if update else ())
-        reference = _by_sequences(micro_batches, ref_logprobs)
-        computed = {(sequence.group_id, sequence.sample_index) for sequence in plan.sequences}
-        return tuple(
-            SequenceOutput(
-                group_id=group_id,
-                sample_index=sample_index,
-                advantage=advantage,
-                policy_logprobs=policy.get((group_id, sample_index), ()),
-                ref_logprobs=reference.get((group_id, sample_index), ()),
-                entropies=entropies.get((group_id, sample_index), ()),
-            )
-            for group_id, sample_index, advantage in plan.advantages
-            if (group_id, sample_index) in policy or (self._rank == 0 and (group_id, sample_index) not in computed)
-        )
-
-    def _nothing_to_train_on(self, batch: TrainBatch, plan: StepPlan) -> StepOutput:
+    def _nothing_to_train_on(self, share: RankShare) -> StepOutput:
         """Not a bad step: nothing was wrong with the numbers, there were none."""
         return StepOutput(
-            step=batch.step,
+            step=share.step,
             policy_version=self.policy_version,
             skipped=True,
             bad_steps_in_a_row=self._bad_steps_in_a_row,
-            metrics={"train/num_sequences": 0.0, "train/tokens": 0.0},
-            sequences=self._sequence_outputs(plan, (), None, ()),
+            metrics={"train/num_sequences": 0.0, "train/tokens": 0.0, "train/computed_tokens": 0.0},
             reason="no completion of the batch has a token to train on",
         )
 
@@ -311,39 +295,35 @@ def _update_metrics(updates: Sequence[_Update], *, with_reference: bool) -> dict
         "train/lr": updates[-1].lr,
         **metrics,
         "train/max_abs_log_ratio": max(update.max_abs_log_ratio for update in updates),
-        "train/tokens": float(updates[0].sums[0]),
+        "train/computed_tokens": float(updates[0].sums[0]),
     }
 
 
-def _padding_fraction(shares: Sequence[Sequence[Sequence[TrainSequence]]]) -> float:
-    """Computed positions that hold no token, over all ranks."""
-    parts = [part for share in shares for part in share if part]
-    lengths = [[len(sequence.token_ids) for sequence in part] for part in parts]
-    computed = sum(max(part) * len(part) for part in lengths)
-    return 1.0 - sum(map(sum, lengths)) / computed if computed else 0.0
+def _computed_tokens(
+    micro_batches: Sequence[MicroBatch],
+    policy_logprobs: Sequence[Tensor],
+    ref_logprobs: Sequence[Tensor | None],
+    entropies: Sequence[Tensor],
+) -> ComputedTokens:
+    """Values of the completion tokens of all sequences, in the order of the micro-batches. What an empty micro-batch
+    computed is of no sequence."""
+    sequences = [sequence for micro_batch in micro_batches for sequence in micro_batch.sequences]
 
+    def joined(values: Sequence[Tensor | None]) -> Logprobs:
+        parts = [
+            part.float().cpu().numpy()
+            for micro_batch, part in zip(micro_batches, values, strict=True)
+            if part is not None and micro_batch.sequences
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
-def _by_sequences(
-    micro_batches: Sequence[MicroBatch], values: Sequence[Tensor | None]
-) -> dict[tuple[str, int], tuple[float, ...]]:
-    """`_by_sequence` of all micro-batches that have values."""
-    found: dict[tuple[str, int], tuple[float, ...]] = {}
-    for micro_batch, values_N in zip(micro_batches, values, strict=True):
-        if values_N is not None:
-            found.update(_by_sequence(micro_batch, values_N))
-    return found
-
-
-def _by_sequence(micro_batch: MicroBatch, values_N: Tensor) -> dict[tuple[str, int], tuple[float, ...]]:
-    """Values of the completion tokens of each sequence, by (group_id, sample_index)."""
-    values = values_N.tolist()
-    found: dict[tuple[str, int], tuple[float, ...]] = {}
-    start = 0
-    for sequence in micro_batch.sequences:
-        end = start + sequence.num_completion_tokens
-        found[sequence.group_id, sequence.sample_index] = tuple(values[start:end])
-        start = end
-    return found
+    return ComputedTokens(
+        keys=tuple(sequence.key for sequence in sequences),
+        lengths=tuple(sequence.num_completion_tokens for sequence in sequences),
+        policy_logprobs_N=joined(policy_logprobs),
+        ref_logprobs_N=joined(ref_logprobs),
+        entropies_N=joined(entropies),
+    )
 
 
 def _whole_sequence(index: int, token_ids: Sequence[int]) -> TrainSequence:
@@ -353,12 +333,19 @@ def _whole_sequence(index: int, token_ids: Sequence[int]) -> TrainSequence:
     return TrainSequence(
         group_id="",
         sample_index=index,
-        token_ids=tuple(token_ids),
         num_prompt_tokens=1,
-        rollout_logprobs=(0.0,) * num_scored,
-        loss_mask=(True,) * num_scored,
+        num_completion_tokens=num_scored,
         advantage=0.0,
         token_weight=0.0,
+    )
+
+
+def _whole_tokens(token_ids: Sequence[int]) -> SequenceTokens:
+    return SequenceTokens(
+        prompt_ids=token_ids[:1],
+        completion_ids=read_only(token_ids[1:], np.int32),
+        rollout_logprobs=np.zeros(len(token_ids) - 1, np.float32),
+        loss_mask=np.ones(len(token_ids) - 1, np.bool_),
     )
 
 

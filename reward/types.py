@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from rollout.types import FinishReason, RolloutGroup
+import numpy as np
+
+from rollout.types import FinishReason, SampledGroup, TokenIds, read_only
 
 # Weighted sums of the same components in another order differ by a few units in the last place. A spread up to this
 # share of the largest reward is such rounding, not a preference, and dividing by it would make advantages of +-1.
@@ -53,6 +55,9 @@ class RewardResult:
     """One line on what went wrong; for `ok`, what a function says of its score, such as why a program failed."""
     answer: str | None = None
     """The final answer that the completion gives (`reward.math.extraction`), whatever the outcome; None without one."""
+    vote: str | None = None
+    """What the completion stands for where answers are counted (maj@k): its answer in normal form, else its text, or
+    the digest of a long one; None when there is neither."""
     duration_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -60,10 +65,9 @@ class RewardResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScoredGroup:
-    """A sampled group and its scores."""
+class GroupScores:
+    """What a reward worker says of one group."""
 
-    group: RolloutGroup
     rewards: tuple[RewardResult, ...]
     """[G] in the order of the completions."""
     worker: str
@@ -72,13 +76,26 @@ class ScoredGroup:
     """Unix time when scoring began."""
     finished_s: float
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredGroup:
+    """A sampled group, as the controller knows it, and its scores."""
+
+    group: SampledGroup
+    scores: GroupScores
+
     def __post_init__(self) -> None:
-        assert len(self.rewards) == len(self.group.completions)
+        assert len(self.scores.rewards) == self.group.facts.num_completions
 
     @property
     def group_id(self) -> str:
         """Names the group in ledger, events and files."""
         return self.group.group_id
+
+    @property
+    def rewards(self) -> tuple[RewardResult, ...]:
+        """[G] in the order of the completions."""
+        return self.scores.rewards
 
     @property
     def num_scored(self) -> int:
@@ -89,8 +106,8 @@ class ScoredGroup:
     def compared_rewards(self) -> tuple[float | None, ...]:
         """[G] what the advantages are made of; None for a completion that was not scored, or that was given up."""
         return tuple(
-            result.reward if completion.finish_reason.is_trainable else None
-            for completion, result in zip(self.group.completions, self.rewards, strict=True)
+            result.reward if reason.is_trainable else None
+            for reason, result in zip(self.group.facts.finish_reasons_G, self.rewards, strict=True)
         )
 
     @property
@@ -104,8 +121,9 @@ class RewardInput:
     """What a reward function sees of one completion: plain values only, because it travels to a child process.
 
     Example:
-        RewardInput(question="What is 1 + 2?", prompt="What is 1 + 2?", completion="It is 3.", token_ids=(12, 9),
-                    finish_reason=FinishReason.STOP, ground_truth="3", row={}, max_tokens=64, task="arithmetic")
+        RewardInput(question="What is 1 + 2?", prompt="What is 1 + 2?", completion="It is 3.",
+                    token_ids=np.array([12, 9], np.int32), finish_reason=FinishReason.STOP, ground_truth="3", row={},
+                    max_tokens=64, task="arithmetic")
     """
 
     question: str
@@ -114,8 +132,8 @@ class RewardInput:
     """The prompt as the policy read it, template and special tokens included."""
     completion: str
     """Decoded completion without special tokens."""
-    token_ids: tuple[int, ...] = ()
-    """[T] the completion's tokens: its length in tokens is their number."""
+    token_ids: TokenIds = field(default_factory=lambda: read_only((), np.int32))
+    """[T] int32, read-only, the completion's tokens: its length in tokens is their number."""
     finish_reason: FinishReason = FinishReason.STOP
     ground_truth: str | None = None
     """The expected answer; None when the task has none."""

@@ -9,6 +9,7 @@ Several groups may be scored at the same time, each from a thread of its own; to
 processes. A plain class: nothing here knows of actors.
 """
 
+import hashlib
 import math
 import threading
 import time
@@ -22,8 +23,12 @@ from reward.config import RewardConfig
 from reward.errors import RewardError
 from reward.functions import ScoreWithModel, load_functions, reward_input, weighted_sum
 from reward.math.extraction import final_answer
-from reward.types import RewardInput, RewardOutcome, RewardResult, ScoredGroup
+from reward.math.normalization import normalize_answer
+from reward.types import GroupScores, RewardInput, RewardOutcome, RewardResult
 from rollout.types import RolloutGroup
+
+MAX_VOTE_CHARACTERS = 64
+"""A longer text votes by its digest: two that differ still differ, and no text travels for a count."""
 
 Answers = list[list[ComponentAnswer]]
 """[functions of a call][completions of a call]"""
@@ -89,7 +94,7 @@ class RewardWorker:
                 self._batched = [number for number, batched in enumerate(is_batched) if batched]
                 self._is_started = True
 
-    def score(self, group: RolloutGroup) -> ScoredGroup:
+    def score(self, group: RolloutGroup) -> GroupScores:
         """Score all completions. Blocks; thread-safe.
 
         Raises:
@@ -117,10 +122,10 @@ class RewardWorker:
         for index, answer in enumerate(model_answers):
             answers[index][self._components[-1]] = answer
         rewards = tuple(
-            replace(self._combine(by_component, duration_s), answer=final_answer(completion.text))
+            _with_answer(self._combine(by_component, duration_s), completion.text)
             for by_component, duration_s, completion in zip(answers, durations_s, group.completions, strict=True)
         )
-        return ScoredGroup(group=group, rewards=rewards, worker=self.name, started_s=started_s, finished_s=time.time())
+        return GroupScores(rewards=rewards, worker=self.name, started_s=started_s, finished_s=time.time())
 
     def close(self) -> None:
         """Kill all child processes; groups that are being scored end with RewardError or `error`. Idempotent."""
@@ -206,3 +211,13 @@ class RewardWorker:
             detail=one_line("; ".join(answers[name].detail for name in self._components if answers[name].detail)),
             duration_s=duration_s,
         )
+
+
+def _with_answer(result: RewardResult, text: str) -> RewardResult:
+    answer = final_answer(text)
+    if answer is not None:
+        return replace(result, answer=answer, vote=normalize_answer(answer))
+    words = text.strip()
+    if len(words) > MAX_VOTE_CHARACTERS:
+        words = hashlib.sha256(words.encode("utf-8", "surrogatepass")).hexdigest()
+    return replace(result, vote=words or None)

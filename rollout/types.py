@@ -1,12 +1,19 @@
-"""The records that travel from prompts to the learner. Imports nothing heavy: every process can unpickle them.
+"""The records that travel from prompts to the learner. Imports nothing heavy but NumPy: every process unpickles them.
 
 Dimensions: G completions in a group, T tokens of one completion.
 """
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+TokenIds: TypeAlias = NDArray[np.int32]
+Logprobs: TypeAlias = NDArray[np.float32]
+LossMask: TypeAlias = NDArray[np.bool_]
 
 
 class FinishReason(StrEnum):
@@ -70,9 +77,11 @@ class VersionSpan:
     end: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Completion:
-    """One sampled sequence.
+    """One sampled sequence. Its arrays are read-only, and are checked once, when it is made.
+
+    Whatever sequence of numbers is given for an array is brought into the array's type.
 
     Example:
         Completion(sample_index=0, token_ids=(12, 9), logprobs=(-0.2, -1.1), loss_mask=(True, True), text="3",
@@ -81,13 +90,13 @@ class Completion:
 
     sample_index: int
     """Place in the group, 0 to G - 1. The sample's seed is derived from it."""
-    token_ids: tuple[int, ...]
-    """[T] sampled tokens, prompt excluded, end-of-sequence token included. Never tokenised again."""
-    logprobs: tuple[float, ...]
-    """[T] log-probability (nats) of each token under the distribution really sampled from (temperature, top-p,
+    token_ids: TokenIds
+    """[T] int32, sampled tokens, prompt excluded, end-of-sequence token included. Never tokenised again."""
+    logprobs: Logprobs
+    """[T] float32, log-probability (nats) of each token under the distribution really sampled from (temperature, top-p,
     top-k applied). 0.0 where it was not finite; `loss_mask` is False there."""
-    loss_mask: tuple[bool, ...]
-    """[T] True where the policy sampled the token, so that it may be trained on."""
+    loss_mask: LossMask
+    """[T] bool, True where the policy sampled the token, so that it may be trained on."""
     text: str
     """Decoded tokens without special ones; a stop string that ended it is not part of it."""
     finish_reason: FinishReason
@@ -97,10 +106,27 @@ class Completion:
     """Tokens that were masked because the engine's log-probability was NaN or infinite."""
 
     def __post_init__(self) -> None:
+        for name, kind in (("token_ids", np.int32), ("logprobs", np.float32), ("loss_mask", np.bool_)):
+            object.__setattr__(self, name, read_only(getattr(self, name), kind))
         num_tokens = len(self.token_ids)
         assert len(self.logprobs) == num_tokens, (len(self.logprobs), num_tokens)
         assert len(self.loss_mask) == num_tokens, (len(self.loss_mask), num_tokens)
-        assert all(math.isfinite(x) for x in self.logprobs), "non-finite log-probabilities are masked by the engine"
+        assert bool(np.isfinite(self.logprobs).all()), "non-finite log-probabilities are masked by the sampler"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Completion):
+            return NotImplemented
+        return all(
+            np.array_equal(mine, theirs) if isinstance(mine, np.ndarray) else mine == theirs
+            for mine, theirs in ((getattr(self, f.name), getattr(other, f.name)) for f in fields(Completion))
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # arrays have no hash
+
+    @property
+    def num_tokens(self) -> int:
+        """T."""
+        return len(self.token_ids)
 
     @property
     def min_policy_version(self) -> int:
@@ -108,9 +134,23 @@ class Completion:
         return min(span.policy_version for span in self.version_spans)
 
 
+def read_only(values: Any, kind: type[np.generic]) -> NDArray[Any]:
+    """[T] values as a read-only array of `kind`; copied only where they are something else."""
+    array = np.asarray(values, dtype=kind)
+    assert array.ndim == 1, array.shape
+    if array.flags.writeable:
+        array = array.view()
+        array.flags.writeable = False
+    return array
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutGroup:
-    """The G completions of one prompt, from one attempt of one engine."""
+    """The G completions of one prompt, from one attempt of one sampler.
+
+    Between processes it travels as three buffers, however many completions it has (pickle protocol 5, out of band): a
+    reader in another process gets views of shared memory, and no token becomes a Python object on the way.
+    """
 
     prompt: Prompt
     completions: tuple[Completion, ...]
@@ -120,22 +160,154 @@ class RolloutGroup:
     worker: str
     """Name of the sampler, for example "sampler-0"."""
     started_s: float
-    """Unix time when the engine took the group."""
+    """Unix time when the sampler took the group."""
     finished_s: float
     """Unix time when the last completion ended."""
 
     @property
     def group_id(self) -> str:
+        """Of the prompt."""
         return self.prompt.group_id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        completions = self.completions
+        heads = tuple(
+            (
+                c.sample_index,
+                len(c.token_ids),
+                c.text,
+                c.finish_reason,
+                tuple((span.policy_version, span.start, span.end) for span in c.version_spans),
+                c.num_nonfinite_logprobs,
+            )
+            for c in completions
+        )
+        flat = (
+            _joined([c.token_ids for c in completions], np.int32),
+            _joined([c.logprobs for c in completions], np.float32),
+            _joined([c.loss_mask for c in completions], np.bool_),
+        )
+        return _unpacked_group, (self.prompt, self.attempt, self.worker, self.started_s, self.finished_s, heads, *flat)
+
+
+def _joined(parts: list[NDArray[Any]], kind: type[np.generic]) -> NDArray[Any]:
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=kind)
+
+
+def _unpacked_group(
+    prompt: Prompt,
+    attempt: int,
+    worker: str,
+    started_s: float,
+    finished_s: float,
+    heads: tuple[tuple[int, int, str, FinishReason, tuple[tuple[int, int, int], ...], int], ...],
+    token_ids: TokenIds,
+    logprobs: Logprobs,
+    loss_mask: LossMask,
+) -> RolloutGroup:
+    """The other end of `RolloutGroup.__reduce__`. Its values were checked when the completions were made."""
+    for flat in (token_ids, logprobs, loss_mask):
+        flat.flags.writeable = False
+    completions, start = [], 0
+    for sample_index, length, text, finish_reason, spans, num_nonfinite in heads:
+        end = start + length
+        completion = object.__new__(Completion)
+        for name, value in (
+            ("sample_index", sample_index),
+            ("token_ids", token_ids[start:end]),
+            ("logprobs", logprobs[start:end]),
+            ("loss_mask", loss_mask[start:end]),
+            ("text", text),
+            ("finish_reason", finish_reason),
+            ("version_spans", tuple(VersionSpan(policy_version=v, start=s, end=e) for v, s, e in spans)),
+            ("num_nonfinite_logprobs", num_nonfinite),
+        ):
+            object.__setattr__(completion, name, value)
+        completions.append(completion)
+        start = end
+    return RolloutGroup(
+        prompt=prompt,
+        completions=tuple(completions),
+        attempt=attempt,
+        worker=worker,
+        started_s=started_s,
+        finished_s=finished_s,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupFacts:
+    """What is known of a sampled group without opening it: some bytes for each completion, none for a token."""
+
+    group_id: str
+    attempt: int
+    worker: str
+    """Name of the sampler."""
+    started_s: float
+    finished_s: float
+    """Unix times, as in `RolloutGroup`."""
+    num_tokens_G: tuple[int, ...]
+    """Sampled tokens of each completion."""
+    num_trainable_tokens_G: tuple[int, ...]
+    """Those with `loss_mask`."""
+    finish_reasons_G: tuple[FinishReason, ...]
+    min_versions_G: tuple[int, ...]
+    """Version of the oldest weights in each completion."""
+    max_versions_G: tuple[int, ...]
+    surprisal_sum: float
+    """Sum of -log p(token) over trainable tokens (nats): its mean estimates the entropy of the sampler."""
+    num_nonfinite_logprobs: int
+
+    @property
+    def num_completions(self) -> int:
+        """G."""
+        return len(self.num_tokens_G)
+
+    @property
+    def num_tokens(self) -> int:
+        """Of all completions together."""
+        return sum(self.num_tokens_G)
 
     @property
     def min_policy_version(self) -> int:
         """Version of the oldest weights in the group: policy lag is measured from it."""
-        return min(completion.min_policy_version for completion in self.completions)
+        return min(self.min_versions_G)
+
+
+def facts_of(group: RolloutGroup) -> GroupFacts:
+    """The facts of a group, made where it was sampled."""
+    completions = group.completions
+    versions = [[span.policy_version for span in c.version_spans] for c in completions]
+    return GroupFacts(
+        group_id=group.group_id,
+        attempt=group.attempt,
+        worker=group.worker,
+        started_s=group.started_s,
+        finished_s=group.finished_s,
+        num_tokens_G=tuple(c.num_tokens for c in completions),
+        num_trainable_tokens_G=tuple(int(np.count_nonzero(c.loss_mask)) for c in completions),
+        finish_reasons_G=tuple(c.finish_reason for c in completions),
+        min_versions_G=tuple(min(of) for of in versions),
+        max_versions_G=tuple(max(of) for of in versions),
+        surprisal_sum=float(-sum(float(np.sum(c.logprobs[c.loss_mask], dtype=np.float64)) for c in completions)),
+        num_nonfinite_logprobs=sum(c.num_nonfinite_logprobs for c in completions),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledGroup:
+    """A group as the controller knows it: its prompt, its facts, and where its completions are."""
+
+    prompt: Prompt
+    facts: GroupFacts
+    payload: Any = field(compare=False)
+    """A reference to the `RolloutGroup` in the object store: whoever needs tokens opens it. Of a group that was just
+    read from a file, the group itself."""
 
     @property
-    def num_completion_tokens(self) -> int:
-        return sum(len(completion.token_ids) for completion in self.completions)
+    def group_id(self) -> str:
+        """Of the prompt."""
+        return self.facts.group_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

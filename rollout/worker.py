@@ -16,31 +16,29 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from math import isfinite
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from rollout.config import SamplingConfig
 from rollout.engines.protocol import Engine, EngineOutput, SampleSpec
 from rollout.errors import EngineError, WeightSyncError
+from rollout.leases import Key, Leases
 from rollout.prompts.stream import sample_seed
 from rollout.transfer.manifest import WeightChunk, WeightManifest, WeightReceiver
-from rollout.types import Completion, RolloutGroup, SampleRequest, VersionSpan
+from rollout.types import (
+    Completion,
+    GroupFacts,
+    Logprobs,
+    RolloutGroup,
+    SampleRequest,
+    VersionSpan,
+    facts_of,
+)
 
 # How long the engine thread sleeps in its queue when nothing runs; only shutdown waits for it.
 IDLE_WAIT_S = 0.2
-
-Key = tuple[str, str, int]
-
-
-@dataclass(slots=True)
-class _Lease:
-    """A group that is being sampled."""
-
-    request: SampleRequest
-    started_s: float
-    done: Future[RolloutGroup]
-    completions: dict[int, Completion] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +67,7 @@ class RolloutWorker:
         self.name = name
         self._run_seed = run_seed
         self._commands: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
-        self._leases: dict[Key, _Lease] = {}
+        self._leases = Leases(name)
         self._engine: Engine | None = None
         self._receiver: WeightReceiver | None = None
         # The engine starts with the weights of the model directory; a run's learner may have others, so it syncs first.
@@ -106,18 +104,24 @@ class RolloutWorker:
         """Takes a batch of groups to sample; they are added to the engine together. Results come from `wait_group`."""
         await self._on_engine_thread(lambda: self._add(requests, sampling))
 
-    async def wait_group(self, key: Key) -> RolloutGroup:
-        """Returns the group of a lease when its last completion has ended; a group is handed out once."""
-        lease = self._leases.get(key)
-        if lease is None:
+    async def wait_group(self, key: Key) -> tuple[GroupFacts, RolloutGroup]:
+        """Returns the group of a lease, behind its facts, when its last completion has ended; a group is handed out
+        once. They are two so that a caller can take the facts and leave the group where it is."""
+        done = self._leases.future(key)
+        if done is None:
             raise self._failure or EngineError(
                 f"{self.name}: no group is leased under {key}; it was handed out already"
             )
-        group = await _outcome(lease.done)
+        group = await _outcome(done)
         # Taken out only now: a caller that gave up waiting may ask again, and of two that wait one gets the group.
-        if self._leases.pop(key, None) is None:
+        if not self._leases.hand_out(key):
             raise EngineError(f"{self.name}: the group of {key} was handed out already")
-        return group
+        return facts_of(group), group
+
+    async def give_up(self, requests: Sequence[SampleRequest]) -> None:
+        """Takes leases back: of a `submit` whose caller stopped waiting for it, so that nothing is computed for nobody.
+        Behind that `submit` in the queue, whenever it gets there."""
+        await self._on_engine_thread(lambda: self._give_up(requests))
 
     async def probe(self) -> None:
         """Returns when the engine has shown that it works: between two steps, or with a token where it is idle."""
@@ -135,8 +139,8 @@ class RolloutWorker:
         """Checks that the transfer is whole and makes it the engine's weights; returns the digest of what arrived."""
         return await self._on_engine_thread(lambda: self._finish_update(sent_digest))
 
-    async def prompt_logprobs(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
-        """The canary: log-probabilities of fixed sequences under the loaded weights (temperature 1)."""
+    async def prompt_logprobs(self, sequences: Sequence[Sequence[int]]) -> list[Logprobs]:
+        """The canary: [n - 1] log-probabilities of fixed sequences under the loaded weights (temperature 1)."""
         return await self._on_engine_thread(lambda: self._live_engine().prompt_logprobs(sequences))
 
     async def serve(self, policy_version: int) -> None:
@@ -203,13 +207,9 @@ class RolloutWorker:
     def _add(self, requests: Sequence[SampleRequest], sampling: SamplingConfig) -> None:
         if self._served_version is None:
             raise EngineError(f"{self.name}: asked to sample with weights that were not verified")
-        keys = {request.key for request in requests}
-        assert len(keys) == len(requests), sorted(keys)
-        assert keys.isdisjoint(self._leases), sorted(keys)
-        now = time.time()
+        self._abort(self._leases.add(requests), group_size=max((r.group_size for r in requests), default=0))
         specs = []
         for request in requests:
-            self._leases[request.key] = _Lease(request=request, started_s=now, done=Future())
             prompt = request.prompt
             specs += [
                 SampleSpec(
@@ -222,6 +222,15 @@ class RolloutWorker:
             ]
         self._live_engine().add(specs)
 
+    def _give_up(self, requests: Sequence[SampleRequest]) -> None:
+        keys = [request.key for request in requests]
+        self._leases.give_up(keys, EngineError(f"{self.name}: the lease was given up by who asked for it"))
+        self._abort(keys, group_size=max((r.group_size for r in requests), default=0))
+
+    def _abort(self, keys: Sequence[Key], *, group_size: int) -> None:
+        if keys:
+            self._live_engine().abort([_request_id(key, i) for key in keys for i in range(group_size)])
+
     def _probe(self) -> None:
         engine = self._live_engine()
         if self._served_version is None or engine.has_unfinished():
@@ -233,31 +242,16 @@ class RolloutWorker:
 
     def _finish_completion(self, output: EngineOutput) -> None:
         key, sample_index = parse_request_id(output.request_id)
-        lease = self._leases[key]
-        lease.completions[sample_index] = to_completion(output, sample_index, self._served_version)
         self._num_tokens += len(output.token_ids)
-        if len(lease.completions) == lease.request.group_size:
-            lease.done.set_result(
-                RolloutGroup(
-                    prompt=lease.request.prompt,
-                    completions=tuple(lease.completions[i] for i in range(lease.request.group_size)),
-                    attempt=lease.request.attempt,
-                    worker=self.name,
-                    started_s=lease.started_s,
-                    finished_s=time.time(),
-                )
-            )
+        self._leases.deliver(key, to_completion(output, sample_index, self._served_version))
 
     def _begin_update(self, manifest: WeightManifest, serving_continues: bool) -> None:
         engine = self._live_engine()
         if engine.has_unfinished() and not serving_continues:
             # The controller waited for every group that it still wants: what runs is of leases that it gave up.
             engine.abort_all()
-            given_up = EngineError(f"{self.name}: its lease was given up, and then weights of another version came")
-            for lease in self._leases.values():
-                if not lease.done.done():
-                    lease.done.set_exception(given_up)
-            self._leases.clear()
+            why = f"{self.name}: its lease was given up, and then weights of another version came"
+            self._leases.give_up_all(EngineError(why))
         self._served_version = None
         self._receiver = WeightReceiver(manifest, receiver=self.name)
         engine.start_weight_update()
@@ -303,9 +297,7 @@ class RolloutWorker:
 
     def _fail(self, error: EngineError) -> None:
         self._failure = error
-        for lease in list(self._leases.values()):
-            if not lease.done.done():
-                lease.done.set_exception(error)
+        self._leases.give_up_all(error)
         while True:
             try:
                 _, done = self._commands.get(block=False)
@@ -321,21 +313,20 @@ async def _outcome(done: Future[Any]) -> Any:
 
 def to_completion(output: EngineOutput, sample_index: int, policy_version: int | None) -> Completion:
     """The engine's report as a record; tokens whose log-probability is not finite are masked and counted."""
-    finite = tuple(isfinite(x) for x in output.logprobs)
+    finite_T = np.isfinite(output.logprobs)
     spans = tuple(VersionSpan(policy_version=v, start=start, end=end) for v, start, end in output.versions)
     if not spans:
         assert policy_version is not None
         spans = (VersionSpan(policy_version=policy_version, start=0, end=len(output.token_ids)),)
-    aborted = not output.finish_reason.is_trainable
     return Completion(
         sample_index=sample_index,
         token_ids=output.token_ids,
-        logprobs=tuple(x if ok else 0.0 for x, ok in zip(output.logprobs, finite, strict=True)),
-        loss_mask=tuple(ok and not aborted for ok in finite),
+        logprobs=np.where(finite_T, output.logprobs, np.float32(0.0)),
+        loss_mask=finite_T if output.finish_reason.is_trainable else np.zeros_like(finite_T),
         text=output.text,
         finish_reason=output.finish_reason,
         version_spans=spans,
-        num_nonfinite_logprobs=finite.count(False),
+        num_nonfinite_logprobs=int(np.count_nonzero(~finite_T)),
     )
 
 

@@ -21,7 +21,6 @@ HEAVY = {
     "transformers",
     "datasets",
     "pyarrow",
-    "numpy",
     "reasoning_gym",
     "math_verify",
 }
@@ -29,7 +28,7 @@ LIGHT = ("types.py", "config.py", "errors.py")
 """Files that every process reads first, and that import none of HEAVY, directly or through each other."""
 CONTRACT_ROOM = "types config errors columns run_files"
 ORDERS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "rollout": (("types errors", "config module_loading", "prompts transfer sandbox", "engines", "worker"),),
+    "rollout": (("types errors", "config module_loading", "prompts transfer sandbox", "engines leases", "worker"),),
     "reward": (("types config errors", "functions", "math code models children", "rules", "worker"),),
     "learner": (("types config metrics", "algorithm model backend", "transfer", "saving", "worker"),),
     "cluster": (

@@ -19,7 +19,8 @@ from cluster.fleet.actors import Fleet, launch_fleet
 from cluster.fleet.placement import plan_bundles, total_resources
 from cluster.fleet.ray_session import ray_session
 from cluster.groups.ledger import LedgerState
-from cluster.loop.controller import Controller, RunParts
+from cluster.loop.controller import Controller
+from cluster.loop.parts import RunParts
 from cluster.record.instants import append_if_possible, checkpoint_instant, run_instant, warner
 from cluster.record.run_directory import RunDirectory
 from cluster.record.run_lock import run_lock

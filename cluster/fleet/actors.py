@@ -7,7 +7,7 @@ is in `cluster.fleet.roles`.
 import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeAlias
 
 from cluster.config import RunConfig
@@ -15,6 +15,7 @@ from cluster.errors import ActorFailedError, StageTimeoutError
 from cluster.fleet.deadlines import finish, finish_all
 from cluster.fleet.environment import cores_of_nodes, threads_variable, with_ours
 from cluster.fleet.handles import LearnerHandle, RewardHandle, RewardModelHandle, SamplerHandle
+from cluster.fleet.objects import Objects, RayObjects
 from cluster.fleet.placement import Bundle, place, plan_bundles
 from cluster.fleet.roles import LEARNER, REWARD, REWARD_MODEL, SAMPLER, H, Restart, Role, Seat, Site, role_of
 from cluster.fleet.stacks import StackSource, listen, read_stacks
@@ -66,6 +67,8 @@ class Fleet:
     reward_models: tuple[RewardModelActor, ...] = ()
     placement_group: Any
     launcher: Launches
+    objects: Objects = field(default_factory=RayObjects)
+    """Where what the actors give each other lies."""
 
     @property
     def actors(self) -> list[Actor[Any]]:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import ray.exceptions
 
-from cluster.errors import ActorFailedError, StageTimeoutError
+from cluster.errors import ActorFailedError, ObjectLostError, StageTimeoutError
 from rollout.errors import EngineError, ShoalError
 
 T = TypeVar("T")
@@ -25,7 +25,11 @@ async def finish(work: Awaitable[T], *, deadline_s: float, stage: str, actor: st
         cause = error.cause
         if isinstance(cause, ShoalError):
             raise cause from None
+        if isinstance(cause, ray.exceptions.ObjectLostError):  # an argument: nothing was asked of the actor
+            raise ObjectLostError(f"{stage}: {item} was gone before {actor} had it: {first_line(cause)}") from error
         raise ActorFailedError(stage, actor, item, f"{type(cause).__name__}: {first_line(cause)}") from error
+    except ray.exceptions.ObjectLostError as error:
+        raise ObjectLostError(f"{stage}: {item} was gone before {actor} had it: {first_line(error)}") from error
     except ray.exceptions.RayError as error:
         # Unavailable is a connection that may come back; everything else of the kind is a process that is gone.
         died = isinstance(error, ray.exceptions.RayActorError | ray.exceptions.WorkerCrashedError) and not isinstance(

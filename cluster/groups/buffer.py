@@ -9,8 +9,9 @@ Pure: no clock, no processes.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from itertools import islice
 
 from reward.types import ScoredGroup
 
@@ -27,6 +28,7 @@ class GroupBuffer:
         self._prompts_per_step = prompts_per_step
         self._num_slots = (max_policy_lag + 1) * prompts_per_step
         self._slots: dict[str, _Slot] = {}
+        self._num_unscored = 0
         self._num_in_training = 0
         self._taken: list[ScoredGroup] = []
         self._is_paused = False
@@ -40,7 +42,7 @@ class GroupBuffer:
     @property
     def num_unscored(self) -> int:
         """Groups being sampled or scored."""
-        return sum(slot.scored is None for slot in self._slots.values())
+        return self._num_unscored
 
     @property
     def num_waiting(self) -> int:
@@ -59,18 +61,34 @@ class GroupBuffer:
         assert group_id not in self._slots, group_id
         async with self._changed:
             self._slots[group_id] = _Slot()
+            self._num_unscored += 1
             self._changed.notify_all()
 
     async def put(self, scored: ScoredGroup) -> None:
         """The group of a slot has its scores."""
         async with self._changed:
-            self._slots[scored.group_id].scored = scored
+            slot = self._slots[scored.group_id]
+            self._num_unscored -= slot.scored is None
+            slot.scored = scored
             self._changed.notify_all()
 
     async def reject(self, group_id: str) -> None:
         """Gives the slot of a rejected group back; those behind it move up."""
         async with self._changed:
-            del self._slots[group_id]
+            self._num_unscored -= self._slots.pop(group_id).scored is None
+            self._changed.notify_all()
+
+    async def give_back(self, group_ids: Collection[str]) -> None:
+        """These groups have to be sampled again: they keep their places and wait for new scores. Where some are of the
+        batch that was taken, it is taken back as a whole."""
+        async with self._changed:
+            if any(scored.group_id in group_ids for scored in self._taken):
+                self._slots = {scored.group_id: _Slot(scored=scored) for scored in self._taken} | self._slots
+                self._taken, self._num_in_training = [], 0
+            for group_id in group_ids:
+                slot = self._slots[group_id]
+                self._num_unscored += slot.scored is not None
+                slot.scored = None
             self._changed.notify_all()
 
     async def take(self) -> list[ScoredGroup]:
@@ -107,6 +125,9 @@ class GroupBuffer:
             await self._changed.wait_for(predicate)
 
     def _ready(self) -> list[ScoredGroup] | None:
-        oldest = list(self._slots.values())[: self._prompts_per_step]
-        scored = [slot.scored for slot in oldest if slot.scored is not None]
-        return scored if len(scored) == self._prompts_per_step else None
+        batch: list[ScoredGroup] = []
+        for slot in islice(self._slots.values(), self._prompts_per_step):
+            if slot.scored is None:
+                return None  # asked after every change: most often the oldest of all is what is waited for
+            batch.append(slot.scored)
+        return batch if len(batch) == self._prompts_per_step else None

@@ -2,10 +2,11 @@
 
     pending --lease--> leased --sampled--> sampled --scored--> scored --consume--> consumed(step) --> committed
        ^                  |  |                |                   |                            (checkpoint)
-       +---- requeue -----+--|----------------+                   |
+       +---- requeue -----+--|----------------+-------------------+
                              +------ reject(reason): terminal, counted by reason ------+
 
-A group whose sampler was lost, or that a stopped run was still sampling, is pending; its next lease has attempt + 1.
+A group whose sampler was lost, whose completions are gone, or that a stopped run was still sampling, is pending; its
+next lease has attempt + 1.
 The attempt is a fencing token: what comes from an attempt that was given up is refused and counted, so that a worker
 that was taken for dead and answers after all cannot deliver a group twice.
 
@@ -24,7 +25,7 @@ NEXT_STATES = {
     GroupState.PENDING: (GroupState.LEASED, GroupState.REJECTED),
     GroupState.LEASED: (GroupState.SAMPLED, GroupState.PENDING, GroupState.REJECTED),
     GroupState.SAMPLED: (GroupState.SCORED, GroupState.PENDING, GroupState.REJECTED),
-    GroupState.SCORED: (GroupState.CONSUMED, GroupState.REJECTED),
+    GroupState.SCORED: (GroupState.CONSUMED, GroupState.PENDING, GroupState.REJECTED),
     GroupState.CONSUMED: (),
     GroupState.REJECTED: (),
 }
@@ -136,7 +137,19 @@ class Ledger:
         self._move(group_id, GroupState.PENDING, attempt, reason=reason)
 
     def scored(self, group_id: str, attempt: int) -> None:
+        """The group has its scores."""
         self._move(group_id, GroupState.SCORED, attempt)
+
+    def has(self, group_id: str) -> bool:
+        """Whether the group is on its way: it was leased, and has not come to its end."""
+        return group_id in self._open
+
+    def is_open(self, group_id: str, attempt: int) -> bool:
+        """Whether the attempt is still the one that counts: it may have been given up while it was scored."""
+        return self._open.get(group_id, (None, 0)) in (
+            (GroupState.SAMPLED, attempt),
+            (GroupState.SCORED, attempt),
+        )
 
     def consume(self, group_id: str, attempt: int, step: int) -> None:
         """The group is in the batch of a training step that was taken."""

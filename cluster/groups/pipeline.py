@@ -8,11 +8,12 @@ launch(prompts) --> submit to samplers (one batch each) --> wait_group --> score
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 import ray.exceptions
 
 from cluster.config import RunConfig
-from cluster.errors import RewardFailureError, StageTimeoutError
+from cluster.errors import ObjectLostError, RewardFailureError, StageTimeoutError
 from cluster.fleet.actors import Fleet, SamplerActor
 from cluster.fleet.deadlines import RECOVERABLE, finish
 from cluster.fleet.recovery import Recovery, Spawn
@@ -25,12 +26,20 @@ from cluster.record.run_directory import RunDirectory
 from cluster.types import Event, EventKind, RejectReason
 from reward.types import RewardOutcome, ScoredGroup
 from rollout.errors import ShoalError
-from rollout.types import Prompt, RolloutGroup, SampleRequest
+from rollout.types import Prompt, SampledGroup, SampleRequest
 
 LATE_LEASES = 10
 """How many times the deadline of a lease its answer is listened for after it was given up."""
 # Groups in a row that cannot be trained on, after which the run ends: in multiples of P.
 MAX_UNSCORED_BATCHES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Share:
+    """What one sampler was given together."""
+
+    sampler: SamplerActor
+    requests: tuple[SampleRequest, ...]
 
 
 class GroupPipeline:
@@ -68,6 +77,7 @@ class GroupPipeline:
             max_fraction=config.reward.max_failure_fraction,
         )
         self._on_their_way: dict[str, Prompt] = {}
+        self._shares: dict[str, _Share] = {}
         self._rejected: list[tuple[ScoredGroup, str]] = []
         self._num_unscored = 0
         self._num_resampled = 0
@@ -93,8 +103,34 @@ class GroupPipeline:
     def take_rejected(self) -> list[tuple[ScoredGroup, str]]:
         """Groups rejected since the last call, with the reason; called once a step, when a batch was trained."""
         rejected, self._rejected = self._rejected, []
+        self._shares = {group_id: share for group_id, share in self._shares.items() if self._ledger.has(group_id)}
         self._num_resampled = 0
         return rejected
+
+    async def lost(self, groups: Sequence[SampledGroup], error: ShoalError) -> None:
+        """The completions of these groups are gone, wherever the groups are by now: they are sampled again. In a
+        deterministic run their whole shares are, since what was computed together is computed together again."""
+        shares: dict[int, tuple[_Share, set[str]]] = {}
+        for group in groups:
+            share = self._shares.get(group.group_id) or self._share_of_one(group)
+            together = share.requests if self._config.deterministic else ()
+            members = {group.group_id, *(request.prompt.group_id for request in together)}
+            shares.setdefault(id(share), (share, set()))[1].update(members)
+        for share, members in shares.values():
+            # One that ended meanwhile stays ended: a group that was rejected does not come back.
+            again = [r for r in share.requests if r.prompt.group_id in members and self._ledger.has(r.prompt.group_id)]
+            self._on_their_way |= {r.prompt.group_id: r.prompt for r in again}
+            await self._buffer.give_back([r.prompt.group_id for r in again])
+            await self._sample_again(share.sampler, again, error)
+
+    def _share_of_one(self, group: SampledGroup) -> _Share:
+        """Of a group that came from a checkpoint: nobody knows any more what it was sampled with."""
+        request = SampleRequest(
+            prompt=group.prompt,
+            attempt=self._ledger.attempt(group.group_id),
+            group_size=self._config.rollout.group_size,
+        )
+        return _Share(sampler=self._fleet.samplers[0], requests=(request,))
 
     async def _launch_share(self, sampler: SamplerActor, prompts: Sequence[Prompt]) -> None:
         """One sampler's part of a launch."""
@@ -107,6 +143,8 @@ class GroupPipeline:
             )
             for prompt in prompts
         ]
+        share = _Share(sampler=sampler, requests=tuple(requests))
+        self._shares |= {request.prompt.group_id: share for request in requests}
         incarnation = sampler.incarnation
         try:
             await submit(sampler, requests, self._config.rollout.sampling)
@@ -160,13 +198,13 @@ class GroupPipeline:
         self._recovery.succeeded(sampler, incarnation)
         await self._take_in(sampler, group)
 
-    async def _refuse_late(self, answer: "asyncio.Future[RolloutGroup]", request: SampleRequest) -> None:
+    async def _refuse_late(self, answer: "asyncio.Future[SampledGroup]", request: SampleRequest) -> None:
         """A worker that was too slow may still answer: the ledger refuses it, and counts. What comes later still is
         read by nobody."""
         late_s = LATE_LEASES * self._config.rollout.group_deadline_s
         with suppress(TimeoutError, *RECOVERABLE, ray.exceptions.RayError):
             group = await asyncio.wait_for(answer, late_s)
-            accepted = self._ledger.sampled(request.prompt.group_id, request.attempt, group.min_policy_version)
+            accepted = self._ledger.sampled(request.prompt.group_id, request.attempt, group.facts.min_policy_version)
             assert not accepted, f"the lease of {request.key} was given up and is open again"
 
     async def _sample_again(self, sampler: SamplerActor, requests: Sequence[SampleRequest], error: ShoalError) -> None:
@@ -196,14 +234,22 @@ class GroupPipeline:
             await self._recovery.usable([sampler])  # it may have been lost while a sync was waited for
             await self._launch_share(sampler, prompts)
 
-    async def _take_in(self, sampler: SamplerActor, group: RolloutGroup) -> None:
+    async def _take_in(self, sampler: SamplerActor, group: SampledGroup) -> None:
         """From sampled to scored, and into the buffer or out of the run."""
-        group_id, attempt = group.group_id, group.attempt
-        if not self._ledger.sampled(group_id, attempt, group.min_policy_version):
+        group_id, attempt, facts = group.group_id, group.facts.attempt, group.facts
+        if not self._ledger.sampled(group_id, attempt, facts.min_policy_version):
             return
-        self._record_span(EventKind.GENERATE, sampler.name, group.started_s, group.finished_s, group)
-        scored = await self._router.score(group)
-        self._record_span(EventKind.SCORE, scored.worker, scored.started_s, scored.finished_s, group)
+        self._record_span(EventKind.GENERATE, sampler.name, facts.started_s, facts.finished_s, group)
+        try:
+            scored = await self._router.score(group)
+        except ObjectLostError as error:
+            if self._ledger.is_open(group_id, attempt):
+                await self.lost([group], error)
+            return
+        if not self._ledger.is_open(group_id, attempt):
+            return  # another group of its share was lost meanwhile, and the share is sampled again
+        scores = scored.scores
+        self._record_span(EventKind.SCORE, scores.worker, scores.started_s, scores.finished_s, group)
         # Before the ledger moves: where this ends the run, its checkpoint has the group as one to sample again.
         if warning := self._reward_health.note(scored):
             self._warn(warning)
@@ -219,8 +265,10 @@ class GroupPipeline:
 
     def _why_rejected(self, scored: ScoredGroup) -> RejectReason | None:
         trainable = sum(
-            reward is not None and any(completion.loss_mask)
-            for reward, completion in zip(scored.compared_rewards, scored.group.completions, strict=True)
+            reward is not None and num_trainable > 0
+            for reward, num_trainable in zip(
+                scored.compared_rewards, scored.group.facts.num_trainable_tokens_G, strict=True
+            )
         )
         if trainable < 2:
             self._num_unscored += 1
@@ -247,8 +295,8 @@ class GroupPipeline:
             "reward function and resume the run"
         )
 
-    def _record_span(self, kind: EventKind, actor: str, start_s: float, end_s: float, group: RolloutGroup) -> None:
-        extra = {"tokens": group.num_completion_tokens, "policy_version": group.min_policy_version}
+    def _record_span(self, kind: EventKind, actor: str, start_s: float, end_s: float, group: SampledGroup) -> None:
+        extra = {"tokens": group.facts.num_tokens, "policy_version": group.facts.min_policy_version}
         self._run.append_event(
             Event(kind=kind, actor=actor, start_s=start_s, end_s=end_s, ids=(group.group_id,), extra=extra)
         )

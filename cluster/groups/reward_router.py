@@ -9,7 +9,7 @@ from cluster.fleet.deadlines import finish
 from cluster.fleet.recovery import Recovery
 from cluster.groups.deadlines import max_scoring_attempts, scoring_deadline_s
 from reward.types import ScoredGroup
-from rollout.types import RolloutGroup
+from rollout.types import SampledGroup
 
 
 class RewardRouter:
@@ -35,10 +35,11 @@ class RewardRouter:
         """Whether a worker has groups to score."""
         return self._load[name] > 0
 
-    async def score(self, group: RolloutGroup) -> ScoredGroup:
+    async def score(self, group: SampledGroup) -> ScoredGroup:
         """Scoring has no effect but its result, so a group is simply scored again when its worker was lost.
 
-        Errors: of the last worker, after `max_scoring_attempts`; `RewardError` of a worker at once.
+        Errors: of the last worker, after `max_scoring_attempts`; `RewardError` of a worker at once; `ObjectLostError`
+        where the completions are gone.
         """
         for attempt in range(1, self._attempts + 1):
             workers = (
@@ -46,14 +47,14 @@ class RewardRouter:
             )
             worker = min(workers, key=lambda actor: self._load[actor.name])
             incarnation = worker.incarnation
-            self._load[worker.name] += len(group.completions)
+            self._load[worker.name] += group.facts.num_completions
             # Its children take completions in the order in which they came: those in front are waited for.
             deadline_s = scoring_deadline_s(
                 self._config, self._load[worker.name], num_children=self._config.reward.children_per_worker
             )
             try:
-                scored = await finish(
-                    worker.handle.score.remote(group),
+                scores = await finish(
+                    worker.handle.score.remote(group.payload),
                     deadline_s=deadline_s,
                     stage="score",
                     actor=worker.name,
@@ -70,7 +71,7 @@ class RewardRouter:
                     self._recovery.succeeded(worker, incarnation)
                 if self._on_scored is not None:
                     self._on_scored()
-                return scored
+                return ScoredGroup(group=group, scores=scores)
             finally:
-                self._load[worker.name] -= len(group.completions)
+                self._load[worker.name] -= group.facts.num_completions
         raise AssertionError("unreachable: the last attempt returns or raises")

@@ -2,23 +2,29 @@
 
 from collections.abc import Sequence
 
+from cluster.errors import StageTimeoutError
 from cluster.fleet.actors import SamplerActor
 from cluster.fleet.deadlines import finish
 from rollout.config import SamplingConfig
-from rollout.types import Prompt, RolloutGroup, SampleRequest
+from rollout.types import Prompt, SampledGroup, SampleRequest
 
 SUBMIT_DEADLINE_S = 120.0
 
 
 async def submit(sampler: SamplerActor, requests: Sequence[SampleRequest], sampling: SamplingConfig) -> None:
     """Hands a batch to one sampler; it adds it to its engine together."""
-    await finish(
-        sampler.handle.submit.remote(requests, sampling),
-        deadline_s=SUBMIT_DEADLINE_S,
-        stage="sample",
-        actor=sampler.name,
-        item=f"{len(requests)} groups",
-    )
+    try:
+        await finish(
+            sampler.handle.submit.remote(requests, sampling),
+            deadline_s=SUBMIT_DEADLINE_S,
+            stage="sample",
+            actor=sampler.name,
+            item=f"{len(requests)} groups",
+        )
+    except StageTimeoutError:
+        # It may get to the batch later: then it finds behind it that nobody wants it. Not waited for, as the batch.
+        sampler.handle.give_up.remote(requests)
+        raise
 
 
 def deal(samplers: Sequence[SamplerActor], prompts: Sequence[Prompt]) -> list[tuple[SamplerActor, list[Prompt]]]:
@@ -28,9 +34,10 @@ def deal(samplers: Sequence[SamplerActor], prompts: Sequence[Prompt]) -> list[tu
     return [(sampler, share) for sampler, share in shares if share]
 
 
-async def wait_group(sampler: SamplerActor, request: SampleRequest, deadline_s: float) -> RolloutGroup:
+async def wait_group(sampler: SamplerActor, request: SampleRequest, deadline_s: float) -> SampledGroup:
+    """The group of a lease: its facts come here, its completions stay in the object store."""
     return await finish(
-        sampler.handle.wait_group.remote(request.key),
+        answer_of(sampler, request),
         deadline_s=deadline_s,
         stage="sample",
         actor=sampler.name,
@@ -38,7 +45,7 @@ async def wait_group(sampler: SamplerActor, request: SampleRequest, deadline_s: 
     )
 
 
-async def answer_of(sampler: SamplerActor, request: SampleRequest) -> RolloutGroup:
+async def answer_of(sampler: SamplerActor, request: SampleRequest) -> SampledGroup:
     """A coroutine, so that a wait that is given up does not touch the remote call."""
-    group: RolloutGroup = await sampler.handle.wait_group.remote(request.key)
-    return group
+    facts, payload = sampler.handle.wait_group.options(num_returns=2).remote(request.key)
+    return SampledGroup(prompt=request.prompt, facts=await facts, payload=payload)

@@ -17,14 +17,12 @@ the release, when the logs end with a step, so it is exact; it is written while 
 
 import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from cluster.config import RunConfig
-from cluster.errors import DivergenceError, UnsavedError
-from cluster.fleet.actors import Fleet
+from cluster.errors import DivergenceError, GroupsLostError, UnsavedError
 from cluster.fleet.deadlines import finish, first_of
+from cluster.fleet.objects import open_groups
 from cluster.fleet.recovery import Recovery
 from cluster.fleet.watchdog import Progress, StackFiles, Watchdog
 from cluster.groups.buffer import GroupBuffer
@@ -33,42 +31,19 @@ from cluster.groups.ledger import Ledger
 from cluster.groups.pipeline import GroupPipeline
 from cluster.groups.reward_router import RewardRouter
 from cluster.loop.background import BackgroundTasks
+from cluster.loop.boundary import Boundary
 from cluster.loop.drain import Drain
 from cluster.loop.evaluation import evaluate
+from cluster.loop.parts import RunParts
 from cluster.loop.publisher import Publisher
-from cluster.record.run_directory import RunDirectory
-from cluster.record.run_record import RunRecord
-from cluster.record.terminal import Reporter
-from cluster.record.trackers import Trackers
+from cluster.record.group_table import OpenGroup
+from cluster.record.run_record import RunRecord, TrainedStep
 from cluster.types import EventKind, GroupCounts, RunSummary, StepTimings, Transition, now_s
-from cluster.weights.checkpointing import Checkpoints
 from cluster.weights.learner_group import LearnerGroup
 from cluster.weights.run_state import RunState
 from cluster.weights.weight_sync import WeightSync
 from learner.types import StepOutput, TrainBatch
-from reward.types import ScoredGroup
-from rollout.prompts.stream import PromptStream
-from rollout.types import Prompt
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunParts:
-    """What a controller is given; `cluster.commands.train` makes it."""
-
-    config: RunConfig
-    fleet: Fleet
-    stream: PromptStream
-    eval_prompts: tuple[Prompt, ...]
-    canary_prompts: tuple[Prompt, ...]
-    """What each sync is verified with."""
-    run: RunDirectory
-    checkpoints: Checkpoints
-    reporter: Reporter
-    warn: Callable[[str], None]
-    """Says something to the person and to the record."""
-    trackers: Trackers
-    start: RunState
-    """Where to begin: a checkpoint's state, or that of a new run."""
+from rollout.types import RolloutGroup
 
 
 class Controller:
@@ -123,6 +98,7 @@ class Controller:
             spawn=self._background.spawn,
             warn=parts.warn,
         )
+        self._boundary = Boundary(parts, self._buffer, self._ledger, self._pipeline)
         drain = Drain(config, self._buffer, self._pipeline, self._background, stop)
         sync = WeightSync(config, parts.fleet, parts.canary_prompts)
         self._publisher = Publisher(sync, self._learners, self._recovery, drain, self._record)
@@ -146,7 +122,7 @@ class Controller:
         finally:
             await self._background.cancel()
             if self._learners.is_whole and self._at_boundary:
-                is_saved = await self._save(self._snapshot())
+                is_saved = await self._save(self._boundary.snapshot(self._state))
         if not is_saved:
             raise UnsavedError(
                 f"the run ended after {self._state.step} steps, and no checkpoint of them was written (the warning "
@@ -180,7 +156,7 @@ class Controller:
         if self._state.step == 0 and self._state.evaluated_at is None and self._config.eval.at_start:
             await self._evaluate()
         self._mark_boundary()
-        await self._restore_groups()
+        await self._boundary.restore(self._parts.start)
         self._background.spawn(self._sample_loop())
         while self._state.step < self._config.steps and not self._stop.is_set():
             wait_started = time.monotonic()
@@ -217,20 +193,28 @@ class Controller:
         still_needed = (config.steps - self._num_taken) * config.rollout.prompts_per_step - self._buffer.num_waiting
         return max(0, min(self._buffer.num_free, still_needed))
 
-    async def _take_batch(self) -> list[ScoredGroup]:
-        groups = await finish(
-            self._buffer.take(),
-            deadline_s=batch_deadline_s(self._config),
-            stage="sample",
-            actor="the group buffer",
-            item=f"the batch of step {self._state.step}",
-        )
-        self._num_taken += 1
-        return groups
+    async def _take_batch(self) -> list[OpenGroup]:
+        """The groups of the next step, opened: from here on nothing of them can be lost."""
+        while True:
+            groups = await finish(
+                self._buffer.take(),
+                deadline_s=batch_deadline_s(self._config),
+                stage="sample",
+                actor="the group buffer",
+                item=f"the batch of step {self._state.step}",
+            )
+            try:
+                opened = await open_groups(self._parts.fleet.objects, [scored.group for scored in groups])
+            except GroupsLostError as error:
+                self._parts.warn(f"{error}; they are sampled again")
+                await self._pipeline.lost([s.group for s in groups if s.group_id in error.group_ids], error)
+                continue
+            self._num_taken += 1
+            return [OpenGroup(scored=scored, group=group) for scored, group in zip(groups, opened, strict=True)]
 
     # One step.
 
-    async def _step(self, groups: list[ScoredGroup], *, wait_s: float) -> None:
+    async def _step(self, groups: list[OpenGroup], *, wait_s: float) -> None:
         # A sampler or reward worker that fails meanwhile ends the run only when the step is on record: it was paid for,
         # and a learner that is left half-way cannot be saved.
         async with self._background.uninterrupted():
@@ -241,7 +225,7 @@ class Controller:
         if config.eval.every and step % config.eval.every == 0:
             await self._evaluate()
         self._mark_boundary()
-        state = self._snapshot()
+        state = self._boundary.snapshot(self._state)
         await self._buffer.release()
         # The last one is written by `run`, after everything else has ended.
         if config.checkpoint.every and step % config.checkpoint.every == 0 and step < config.steps:
@@ -249,15 +233,17 @@ class Controller:
             async with self._background.uninterrupted():
                 await self._save(state)
 
-    async def _train_and_record(self, groups: list[ScoredGroup], *, wait_s: float) -> StepOutput:
+    async def _train_and_record(self, opened: list[OpenGroup], *, wait_s: float) -> StepOutput:
         step, version = self._state.step, self._state.policy_version
         started = time.monotonic()
         self._at_boundary = False
-        outputs = await self._train(TrainBatch(step=step, policy_version=version, groups=tuple(groups)))
+        groups = tuple(of.scored for of in opened)
+        batch = TrainBatch(step=step, policy_version=version, groups=groups)
+        trained = await self._train(batch, [of.group for of in opened])
         train_s = time.monotonic() - started
-        output = outputs[0]
+        output = trained.outputs[0]
         for scored in groups:
-            self._ledger.consume(scored.group_id, scored.group.attempt, step)
+            self._ledger.consume(scored.group_id, scored.group.facts.attempt, step)
         self._buffer.consume()
         self._state = replace(
             self._state, step=step + 1, policy_version=output.policy_version, stream=self._parts.stream.state()
@@ -274,8 +260,8 @@ class Controller:
             # goes on after it.
             timings = StepTimings(
                 step_s=time.monotonic() - self._step_ended_s,
-                generate_s=max(s.group.finished_s for s in groups) - min(s.group.started_s for s in groups),
-                score_s=sum(s.finished_s - s.started_s for s in groups),
+                generate_s=max(s.group.facts.finished_s for s in groups) - min(s.group.facts.started_s for s in groups),
+                score_s=sum(s.scores.finished_s - s.scores.started_s for s in groups),
                 train_s=train_s,
                 sync_s=time.monotonic() - started,
                 wait_s=wait_s,
@@ -289,21 +275,20 @@ class Controller:
                 rejected=self._ledger.rejected,
                 late_results=self._ledger.late_results,
             )
-            batch = TrainBatch(step=step, policy_version=version, groups=tuple(groups))
-            self._record.step(batch, outputs, self._pipeline.take_rejected(), counts, timings)
+            await self._record.step(trained, await self._boundary.open_rejected(), counts, timings)
             self._state = replace(self._state, ledger=self._ledger.state())
             self._mark_boundary()
             self._at_boundary = True
         return output
 
-    async def _train(self, batch: TrainBatch) -> list[StepOutput]:
+    async def _train(self, batch: TrainBatch, groups: list[RolloutGroup]) -> TrainedStep:
         started_s = now_s()
-        outputs = await self._learners.train(batch)
+        trained = await self._learners.train(batch, groups)
         self._progress.step_trained()
         ids = tuple(scored.group_id for scored in batch.groups)
         for learner in self._parts.fleet.learners:
             self._record.span(EventKind.TRAIN, learner.name, started_s, step=batch.step, ids=ids)
-        return outputs
+        return trained
 
     def _end_if_diverged(self, output: StepOutput) -> None:
         if output.reason:
@@ -329,7 +314,7 @@ class Controller:
         accuracy = evaluation.accuracy
         before = accuracy if step == 0 else self._state.accuracy_before
         self._state = replace(self._state, accuracy=accuracy, accuracy_before=before, evaluated_at=step)
-        self._record.evaluation(step, evaluation, self._state.policy_version, started_s)
+        await self._record.evaluation(step, evaluation, self._state.policy_version, started_s)
         parts.reporter.phase("training")
 
     async def _save(self, state: RunState) -> bool:
@@ -344,34 +329,3 @@ class Controller:
     def _mark_boundary(self) -> None:
         """Between two steps: what the logs hold now is what a run that goes on from here keeps of them."""
         self._state = replace(self._state, log_sizes=self._parts.run.sizes())
-
-    def _snapshot(self) -> RunState:
-        """The state as it can be resumed from.
-
-        A synchronous run goes back to the boundary of the step: its groups are sampled again, all together, because
-        what an engine computes together decides the last bits. A run that samples ahead keeps what is scored, and what
-        is still being sampled is sampled again.
-        """
-        if self._config.max_policy_lag == 0:
-            return self._state
-        waiting = self._buffer.waiting()
-        return replace(
-            self._state,
-            log_sizes=self._parts.run.sizes(),
-            stream=self._parts.stream.state(),
-            ledger=self._ledger.state(),
-            scored=tuple(scored for _, scored in waiting if scored is not None),
-            requeued=tuple(self._pipeline.prompt_of(group_id) for group_id, scored in waiting if scored is None),
-        )
-
-    async def _restore_groups(self) -> None:
-        """Puts what the checkpoint held of unfinished groups back, in the order of dispatch."""
-        start = self._parts.start
-        scored = {group.group_id: group for group in start.scored}
-        prompts = sorted([*(g.group.prompt for g in start.scored), *start.requeued], key=lambda p: p.index)
-        for prompt in prompts:
-            await self._buffer.admit(prompt.group_id)
-            if prompt.group_id in scored:
-                await self._buffer.put(scored[prompt.group_id])
-        if start.requeued:
-            await self._pipeline.launch(start.requeued)

@@ -5,8 +5,9 @@ import math
 import numbers
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from rollout.errors import ShoalError
 
@@ -65,10 +66,18 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Replaces a file: a reader sees the old content or the new, never a part. Raises RunWriteError."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write what replaces `path`, which it does at the end: a reader sees the old content or the new, never a
+    part. Raises RunWriteError."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -76,6 +85,9 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise write_error(path, error) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def sync_folder(path: Path) -> None:

@@ -26,7 +26,7 @@ def step_metrics(
         lag_metrics(groups, policy_version),
         train_metrics(output),
         count_metrics(counts),
-        time_metrics(groups, timings),
+        time_metrics(groups, output, timings),
     )
     merged: dict[str, float] = {}
     for part in parts:
@@ -58,37 +58,42 @@ def reward_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
 
 def rollout_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
     """Lengths and endings of the completions."""
-    completions = [completion for scored in groups for completion in scored.group.completions]
-    if not completions:
+    facts = [scored.group.facts for scored in groups]
+    lengths = [length for of in facts for length in of.num_tokens_G]
+    if not lengths:
         return {"rollout/completions": 0.0}
-    lengths = [len(completion.token_ids) for completion in completions]
-    ended = [len(c.token_ids) for c in completions if c.finish_reason is FinishReason.STOP]
-    reasons = Counter(completion.finish_reason for completion in completions)
+    ends = [reason for of in facts for reason in of.finish_reasons_G]
+    ended = [length for length, reason in zip(lengths, ends, strict=True) if reason is FinishReason.STOP]
+    reasons = Counter(ends)
     metrics = {
-        "rollout/completions": float(len(completions)),
+        "rollout/completions": float(len(lengths)),
         "rollout/completion_tokens": float(sum(lengths)),
         "rollout/completion_tokens_mean": sum(lengths) / len(lengths),
         "rollout/completion_tokens_max": float(max(lengths)),
         "rollout/prompt_tokens_mean": sum(len(s.group.prompt.token_ids) for s in groups) / len(groups),
-        "rollout/truncated_fraction": reasons[FinishReason.LENGTH] / len(completions),
-        "rollout/aborted_fraction": sum(not c.finish_reason.is_trainable for c in completions) / len(completions),
-        "rollout/nonfinite_logprobs": float(sum(c.num_nonfinite_logprobs for c in completions)),
-        "rollout/retried_groups": float(sum(scored.group.attempt > 1 for scored in groups)),
+        "rollout/truncated_fraction": reasons[FinishReason.LENGTH] / len(lengths),
+        "rollout/aborted_fraction": sum(not reason.is_trainable for reason in ends) / len(lengths),
+        "rollout/nonfinite_logprobs": float(sum(of.num_nonfinite_logprobs for of in facts)),
+        "rollout/retried_groups": float(sum(of.attempt > 1 for of in facts)),
     }
     if ended:  # truncated completions hide how long whole ones are
         metrics["rollout/ended_tokens_mean"] = sum(ended) / len(ended)
-    entropy = _mean(-x for c in completions for x, keep in zip(c.logprobs, c.loss_mask, strict=True) if keep)
-    if entropy is not None:  # E[-log p(token)] under the sampler estimates the entropy of its distribution
-        metrics["rollout/sampled_entropy"] = entropy
+    num_trainable = sum(number for of in facts for number in of.num_trainable_tokens_G)
+    if num_trainable:  # E[-log p(token)] under the sampler estimates the entropy of its distribution
+        metrics["rollout/sampled_entropy"] = math.fsum(of.surprisal_sum for of in facts) / num_trainable
     return metrics
 
 
 def lag_metrics(groups: Sequence[ScoredGroup], policy_version: int) -> dict[str, float]:
     """Versions between sampling and training: of each group by its oldest token."""
-    lags = [policy_version - scored.group.min_policy_version for scored in groups]
+    lags = [policy_version - scored.group.facts.min_policy_version for scored in groups]
     if not lags:
         return {}
-    mixed = sum(len(c.version_spans) > 1 for scored in groups for c in scored.group.completions)
+    mixed = sum(
+        first != last
+        for scored in groups
+        for first, last in zip(scored.group.facts.min_versions_G, scored.group.facts.max_versions_G, strict=True)
+    )
     return {"lag/mean": sum(lags) / len(lags), "lag/max": float(max(lags)), "lag/mixed_completions": float(mixed)}
 
 
@@ -115,8 +120,9 @@ def count_metrics(counts: GroupCounts) -> dict[str, float]:
     return metrics | {f"groups/rejected_{reason}": float(number) for reason, number in counts.rejected.items()}
 
 
-def time_metrics(groups: Sequence[ScoredGroup], timings: StepTimings) -> dict[str, float]:
-    """Seconds of the stages and tokens per second of sampler and learner."""
+def time_metrics(groups: Sequence[ScoredGroup], output: StepOutput, timings: StepTimings) -> dict[str, float]:
+    """Seconds of the stages, and tokens per second: of the sampler those that it sampled, of the learner those that it
+    computed, prompts included."""
     metrics = {
         "time/step_s": timings.step_s,
         "time/generate_s": timings.generate_s,
@@ -127,12 +133,11 @@ def time_metrics(groups: Sequence[ScoredGroup], timings: StepTimings) -> dict[st
     }
     if timings.ended_s is not None:
         metrics["time/ended_s"] = timings.ended_s
-    sampled = sum(scored.group.num_completion_tokens for scored in groups)
-    read = sum(len(scored.group.prompt.token_ids) * len(scored.group.completions) for scored in groups)
+    sampled = sum(scored.group.facts.num_tokens for scored in groups)
     if timings.generate_s > 0:
         metrics["rollout/tokens_per_s"] = sampled / timings.generate_s
-    if timings.train_s > 0:  # the learner reads the prompt before each completion
-        metrics["train/tokens_per_s"] = (sampled + read) / timings.train_s
+    if timings.train_s > 0 and "train/sequence_tokens" in output.metrics:
+        metrics["train/tokens_per_s"] = output.metrics["train/sequence_tokens"] / timings.train_s
     return metrics
 
 

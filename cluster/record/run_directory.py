@@ -34,12 +34,12 @@ from cluster.record.append_log import (
     append_line,
     json_line,
     read_lines,
+    replacing,
     sync_folder,
     write_atomically,
     write_error,
 )
-from cluster.record.rollout_replay import read_train_batch
-from cluster.record.rollout_table import parquet_bytes, rollout_rows
+from cluster.record.group_table import OpenGroup, read_groups, tables_of, write_tables
 from cluster.run_files import (
     CHECKPOINTS,
     CONFIG,
@@ -53,8 +53,7 @@ from cluster.run_files import (
     table_name,
 )
 from cluster.types import Event, RunSummary
-from learner.types import SequenceOutput, TrainBatch
-from reward.types import ScoredGroup
+from learner.types import CompletionKey, TokenValues
 
 
 class RunDirectory:
@@ -157,28 +156,32 @@ class RunDirectory:
     def write_rollouts(
         self,
         step: int,
-        groups: Sequence[ScoredGroup],
-        outputs: Sequence[SequenceOutput] = (),
-        rejected: Sequence[tuple[ScoredGroup, str]] = (),
+        groups: Iterable[OpenGroup],
+        advantages: Mapping[CompletionKey, float | None] | None = None,
+        values: Mapping[CompletionKey, TokenValues] | None = None,
     ) -> Path:
-        """The completions of a training step, and of the groups that were rejected since the one before, with the
-        reason; the columns are those of `rollout_table`."""
-        return self._write_table(table_name("train", step), rollout_rows(step, groups, outputs, rejected))
+        """The completions of a training step, and of the groups that were rejected since the one before; the columns
+        are those of `cluster.columns`."""
+        return self._write_table(table_name("train", step), tables_of(step, groups, advantages, values))
 
-    def read_batch(self, step: int, policy_version: int) -> TrainBatch:
-        """The groups that training step `step` was made of, as they were recorded. Raises RunDirectoryError."""
+    def read_batch(self, step: int) -> list[OpenGroup]:
+        """The groups that training step `step` was made of, as they were recorded: what a restarted learner trains on
+        again, to the last bit. Raises RunDirectoryError."""
         path = self.path / ROLLOUTS / table_name("train", step)
         try:
-            return read_train_batch(path, step, policy_version)
+            groups = [group for group in read_groups(path) if not group.rejected]
+            if not groups:
+                raise ValueError("it has no group that was trained on")
+            return groups
         except (OSError, ValueError, KeyError) as error:
             raise RunDirectoryError(
                 f"the groups of step {step} cannot be read from {path}: {type(error).__name__}: {error}; resume the "
                 "run from its checkpoint"
             ) from error
 
-    def write_eval_rollouts(self, step: int, groups: Sequence[ScoredGroup]) -> Path:
+    def write_eval_rollouts(self, step: int, groups: Iterable[OpenGroup]) -> Path:
         """The completions of an evaluation after `step` training steps."""
-        return self._write_table(table_name("eval", step), rollout_rows(step, groups, ()))
+        return self._write_table(table_name("eval", step), tables_of(step, groups))
 
     def write_stacks(self, texts: Mapping[str, str]) -> str:
         """Actor -> what its threads were doing; returns the files' common name, for a person to look for."""
@@ -228,9 +231,10 @@ class RunDirectory:
         self.rewind(0, dict.fromkeys(LOGS, 0))
         self.write_config(config)
 
-    def _write_table(self, name: str, rows: Iterable[dict[str, Any]]) -> Path:
+    def _write_table(self, name: str, tables: Iterable[Any]) -> Path:
         path = self.path / ROLLOUTS / name
-        write_atomically(path, parquet_bytes(list(rows)))
+        with replacing(path) as file:
+            write_tables(file, tables)
         return path
 
     def _whole_lines_bytes(self, name: str) -> int:

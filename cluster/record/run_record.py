@@ -1,10 +1,13 @@
 """What the controller puts on record: files of the run, trackers, and what a person sees, from one place."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from cluster.config import RunConfig
 from cluster.configuration.redact import redact_text
+from cluster.record.group_table import OpenGroup
 from cluster.record.metrics import step_metrics
 from cluster.record.run_directory import RunDirectory
 from cluster.record.terminal import EvalView, Reporter, step_view
@@ -20,8 +23,23 @@ from cluster.types import (
     Transition,
     now_s,
 )
-from learner.types import SequenceOutput, StepOutput, TrainBatch
-from reward.types import ScoredGroup
+from learner.types import CompletionKey, ComputedTokens, StepOutput, TokenValues, TrainBatch
+from rollout.types import RolloutGroup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedStep:
+    """A training step that every rank has taken, with all that belongs on record."""
+
+    batch: TrainBatch
+    groups: tuple[RolloutGroup, ...]
+    """[P] the completions of the batch's groups."""
+    advantages: Mapping[CompletionKey, float | None]
+    """Of every completion of the batch."""
+    outputs: tuple[StepOutput, ...]
+    """[rank]"""
+    tokens: tuple[ComputedTokens, ...]
+    """[rank]"""
 
 
 class RunRecord:
@@ -37,29 +55,37 @@ class RunRecord:
         """An actor's time from `started_s` (Unix) to now."""
         self._run.append_event(Event(kind=kind, actor=actor, start_s=started_s, end_s=now_s(), **facts))
 
-    def step(
-        self,
-        batch: TrainBatch,
-        outputs: Sequence[StepOutput],
-        rejected: Sequence[tuple[ScoredGroup, str]],
-        counts: GroupCounts,
-        timings: StepTimings,
+    async def step(
+        self, trained: TrainedStep, rejected: Sequence[OpenGroup], counts: GroupCounts, timings: StepTimings
     ) -> None:
-        """A training step that was taken, with the groups rejected since the one before."""
-        metrics = step_metrics(
-            batch.groups, outputs[0], timings=timings, counts=counts, policy_version=batch.policy_version
-        )
-        sequences: list[SequenceOutput] = [sequence for output in outputs for sequence in output.sequences]
-        self._run.write_rollouts(batch.step, batch.groups, sequences, rejected)
+        """A training step that was taken, with the groups rejected since the one before. Counting and writing are done
+        in a thread: the loop goes on meanwhile."""
+        batch = trained.batch
+        metrics = await asyncio.to_thread(self._write_step, trained, rejected, counts, timings)
         self._run.append_metrics(batch.step, metrics)
         self._trackers.log(batch.step, metrics)
         self._reporter.step(step_view(batch.step, self._config.steps, metrics))
 
-    def evaluation(self, step: int, evaluation: Evaluation, policy_version: int, started_s: float) -> None:
+    def _write_step(
+        self, trained: TrainedStep, rejected: Sequence[OpenGroup], counts: GroupCounts, timings: StepTimings
+    ) -> dict[str, float]:
+        batch = trained.batch
+        metrics = step_metrics(
+            batch.groups, trained.outputs[0], timings=timings, counts=counts, policy_version=batch.policy_version
+        )
+        values: dict[CompletionKey, TokenValues] = {}
+        for tokens in trained.tokens:
+            values |= tokens.by_completion()
+        opened = [OpenGroup(scored=s, group=g) for s, g in zip(batch.groups, trained.groups, strict=True)]
+        self._run.write_rollouts(batch.step, [*opened, *rejected], trained.advantages, values)
+        return metrics
+
+    async def evaluation(self, step: int, evaluation: Evaluation, policy_version: int, started_s: float) -> None:
         """An evaluation after `step` training steps."""
         metrics = {**evaluation.metrics, "eval/policy_version": float(policy_version)}
+        opened = [OpenGroup(scored=s, group=g) for s, g in zip(evaluation.groups, evaluation.completions, strict=True)]
+        await asyncio.to_thread(self._run.write_eval_rollouts, step, opened)
         self._run.append_evaluation(step, metrics)
-        self._run.write_eval_rollouts(step, evaluation.groups)
         self._trackers.log(step, metrics)
         self.span(EventKind.EVAL, "controller", started_s, step=step)
         view = EvalView(

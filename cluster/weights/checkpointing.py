@@ -2,14 +2,15 @@
 
 import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cluster.config import CheckpointConfig
-from cluster.errors import ActorFailedError, ResumeError
+from cluster.errors import ActorFailedError, GroupsLostError, ResumeError
 from cluster.fleet.actors import Fleet
 from cluster.fleet.deadlines import finish_all
-from cluster.weights.run_state import Fingerprints, RunState, read_run_state, write_run_state
+from cluster.fleet.objects import Objects, open_groups
+from cluster.weights.run_state import Fingerprints, RunState, read_run_state, without_groups, write_run_state
 from learner.saving.files import (
     UNFINISHED_PREFIX,
     checkpoint_name,
@@ -22,6 +23,7 @@ from learner.saving.files import (
     write_manifest,
 )
 from rollout.errors import CheckpointError, ShoalError
+from rollout.types import RolloutGroup
 
 SET_ASIDE_PREFIX = "set-aside-"
 REASON = "reason.txt"
@@ -63,7 +65,8 @@ class Checkpoints:
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True, exist_ok=True)
             await self._save_learners(fleet, unfinished)
-            await asyncio.to_thread(_complete, unfinished, state)
+            state, waiting = await _open_waiting(fleet.objects, state)
+            await asyncio.to_thread(_complete, unfinished, state, waiting)
             for path in published(self._folder):
                 # The run went on from an older one, so these were damaged. They would be in the way of this one, or be
                 # taken for the newest and this one removed in their place.
@@ -158,8 +161,17 @@ def _newest_and_damaged(folder: Path) -> tuple[Path | None, list[tuple[Path, str
     return path, damaged
 
 
-def _complete(unfinished: Path, state: RunState) -> None:
-    write_run_state(unfinished, state)
+async def _open_waiting(objects: Objects, state: RunState) -> tuple[RunState, list[RolloutGroup]]:
+    """The completions of the waiting groups; those that are gone are given back in the state."""
+    try:
+        return state, await open_groups(objects, [scored.group for scored in state.scored])
+    except GroupsLostError as error:
+        state = without_groups(state, error.group_ids)
+        return state, await open_groups(objects, [scored.group for scored in state.scored])
+
+
+def _complete(unfinished: Path, state: RunState, waiting: Sequence[RolloutGroup]) -> None:
+    write_run_state(unfinished, state, waiting)
     write_manifest(unfinished)
     verify_manifest(unfinished)
 

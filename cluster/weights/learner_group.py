@@ -8,19 +8,23 @@ where arithmetic is deterministic, the weights are the same to the last bit.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from itertools import count
 from typing import TypeVar
 
-import ray
-
 from cluster.config import RunConfig
-from cluster.errors import ActorFailedError, LedgerError, StageTimeoutError
+from cluster.errors import ActorFailedError, LedgerError, ObjectLostError, StageTimeoutError
 from cluster.fleet.actors import Fleet
 from cluster.fleet.deadlines import finish_all
+from cluster.fleet.objects import OPEN_DEADLINE_S
 from cluster.fleet.recovery import Recovery
 from cluster.record.run_directory import RunDirectory
+from cluster.record.run_record import TrainedStep
 from cluster.weights.checkpointing import Checkpoints
-from learner.types import StepOutput, TrainBatch
+from learner.algorithm.plan import plan_step, shares
+from learner.types import RankShare, StepPlan, TrainBatch
+from rollout.types import RolloutGroup
 
 T = TypeVar("T")
 
@@ -47,17 +51,28 @@ class LearnerGroup:
         self._run = run
         self._on_restart = on_restart
         self._steps_done = start_step
-        self._last_batch: TrainBatch | None = None
+        self._last_step: TrainedStep | None = None
         # Every rank must see one order of calls: a collective call of one kind never meets another's.
         self._lock = asyncio.Lock()
         self.is_whole = True
         """Whether the ranks stand at the end of a step: False within one, and after a failure that was not mended."""
 
-    async def train(self, batch: TrainBatch) -> list[StepOutput]:
-        """One training step on every rank. Errors: `RestartsExhaustedError`; what a rank raises as a `ShoalError`."""
-        outputs = await self.use(lambda: self._train(batch), moves_weights=True)
-        self._steps_done, self._last_batch = batch.step + 1, batch
-        return outputs
+    async def train(self, batch: TrainBatch, groups: Sequence[RolloutGroup]) -> TrainedStep:
+        """One training step on every rank. `groups` are the completions of the batch: a rank fetches what it needs by
+        reference, but they are opened before the first rank is asked. Ranks meet in collective calls, so a group that
+        only one of them cannot have would leave the others waiting.
+
+        Errors: `RestartsExhaustedError`; what a rank raises as a `ShoalError`.
+        """
+        tries = count()
+
+        async def work() -> TrainedStep:
+            # After a failure from here: what a rank could not have may be what was lost with a node.
+            return await self._train(self._put(batch, groups) if next(tries) else batch, groups)
+
+        trained = await self.use(work, moves_weights=True)
+        self._steps_done, self._last_step = batch.step + 1, trained
+        return trained
 
     async def use(self, work: Callable[[], Awaitable[T]], *, moves_weights: bool = False) -> T:
         """Runs something that calls the ranks, alone; once more whenever a rank was lost in it and all were restarted.
@@ -86,16 +101,40 @@ class LearnerGroup:
                     self.is_whole = True
                     return result
 
-    async def _train(self, batch: TrainBatch) -> list[StepOutput]:
-        learners = self._fleet.learners
-        reference = ray.put(batch)
-        return await finish_all(
-            [learner.handle.train_step.remote(reference) for learner in learners],
-            deadline_s=self._config.learner.step_deadline_s,
-            stage="train",
-            actors=[learner.name for learner in learners],
-            item=f"step {batch.step}",
+    async def _train(self, batch: TrainBatch, groups: Sequence[RolloutGroup]) -> TrainedStep:
+        learners, deadline_s = self._fleet.learners, self._config.learner.step_deadline_s
+        plan, dealt = await asyncio.to_thread(self._plan, batch)
+        payloads = {scored.group_id: scored.group.payload for scored in batch.groups}
+        calls = [
+            learner.handle.train_step.options(num_returns=2).remote(share, *(payloads[i] for i in share.group_ids))
+            for learner, share in zip(learners, dealt, strict=True)
+        ]
+        try:
+            outputs = await finish_all(
+                [output for output, _ in calls],
+                deadline_s=deadline_s,
+                stage="train",
+                actors=[learner.name for learner in learners],
+                item=f"step {batch.step}",
+            )
+            references = [tokens for _, tokens in calls]
+            tokens = await asyncio.to_thread(self._fleet.objects.get, references, deadline_s=OPEN_DEADLINE_S)
+        except ObjectLostError as error:
+            # The other ranks are in the step, and wait for the one that could not begin: all are replaced.
+            raise ActorFailedError("train", learners[0].name, f"step {batch.step}", str(error)) from error
+        return TrainedStep(
+            batch=batch,
+            groups=tuple(groups),
+            advantages=plan.advantages,
+            outputs=tuple(outputs),
+            tokens=tuple(tokens),
         )
+
+    def _plan(self, batch: TrainBatch) -> tuple[StepPlan, tuple[RankShare, ...]]:
+        config = self._config.learner
+        plan = plan_step(batch, config.grpo)
+        num_ranks = len(self._fleet.learners)
+        return plan, shares(batch, plan, num_ranks=num_ranks, micro_batch_tokens=config.micro_batch_tokens)
 
     async def _restart(self, error: ActorFailedError | StageTimeoutError) -> None:
         """Until the ranks are back where they were. Errors: `RestartsExhaustedError`."""
@@ -129,15 +168,32 @@ class LearnerGroup:
             step, version = state.step, state.policy_version
         first = step
         while step < self._steps_done:
-            batch = self._last_batch
             # The last one may not be on record yet: it is, once its weights were published.
-            if batch is None or batch.step != step:
-                batch = self._run.read_batch(step, version)
+            last = self._last_step
+            groups = last.groups if last is not None and last.batch.step == step else None
+            if last is not None and groups is not None:
+                batch = self._put(last.batch, groups)
+            else:
+                opened = await asyncio.to_thread(self._run.read_batch, step)
+                groups = tuple(of.group for of in opened)
+                recorded = TrainBatch(step=step, policy_version=version, groups=tuple(of.scored for of in opened))
+                batch = self._put(recorded, groups)
             if batch.policy_version != version:
                 raise LedgerError(
                     f"step {step} was trained from version {batch.policy_version}, but its replay came to version "
                     f"{version}; resume the run from its checkpoint"
                 )
-            version = (await self._train(batch))[0].policy_version
+            version = (await self._train(batch, groups)).outputs[0].policy_version
             step += 1
         return step - first
+
+    def _put(self, batch: TrainBatch, groups: Sequence[RolloutGroup]) -> TrainBatch:
+        """The batch with its groups in the object store anew, owned by this process."""
+        put = self._fleet.objects.put
+        return replace(
+            batch,
+            groups=tuple(
+                replace(scored, group=replace(scored.group, payload=put(group)))
+                for scored, group in zip(batch.groups, groups, strict=True)
+            ),
+        )

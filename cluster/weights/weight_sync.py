@@ -12,6 +12,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cluster.config import RunConfig
 from cluster.errors import ActorFailedError, StageTimeoutError
 from cluster.fleet.actors import Fleet, SamplerActor
@@ -19,7 +22,7 @@ from cluster.fleet.deadlines import finish, finish_all
 from cluster.fleet.handles import LearnerHandle, SamplerHandle, by_reference
 from rollout.errors import EngineError, ShoalError, WeightSyncError
 from rollout.transfer.manifest import WeightChunk
-from rollout.types import Prompt
+from rollout.types import Logprobs, Prompt
 
 T = TypeVar("T")
 
@@ -141,12 +144,12 @@ class WeightSync:
         worst = (0.0, 0.0)
         for name, got in by_samplers.items():
             errors = canary_errors(by_learner[0], got)
-            if not errors:
+            if not len(errors):
                 raise WeightSyncError(
                     f"weights version {version} cannot be verified: the first {len(self._canary)} prompts have one "
                     "token each, so none has a log-probability; use a template with more text"
                 )
-            max_error, mean_error = max(errors), sum(errors) / len(errors)
+            max_error, mean_error = float(np.max(errors)), float(np.mean(errors))
             # `not <=` rather than `>`: a NaN on either side must fail too.
             if not (max_error <= self._max_error and mean_error <= self._mean_error):
                 raise WeightSyncError(
@@ -210,13 +213,15 @@ class _Receivers:
         return answered
 
 
-def canary_errors(by_learner: Sequence[Sequence[float]], by_sampler: Sequence[Sequence[float]]) -> list[float]:
-    """Absolute differences (nats) of every token of every fixed prompt."""
-    return [
-        abs(ours - theirs)
-        for ours_T, theirs_T in zip(by_learner, by_sampler, strict=True)
-        for ours, theirs in zip(ours_T, theirs_T, strict=True)
-    ]
+def canary_errors(by_learner: Sequence[Logprobs], by_sampler: Sequence[Logprobs]) -> NDArray[np.float64]:
+    """Absolute differences (nats) of every token of every fixed prompt, end to end."""
+    lengths = [[len(logprobs_T) for logprobs_T in side] for side in (by_learner, by_sampler)]
+    if lengths[0] != lengths[1]:
+        raise ValueError(f"the canary's sequences have {lengths[0]} and {lengths[1]} log-probabilities")
+    if not sum(lengths[0]):
+        return np.zeros(0)
+    ours, theirs = (np.concatenate(side).astype(np.float64) for side in (by_learner, by_sampler))
+    return np.abs(ours - theirs)
 
 
 async def serve_as_loaded(fleet: Fleet, deadline_s: float) -> None:

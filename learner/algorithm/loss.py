@@ -57,17 +57,6 @@ def means(sums: Tensor) -> Mapping[str, float]:
     return {name: float(total) / num_tokens for name, total in zip(SUM_NAMES[1:], sums[1:], strict=True)}
 
 
-def completion_token_weight(num_trained_tokens: int, num_completions: int) -> float:
-    """Weight of each trained token of one completion: 1 / (L_i * N).
-
-    N (`num_completions`) counts the completions of the *whole* optimizer step with at least one trained token, over
-    all groups, ranks and micro-batches.
-    """
-    assert num_trained_tokens > 0, "a completion without trained tokens has no weight"
-    assert num_completions > 0
-    return 1.0 / (num_trained_tokens * num_completions)
-
-
 def k3_kl(policy_logprobs_N: Tensor, ref_logprobs_N: Tensor) -> Tensor:
     """[N] estimate of KL(policy || reference) for tokens of the policy; never negative (eq. 4)."""
     difference = (ref_logprobs_N - policy_logprobs_N).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)

@@ -11,7 +11,7 @@ import numpy as np
 
 from rollout.config import SamplingConfig
 from rollout.transfer.manifest import TensorSpec
-from rollout.types import FinishReason
+from rollout.types import FinishReason, Logprobs, TokenIds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +31,10 @@ class EngineOutput:
     """One finished completion, as the engine reports it."""
 
     request_id: str
-    token_ids: tuple[int, ...]
-    """[T] sampled tokens, end-of-sequence token included."""
-    logprobs: tuple[float, ...]
-    """[T] under the distribution really sampled from; may hold NaN or infinity when the engine computed them."""
+    token_ids: TokenIds
+    """[T] int32, sampled tokens, end-of-sequence token included."""
+    logprobs: Logprobs
+    """[T] float32, under the distribution really sampled from; NaN or infinity where the engine computed them."""
     text: str
     finish_reason: FinishReason
     versions: tuple[tuple[int, int, int], ...]
@@ -52,6 +52,9 @@ class Engine(Protocol):
 
     def has_unfinished(self) -> bool: ...
 
+    def abort(self, request_ids: Sequence[str]) -> None:
+        """Gives up these requests; nothing of them is returned by a later step. Unknown ones are passed over."""
+
     def abort_all(self) -> None:
         """Gives up everything that runs; nothing of it is returned by a later step."""
 
@@ -64,7 +67,8 @@ class Engine(Protocol):
     def finish_weight_update(self, policy_version: int) -> None:
         """Makes the new weights whole, forgets what the old ones computed, and stamps the version."""
 
-    def prompt_logprobs(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
-        """Log-probabilities (nats, temperature 1) of tokens 1 to n - 1 of each sequence, under the current weights."""
+    def prompt_logprobs(self, sequences: Sequence[Sequence[int]]) -> list[Logprobs]:
+        """[n - 1] log-probabilities (nats, temperature 1) of tokens 1 to n - 1 of each sequence, under the current
+        weights."""
 
     def close(self) -> None: ...

@@ -35,7 +35,7 @@ from rollout.config import ModelConfig, RolloutConfig, SamplingConfig
 from rollout.engines.protocol import EngineOutput, SampleSpec
 from rollout.errors import EngineError
 from rollout.transfer.manifest import TensorSpec
-from rollout.types import FinishReason
+from rollout.types import FinishReason, Logprobs
 
 BACKEND = "shoal_flat"
 # Prompts shorter than a block share nothing; vLLM's default on CPUs is 128, longer than most prompts.
@@ -166,10 +166,14 @@ class VLLMEngine:
         self._running.difference_update(output.request_id for output in finished)
         return finished
 
+    def abort(self, request_ids: Sequence[str]) -> None:
+        given_up = self._running.intersection(request_ids)
+        self._engine.abort_request(sorted(given_up))
+        self._running -= given_up
+        self._finished_in_probe = [o for o in self._finished_in_probe if o.request_id not in given_up]
+
     def abort_all(self) -> None:
-        self._engine.abort_request(sorted(self._running))
-        self._running.clear()
-        self._finished_in_probe.clear()
+        self.abort(list(self._running))
 
     def has_unfinished(self) -> bool:
         return bool(self._finished_in_probe) or self._engine.has_unfinished_requests()
@@ -192,7 +196,7 @@ class VLLMEngine:
         # The salt makes a cached block of another version unreachable even if a reset ever left one behind.
         self._cache_salt = f"v{policy_version}"
 
-    def prompt_logprobs(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+    def prompt_logprobs(self, sequences: Sequence[Sequence[int]]) -> list[Logprobs]:
         # Requests that are kept running across a sync are stepped along; what ends here is returned by the next step.
         ids = []
         for sequence in sequences:
@@ -202,14 +206,14 @@ class VLLMEngine:
                 max_tokens=1, temperature=0.0, prompt_logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY
             )
             self._engine.add_request(ids[-1], tokens_input(list(sequence)), params)
-        found: dict[str, list[float]] = {}
+        found: dict[str, Logprobs] = {}
         while len(found) < len(ids):
             for output in self._engine.step():
                 if output.finished and output.request_id not in ids:
                     self._finished_in_probe.append(_engine_output(output))
                 elif output.finished:
                     scored = zip(output.prompt_token_ids[1:], output.prompt_logprobs[1:], strict=True)
-                    found[output.request_id] = [float(entry[token].logprob) for token, entry in scored]
+                    found[output.request_id] = np.array([entry[token].logprob for token, entry in scored], np.float32)
         return [found[i] for i in ids]
 
     def close(self) -> None:
@@ -226,6 +230,8 @@ def _sampling_params(sampling: SamplingConfig, seed: int) -> SamplingParams:
         stop=list(sampling.stop),
         seed=seed,
         logprobs=0,
+        # Lists of numbers in place of a dictionary and an object for each token.
+        flat_logprobs=True,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 
@@ -238,11 +244,12 @@ def _as_tensor(spec: TensorSpec, data: np.ndarray) -> torch.Tensor:
 def _engine_output(output: Any) -> EngineOutput:
     sampled = output.outputs[0]
     finish_reason = FINISH_REASONS.get(sampled.finish_reason, FinishReason.ERROR)
-    token_ids = tuple(int(token) for token in sampled.token_ids)
-    entries = list(sampled.logprobs or ())
+    token_ids = np.array(sampled.token_ids, np.int32)
+    # With `logprobs=0` a position holds the sampled token alone; more than one would shift all that follow.
+    logprobs = np.array(sampled.logprobs.logprobs if sampled.logprobs is not None else (), np.float32)
     if not finish_reason.is_trainable:  # an engine that stopped in the middle of a token has no number for it
-        token_ids, entries = token_ids[: len(entries)], entries[: len(token_ids)]
-    logprobs = tuple(float(entry[token].logprob) for token, entry in zip(token_ids, entries, strict=True))
+        token_ids, logprobs = token_ids[: len(logprobs)], logprobs[: len(token_ids)]
+    assert len(logprobs) == len(token_ids), (len(logprobs), len(token_ids))
     return EngineOutput(
         request_id=output.request_id,
         token_ids=token_ids,

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from learner.types import SequenceOutput, StepOutput
-from reward.types import RewardOutcome, RewardResult, ScoredGroup
-from rollout.types import Completion, FinishReason, Prompt, RolloutGroup, VersionSpan
+import numpy as np
+
+from cluster.record.group_table import OpenGroup
+from learner.types import StepOutput, TokenValues
+from reward.types import GroupScores, RewardOutcome, RewardResult, ScoredGroup
+from rollout.types import Completion, FinishReason, Prompt, RolloutGroup, SampledGroup, VersionSpan, facts_of, read_only
 
 
 def completion(
@@ -17,9 +20,9 @@ def completion(
 ) -> Completion:
     return Completion(
         sample_index=sample_index,
-        token_ids=tuple(range(10, 10 + num_tokens)),
-        logprobs=(-0.5,) * num_tokens,
-        loss_mask=(True,) * num_tokens,
+        token_ids=read_only(tuple(range(10, 10 + num_tokens)), np.int32),
+        logprobs=read_only((-0.5,) * num_tokens, np.float32),
+        loss_mask=read_only((True,) * num_tokens, np.bool_),
         text=text,
         finish_reason=finish,
         version_spans=(VersionSpan(policy_version=version, start=0, end=num_tokens),),
@@ -53,16 +56,39 @@ def scored(
     group = RolloutGroup(
         prompt=prompt, completions=samples, attempt=1, worker="sampler-0", started_s=100.0, finished_s=102.0
     )
-    return ScoredGroup(group=group, rewards=tuple(rewards), worker="reward-0", started_s=102.0, finished_s=102.5)
+    return scored_of(group, rewards)
 
 
-def output_of(group: ScoredGroup, sample_index: int, advantage: float) -> SequenceOutput:
-    return SequenceOutput(
-        group_id=group.group_id,
-        sample_index=sample_index,
-        advantage=advantage,
-        policy_logprobs=(-0.5, -0.25),
-        ref_logprobs=(-1.0, -2.0),
+def scored_of(
+    group: RolloutGroup,
+    rewards: Sequence[RewardResult],
+    *,
+    worker: str = "reward-0",
+    started_s: float = 102.0,
+    finished_s: float = 102.5,
+) -> ScoredGroup:
+    """As the controller would have it, with the group itself in place of a reference."""
+    scores = GroupScores(rewards=tuple(rewards), worker=worker, started_s=started_s, finished_s=finished_s)
+    return ScoredGroup(group=sampled_of(group), scores=scores)
+
+
+def sampled_of(group: RolloutGroup) -> SampledGroup:
+    return SampledGroup(prompt=group.prompt, facts=facts_of(group), payload=group)
+
+
+def opened(group: ScoredGroup, rejected: str = "") -> OpenGroup:
+    """With its completions, which `scored_of` left in the place of the reference."""
+    return OpenGroup(scored=group, group=group.group.payload, rejected=rejected)
+
+
+def values_of(
+    policy_logprobs: Sequence[float], ref_logprobs: Sequence[float] = (), entropies: Sequence[float] = ()
+) -> TokenValues:
+    """What the learner computed for one completion."""
+    return TokenValues(
+        policy_logprobs=np.array(policy_logprobs, np.float32),
+        ref_logprobs=np.array(ref_logprobs, np.float32),
+        entropies=np.array(entropies, np.float32),
     )
 
 

@@ -3,18 +3,20 @@
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cluster.config import RecoveryConfig
+from cluster.errors import ObjectLostError
 from cluster.fleet.actors import Actor, Fleet
 from cluster.fleet.handles import Handle
 from cluster.fleet.recovery import Recovery
 from cluster.fleet.roles import Role
-from reward.types import RewardResult, ScoredGroup
+from reward.types import GroupScores, RewardResult
 from rollout.errors import WeightSyncError
 from rollout.transfer.manifest import (
     TensorSpec,
@@ -24,7 +26,7 @@ from rollout.transfer.manifest import (
     tensor_digest,
     weights_digest,
 )
-from rollout.types import RolloutGroup, SampleRequest
+from rollout.types import GroupFacts, Logprobs, RolloutGroup, SampleRequest, facts_of
 from tests.cluster.examples import completion
 
 Journal = list[tuple[str, ...]]
@@ -32,11 +34,59 @@ Journal = list[tuple[str, ...]]
 SPECS = tuple(TensorSpec(name=f"w{i}", dtype="float32", shape=(2,)) for i in range(5))
 
 
+@dataclass(frozen=True, slots=True)
+class Vanishing:
+    """A result that can be had for a while."""
+
+    value: Any
+    is_gone: Callable[[], bool]
+
+
+class Stored:
+    """A reference into a store that is this process: to a value, or to the second result of a call."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def get(self) -> Any:
+        value = self._value.result()[1] if isinstance(self._value, asyncio.Future) else self._value
+        if isinstance(value, Vanishing):
+            if value.is_gone():
+                raise ObjectLostError("an object is gone with the process or node that had it")
+            return value.value
+        return value
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        if isinstance(self._value, asyncio.Future):
+            yield from asyncio.wait((self._value,)).__await__()
+        return self.get()
+
+
+class FakeObjects:
+    """`cluster.fleet.objects.Objects` of this process."""
+
+    def put(self, value: Any) -> Stored:
+        return Stored(value)
+
+    def get(self, references: Sequence[Any], *, deadline_s: float) -> list[Any]:
+        assert deadline_s > 0
+        return [reference.get() if isinstance(reference, Stored) else reference for reference in references]
+
+
+async def first_result(call: "asyncio.Future[Any]") -> Any:
+    """Of a call that answers with two."""
+    return (await asyncio.shield(call))[0]
+
+
 class _Method:
     def __init__(self, call: Callable[..., Any]) -> None:
         self._call = call
 
-    def remote(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+    def options(self, *, num_returns: int) -> "_TwoResults":
+        assert num_returns == 2
+        return _TwoResults(self)
+
+    def remote(self, *args: Any, **kwargs: Any) -> "asyncio.Future[Any]":
         return asyncio.ensure_future(self._run(args, kwargs))
 
     async def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -44,6 +94,17 @@ class _Method:
         values = [await arg if inspect.isawaitable(arg) else arg for arg in args]
         result = self._call(*values, **kwargs)
         return await result if inspect.isawaitable(result) else result
+
+
+class _TwoResults:
+    def __init__(self, method: _Method) -> None:
+        self._method = method
+
+    def remote(self, *args: Any, **kwargs: Any) -> tuple[Awaitable[Any], Stored]:
+        call = self._method.remote(*args, **kwargs)
+        # As with a reference: an answer that nobody waits for any more is nobody's error.
+        call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        return asyncio.ensure_future(first_result(call)), Stored(call)
 
 
 class FakeHandle(Handle):
@@ -80,8 +141,8 @@ class FakeLearner:
         self._journal.append(("digest", self._name))
         return weights_digest(self._sent)
 
-    def score_tokens(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
-        return [[-0.5] * (len(sequence) - 1) for sequence in sequences]
+    def score_tokens(self, sequences: Sequence[Sequence[int]]) -> list[Logprobs]:
+        return [np.full(len(sequence) - 1, -0.5, np.float32) for sequence in sequences]
 
     def save(self, directory: str) -> None:
         self._journal.append(("save", self._name))
@@ -125,9 +186,9 @@ class FakeSampler:
             raise WeightSyncError(f"{self._name}: differ from what the learner sent")
         return self._receiver.finish(sent_digest)
 
-    def prompt_logprobs(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+    def prompt_logprobs(self, sequences: Sequence[Sequence[int]]) -> list[Logprobs]:
         self._journal.append(("canary", self._name))
-        return [[-0.5 + self._canary_shift] * (len(sequence) - 1) for sequence in sequences]
+        return [np.full(len(sequence) - 1, -0.5 + self._canary_shift, np.float32) for sequence in sequences]
 
     def serve(self, version: int) -> None:
         self._journal.append(("serve", self._name, str(version)))
@@ -137,9 +198,9 @@ class FakeSampler:
         self._journal.append(("submit", self._name, str(len(requests))))
         self._requests |= {request.key: request for request in requests}
 
-    def wait_group(self, key: tuple[str, str, int]) -> RolloutGroup:
+    def wait_group(self, key: tuple[str, str, int]) -> tuple[GroupFacts, RolloutGroup]:
         request = self._requests.pop(key)
-        return RolloutGroup(
+        group = RolloutGroup(
             prompt=request.prompt,
             completions=tuple(completion(i) for i in range(request.group_size)),
             attempt=request.attempt,
@@ -147,6 +208,12 @@ class FakeSampler:
             started_s=1.0,
             finished_s=2.0,
         )
+        return facts_of(group), group
+
+    def give_up(self, requests: Sequence[SampleRequest]) -> None:
+        self._journal.append(("give up", self._name, str(len(requests))))
+        for request in requests:
+            self._requests.pop(request.key, None)
 
 
 class FakeReward:
@@ -155,9 +222,9 @@ class FakeReward:
     def __init__(self, results_of: Callable[[RolloutGroup], Sequence[RewardResult]]) -> None:
         self._results_of = results_of
 
-    def score(self, group: RolloutGroup) -> ScoredGroup:
+    def score(self, group: RolloutGroup) -> GroupScores:
         rewards = tuple(self._results_of(group))
-        return ScoredGroup(group=group, rewards=rewards, worker="reward-0", started_s=2.0, finished_s=3.0)
+        return GroupScores(rewards=rewards, worker="reward-0", started_s=2.0, finished_s=3.0)
 
 
 def fleet_of(
@@ -172,6 +239,7 @@ def fleet_of(
         rewards=actors("reward", rewards),
         placement_group=None,
         launcher=NoLauncher(),
+        objects=FakeObjects(),
     )
 
 

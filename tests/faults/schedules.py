@@ -7,7 +7,7 @@ SAMPLER = ("submit", "wait_group", "probe", "begin_update", "load_chunk", "finis
 LEARNER = ("train_step", "weight_manifest", "weight_chunk", "weights_digest", "score_tokens", "save", "load")
 METHODS = {"sampler": (*SAMPLER, "ready"), "learner": (*LEARNER, "__ray_ready__"), "reward": ("score", "start")}
 KINDS = {
-    "sampler": ("kill", "kill", "hang", "slow", "raise", "engine"),
+    "sampler": ("kill", "kill", "hang", "slow", "raise", "engine", "lose"),
     "learner": ("kill", "kill", "hang", "slow"),
     "reward": ("kill", "kill", "hang", "slow", "raise"),
 }
@@ -25,9 +25,11 @@ class Fault:
 
     actor: str
     kind: str
-    """kill, hang, slow, raise, engine (the engine's own error), or corrupt (a byte of a chunk of weights)."""
+    """kill, hang, slow, raise, engine (the engine's own error), corrupt (a byte of a chunk of weights), or lose (what
+    was sampled is gone from the object store)."""
     duration_s: float = 0.0
-    """Of a hang, until SIGCONT; of something slow, what it takes longer. Virtual seconds."""
+    """Virtual seconds. Of a hang, until SIGCONT; of something slow, what it takes longer; how long what is lost can
+    still be had."""
     method: str = ""
     nth: int = 0
     """Which call of `method`, from 1, over all processes that the actor has had."""
@@ -82,4 +84,6 @@ def _fault(rng: random.Random, counts: dict[str, int]) -> Fault:
     if rng.random() < 0.3:
         return Fault(actor=actor, kind=rng.choice(("kill", "hang")), duration_s=duration_s, at_s=rng.random() * RUN_S)
     method = rng.choice(METHODS[role])
+    if kind == "lose":
+        method, duration_s = "wait_group", rng.choice((0.0, 1.0, 5.0))
     return Fault(actor=actor, kind=kind, duration_s=duration_s, method=method, nth=rng.randint(1, 8))

@@ -16,7 +16,7 @@ from rollout.errors import ShoalError, WeightSyncError
 from tests.faults.checker import check_run
 from tests.faults.schedules import Schedule, schedule_of
 from tests.faults.virtual import in_virtual_time
-from tests.faults.world import FIRST_WEIGHTS, World, config_of, run_schedule, trained_weights, weights_without_faults
+from tests.faults.world import FIRST_WEIGHTS, World, config_of, run_schedule, weights_after, weights_without_faults
 
 ONE_SEED = os.environ.get("SHOAL_SOAK_SEED")
 
@@ -67,7 +67,7 @@ def _wrong_weights(run: Path, schedule: Schedule, *, may_end_early: bool) -> lis
     found: set[str] = {path.read_text() for path in checkpoints[-1].glob("learner-*.txt")}
     done, weights = int(checkpoints[-1].name.split("-")[1]), FIRST_WEIGHTS
     for step in range(done):
-        weights = trained_weights(weights, RunDirectory(run).read_batch(step, step))
+        weights = weights_after(weights, step, [of.scored for of in RunDirectory(run).read_batch(step)])
     wrong = [] if found == {f"{done} {weights}"} else [f"the weights are not those of {done} steps: {found}"]
     if done != schedule.steps and not may_end_early:
         wrong.append(f"the last checkpoint is of step {done}")

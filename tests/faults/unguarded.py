@@ -64,8 +64,8 @@ SWITCHES = {
     ),
     "finite log-probability": Switch(
         module="rollout.worker",
-        guarded="loss_mask=tuple(ok and not aborted for ok in finite)",
-        unguarded="loss_mask=tuple(not aborted for ok in finite)",
+        guarded="loss_mask=finite_T if",
+        unguarded="loss_mask=np.ones_like(finite_T) if",
     ),
     "reward deadline": Switch(
         module="reward.children.pool",
@@ -78,7 +78,7 @@ SWITCHES = {
         unguarded="policy_version=output.policy_version",
     ),
     "cursor when sampling ahead": Switch(
-        module="cluster.loop.controller",
+        module="cluster.loop.boundary",
         guarded="            stream=self._parts.stream.state(),\n            ledger=",
         unguarded="            ledger=",
     ),

@@ -16,6 +16,7 @@ import ray.exceptions
 
 from cluster.fleet.recovery import Recovery
 from rollout.errors import EngineError
+from tests.cluster.fakes import Stored, Vanishing, first_result
 
 T = TypeVar("T")
 START_S = 1_700_000_000.0
@@ -72,7 +73,6 @@ def in_virtual_time(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
             ("cluster.fleet.recovery.TICK_S", 1.0),  # looking so often is most of what a quiet minute costs
             ("os.fsync", lambda _: None),
             ("ray.kill", lambda process, **_: process.kill()),
-            ("ray.put", lambda value: value),
         ):
             stack.enter_context(patch(target, value))
         stack.enter_context(patch.dict(Recovery.__init__.__kwdefaults__, clock=loop.time))
@@ -154,7 +154,7 @@ class Process:
         elif fault == "engine":
             raise EngineError(f"{self.name}: the engine failed (injected)")
         await self._resumed.wait()
-        values = [await arg if isinstance(arg, Ref) else arg for arg in args]
+        values = [await arg if isinstance(arg, Ref | Stored) else arg for arg in args]
         if fault == "corrupt":
             values[0].data.flags.writeable = True
             values[0].data[0] ^= 1
@@ -163,6 +163,9 @@ class Process:
         result = getattr(self.worker, method)(*values, **kwargs)
         result = await result if isinstance(result, Awaitable) else result
         await self._resumed.wait()  # stopped meanwhile
+        if fault == "lose":
+            gone_at = loop.time() + duration_s
+            result = (result[0], Vanishing(result[1], lambda: loop.time() >= gone_at))
         return result
 
 
@@ -171,5 +174,18 @@ class _Method:
         self._process = process
         self._name = name
 
+    def options(self, *, num_returns: int) -> "_TwoResults":
+        assert num_returns == 2
+        return _TwoResults(self)
+
     def remote(self, *args: Any, **kwargs: Any) -> Ref:
         return self._process.call(self._name, args, kwargs)
+
+
+class _TwoResults:
+    def __init__(self, method: _Method) -> None:
+        self._method = method
+
+    def remote(self, *args: Any, **kwargs: Any) -> tuple[Ref, Stored]:
+        call = self._method.remote(*args, **kwargs).task
+        return Ref(asyncio.ensure_future(first_result(call))), Stored(call)

@@ -5,7 +5,7 @@ import asyncio
 import hashlib
 import random
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,50 +19,90 @@ from cluster.config import WeightSyncConfig as SyncConfig
 from cluster.fleet.actors import Actor, Fleet
 from cluster.fleet.roles import Role
 from cluster.groups.ledger import LedgerState
-from cluster.loop.controller import Controller, RunParts
+from cluster.loop.controller import Controller
+from cluster.loop.parts import RunParts
 from cluster.record.run_directory import RunDirectory
 from cluster.types import RunSummary
 from cluster.weights.checkpointing import Checkpoints
 from cluster.weights.run_state import Fingerprints, RunState
+from learner.algorithm.plan import plan_step, shares
 from learner.config import LearnerConfig
-from learner.types import StepOutput, TrainBatch
-from reward.types import ScoredGroup
+from learner.types import CompletionKey, ComputedTokens, RankShare, StepOutput, TrainBatch
+from reward.types import GroupScores, ScoredGroup
 from rollout.config import ReasoningGymTask, RolloutConfig
 from rollout.prompts.stream import PromptStreamState
 from rollout.transfer.manifest import WeightChunk, tensor_digest
-from rollout.types import Completion, FinishReason, Prompt, RolloutGroup, SampleRequest, VersionSpan
-from tests.cluster.examples import ok
-from tests.cluster.fakes import SPECS, FakeLearner, FakeReward, FakeSampler
+from rollout.types import (
+    Completion,
+    FinishReason,
+    GroupFacts,
+    Prompt,
+    RolloutGroup,
+    SampleRequest,
+    VersionSpan,
+    facts_of,
+    read_only,
+)
+from tests.cluster.examples import ok, scored_of
+from tests.cluster.fakes import SPECS, FakeLearner, FakeObjects, FakeReward, FakeSampler
 from tests.faults.schedules import Fault, Schedule
 from tests.faults.virtual import Process
 
 FIRST_WEIGHTS = "0" * 64
 PROMPTS_PER_STEP = 3
+NO_NUMBERS = np.zeros(0, np.float32)
+NOTHING_COMPUTED = ComputedTokens(
+    keys=(), lengths=(), policy_logprobs_N=NO_NUMBERS, ref_logprobs_N=NO_NUMBERS, entropies_N=NO_NUMBERS
+)
 FINGERPRINTS = Fingerprints(model="m", tokenizer="t", data="d", group_size=2, config="c")
 
 
-def trained_weights(weights: str, batch: TrainBatch) -> str:
-    """Digest of the weights after a step: of those before and of everything that it was trained on."""
-    facts = [
-        (g.group_id, c.token_ids, c.logprobs, c.loss_mask, r.reward)
-        for g in batch.groups
-        for c, r in zip(g.group.completions, g.rewards, strict=True)
-    ]
-    return hashlib.sha256(f"{weights} {batch.step} {facts}".encode()).hexdigest()
+Facts = list[tuple[CompletionKey, list[list[float]], float, float]]
+"""Everything that one completion adds to a step."""
+
+
+def facts_of_share(share: RankShare, groups: Sequence[RolloutGroup]) -> Facts:
+    """Of every completion that a rank computes."""
+    by_id, facts = {group.group_id: group for group in groups}, []
+    assert set(by_id) == set(share.group_ids), (set(by_id), share.group_ids)
+    for sequence in [sequence for part in share.micro_batches for sequence in part]:
+        completion = by_id[sequence.group_id].completions[sequence.sample_index]
+        arrays = (completion.token_ids, completion.logprobs, completion.loss_mask)
+        facts.append((sequence.key, [array.tolist() for array in arrays], sequence.advantage, sequence.token_weight))
+    return facts
+
+
+def trained_weights(weights: str, step: int, facts: Facts) -> str:
+    """Digest of the weights after a step: of those before and of everything that all ranks trained on."""
+    assert len({key for key, *_ in facts}) == len(facts), "a completion was computed twice"
+    return hashlib.sha256(f"{weights} {step} {sorted(facts)}".encode()).hexdigest()
+
+
+def weights_after(weights: str, step: int, groups: Sequence[ScoredGroup]) -> str:
+    """As one rank would train them; the groups themselves are their payloads."""
+    batch = TrainBatch(step=step, policy_version=step, groups=tuple(groups))
+    plan = plan_step(batch, LearnerConfig().grpo)
+    (share,) = shares(batch, plan, num_ranks=1, micro_batch_tokens=LearnerConfig().micro_batch_tokens)
+    needed = [scored.group.payload for scored in groups if scored.group_id in share.group_ids]
+    return trained_weights(weights, step, facts_of_share(share, needed))
 
 
 class VirtualLearner(FakeLearner):
-    """A rank; `version` counts its steps."""
+    """A rank; `version` counts its steps. In each it meets the others: what one of them trains on moves the weights of
+    all, and one that is alone waits."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, world: "World") -> None:
         super().__init__([], name=name)
         self.version, self.weights = 0, FIRST_WEIGHTS
+        self._meeting = world.meeting
 
-    async def train_step(self, batch: TrainBatch) -> StepOutput:
-        assert batch.policy_version == self.version == batch.step, (batch.policy_version, self.version, batch.step)
+    async def train_step(self, share: RankShare, *groups: RolloutGroup) -> tuple[StepOutput, ComputedTokens]:
+        assert share.policy_version == self.version == share.step, (share.policy_version, self.version, share.step)
         await asyncio.sleep(2.0)
-        self.weights, self.version = trained_weights(self.weights, batch), self.version + 1
-        return StepOutput(step=batch.step, policy_version=self.version, skipped=False, bad_steps_in_a_row=0)
+        facts = await self._meeting.exchange(share.step, self._name, facts_of_share(share, groups))
+        self.weights, self.version = trained_weights(self.weights, share.step, facts), self.version + 1
+        output = StepOutput(step=share.step, policy_version=self.version, skipped=False, bad_steps_in_a_row=0)
+        return output, NOTHING_COMPUTED
 
     def weight_chunk(self, index: int) -> WeightChunk:
         data = np.frombuffer(bytes.fromhex(self.weights)[index : index + 8], dtype=np.uint8).copy()
@@ -75,6 +115,23 @@ class VirtualLearner(FakeLearner):
     def load(self, directory: str) -> None:
         version, self.weights = (Path(directory) / f"{self._name}.txt").read_text().split()
         self.version = int(version)
+
+
+class Meeting:
+    """Where the ranks of one start exchange what they computed."""
+
+    def __init__(self, num_ranks: int) -> None:
+        self._num_ranks = num_ranks
+        self._brought: dict[int, dict[str, Facts]] = defaultdict(dict)
+        self._changed = asyncio.Condition()
+
+    async def exchange(self, step: int, name: str, facts: Facts) -> Facts:
+        """What all ranks bring, when the last has come."""
+        async with self._changed:
+            self._brought[step][name] = facts
+            self._changed.notify_all()
+            await self._changed.wait_for(lambda: len(self._brought[step]) == self._num_ranks)
+        return [fact for brought in self._brought[step].values() for fact in brought]
 
 
 class VirtualSampler(FakeSampler):
@@ -93,7 +150,7 @@ class VirtualSampler(FakeSampler):
         super().submit(requests, sampling)
         self._versions |= {request.key: self.served for request in requests}
 
-    async def wait_group(self, key: tuple[str, str, int]) -> RolloutGroup:  # type: ignore[override]
+    async def wait_group(self, key: tuple[str, str, int]) -> tuple[GroupFacts, RolloutGroup]:  # type: ignore[override]
         request, version = self._requests.pop(key), self._versions[key]
         started_s = self._world.now_s()
         await asyncio.sleep(self._world.rng.uniform(0.5, 4.0))
@@ -105,8 +162,8 @@ class VirtualSampler(FakeSampler):
             started_s=started_s,
             finished_s=self._world.now_s(),
         )
-        self._world.sampled[group.group_id, group.attempt] = [c.token_ids for c in group.completions]
-        return group
+        self._world.sampled[group.group_id, group.attempt] = [tuple(c.token_ids.tolist()) for c in group.completions]
+        return facts_of(group), group
 
 
 class VirtualReward(FakeReward):
@@ -115,11 +172,11 @@ class VirtualReward(FakeReward):
         self._name = name
         self._world = world
 
-    async def score(self, group: RolloutGroup) -> ScoredGroup:  # type: ignore[override]
+    async def score(self, group: RolloutGroup) -> GroupScores:  # type: ignore[override]
         await asyncio.sleep(self._world.rng.uniform(0.1, 1.0))
         rewards = tuple(self._results_of(group))
         now = self._world.now_s()
-        return ScoredGroup(group=group, rewards=rewards, worker=self._name, started_s=now, finished_s=now)
+        return GroupScores(rewards=rewards, worker=self._name, started_s=now, finished_s=now)
 
 
 def _completion(prompt: Prompt, sample_index: int, version: int) -> Completion:
@@ -127,9 +184,9 @@ def _completion(prompt: Prompt, sample_index: int, version: int) -> Completion:
     length = 1 + digest[0] % 4
     return Completion(
         sample_index=sample_index,
-        token_ids=tuple(digest[1 : 1 + length]),
-        logprobs=tuple(float(np.float32(-byte / 77)) for byte in digest[9 : 9 + length]),
-        loss_mask=(True,) * length,
+        token_ids=read_only(tuple(digest[1 : 1 + length]), np.int32),
+        logprobs=read_only(tuple(float(np.float32(-byte / 77)) for byte in digest[9 : 9 + length]), np.float32),
+        loss_mask=read_only((True,) * length, np.bool_),
         text="3",
         finish_reason=FinishReason.STOP,
         version_spans=(VersionSpan(policy_version=version, start=0, end=length),),
@@ -141,24 +198,18 @@ def weights_without_faults(steps: int) -> str:
     weights = FIRST_WEIGHTS
     for step in range(steps):
         prompts = [prompt_of(step * PROMPTS_PER_STEP + place) for place in range(PROMPTS_PER_STEP)]
-        groups = tuple(
-            ScoredGroup(
-                group=RolloutGroup(
-                    prompt=prompt,
-                    completions=tuple(_completion(prompt, i, step) for i in range(2)),
-                    attempt=1,
-                    worker="",
-                    started_s=0.0,
-                    finished_s=0.0,
-                ),
-                rewards=(ok(0.0), ok(1.0)),
+        groups = [
+            RolloutGroup(
+                prompt=prompt,
+                completions=tuple(_completion(prompt, i, step) for i in range(2)),
+                attempt=1,
                 worker="",
                 started_s=0.0,
                 finished_s=0.0,
             )
             for prompt in prompts
-        )
-        weights = trained_weights(weights, TrainBatch(step=step, policy_version=step, groups=groups))
+        ]
+        weights = weights_after(weights, step, [scored_of(group, (ok(0.0), ok(1.0))) for group in groups])
     return weights
 
 
@@ -203,6 +254,8 @@ class World:
         self.rng = random.Random(f"times {self.schedule.seed}")
         self._calls: Counter[tuple[str, str]] = Counter()
         self._processes: dict[str, Process] = {}
+        self.objects = FakeObjects()
+        self.meeting = Meeting(self.schedule.num_learners)
 
     def now_s(self) -> float:
         """Virtual, as Unix time."""
@@ -215,13 +268,14 @@ class World:
         worker: object = {
             "sampler": lambda: VirtualSampler(name, self),
             "reward": lambda: VirtualReward(name, self),
-            "learner": lambda: VirtualLearner(name),
+            "learner": lambda: VirtualLearner(name, self),
         }[role]()
         process = Process(name, worker, start_s=self.rng.uniform(1, 10), interfere=self._interfere)
         self._processes[name] = process
         return process
 
     def start_together(self, role: Role[Any, Any]) -> list[Process]:
+        self.meeting = Meeting(self.schedule.num_learners)
         return [self.start(f"{role.name}-{i}") for i in range(self.schedule.num_learners)]
 
     def start_deadline_s(self, _name: str) -> float:
@@ -240,6 +294,7 @@ class World:
             rewards=actors("reward", self.schedule.num_rewards),
             placement_group=None,
             launcher=self,
+            objects=self.objects,
         )
 
     # Faults.

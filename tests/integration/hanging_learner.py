@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 import learner.worker
-from learner.types import StepOutput, TrainBatch
+from learner.types import ComputedTokens, RankShare, StepOutput
 from learner.worker import LearnerWorker
+from rollout.types import RolloutGroup
 
 MARKER = "SHOAL_TEST_SLEPT"
 STEP = 3
@@ -20,12 +21,12 @@ def falls_asleep() -> None:
 
 
 class Sleeper(LearnerWorker):
-    def train_step(self, batch: TrainBatch) -> StepOutput:
+    def train_step(self, share: RankShare, *groups: RolloutGroup) -> tuple[StepOutput, ComputedTokens]:
         marker = Path(os.environ[MARKER])
-        if batch.step == STEP and self._rank == 1 and not marker.exists():
+        if share.step == STEP and self._rank == 1 and not marker.exists():
             marker.touch()
             falls_asleep()
-        return super().train_step(batch)
+        return super().train_step(share, *groups)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,17 @@
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from learner.types import TrainBatch
-from reward.types import RewardOutcome, RewardResult, ScoredGroup
-from rollout.types import Completion, FinishReason, Prompt, RolloutGroup, VersionSpan
+import numpy as np
+
+from learner.algorithm.plan import plan_step, shares
+from learner.types import ComputedTokens, StepOutput, TrainBatch, TrainSequence
+from reward.types import GroupScores, RewardOutcome, RewardResult, ScoredGroup
+from rollout.types import Completion, FinishReason, Prompt, RolloutGroup, SampledGroup, VersionSpan, facts_of, read_only
+
+if TYPE_CHECKING:
+    from learner.algorithm.batching import MicroBatch
 
 VOCABULARY = 32
 
@@ -53,9 +60,11 @@ def scored_group(
         completions.append(
             Completion(
                 sample_index=sample_index,
-                token_ids=tuple(rng.randrange(1, VOCABULARY) for _ in range(length)),
-                logprobs=tuple(-3.5 + rng.uniform(-0.5, 0.5) for _ in range(length)),
-                loss_mask=tuple(not (masked_first and i == 0 and length > 1) for i in range(length)),
+                token_ids=read_only(tuple(rng.randrange(1, VOCABULARY) for _ in range(length)), np.int32),
+                logprobs=read_only(tuple(-3.5 + rng.uniform(-0.5, 0.5) for _ in range(length)), np.float32),
+                loss_mask=read_only(
+                    tuple(not (masked_first and i == 0 and length > 1) for i in range(length)), np.bool_
+                ),
                 text="",
                 finish_reason=FinishReason.STOP,
                 version_spans=(VersionSpan(policy_version=0, start=0, end=length),),
@@ -80,7 +89,38 @@ def scored_group(
         else RewardResult(outcome=RewardOutcome.OK, reward=reward)
         for reward in rewards
     )
-    return ScoredGroup(group=group, rewards=results, worker="reward-0", started_s=1.0, finished_s=2.0)
+    return scored_of(group, results)
+
+
+def scored_of(group: RolloutGroup, rewards: Sequence[RewardResult]) -> ScoredGroup:
+    """As the controller would have it, with the group itself in place of a reference."""
+    scores = GroupScores(rewards=tuple(rewards), worker="reward-0", started_s=1.0, finished_s=2.0)
+    return ScoredGroup(group=SampledGroup(prompt=group.prompt, facts=facts_of(group), payload=group), scores=scores)
+
+
+def groups_of(batch: TrainBatch) -> dict[str, RolloutGroup]:
+    """Group id -> completions."""
+    return {scored.group_id: scored.group.payload for scored in batch.groups}
+
+
+def collated(batch: TrainBatch, sequences: Sequence[TrainSequence]) -> "MicroBatch":
+    """The tensors of some sequences of a batch."""
+    from learner.algorithm.batching import collate, tokens_of
+
+    return collate(sequences, tokens_of(sequences, groups_of(batch)))
+
+
+def train_step(worker: Any, batch: TrainBatch) -> tuple[StepOutput, ComputedTokens]:
+    """What the controller asks of this rank: its share of the batch, with the groups that it needs."""
+    config, groups = worker._config, groups_of(batch)
+    dealt = shares(
+        batch,
+        plan_step(batch, config.grpo),
+        num_ranks=worker._world_size,
+        micro_batch_tokens=config.micro_batch_tokens,
+    )
+    share = dealt[worker._rank]
+    return worker.train_step(share, *(groups[i] for i in share.group_ids))
 
 
 def train_batch(step: int, *, policy_version: int | None = None, seed: int = 0, num_groups: int = 3) -> TrainBatch:

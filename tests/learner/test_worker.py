@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from learner.algorithm.plan import plan_step
 from learner.backend.engine import RendezvousAddress
+from learner.config import GRPOConfig
 from learner.metrics import LEARNER_METRICS
 from learner.types import TrainBatch
 from rollout.errors import LearnerError
 from tests.learner.ranks import run_ranks
-from tests.learner.samples import save_toy_model, train_batch
+from tests.learner.samples import groups_of, save_toy_model, train_batch, train_step
 
 pytestmark = pytest.mark.integration
 
@@ -70,12 +72,13 @@ def train_case(
         if stage == 3:
             held = sum(weight.numel() for weight in worker._model.named_weights().values())
             assert held == 0, "weights are spread over the ranks"
-        outputs = [worker.train_step(train_batch(step)) for step in range(STEPS)]
+        steps = [train_step(worker, train_batch(step)) for step in range(STEPS)]
         assert worker.policy_version == STEPS
         weights, digest = weights_of(worker)
         export = Path(model_dir).parent / f"export-{world_size}-{stage}"
         worker.export(str(export))
-        results.append((weights, digest, outputs, worker.score_tokens(SCORED), str(export)))
+        outputs, values = [output for output, _ in steps], [computed for _, computed in steps]
+        results.append((weights, digest, outputs, worker.score_tokens(SCORED), str(export), values))
         worker.close()
     return results
 
@@ -91,8 +94,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.mark.parametrize("case", range(len(CASES)), ids=[f"zero{stage}-tied{tied}" for stage, tied in CASES])
 def test_two_ranks_with_zero_train_like_one_without(trained, case):
-    expected, _, expected_outputs, expected_scores, _ = trained["single"][CASES[case][1]]
-    weights, _, outputs, scores, _ = trained["double"][0][case]
+    expected, _, expected_outputs, expected_scores, _, _ = trained["single"][CASES[case][1]]
+    weights, _, outputs, scores, _, _ = trained["double"][0][case]
     assert set(weights) == set(expected)
     for name in expected:
         np.testing.assert_allclose(weights[name], expected[name], rtol=0, atol=1e-5, err_msg=name)
@@ -106,7 +109,7 @@ def test_two_ranks_with_zero_train_like_one_without(trained, case):
 
 
 def test_training_moved_the_weights(trained):
-    expected, _, outputs, _, _ = trained["single"][True]
+    expected, _, outputs, _, _, _ = trained["single"][True]
     from safetensors.numpy import load_file
 
     start = load_file(Path(trained["single"][True][4]).parent / "model" / "model.safetensors")
@@ -124,27 +127,25 @@ def test_both_ranks_report_the_same_metrics_and_every_completion_once(trained, c
         assert ours.keys() <= {metric.name for metric in LEARNER_METRICS}
         ours.pop("train/seconds"), theirs.pop("train/seconds")
         assert ours == theirs
-        found = [(s.group_id, s.sample_index) for output in (first[step], second[step]) for s in output.sequences]
-        batch = train_batch(step)
-        assert sorted(found) == [(g.group_id, c.sample_index) for g in batch.groups for c in g.group.completions]
+        found = [key for rank in (0, 1) for key in trained["double"][rank][case][5][step].keys]
+        wanted = plan_step(train_batch(step), GRPOConfig()).sequences
+        assert len(wanted) == 11
+        assert sorted(found) == [sequence.key for sequence in wanted]
 
 
-def test_sequence_outputs_are_of_the_weights_the_step_started_from(trained):
-    outputs = trained["single"][True][2]
-    completions = {(g.group_id, c.sample_index): c for g in train_batch(0).groups for c in g.group.completions}
-    assert len(outputs[0].sequences) == 12
+def test_values_of_tokens_are_of_the_weights_the_step_started_from(trained):
+    outputs, tokens = trained["single"][True][2], trained["single"][True][5]
+    groups = groups_of(train_batch(0))
+    values = tokens[0].by_completion()
+    assert len(values) == 11
     trained_on: list[float] = []
-    for sequence in outputs[0].sequences:
-        if sequence.advantage is None:
-            assert sequence.policy_logprobs == ()
-            continue
-        num_tokens = len(completions[sequence.group_id, sequence.sample_index].token_ids)
-        assert len(sequence.policy_logprobs) == num_tokens
+    for (group_id, sample_index), of in values.items():
+        completion = groups[group_id].completions[sample_index]
+        assert len(of.policy_logprobs) == completion.num_tokens
         # At the first step the policy still is the reference.
-        assert sequence.policy_logprobs == sequence.ref_logprobs
-        assert len(sequence.entropies) == len(sequence.policy_logprobs)
-        mask = completions[sequence.group_id, sequence.sample_index].loss_mask
-        trained_on += [entropy for entropy, keep in zip(sequence.entropies, mask, strict=True) if keep]
+        assert np.array_equal(of.policy_logprobs, of.ref_logprobs)
+        assert len(of.entropies) == len(of.policy_logprobs)
+        trained_on += of.entropies[completion.loss_mask].tolist()
     assert sum(trained_on) / len(trained_on) == pytest.approx(outputs[0].metrics["train/entropy"], rel=1e-6)
     assert outputs[0].metrics["train/kl_ref"] == 0.0
     assert outputs[1].metrics["train/kl_ref"] > 0.0
@@ -155,7 +156,7 @@ def test_export_loads_in_transformers_with_the_same_weights(trained, case):
     import torch
     from transformers import AutoModelForCausalLM
 
-    weights, _, _, scores, export = trained["double"][0][case]
+    weights, _, _, scores, export, _ = trained["double"][0][case]
     model = AutoModelForCausalLM.from_pretrained(export)
     named = dict(model.named_parameters())
     assert set(named) == set(weights)
@@ -174,24 +175,24 @@ def single_rank_cases(rank: int, world_size: int, addresses: list[RendezvousAddr
     """What needs no second rank."""
     results: dict[str, Any] = {}
     worker = make_worker(rank, world_size, addresses[0], model_dir, updates_per_batch=2)
-    output = worker.train_step(train_batch(0))
+    output, _ = train_step(worker, train_batch(0))
     results["two updates"] = (output, weights_of(worker)[1])
     worker.close()
     worker = make_worker(rank, world_size, addresses[1], model_dir)
-    worker.train_step(train_batch(0))
-    worker.train_step(train_batch(0, policy_version=1))
+    train_step(worker, train_batch(0))
+    train_step(worker, train_batch(0, policy_version=1))
     results["same batch twice"] = weights_of(worker)[1]
     worker.close()
     bf16 = {"dtype": "bfloat16", "gradient_checkpointing": True, "zero_stage": 2}
     worker = make_worker(rank, world_size, addresses[2], model_dir, **bf16)
-    results["bfloat16"] = [worker.train_step(train_batch(step)) for step in range(2)]
+    results["bfloat16"] = [train_step(worker, train_batch(step))[0] for step in range(2)]
     worker.close()
     worker = make_worker(rank, world_size, addresses[3], model_dir, grpo={"kl_coef": 0.0}, lr=1e-2)
     before = weights_of(worker)[1]
     groups = train_batch(0, num_groups=1).groups
     nothing = TrainBatch(step=0, policy_version=0, groups=())
-    results["nothing"] = (worker.train_step(nothing), before == weights_of(worker)[1])
-    results["no reference"] = worker.train_step(TrainBatch(step=1, policy_version=0, groups=groups))
+    results["nothing"] = (train_step(worker, nothing)[0], before == weights_of(worker)[1])
+    results["no reference"] = train_step(worker, TrainBatch(step=1, policy_version=0, groups=groups))
     worker.close()
     with pytest.raises(LearnerError) as caught:
         make_worker(0, 2, addresses[4], model_dir, start_deadline_s=2.0, step_deadline_s=2.0)
@@ -228,10 +229,11 @@ def test_a_batch_without_tokens_to_train_on_is_skipped_and_is_no_bad_step(single
 
 
 def test_without_kl_there_is_no_reference(single):
-    output = single["no reference"]
+    output, tokens = single["no reference"]
     assert "train/kl_ref" not in output.metrics
     assert output.policy_version == 1
-    assert all(s.ref_logprobs == () for s in output.sequences)
+    assert len(tokens.ref_logprobs_N) == 0
+    assert all(len(values.ref_logprobs) == 0 for values in tokens.by_completion().values())
 
 
 def test_a_rank_whose_peers_do_not_come_raises_at_its_deadline(single):

@@ -3,14 +3,15 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from reward.types import RewardInput
-from rollout.types import Completion, FinishReason, Prompt, RolloutGroup, VersionSpan
+from rollout.types import Completion, FinishReason, Prompt, RolloutGroup, VersionSpan, read_only
 
 
 def item(completion: str, ground_truth: str | None = "1", num_tokens: int = 1, **fields: object) -> RewardInput:
-    values = {"question": "q", "prompt": "q", "token_ids": tuple(range(num_tokens)), **fields}
+    values = {"question": "q", "prompt": "q", "token_ids": read_only(range(num_tokens), np.int32), **fields}
     return RewardInput(completion=completion, ground_truth=ground_truth, **values)  # type: ignore[arg-type]
 
 
@@ -39,9 +40,9 @@ def group(texts: list[str], ground_truth: str | None = "1", row: dict[str, objec
 def _completion(index: int, text: str) -> Completion:
     return Completion(
         sample_index=index,
-        token_ids=(5,),
-        logprobs=(-0.5,),
-        loss_mask=(True,),
+        token_ids=read_only((5,), np.int32),
+        logprobs=read_only((-0.5,), np.float32),
+        loss_mask=read_only((True,), np.bool_),
         text=text,
         finish_reason=FinishReason.STOP,
         version_spans=(VersionSpan(policy_version=0, start=0, end=1),),

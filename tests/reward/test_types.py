@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from reward.types import ROUNDING_SPREAD, RewardOutcome, RewardResult, ScoredGroup, all_rewards_equal
-from rollout.types import FinishReason
+from reward.types import ROUNDING_SPREAD, GroupScores, RewardOutcome, RewardResult, ScoredGroup, all_rewards_equal
+from rollout.types import FinishReason, SampledGroup, facts_of
 from tests.reward.samples import group
 
 
@@ -44,14 +44,13 @@ def test_only_completions_that_were_scored_and_not_given_up_are_compared() -> No
     sampled = group(["text"] * len(ends))
     completions = tuple(replace(c, finish_reason=end) for c, end in zip(sampled.completions, ends, strict=True))
     failed = RewardResult(outcome=RewardOutcome.TIMEOUT, reward=None)
-    scored = ScoredGroup(
-        group=replace(sampled, completions=completions),
-        rewards=(ok(1.0), ok(1.0), ok(0.0), ok(0.0), failed),
-        worker="reward-0",
-        started_s=1.0,
-        finished_s=2.0,
+    facts = facts_of(replace(sampled, completions=completions))
+    scores = GroupScores(
+        rewards=(ok(1.0), ok(1.0), ok(0.0), ok(0.0), failed), worker="reward-0", started_s=1.0, finished_s=2.0
     )
+    scored = ScoredGroup(group=SampledGroup(prompt=sampled.prompt, facts=facts, payload=None), scores=scores)
     assert scored.compared_rewards == (1.0, 1.0, None, None, None)
     assert scored.all_rewards_equal
     assert scored.num_scored == 4
-    assert not replace(scored, rewards=(ok(0.0), *scored.rewards[1:])).all_rewards_equal
+    other = replace(scored, scores=replace(scores, rewards=(ok(0.0), *scored.rewards[1:])))
+    assert not other.all_rewards_equal

@@ -8,7 +8,7 @@ import numpy as np
 
 from rollout.engines.protocol import EngineOutput, SampleSpec
 from rollout.transfer.manifest import TensorSpec
-from rollout.types import FinishReason
+from rollout.types import FinishReason, Logprobs
 
 
 class FakeEngine:
@@ -48,6 +48,11 @@ class FakeEngine:
     def has_unfinished(self) -> bool:
         return bool(self._running)
 
+    def abort(self, request_ids: Sequence[str]) -> None:
+        kept = [(spec, left) for spec, left in self._running if spec.request_id not in request_ids]
+        self.journal.append(f"abort {len(self._running) - len(kept)}")
+        self._running = kept
+
     def abort_all(self) -> None:
         self.journal.append(f"abort {len(self._running)}")
         self._running = []
@@ -66,9 +71,9 @@ class FakeEngine:
         self._is_updating = False
         self.policy_version = policy_version
 
-    def prompt_logprobs(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+    def prompt_logprobs(self, sequences: Sequence[Sequence[int]]) -> list[Logprobs]:
         self.journal.append("probe")
-        return [[-math.log(len(sequence))] * (len(sequence) - 1) for sequence in sequences]
+        return [np.full(len(sequence) - 1, -math.log(len(sequence)), np.float32) for sequence in sequences]
 
     def close(self) -> None:
         self.journal.append("close")
@@ -76,8 +81,8 @@ class FakeEngine:
     def _output(self, spec: SampleSpec) -> EngineOutput:
         return EngineOutput(
             request_id=spec.request_id,
-            token_ids=(7, 8),
-            logprobs=self._logprobs,
+            token_ids=np.array([7, 8], np.int32),
+            logprobs=np.array(self._logprobs, np.float32),
             text="78",
             finish_reason=FinishReason.STOP,
             versions=((self.policy_version, 0, 2),),

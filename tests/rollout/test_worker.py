@@ -10,7 +10,7 @@ import pytest
 from rollout.config import SamplingConfig
 from rollout.errors import EngineError, WeightSyncError
 from rollout.transfer.manifest import TensorSpec, WeightChunk, WeightManifest, tensor_digest, weights_digest
-from rollout.types import Prompt, SampleRequest
+from rollout.types import Prompt, SampleRequest, facts_of
 from rollout.worker import RolloutWorker
 from tests.rollout.fake_engine import FakeEngine
 
@@ -97,8 +97,12 @@ def test_a_group_has_its_completions_in_order_and_is_handed_out_once():
                 worker.wait_group(wanted.key), worker.wait_group(wanted.key), return_exceptions=True
             )
             assert not isinstance(first, BaseException)
-            assert [c.sample_index for c in first.completions] == [0, 1, 2]
-            assert (first.attempt, first.worker, first.min_policy_version) == (1, "sampler-0", 0)
+            facts, group = first
+            assert facts == facts_of(group)
+            assert [c.sample_index for c in group.completions] == [0, 1, 2]
+            assert (group.attempt, group.worker, facts.min_policy_version) == (1, "sampler-0", 0)
+            assert (facts.num_tokens_G, facts.num_trainable_tokens_G) == ((2, 2, 2), (2, 2, 2))
+            assert facts.surprisal_sum == 3 * 0.75
             assert isinstance(second, EngineError)
             with pytest.raises(EngineError, match="handed out already"):
                 await worker.wait_group(wanted.key)
@@ -131,7 +135,7 @@ def test_an_evaluations_question_is_leased_anew_in_the_next_one_with_the_same_se
             assert [lease.key[0] for lease in leases] == ["eval-1", "eval-2"]
             await worker.submit(leases[:1], SAMPLING)  # and nobody asks for it: that evaluation was given up
             await worker.submit(leases[1:], SAMPLING)
-            assert len((await worker.wait_group(leases[1].key)).completions) == 2
+            assert len((await worker.wait_group(leases[1].key))[1].completions) == 2
             assert (await worker.status()).num_running_groups == 1
             seeds = [spec.seed for spec in engine.specs]
             assert seeds[:2] == seeds[2:]
@@ -144,12 +148,17 @@ def test_tokens_whose_log_probability_is_not_finite_are_masked_and_counted():
     async def main() -> None:
         async with working(FakeEngine(logprobs=(nan, -inf))) as worker:
             await worker.submit([request(0)], SAMPLING)
-            both = (await worker.wait_group(request(0).key)).completions[0]
-            assert (both.logprobs, both.loss_mask, both.num_nonfinite_logprobs) == ((0.0, 0.0), (False, False), 2)
+            facts, group = await worker.wait_group(request(0).key)
+            both = group.completions[0]
+            assert (both.logprobs.tolist(), both.loss_mask.tolist()) == ([0.0, 0.0], [False, False])
+            assert (both.num_nonfinite_logprobs, facts.num_nonfinite_logprobs) == (2, 4)
+            assert facts.num_trainable_tokens_G == (0, 0)
         async with working(FakeEngine(logprobs=(-0.5, inf))) as worker:
             await worker.submit([request(0)], SAMPLING)
-            one = (await worker.wait_group(request(0).key)).completions[1]
-            assert (one.logprobs, one.loss_mask, one.num_nonfinite_logprobs) == ((-0.5, 0.0), (True, False), 1)
+            facts, group = await worker.wait_group(request(0).key)
+            one = group.completions[1]
+            assert (one.logprobs.tolist(), one.loss_mask.tolist()) == ([-0.5, 0.0], [True, False])
+            assert (one.num_nonfinite_logprobs, facts.surprisal_sum) == (1, 1.0)
 
     asyncio.run(main())
 
@@ -164,7 +173,8 @@ def test_an_update_loads_the_bytes_and_serves_only_when_told():
                 await worker.submit([request(0)], SAMPLING)
             with pytest.raises(WeightSyncError, match="told to serve version 0, but version 1 is loaded"):
                 await worker.serve(0)
-            assert await worker.prompt_logprobs([[4, 5]]) == [[-log(2)]]
+            (logprobs,) = await worker.prompt_logprobs([[4, 5]])
+            assert logprobs == pytest.approx([-log(2)])
             await worker.serve(1)
             await sample(worker, [request(0)])
             assert engine.loaded == {"w": bytes(range(8))}
@@ -287,7 +297,7 @@ def test_a_caller_that_gives_up_does_not_harm_the_engine():
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(worker.wait_group(request(0).key), 0.01)
             engine.is_held = False
-            assert (await worker.wait_group(request(0).key)).num_completion_tokens == 4
+            assert (await worker.wait_group(request(0).key))[0].num_tokens == 4
 
     asyncio.run(main())
 
@@ -307,14 +317,57 @@ def test_closing_ends_what_still_waits():
     asyncio.run(main())
 
 
-def test_a_lease_that_runs_already_is_refused_and_adds_nothing():
+def test_a_lease_that_comes_again_fences_off_the_one_before():
+    """Of a `submit` whose caller stopped waiting, and that reached the worker after all."""
+
     async def main() -> None:
         engine = FakeEngine(steps=10**9)
         async with working(engine) as worker:
-            await worker.submit([request(0)], SAMPLING)
-            with pytest.raises(EngineError, match="AssertionError"):
-                await worker.submit([request(1), request(0)], SAMPLING)
+            await worker.submit([request(0), request(1)], SAMPLING)
+            before = asyncio.ensure_future(worker.wait_group(request(0).key))
+            await asyncio.sleep(0.01)
+            again = request(0, attempt=2)
+            await worker.submit([again], SAMPLING)
+            with pytest.raises(EngineError, match="given up and given anew"):
+                await before
+            assert (await worker.status()).num_running_groups == 2
+            assert "abort 2" in engine.journal
+            running = {spec.request_id for spec, _ in engine._running}
+            assert running == {
+                f"train|{lease.key[1]}|{lease.attempt}|{i}" for lease in (request(1), again) for i in (0, 1)
+            }
+
+    asyncio.run(main())
+
+
+def test_leases_that_are_taken_back_are_not_computed():
+    async def main() -> None:
+        engine = FakeEngine(steps=10**9)
+        async with working(engine) as worker:
+            await worker.submit([request(0), request(1)], SAMPLING)
+            waiting = asyncio.ensure_future(worker.wait_group(request(1).key))
+            await asyncio.sleep(0.01)
+            await worker.give_up([request(1)])
+            with pytest.raises(EngineError, match="given up by who asked"):
+                await waiting
+            assert ((await worker.status()).num_running_groups, len(engine._running)) == (1, 2)
+            await worker.give_up([request(1)])  # and again: it is gone already
             assert (await worker.status()).num_running_groups == 1
-            assert len(engine.specs) == 2
+
+    asyncio.run(main())
+
+
+def test_status_and_waits_may_come_while_groups_end():
+    """A11: the loop asks for leases while the engine's thread ends them."""
+
+    async def main() -> None:
+        async with working(FakeEngine()) as worker:
+            for _ in range(20):
+                leases = [request(i) for i in range(30)]
+                await worker.submit(leases, SAMPLING)
+                waits = [worker.wait_group(lease.key) for lease in leases]
+                statuses = asyncio.gather(*(worker.status() for _ in leases))
+                assert len(await asyncio.gather(*waits)) == len(await statuses) == 30
+            assert (await worker.status()).num_running_groups == 0
 
     asyncio.run(main())

@@ -8,10 +8,10 @@ import numpy as np
 
 from cluster.config import RunConfig
 from learner.algorithm.advantages import group_advantages
-from learner.types import SequenceOutput
+from learner.types import CompletionKey, TokenValues
 from reward.math.extraction import extract_answer
 from reward.types import RewardOutcome, RewardResult, ScoredGroup
-from rollout.types import Completion, FinishReason, Prompt, RolloutGroup, VersionSpan
+from rollout.types import Completion, FinishReason, Prompt, TokenIds, VersionSpan
 from tests.cluster.dashboard.demo_faults import FAULTY_SAMPLER, HEALTHY_GAP, Conditions
 from tests.cluster.dashboard.demo_text import (
     EOS_ID,
@@ -85,29 +85,35 @@ def score(rng: np.random.Generator, task: Sum, completion: Completion, now: Cond
 class Learned:
     """What the learner computed for a batch."""
 
-    outputs: tuple[SequenceOutput, ...]
+    advantages: dict[CompletionKey, float | None]
+    values: dict[CompletionKey, TokenValues]
     metrics: dict[str, float]
 
 
 def learn(rng: np.random.Generator, groups: Sequence[ScoredGroup], now: Conditions, config: RunConfig) -> Learned:
     """Log-probabilities with the gap that the sampler's weights have, and the metrics that follow from them."""
-    outputs: list[SequenceOutput] = []
+    all_advantages: dict[CompletionKey, float | None] = {}
+    values: dict[CompletionKey, TokenValues] = {}
     parts: list[dict[str, np.ndarray]] = []
     for scored in groups:
-        results, is_stale = scored.rewards, scored.group.worker == FAULTY_SAMPLER and now.stale_version is not None
+        is_stale = scored.group.facts.worker == FAULTY_SAMPLER and now.stale_version is not None
+        results = scored.rewards
         rewards = [result.reward or 0.0 for result in results]
         advantages = group_advantages(rewards, [result.reward is not None for result in results])
-        for completion, advantage in zip(scored.group.completions, advantages, strict=True):
+        for completion, advantage in zip(scored.group.payload.completions, advantages, strict=True):
+            key = (scored.group_id, completion.sample_index)
+            all_advantages[key] = advantage
             if advantage is None:
-                outputs.append(_output(scored.group, completion, None, ()))
                 continue
             gap = now.stale_gap if is_stale else HEALTHY_GAP
             tokens = _learner_tokens(rng, completion, now, gap)
-            outputs.append(_output(scored.group, completion, advantage, tokens))
+            values[key] = _values(tokens)
             parts.append({**tokens, "advantage": np.full(len(completion.token_ids), advantage)})
     metrics = _metrics(parts, config)
-    metrics["grad_norm"] = (0.15 + 0.9 * _spread(outputs)) * float(rng.lognormal(0, 0.18))
-    return Learned(outputs=tuple(outputs), metrics=metrics)
+    prompts = sum(len(scored.group.prompt.token_ids) * scored.num_scored for scored in groups)
+    metrics["train/sequence_tokens"] = metrics["tokens"] + prompts
+    metrics["grad_norm"] = (0.15 + 0.9 * _spread(all_advantages)) * float(rng.lognormal(0, 0.18))
+    return Learned(advantages=all_advantages, values=values, metrics=metrics)
 
 
 def _answer_text(rng: np.random.Generator, task: Sum, now: Conditions, *, right: bool) -> str:
@@ -121,16 +127,16 @@ def _answer_text(rng: np.random.Generator, task: Sum, now: Conditions, *, right:
 
 
 def _completion(rng: np.random.Generator, index: int, text: str, now: Conditions, version: int) -> Completion:
-    ids = [*encode(text), EOS_ID]
-    finish = FinishReason.STOP if len(ids) <= MAX_TOKENS else FinishReason.LENGTH
-    ids = ids[:MAX_TOKENS]
+    whole = [*encode(text), EOS_ID]
+    finish = FinishReason.STOP if len(whole) <= MAX_TOKENS else FinishReason.LENGTH
+    ids = np.array(whole[:MAX_TOKENS], np.int32)
     logprobs = -np.clip(rng.exponential(_token_entropies(rng, ids, now.entropy)), 1e-5, 9.0)
     return Completion(
         sample_index=index,
-        token_ids=tuple(ids),
-        logprobs=tuple(logprobs.tolist()),
-        loss_mask=(True,) * len(ids),
-        text=decode(ids),
+        token_ids=ids,
+        logprobs=logprobs.astype(np.float32),
+        loss_mask=np.ones(len(ids), np.bool_),
+        text=decode(ids.tolist()),
         finish_reason=finish,
         version_spans=(VersionSpan(policy_version=version, start=0, end=len(ids)),),
     )
@@ -139,9 +145,9 @@ def _completion(rng: np.random.Generator, index: int, text: str, now: Conditions
 _DECIDES = np.array([piece.strip().isdigit() or piece in {"To", "Let", "First", "Counting", "\n"} for piece in PIECES])
 
 
-def _token_entropies(rng: np.random.Generator, ids: Sequence[int], mean: float) -> np.ndarray:
+def _token_entropies(rng: np.random.Generator, ids: TokenIds, mean: float) -> np.ndarray:
     """[T] nats: what the policy has to decide is uncertain, the words between hardly."""
-    weights = np.where(_DECIDES[list(ids)], 2.4, 0.35) * rng.lognormal(-0.08, 0.4, len(ids))
+    weights = np.where(_DECIDES[ids], 2.4, 0.35) * rng.lognormal(-0.08, 0.4, len(ids))
     return mean * weights
 
 
@@ -149,27 +155,18 @@ def _learner_tokens(
     rng: np.random.Generator, completion: Completion, now: Conditions, gap: float
 ) -> dict[str, np.ndarray]:
     """[T] arrays by name. The gap has heavy tails, as rounding through many layers has."""
-    rollout = np.array(completion.logprobs)
+    rollout = completion.logprobs.astype(np.float64)
     policy = np.minimum(rollout + gap * rng.standard_t(6, len(rollout)), -1e-7)
     ref = np.minimum(policy - now.drift * (rng.standard_normal(len(rollout)) + 0.3), -1e-7)
     entropies = _token_entropies(rng, completion.token_ids, now.entropy)
     return {"rollout": rollout, "policy": policy, "ref": ref, "entropy": entropies}
 
 
-def _output(
-    group: RolloutGroup, completion: Completion, advantage: float | None, tokens: dict[str, np.ndarray] | tuple[()]
-) -> SequenceOutput:
-    if not tokens:
-        return SequenceOutput(
-            group_id=group.group_id, sample_index=completion.sample_index, advantage=advantage, policy_logprobs=()
-        )
-    return SequenceOutput(
-        group_id=group.group_id,
-        sample_index=completion.sample_index,
-        advantage=advantage,
-        policy_logprobs=tuple(tokens["policy"].tolist()),
-        ref_logprobs=tuple(tokens["ref"].tolist()),
-        entropies=tuple(tokens["entropy"].tolist()),
+def _values(tokens: dict[str, np.ndarray]) -> TokenValues:
+    return TokenValues(
+        policy_logprobs=tokens["policy"].astype(np.float32),
+        ref_logprobs=tokens["ref"].astype(np.float32),
+        entropies=tokens["entropy"].astype(np.float32),
     )
 
 
@@ -200,6 +197,6 @@ def _metrics(parts: Sequence[dict[str, np.ndarray]], config: RunConfig) -> dict[
     }
 
 
-def _spread(outputs: Sequence[SequenceOutput]) -> float:
+def _spread(advantages: dict[CompletionKey, float | None]) -> float:
     """Share of the completions that say anything about which way to go."""
-    return sum(bool(output.advantage) for output in outputs) / max(len(outputs), 1)
+    return sum(bool(advantage) for advantage in advantages.values()) / max(len(advantages), 1)

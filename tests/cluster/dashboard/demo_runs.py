@@ -32,6 +32,7 @@ from tests.cluster.dashboard.demo_faults import KINDS, Conditions, Kind, conditi
 from tests.cluster.dashboard.demo_rollouts import Learned, demo_prompt, learn, sample_completions, score
 from tests.cluster.dashboard.demo_text import PIECES, Sum, draw_sums
 from tests.cluster.dashboard.demo_waves import Lease, Timed, sample_and_score
+from tests.cluster.examples import opened, scored_of
 
 STARTED_S = 1_790_000_000.0
 """Unix time at which a run begins that is not live."""
@@ -149,8 +150,8 @@ class DemoRun:
         sync_s = self._sync(step + 1)
         timings = StepTimings(
             step_s=(at.now_s - began_s) * self._pace,
-            generate_s=max(s.group.finished_s for s in groups) - min(s.group.started_s for s in groups),
-            score_s=sum(s.finished_s - s.started_s for s in groups),
+            generate_s=max(s.group.facts.finished_s for s in groups) - min(s.group.facts.started_s for s in groups),
+            score_s=sum(s.scores.finished_s - s.scores.started_s for s in groups),
             train_s=train_s * self._pace,
             sync_s=sync_s * self._pace,
             wait_s=(batch_s - began_s) * self._pace,
@@ -177,7 +178,7 @@ class DemoRun:
                 if reason is None:
                     groups.append(scored)
                 else:
-                    self._ledger.reject(scored.group_id, scored.group.attempt, reason)
+                    self._ledger.reject(scored.group_id, scored.group.facts.attempt, reason)
                     rejected.append(scored)
         return sorted(groups, key=lambda scored: scored.group_id), rejected
 
@@ -203,10 +204,10 @@ class DemoRun:
 
     def _actions(self, timed: Timed) -> list[tuple[float, Callable[[], object]]]:
         """What is written about a group, each at its time."""
-        group = timed.scored.group
+        group = timed.scored.group.facts
         facts: dict[str, Any] = {
             "ids": (group.group_id,),
-            "extra": {"tokens": group.num_completion_tokens, "policy_version": group.min_policy_version},
+            "extra": {"tokens": group.num_tokens, "policy_version": group.min_policy_version},
         }
 
         def sampled() -> None:
@@ -214,7 +215,7 @@ class DemoRun:
             self._span("generate", group.worker, timed.start_s, timed.end_s, **facts)
 
         def scored() -> None:
-            self._span("score", timed.scored.worker, timed.score_start_s, timed.score_end_s, **facts)
+            self._span("score", timed.scored.scores.worker, timed.score_start_s, timed.score_end_s, **facts)
             self._ledger.scored(group.group_id, group.attempt)
 
         return [(timed.end_s, sampled), (timed.score_end_s, scored)]
@@ -233,7 +234,7 @@ class DemoRun:
         for learner in LEARNERS:
             self._span("train", learner, start_s, start_s + train_s, step=step, ids=ids)
         for scored in groups:
-            self._ledger.consume(scored.group_id, scored.group.attempt, step)
+            self._ledger.consume(scored.group_id, scored.group.facts.attempt, step)
 
     def _sync(self, version: int) -> float:
         """Returns its seconds."""
@@ -270,7 +271,8 @@ class DemoRun:
             metrics={**learned.metrics, "seconds": timings.train_s},
         )
         metrics = step_metrics(groups, output, timings=timings, counts=counts, policy_version=step)
-        self._run.write_rollouts(step, [*groups, *rejected], learned.outputs)
+        written = [opened(scored) for scored in [*groups, *rejected]]
+        self._run.write_rollouts(step, written, learned.advantages, learned.values)
         self._run.append_metrics(step, metrics)
 
     # Evaluations, checkpoints, the end.
@@ -291,15 +293,8 @@ class DemoRun:
                 finished_s=self._unix(start_s + took_s - 0.1),
             )
             results = tuple(score(rng, task, completion, now) for completion in group.completions)
-            groups.append(
-                ScoredGroup(
-                    group=group,
-                    rewards=results,
-                    worker="reward-0",
-                    started_s=self._unix(start_s + took_s - 0.1),
-                    finished_s=self._unix(start_s + took_s),
-                )
-            )
+            ended_s = self._unix(start_s + took_s)
+            groups.append(scored_of(group, results, started_s=group.finished_s, finished_s=ended_s))
         self._wait_until(start_s + took_s)
         metrics = evaluation_metrics(groups)
         ballots = [([r.answer for r in g.rewards], [bool(r.correct) for r in g.rewards]) for g in groups]
@@ -307,7 +302,7 @@ class DemoRun:
         metrics["eval/policy_version"] = float(step)
         self._at.accuracy[step] = metrics["eval/pass_at_1"]
         self._run.append_evaluation(step, metrics)
-        self._run.write_eval_rollouts(step, groups)
+        self._run.write_eval_rollouts(step, [opened(scored) for scored in groups])
         self._span("eval", "controller", start_s, start_s + took_s, step=step)
 
     def _save(self, step: int) -> None:

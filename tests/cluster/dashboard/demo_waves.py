@@ -10,6 +10,7 @@ from rollout.types import Prompt, RolloutGroup
 from tests.cluster.dashboard.demo_faults import FAULTY_SAMPLER, Conditions
 from tests.cluster.dashboard.demo_rollouts import sample_completions, score
 from tests.cluster.dashboard.demo_text import Sum
+from tests.cluster.examples import scored_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,13 +71,7 @@ def sample_and_score(
         # Two child processes share the completions of a group.
         score_end_s = score_start_s + sum(result.duration_s for result in results) / 2
         free_s = score_end_s - 0.005
-        scored = ScoredGroup(
-            group=group,
-            rewards=results,
-            worker="reward-0",
-            started_s=unix(score_start_s),
-            finished_s=unix(score_end_s),
-        )
+        scored = scored_of(group, results, started_s=unix(score_start_s), finished_s=unix(score_end_s))
         timed.append(
             Timed(
                 scored=scored,

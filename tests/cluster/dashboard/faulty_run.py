@@ -41,8 +41,9 @@ from cluster.types import Event, GroupCounts, Instant, RunSummary, StepTimings, 
 from cluster.weights.checkpointing import Checkpoints
 from learner.types import StepOutput, TrainBatch
 from reward.types import ScoredGroup
-from tests.cluster.dashboard.small_runs import EQUAL, FAILED, MIXED, RIGHT, WRONG, Sample, config, group, outputs
+from tests.cluster.dashboard.small_runs import EQUAL, FAILED, MIXED, RIGHT, WRONG, Sample, config, group, trained_step
 from tests.cluster.dashboard.stamped import Stamped
+from tests.cluster.examples import scored_of
 from tests.cluster.fakes import FakeHandle, FakeLearner, NoLauncher, fleet_of, recovery_of
 from tests.cluster.weights.test_checkpoint_faults import flip_one_bit
 from tests.cluster.weights.test_checkpointing import state_at
@@ -173,7 +174,7 @@ class FaultyRun:
             self.span("train", learner, 6.0, step=self._step, ids=ids)
         batch = TrainBatch(step=self._step, policy_version=self._version, groups=tuple(groups))
         for scored in groups:
-            self.ledger.consume(scored.group_id, scored.group.attempt, self._step)
+            self.ledger.consume(scored.group_id, scored.group.facts.attempt, self._step)
         self._version += not skipped
         self._step += 1
         if not skipped:
@@ -182,21 +183,21 @@ class FaultyRun:
         self.ledger.check()
 
     def _sample(self, leased: ScoredGroup, samples: Sequence[Sample]) -> ScoredGroup:
-        old, now = leased.group, self.clock()
+        old, lease, now = leased.group, leased.group.facts, self.clock()
         found = group(
             old.prompt.index, samples, version=self._version, epoch=old.prompt.epoch, question=int(old.prompt.uid, 16)
         )
         sampled = replace(
-            found.group,
+            found.group.payload,
             prompt=old.prompt,
-            attempt=old.attempt,
-            worker=old.worker,
+            attempt=lease.attempt,
+            worker=lease.worker,
             started_s=now - 3,
             finished_s=now - 1,
         )
-        scored = replace(found, group=sampled, worker="reward-1", started_s=now - 1, finished_s=now)
+        scored = scored_of(sampled, found.rewards, worker="reward-1", started_s=now - 1, finished_s=now)
         assert self.ledger.sampled(sampled.group_id, sampled.attempt, self._version)
-        extra = {"tokens": sampled.num_completion_tokens, "policy_version": self._version}
+        extra = {"tokens": scored.group.facts.num_tokens, "policy_version": self._version}
         self.span("generate", sampled.worker, 3.0, ids=(sampled.group_id,), extra=extra)
         self.span("score", "reward-1", 1.0, ids=(sampled.group_id,), extra=extra)
         self.progress.group_scored()
@@ -215,7 +216,6 @@ class FaultyRun:
             skipped=skipped,
             bad_steps_in_a_row=int(skipped),
             reason=NOT_FINITE if skipped else "",
-            sequences=tuple(outputs(batch.groups, samples)),
             metrics={"grad_norm": norm, "entropy": 1.0, "kl_rollout": 1e-6, "lr": 1e-3, "ratio_mean": 1.0},
         )
         timings = StepTimings(step_s=step_s, generate_s=3.0, score_s=3.0, train_s=6.0, sync_s=1.0, ended_s=self.clock())
@@ -227,7 +227,7 @@ class FaultyRun:
             rejected=ledger.rejected,
             late_results=ledger.late_results,
         )
-        self._record.step(batch, [output], [], counts, timings)
+        asyncio.run(self._record.step(trained_step(batch, samples, output), [], counts, timings))
         if output.reason:
             self.warn(f"step {output.step}: {output.reason}")
         self.progress.step_trained()
@@ -246,13 +246,14 @@ class FaultyRun:
         """The leases that `sampler` holds are given up, and given `to` another."""
         again = []
         for leased in groups:
-            if leased.group.worker != sampler:
+            held = leased.group.facts
+            if held.worker != sampler:
                 again.append(leased)
                 continue
-            self.ledger.requeue(leased.group_id, leased.group.attempt, str(error))
+            self.ledger.requeue(leased.group_id, held.attempt, str(error))
             if to is not None:
-                attempt = self.ledger.lease(leased.group_id, to, deadline_s=LEASE_S)
-                leased = replace(leased, group=replace(leased.group, attempt=attempt, worker=to))
+                held = replace(held, attempt=self.ledger.lease(leased.group_id, to, deadline_s=LEASE_S), worker=to)
+                leased = replace(leased, group=replace(leased.group, facts=held))
             again.append(leased)
         return again
 
@@ -278,7 +279,7 @@ class FaultyRun:
         """sampler-0; it answers after all, three seconds after its leases ran out."""
         self.now_s += LEASE_S
         error = StageTimeoutError("sample", "sampler-0", f"group {_first(groups, 'sampler-0')}", LEASE_S)
-        late = [leased.group_id for leased in groups if leased.group.worker == "sampler-0"]
+        late = [leased.group_id for leased in groups if leased.group.facts.worker == "sampler-0"]
         self.supervisor.work_failed("sampler-0", str(error))
         groups = self.give_up(groups, "sampler-0", error, "sampler-1")
         self.now_s += 3.0
@@ -374,7 +375,7 @@ def write_live(path: Path) -> FaultyRun:
 
 
 def _first(groups: Sequence[ScoredGroup], sampler: str) -> str:
-    return next(leased.group_id for leased in groups if leased.group.worker == sampler)
+    return next(leased.group_id for leased in groups if leased.group.facts.worker == sampler)
 
 
 def main() -> None:

@@ -17,8 +17,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from cluster.columns import ROLLOUT_COLUMNS
-from cluster.dashboard.files.arrow_arrays import arrow_types
+from cluster.record.group_table import schema_of
 
 GROUP_SIZE = 8
 PROMPTS_PER_STEP = 64
@@ -144,9 +143,8 @@ def _table(step: int, groups: range, rng: np.random.Generator, texts: list[str])
         "reward_worker": ["reward-0"] * size,
         "score_s": rng.random(size),
     }
-    types = arrow_types(*ROLLOUT_COLUMNS)
-    columns = {name: pyarrow.array(values[name]).cast(kind) for name, kind in types.items()}
-    return pyarrow.table(columns)
+    schema = schema_of()
+    return pyarrow.table([pyarrow.array(values[field.name]).cast(field.type) for field in schema], schema=schema)
 
 
 def _lists(values: np.ndarray, lengths: np.ndarray) -> Any:

@@ -9,7 +9,7 @@ from cluster.record.run_directory import RunDirectory
 from cluster.types import Event, EventKind
 from reward.types import ScoredGroup
 from rollout.types import FinishReason
-from tests.cluster.examples import completion, failed, ok, output_of, scored
+from tests.cluster.examples import completion, failed, ok, opened, scored, values_of
 
 
 def make_run(path: Path) -> RunDirectory:
@@ -17,7 +17,7 @@ def make_run(path: Path) -> RunDirectory:
     run = RunDirectory.create(path, load_config("tiny"))
     for step in range(3):
         add_step(run, step)
-    run.write_eval_rollouts(0, [group(90)])
+    run.write_eval_rollouts(0, [opened(group(90))])
     run.append_evaluation(0, {"eval/pass_at_1": 0.5})
     return run
 
@@ -33,7 +33,9 @@ def group(index: int) -> ScoredGroup:
 
 def add_step(run: RunDirectory, step: int) -> None:
     groups = [group(step * 2 + 1), group(step * 2)]  # not in order of dispatch
-    run.write_rollouts(step, groups, [output_of(one, i, 0.5 - i) for one in groups for i in range(2)])
+    advantages = {(one.group_id, i): 0.5 - i for one in groups for i in range(2)}
+    values = dict.fromkeys(advantages, values_of((-0.5, -0.25), (-1.0, -2.0)))
+    run.write_rollouts(step, [opened(one) for one in groups], advantages, values)
     run.append_metrics(step, {"reward/mean": 0.5, "train/skipped": 0.0})
     for one in reversed(groups):
         for number, state in enumerate(("leased", "sampled", "scored", "consumed")):

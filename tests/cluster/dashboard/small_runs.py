@@ -5,23 +5,28 @@ that dynamic sampling rejected. `write_run` takes whatever is to be otherwise.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from cluster.config import RunConfig
 from cluster.configuration.loading import build_config
 from cluster.dashboard.index.store import RunStore
 from cluster.record.metrics import evaluation_metrics, step_metrics
 from cluster.record.run_directory import RunDirectory
+from cluster.record.run_record import TrainedStep
 from cluster.types import Event, EventKind, GroupCounts, RunSummary, StepTimings
-from learner.types import SequenceOutput, StepOutput
+from learner.types import CompletionKey, ComputedTokens, StepOutput, TrainBatch
 from reward.types import RewardOutcome, RewardResult, ScoredGroup
 from rollout.types import Completion, FinishReason, Prompt, RolloutGroup, VersionSpan
+from tests.cluster.examples import opened, scored_of
 
 START_S = 1_700_000_000.0
 STEP_S = 10.0
 TOKENS = 4
 """Of a completion that is not said to be longer."""
+PROMPT = (1, 2, 3)
 QUESTIONS = ("What is 1 + 2?", "What is 2 + 2?")
 TRUTHS = ("3", "4")
 
@@ -82,48 +87,69 @@ def group(
         uid=f"{question:016x}",
         epoch=epoch,
         index=index,
-        token_ids=(1, 2, 3),
+        token_ids=PROMPT,
         text=f"<user>{QUESTIONS[question % 2]}",
         question=QUESTIONS[question % 2],
         ground_truth=TRUTHS[question % 2],
         task="sums",
     )
     completions = tuple(_completion(i, sample, version) for i, sample in enumerate(samples))
-    return ScoredGroup(
-        group=RolloutGroup(
-            prompt=prompt,
-            completions=completions,
-            attempt=1,
-            worker=worker,
-            started_s=started_s,
-            finished_s=started_s + 2.0,
-        ),
-        rewards=tuple(_result(sample) for sample in samples),
-        worker="reward-0",
-        started_s=started_s + 2.0,
-        finished_s=started_s + 2.5,
+    sampled = RolloutGroup(
+        prompt=prompt,
+        completions=completions,
+        attempt=1,
+        worker=worker,
+        started_s=started_s,
+        finished_s=started_s + 2.0,
     )
+    rewards = [_result(sample) for sample in samples]
+    return scored_of(sampled, rewards, started_s=started_s + 2.0, finished_s=started_s + 2.5)
 
 
-def outputs(groups: Sequence[ScoredGroup], samples: Sequence[Sequence[Sample]]) -> list[SequenceOutput]:
-    """What a learner would say: advantage = reward - mean (not scaled), log p a tenth above the sampler's."""
-    found = []
+def learned(
+    groups: Sequence[ScoredGroup], samples: Sequence[Sequence[Sample]]
+) -> tuple[dict[CompletionKey, float | None], ComputedTokens]:
+    """What a learner would say: advantage = reward - mean (not scaled), log p a tenth above the sampler's, which it
+    computes only where the advantage is not 0."""
+    advantages: dict[CompletionKey, float | None] = {}
+    computed: dict[CompletionKey, Completion] = {}
     for scored, group_samples in zip(groups, samples, strict=True):
         rewards = [sample.reward for sample in group_samples if sample.reward is not None]
         mean = sum(rewards) / len(rewards) if rewards else 0.0
-        for completion, sample in zip(scored.group.completions, group_samples, strict=True):
+        for completion, sample in zip(scored.group.payload.completions, group_samples, strict=True):
             advantage = sample.advantage
             if advantage is None and sample.reward is not None:
                 advantage = sample.reward - mean
-            found.append(
-                SequenceOutput(
-                    group_id=scored.group_id,
-                    sample_index=completion.sample_index,
-                    advantage=advantage,
-                    policy_logprobs=tuple(p + 0.1 for p in completion.logprobs) if advantage else (),
-                )
-            )
-    return found
+            key = (scored.group_id, completion.sample_index)
+            advantages[key] = advantage
+            if advantage:
+                computed[key] = completion
+    nothing = np.zeros(0, np.float32)
+    tokens = ComputedTokens(
+        keys=tuple(computed),
+        lengths=tuple(completion.num_tokens for completion in computed.values()),
+        policy_logprobs_N=np.concatenate([nothing, *(c.logprobs + np.float32(0.1) for c in computed.values())]),
+        ref_logprobs_N=nothing,
+        entropies_N=nothing,
+    )
+    return advantages, tokens
+
+
+def size(tokens: ComputedTokens) -> dict[str, float]:
+    """The learner's metric of what it computed, prompts included."""
+    return {"train/sequence_tokens": float(sum(tokens.lengths) + len(PROMPT) * len(tokens.lengths))}
+
+
+def trained_step(batch: TrainBatch, samples: Sequence[Sequence[Sample]], output: StepOutput) -> TrainedStep:
+    advantages, tokens = learned(batch.groups, samples)
+    output = replace(output, metrics={**output.metrics, **size(tokens)})
+    return TrainedStep(
+        batch=batch,
+        groups=tuple(scored.group.payload for scored in batch.groups),
+        advantages=advantages,
+        outputs=(output,),
+        tokens=(tokens,),
+    )
 
 
 def write_step(
@@ -158,14 +184,15 @@ def write_step(
     run.append_event(
         Event(kind=EventKind.SYNC, actor="sampler-0", start_s=start_s + 7, end_s=start_s + 8, step=step, extra=extra)
     )
-    run.write_rollouts(step, groups, outputs(groups, samples))
+    advantages, tokens = learned(groups, samples)
+    run.write_rollouts(step, [opened(scored) for scored in groups], advantages, tokens.by_completion())
     learner = {"grad_norm": 1.0, "entropy": 2.0 - 0.5 * step, "kl_rollout": 1e-6, "max_abs_log_ratio": 1e-4, "lr": 1e-3}
     output = StepOutput(
         step=step,
         policy_version=step + 1,
         skipped=skipped,
         bad_steps_in_a_row=int(skipped),
-        metrics={**learner, "ratio_mean": 1.0, "clip_fraction": 0.0, **(metrics or {})},
+        metrics={**learner, "ratio_mean": 1.0, "clip_fraction": 0.0, **size(tokens), **(metrics or {})},
     )
     done = first + len(samples)
     timings = StepTimings(step_s=STEP_S, generate_s=2.0, score_s=0.5, train_s=4.0, sync_s=1.0, wait_s=3.0)
@@ -179,7 +206,7 @@ def write_step(
 def write_evaluation(run: RunDirectory, step: int, samples: Sequence[Sample] = MIXED) -> None:
     groups = [group(1000, samples, version=step, question=7, started_s=START_S + STEP_S * step)]
     run.append_evaluation(step, evaluation_metrics(groups))
-    run.write_eval_rollouts(step, groups)
+    run.write_eval_rollouts(step, [opened(scored) for scored in groups])
 
 
 def write_run(path: Path, *, num_steps: int = 3, finished: bool = True, **changes: object) -> RunDirectory:
@@ -226,7 +253,7 @@ def open_store(path: Path) -> RunStore:
 
 
 def _write_life(run: RunDirectory, scored: ScoredGroup, step: int) -> None:
-    sampled, group_id = scored.group, scored.group_id
+    sampled, scores, group_id = scored.group.facts, scored.scores, scored.group_id
     run.append_event(
         Event(
             kind=EventKind.GENERATE,
@@ -234,27 +261,27 @@ def _write_life(run: RunDirectory, scored: ScoredGroup, step: int) -> None:
             start_s=sampled.started_s,
             end_s=sampled.finished_s,
             ids=(group_id,),
-            extra={"tokens": sampled.num_completion_tokens, "policy_version": sampled.min_policy_version},
+            extra={"tokens": sampled.num_tokens, "policy_version": sampled.min_policy_version},
         )
     )
     run.append_event(
         Event(
-            kind=EventKind.SCORE, actor="reward-0", start_s=scored.started_s, end_s=scored.finished_s, ids=(group_id,)
+            kind=EventKind.SCORE, actor="reward-0", start_s=scores.started_s, end_s=scores.finished_s, ids=(group_id,)
         )
     )
     line = {"group_id": group_id, "attempt": 1}
     run.append_ledger({"time_s": sampled.started_s, **line, "state": "leased", "worker": sampled.worker})
     run.append_ledger({"time_s": sampled.finished_s, **line, "state": "sampled", "policy_version": step})
-    run.append_ledger({"time_s": scored.finished_s, **line, "state": "scored"})
-    run.append_ledger({"time_s": scored.finished_s + 5, **line, "state": "consumed", "step": step})
+    run.append_ledger({"time_s": scores.finished_s, **line, "state": "scored"})
+    run.append_ledger({"time_s": scores.finished_s + 5, **line, "state": "consumed", "step": step})
 
 
 def _completion(index: int, sample: Sample, version: int) -> Completion:
     return Completion(
         sample_index=index,
-        token_ids=tuple(range(10, 10 + sample.num_tokens)),
-        logprobs=(-0.5,) * sample.num_tokens,
-        loss_mask=(True,) * sample.num_tokens,
+        token_ids=np.arange(10, 10 + sample.num_tokens, dtype=np.int32),
+        logprobs=np.full(sample.num_tokens, -0.5, np.float32),
+        loss_mask=np.ones(sample.num_tokens, np.bool_),
         text=sample.text,
         finish_reason=sample.finish,
         version_spans=(VersionSpan(policy_version=version, start=0, end=sample.num_tokens),),

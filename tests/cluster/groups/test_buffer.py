@@ -134,7 +134,7 @@ async def simulate(k: int, num_prompts: int, num_steps: int, rng: random.Random,
             await asyncio.sleep(0)
         batch = taking.result()
         assert [g.group.prompt.index for g in batch] == sorted(g.group.prompt.index for g in batch)
-        lags += [version - group.group.min_policy_version for group in batch]
+        lags += [version - group.group.facts.min_policy_version for group in batch]
         await sample(rng.randrange(8))
         await buffer.pause()
         while not keep and buffer.num_unscored:
@@ -166,7 +166,7 @@ def test_waiting_names_what_has_no_scores_yet():
         first, second = scored_group(0), scored_group(1)
         for group in (first, second):
             await buffer.admit(group.group_id)
-        changed = dataclasses.replace(second, worker="reward-9")
+        changed = dataclasses.replace(second, scores=dataclasses.replace(second.scores, worker="reward-9"))
         await buffer.put(changed)
         assert buffer.waiting() == [(first.group_id, None), (second.group_id, changed)]
         assert buffer.num_unscored == 1

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cluster.config import DynamicSamplingConfig, RunConfig
@@ -16,9 +17,9 @@ from cluster.groups.pipeline import MAX_UNSCORED_BATCHES, GroupPipeline
 from cluster.groups.reward_router import RewardRouter
 from cluster.groups.sampling import deal
 from cluster.record.run_directory import RunDirectory
-from reward.types import RewardOutcome, RewardResult, ScoredGroup
+from reward.types import GroupScores, RewardOutcome, RewardResult
 from rollout.config import ReasoningGymTask, RolloutConfig
-from rollout.types import Prompt, RolloutGroup
+from rollout.types import Prompt, RolloutGroup, facts_of, read_only
 from tests.cluster.examples import failed, ok, scored
 from tests.cluster.fakes import FakeReward, FakeSampler, Journal, fleet_of, recovery_of
 
@@ -37,6 +38,7 @@ class Loop:
     rewards: Sequence[Sequence[RewardResult]]
     dynamic: DynamicSamplingConfig = field(default_factory=DynamicSamplingConfig)
     journal: Journal = field(default_factory=list)
+    sampler: type[FakeSampler] = FakeSampler
 
     def __post_init__(self) -> None:
         num = len(self.rewards)
@@ -47,7 +49,7 @@ class Loop:
             dynamic_sampling=self.dynamic,
         )
         fleet = fleet_of(
-            samplers=[FakeSampler(self.journal, name="sampler-0"), FakeSampler(self.journal, name="sampler-1")],
+            samplers=[self.sampler(self.journal, name=f"sampler-{i}") for i in range(2)],
             rewards=[FakeReward(self._results)],
         )
         self.run = RunDirectory.create(self.folder / "run", config)
@@ -110,14 +112,14 @@ def test_a_group_goes_from_prompt_to_buffer_and_is_on_record(tmp_path):
 
 
 def test_tokens_that_cannot_be_trained_on_are_another_reason(tmp_path):
-    class Masking(FakeReward):
-        def score(self, group):
-            masked = dataclasses.replace(group.completions[0], loss_mask=(False, False))
-            return super().score(dataclasses.replace(group, completions=(masked, *group.completions[1:])))
+    class Masking(FakeSampler):
+        def wait_group(self, key):
+            _, group = super().wait_group(key)
+            masked = dataclasses.replace(group.completions[0], loss_mask=read_only((False, False), np.bool_))
+            group = dataclasses.replace(group, completions=(masked, *group.completions[1:]))
+            return facts_of(group), group
 
-    loop = Loop(tmp_path, [[ok(1), ok(0)]])
-    fleet = fleet_of(rewards=[Masking(lambda _: [ok(1), ok(0)])])
-    loop.pipeline._router._fleet = fleet
+    loop = Loop(tmp_path, [[ok(1), ok(0)]], sampler=Masking)
     asyncio.run(loop.sample())
     assert loop.ledger.rejected == {"nothing_to_train": 1}
     assert loop.buffer.num_waiting == 0
@@ -205,7 +207,7 @@ def test_a_router_sends_each_group_to_the_worker_with_the_fewest():
             super().__init__(lambda _: [ok(1), ok(0)])
             self._number = number
 
-        async def score_later(self, group: RolloutGroup) -> ScoredGroup:
+        async def score_later(self, group: RolloutGroup) -> GroupScores:
             seen.append(self._number)
             await gate.wait()
             return super().score(group)

@@ -16,11 +16,11 @@ from cluster.groups.pipeline import GroupPipeline
 from cluster.groups.reward_router import RewardRouter
 from cluster.record.run_directory import RunDirectory
 from cluster.types import ActorState
-from reward.types import ScoredGroup
+from reward.types import GroupScores
 from rollout.config import ReasoningGymTask, RolloutConfig
 from rollout.errors import EngineError
-from rollout.types import Prompt, RolloutGroup, SampleRequest
-from tests.cluster.examples import ok
+from rollout.types import GroupFacts, Prompt, RolloutGroup, SampleRequest
+from tests.cluster.examples import ok, sampled_of
 from tests.cluster.fakes import FakeReward, FakeSampler, Journal, fleet_of, recovery_of
 from tests.cluster.groups.test_pipeline import prompt
 
@@ -49,7 +49,7 @@ class Sampler(FakeSampler):
         if self.submit_error is not None:
             raise self.submit_error
 
-    async def wait_group(self, key: tuple[str, str, int]) -> RolloutGroup:  # type: ignore[override]
+    async def wait_group(self, key: tuple[str, str, int]) -> tuple[GroupFacts, RolloutGroup]:  # type: ignore[override]
         await self.answer(self._requests[key])
         return super().wait_group(key)
 
@@ -63,7 +63,7 @@ class Reward(FakeReward):
         self._name = name
         self.failures = failures
 
-    def score(self, group: RolloutGroup) -> ScoredGroup:
+    def score(self, group: RolloutGroup) -> GroupScores:
         self._journal.append(("score", self._name, group.group_id, str(group.attempt)))
         if self.failures:
             self.failures -= 1
@@ -136,7 +136,7 @@ class Scene:
     def in_buffer(self) -> dict[int, tuple[int, str]]:
         """Prompt index -> (attempt, sampler) of the groups that are scored."""
         groups = [scored.group for _, scored in self.buffer.waiting() if scored is not None]
-        return {group.prompt.index: (group.attempt, group.worker) for group in groups}
+        return {group.prompt.index: (group.facts.attempt, group.facts.worker) for group in groups}
 
     def scored(self) -> list[str]:
         return [entry[2][:6] for entry in self.journal if entry[0] == "score"]
@@ -348,7 +348,7 @@ def test_scoring_that_fails_everywhere_ends_the_run(tmp_path):
         group = Sampler([], "sampler-0")
         request = SampleRequest(prompt=_prompt(), attempt=1, group_size=2)
         group.submit([request], None)
-        sampled = await group.wait_group(request.key)
+        sampled = sampled_of((await group.wait_group(request.key))[1])
         for reward in scene.rewards:
             reward.failures = 99
         # A worker that is not dead, or the router would wait for another process.

@@ -11,6 +11,7 @@ from cluster.errors import StageTimeoutError
 from cluster.fleet.actors import Actor
 from cluster.groups.deadlines import longest_scoring_s, max_scoring_attempts, scoring_deadline_s
 from cluster.groups.reward_router import RewardRouter
+from reward.types import GroupScores
 from rollout.types import RolloutGroup
 from tests.cluster.examples import ok, scored
 from tests.faults.virtual import in_virtual_time
@@ -28,10 +29,12 @@ class SlowWorker:
         self.scored: list[str] = []
         self.score = SimpleNamespace(remote=self._score)
 
-    async def _score(self, given: RolloutGroup) -> None:
+    async def _score(self, given: RolloutGroup) -> GroupScores:
         async with self._turn:
             await asyncio.sleep(self._seconds * len(given.completions))
         self.scored.append(given.group_id)
+        rewards = (ok(0.0), ok(1.0))
+        return GroupScores(rewards=rewards, worker="reward-0", started_s=1.0, finished_s=2.0)
 
 
 def score_at_once(num_groups: int, *seconds: float) -> list[SlowWorker]:

@@ -9,8 +9,8 @@ from cluster.config import EvalConfig, RunConfig
 from cluster.errors import StageTimeoutError
 from cluster.groups.pipeline import RewardRouter
 from cluster.loop.evaluation import evaluate, metrics_of
-from reward.math.extraction import final_answer
 from reward.types import RewardResult, ScoredGroup
+from reward.worker import _with_answer
 from rollout.config import ReasoningGymTask, SamplingConfig
 from rollout.types import RolloutGroup, SampleRequest
 from tests.cluster.examples import completion, failed, ok, scored
@@ -21,7 +21,7 @@ RUN = RunConfig(task=ReasoningGymTask(generator="chain_sum"))
 
 
 def answered(texts: list[str], rewards: list[RewardResult]) -> ScoredGroup:
-    rewards = [dataclasses.replace(r, answer=final_answer(t)) for r, t in zip(rewards, texts, strict=True)]
+    rewards = [_with_answer(result, text) for result, text in zip(rewards, texts, strict=True)]
     return scored(0, rewards, [completion(i, text=text) for i, text in enumerate(texts)])
 
 

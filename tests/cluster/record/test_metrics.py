@@ -83,10 +83,13 @@ def test_group_counts_show_what_is_unaccounted_for() -> None:
 
 
 def test_tokens_per_second_of_sampler_and_learner() -> None:
-    # 4 completions of 2 tokens after a prompt of 3: 8 sampled in 4 s; 8 + 12 read in 2 s
-    metrics = time_metrics([scored(0, [ok(1.0)] * 4)], TIMINGS)
+    # 4 completions of 2 tokens: 8 sampled in 4 s. The learner computed two of them, with their prompts of 3, in 2 s.
+    output = step_output(0, {"train/sequence_tokens": 10.0})
+    metrics = time_metrics([scored(0, [ok(1.0)] * 4)], output, TIMINGS)
     assert metrics["rollout/tokens_per_s"] == 2.0
-    assert metrics["train/tokens_per_s"] == 10.0
+    assert metrics["train/tokens_per_s"] == 5.0
+    # A step in which nothing was computed has no speed.
+    assert "train/tokens_per_s" not in time_metrics([], step_output(0), TIMINGS)
 
 
 def test_learner_metrics_get_their_stage() -> None:

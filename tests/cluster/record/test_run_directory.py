@@ -17,7 +17,7 @@ from cluster.record.run_directory import LOGS, RunDirectory
 from cluster.types import Event, EventKind, RunSummary
 from reward.types import RewardOutcome
 from rollout.types import FinishReason, VersionSpan
-from tests.cluster.examples import completion, failed, ok, output_of, scored
+from tests.cluster.examples import completion, failed, ok, opened, scored, values_of
 
 
 @pytest.fixture
@@ -82,7 +82,8 @@ def test_logs_are_read_back(run: RunDirectory) -> None:
 def test_rollouts_hold_everything_that_training_used(run: RunDirectory) -> None:
     samples = (completion(0, version=4), completion(1, text="lone \ud800", finish=FinishReason.LENGTH))
     group = scored(7, [ok(1.0), failed(RewardOutcome.ERROR)], samples)
-    path = run.write_rollouts(5, [group], [output_of(group, 0, 0.75)])
+    key = (group.group_id, 0)
+    path = run.write_rollouts(5, [opened(group)], {key: 0.75}, {key: values_of([-0.5, -0.25], [-1.0, -2.0])})
     assert path.name == "step-000005.parquet"
     first, second = table(path)
     assert first == {
@@ -131,7 +132,7 @@ def test_evaluation_rollouts_and_mixed_versions(run: RunDirectory) -> None:
     sample = completion(0, num_tokens=3)
     spans = (VersionSpan(policy_version=2, start=0, end=1), VersionSpan(policy_version=3, start=1, end=3))
     mixed = type(sample)(**{name: getattr(sample, name) for name in sample.__slots__} | {"version_spans": spans})
-    path = run.write_eval_rollouts(4, [scored(0, [ok(0.0)], [mixed])])
+    path = run.write_eval_rollouts(4, [opened(scored(0, [ok(0.0)], [mixed]))])
     assert path.name == "eval-000004.parquet"
     (row,) = table(path)
     assert (row["min_policy_version"], row["max_policy_version"]) == (2, 3)
@@ -141,7 +142,7 @@ def test_evaluation_rollouts_and_mixed_versions(run: RunDirectory) -> None:
 def test_an_output_for_a_completion_that_is_not_there_is_a_defect(run: RunDirectory) -> None:
     group = scored(0, [ok(1.0)])
     with pytest.raises(AssertionError, match="not in the batch"):
-        run.write_rollouts(0, [group], [output_of(group, 3, 1.0)])
+        run.write_rollouts(0, [opened(group)], {}, {(group.group_id, 3): values_of([-0.5, -0.5])})
 
 
 def fill(run: RunDirectory, steps: range) -> None:
@@ -150,10 +151,10 @@ def fill(run: RunDirectory, steps: range) -> None:
         run.append_event(Event(kind=EventKind.TRAIN, actor="learner-0", start_s=step, end_s=step + 1, step=step))
         run.append_event(Event(kind=EventKind.GENERATE, actor="sampler-0", start_s=step, end_s=step + 1))
         run.append_ledger({"group_id": f"g{step}", "state": "consumed", "step": step})
-        run.write_rollouts(step, [scored(step, [ok(1.0)])])
+        run.write_rollouts(step, [opened(scored(step, [ok(1.0)]))])
         if step % 2 == 1:
             run.append_evaluation(step + 1, {"eval/pass_at_1": 0.5})
-            run.write_eval_rollouts(step + 1, [scored(step, [ok(1.0)])])
+            run.write_eval_rollouts(step + 1, [opened(scored(step, [ok(1.0)]))])
 
 
 def summary(**changes: Any) -> RunSummary:
@@ -294,5 +295,5 @@ def test_summary_is_read_back_and_accounts_for_every_group(run: RunDirectory) ->
 def test_a_full_disk_while_writing_rollouts_says_so(run: RunDirectory) -> None:
     (run.path / "rollouts" / ".step-000000.parquet.tmp").symlink_to("/dev/full")
     with pytest.raises(RunWriteError, match=r"cannot write .*step-000000.parquet: No space left on device"):
-        run.write_rollouts(0, [scored(0, [ok(1.0)])])
+        run.write_rollouts(0, [opened(scored(0, [ok(1.0)]))])
     assert list((run.path / "rollouts").glob("step-*.parquet")) == []

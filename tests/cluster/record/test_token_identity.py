@@ -20,7 +20,8 @@ import pytest
 
 from cluster.config import RunConfig
 from cluster.record.run_directory import RunDirectory
-from learner.algorithm.batching import MicroBatch, assign, collate, plan_step
+from learner.algorithm.batching import MicroBatch, collate, tokens_of
+from learner.algorithm.plan import assign, plan_step
 from learner.config import GRPOConfig
 from learner.types import TrainBatch
 from reward.config import RewardConfig, RewardFunctionConfig
@@ -30,6 +31,7 @@ from rollout.config import ReasoningGymTask, SamplingConfig
 from rollout.engines.protocol import EngineOutput, SampleSpec
 from rollout.types import FinishReason, Prompt, RolloutGroup, SampleRequest
 from rollout.worker import RolloutWorker
+from tests.cluster.examples import opened, sampled_of
 from tests.rollout.byte_tokenizer import byte_tokenizer
 from tests.rollout.fake_engine import FakeEngine
 
@@ -82,8 +84,8 @@ class ScriptedEngine(FakeEngine):
         length = len(sampled.token_ids)
         return EngineOutput(
             request_id=spec.request_id,
-            token_ids=sampled.token_ids,
-            logprobs=sampled.logprobs,
+            token_ids=np.array(sampled.token_ids, np.int32),
+            logprobs=np.array(sampled.logprobs, np.float32),
             text=self._tokenizer.decode(sampled.token_ids, skip_special_tokens=True),
             finish_reason=FinishReason.STOP if length % 2 else FinishReason.LENGTH,
             versions=((VERSION - 1, 0, length // 2), (VERSION, length // 2, length)),
@@ -175,7 +177,7 @@ async def sample(script: dict[tuple[int, int], Sampled], tokenizer: Any) -> list
             await worker.ready()
             await worker.serve(0)
             await worker.submit(requests, SamplingConfig())
-            return [await worker.wait_group(request.key) for request in requests]
+            return [(await worker.wait_group(request.key))[1] for request in requests]
     finally:
         await worker.close()
 
@@ -184,22 +186,25 @@ def score(groups: list[RolloutGroup]) -> list[ScoredGroup]:
     function = RewardFunctionConfig(function="tests.reward.misbehaving:length_of_text")
     worker = RewardWorker(RewardConfig(functions=(function,)), "reward-0")
     try:
-        return [worker.score(group) for group in groups]
+        return [ScoredGroup(group=sampled_of(group), scores=worker.score(group)) for group in groups]
     finally:
         worker.close()
 
 
 def sent(record: Any) -> Any:
-    """As it arrives in another process."""
-    return pickle.loads(pickle.dumps(record))
+    """As it arrives in another process: arrays out of band, as views of what cannot be written to."""
+    buffers: list[pickle.PickleBuffer] = []
+    data = pickle.dumps(record, protocol=5, buffer_callback=buffers.append)
+    return pickle.loads(data, buffers=[bytes(buffer) for buffer in buffers])
 
 
 def trained_on(batch: TrainBatch) -> dict[tuple[str, int], Trained]:
     """(group id, sample) -> what stands in the tensors of its micro-batch, on whichever rank."""
     plan = plan_step(batch, GRPOConfig())
+    groups = {scored.group_id: scored.group.payload for scored in batch.groups}
     shares = assign(plan.sequences, num_ranks=NUM_RANKS, micro_batch_tokens=MICRO_BATCH_TOKENS)
     found: dict[tuple[str, int], Trained] = {}
-    for micro_batch in [collate(part) for share in shares for part in share if part]:
+    for micro_batch in [collate(part, tokens_of(part, groups)) for share in shares for part in share if part]:
         for key, trained in read_back(micro_batch).items():
             assert key not in found, f"{key} is trained on twice"
             found[key] = trained
@@ -266,14 +271,15 @@ def test_what_is_trained_on_is_what_was_sampled_and_again_after_a_restart(script
         assert got.logprobs == tuple(x if isfinite(x) else 0.0 for x in sampled.logprobs)
 
     run = RunDirectory.create(tmp_path / "run", RunConfig(task=ReasoningGymTask(generator="chain_sum")))
-    run.write_rollouts(STEP, batch.groups)
-    again = run.read_batch(STEP, VERSION)
-    assert [group.group.completions for group in again.groups] == [
+    run.write_rollouts(STEP, [opened(scored) for scored in batch.groups])
+    again = run.read_batch(STEP)
+    assert [of.group.completions for of in again] == [
         # How many log-probabilities were not finite is in the metrics; a table has the mask.
-        tuple(replace(completion, num_nonfinite_logprobs=0) for completion in group.group.completions)
-        for group in batch.groups
+        tuple(replace(completion, num_nonfinite_logprobs=0) for completion in scored.group.payload.completions)
+        for scored in batch.groups
     ]
-    assert trained_on(again) == trained
+    groups_again = tuple(of.scored for of in again)
+    assert trained_on(TrainBatch(step=STEP, policy_version=VERSION, groups=groups_again)) == trained
     # The test of the test: rewards differ, and some log-probabilities are not finite.
     assert sum(set(t.advantages) != {0.0} for t in trained.values()) > 900
     assert sum(not all(t.mask) for t in trained.values()) > 100

@@ -57,10 +57,11 @@ def damage(checkpoint: Path) -> None:
 
 def test_a_state_comes_back_as_it_was_odd_text_included(tmp_path):
     state = state_at(3)
-    write_run_state(tmp_path, state)
+    write_run_state(tmp_path, state, [state.scored[0].group.payload])
     again = read_run_state(tmp_path)
     assert again == state
-    assert again.scored[0].group.completions[0].text == ODD
+    assert again.scored[0].group.payload == state.scored[0].group.payload
+    assert again.scored[0].group.payload.completions[0].text == ODD
     assert isinstance(again.requeued[0].token_ids, tuple)
     assert (tmp_path / RUN_STATE).read_bytes().isascii()
 

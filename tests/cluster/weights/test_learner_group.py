@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cluster.config import CheckpointConfig, RecoveryConfig, RunConfig
@@ -15,11 +16,12 @@ from cluster.weights.checkpointing import Checkpoints
 from cluster.weights.learner_group import LearnerGroup
 from cluster.weights.run_state import Fingerprints, RunState
 from learner.config import LearnerConfig
-from learner.types import StepOutput, TrainBatch
+from learner.types import ComputedTokens, RankShare, StepOutput, TrainBatch
 from rollout.config import ReasoningGymTask
 from rollout.errors import CheckpointError
 from rollout.prompts.stream import PromptStreamState
-from tests.cluster.examples import ok, scored
+from rollout.types import RolloutGroup
+from tests.cluster.examples import ok, opened, scored
 from tests.cluster.fakes import FakeHandle, Journal, fleet_of, recovery_of
 
 DIED = ActorFailedError("train", "learner-1", "step 0", "ActorDiedError: killed", died=True)
@@ -39,12 +41,20 @@ class Rank:
         self._name = name
         self._trouble = trouble
 
-    async def train_step(self, batch: TrainBatch) -> StepOutput:
-        self._journal.append(("train", self._name, str(batch.step), batch.groups[0].group_id))
-        if batch.step in self._trouble and self._name == "learner-1":
-            await self._trouble.pop(batch.step)()
+    async def train_step(self, share: RankShare, *groups: RolloutGroup) -> tuple[StepOutput, ComputedTokens]:
+        # A rank is sent what it needs, and has all that its share names.
+        assert [group.group_id for group in groups] == list(share.group_ids)
+        self._journal.append(("train", self._name, str(share.step), *share.group_ids))
+        if share.step in self._trouble and self._name == "learner-1":
+            await self._trouble.pop(share.step)()
         self.version += 1
-        return StepOutput(step=batch.step, policy_version=self.version, skipped=False, bad_steps_in_a_row=0)
+        output = StepOutput(step=share.step, policy_version=self.version, skipped=False, bad_steps_in_a_row=0)
+        keys = tuple(sequence.key for part in share.micro_batches for sequence in part)
+        zeros_N = np.zeros(2 * len(keys), np.float32)
+        tokens = ComputedTokens(
+            keys=keys, lengths=(2,) * len(keys), policy_logprobs_N=zeros_N, ref_logprobs_N=zeros_N, entropies_N=zeros_N
+        )
+        return output, tokens
 
     def save(self, directory: str) -> None:
         (Path(directory) / self._name).write_text(str(self.version))
@@ -96,10 +106,11 @@ class Scene:
     async def train(self, step: int, *, on_record: bool = True) -> int:
         """Trains and records a step; returns the version after it."""
         groups = (scored(step, [ok(1), ok(0)]),)
-        outputs = await self.group.train(TrainBatch(step=step, policy_version=step, groups=groups))
+        batch = TrainBatch(step=step, policy_version=step, groups=groups)
+        trained = await self.group.train(batch, [scored.group.payload for scored in groups])
         if on_record:
-            self.run.write_rollouts(step, groups)
-        return outputs[0].policy_version
+            self.run.write_rollouts(step, [opened(scored) for scored in groups])
+        return trained.outputs[0].policy_version
 
     async def save(self, step: int, version: int | None = None) -> None:
         state = RunState(
@@ -122,7 +133,6 @@ async def die() -> None:
 @pytest.fixture(autouse=True)
 def no_ray(monkeypatch):
     monkeypatch.setattr("ray.kill", lambda handle, **_: None)
-    monkeypatch.setattr("ray.put", lambda value: value)
 
 
 def test_a_lost_rank_means_that_all_are_restarted_and_trained_from_the_checkpoint(tmp_path):

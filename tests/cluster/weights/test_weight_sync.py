@@ -2,6 +2,7 @@ import asyncio
 import dataclasses
 from math import inf, nan
 
+import numpy as np
 import pytest
 
 from cluster.config import RunConfig
@@ -75,7 +76,7 @@ def test_an_engine_that_computes_otherwise_is_named_and_nobody_serves(shift):
 def test_a_difference_within_the_tolerance_is_reported():
     journal: Journal = []
     report = publish(journal, two_samplers(journal, canary_shift=5e-6))
-    assert report.canary_max_error == pytest.approx(5e-6, rel=1e-6)
+    assert report.canary_max_error == pytest.approx(5e-6, abs=6e-8)
     bf16 = CONFIG.model_copy(update={"rollout": RolloutConfig(dtype="bfloat16")})
     assert publish(journal, two_samplers(journal, canary_shift=0.1), config=bf16).canary_mean_error == pytest.approx(
         0.1
@@ -127,9 +128,11 @@ def test_a_long_prompt_is_cut():
 
 
 def test_errors_are_those_of_every_token():
-    assert canary_errors([[-1.0, -2.0], [-3.0]], [[-1.5, -2.0], [-2.75]]) == [0.5, 0.0, 0.25]
-    with pytest.raises(ValueError, match="zip"):
-        canary_errors([[-1.0]], [[-1.0, -2.0]])
+    learner = [np.array([-1.0, -2.0], np.float32), np.array([-3.0], np.float32)]
+    sampler = [np.array([-1.5, -2.0], np.float32), np.array([-2.75], np.float32)]
+    assert canary_errors(learner, sampler).tolist() == [0.5, 0.0, 0.25]
+    with pytest.raises(ValueError, match=r"have \[1\] and \[2, 1\] log-probabilities"):
+        canary_errors(learner[1:], sampler)
 
 
 def test_an_evaluation_alone_serves_the_weights_of_the_model_directory():

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from learner.algorithm.loss import LossSums, completion_token_weight, grpo_loss, means
+from learner.algorithm.loss import LossSums, grpo_loss, means
+from learner.algorithm.plan import completion_token_weight
 
 
 def loss_of(

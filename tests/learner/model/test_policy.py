@@ -5,13 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from learner.algorithm.batching import collate, plan_step
 from learner.algorithm.loss import grpo_loss
+from learner.algorithm.plan import plan_step
 from learner.config import GRPOConfig
 from learner.model.policy import LogprobModel, build_policy, freeze_copy, load_causal_lm
 from learner.types import TrainBatch
 from rollout.errors import ModelError
-from tests.learner.samples import VOCABULARY, save_toy_model, scored_group
+from rollout.types import RolloutGroup
+from tests.learner.samples import VOCABULARY, collated, save_toy_model, scored_group
 
 SMALL = {
     "vocab_size": VOCABULARY,
@@ -40,14 +41,21 @@ def plain_logprobs(model: nn.Module, ids: list[int], temperature: float = 1.0) -
     return torch.log_softmax(logits_TV / temperature, dim=-1).gather(1, torch.tensor(ids[1:])[:, None]).squeeze(1)
 
 
+def whole_ids(group: RolloutGroup, sample_index: int) -> list[int]:
+    return [*group.prompt.token_ids, *group.completions[sample_index].token_ids.tolist()]
+
+
 def test_logprobs_equal_those_of_the_unpadded_model(policy):
     rng = random.Random(3)
     group = scored_group(0, [1.0, 0.0, 0.5], rng=rng, lengths=[9, 2, 5])
-    plan = plan_step(TrainBatch(step=0, policy_version=0, groups=(group,)), GRPOConfig())
-    micro_batch = collate(plan.sequences)
+    batch = TrainBatch(step=0, policy_version=0, groups=(group,))
+    plan = plan_step(batch, GRPOConfig())
+    micro_batch = collated(batch, plan.sequences)
     logprobs_N, _ = policy(micro_batch.input_ids_BT, micro_batch.positions_N, micro_batch.targets_N, 0.8)
     expected = [
-        plain_logprobs(policy.policy, list(s.token_ids), temperature=0.8)[s.num_prompt_tokens - 1 :]
+        plain_logprobs(policy.policy, whole_ids(group.group.payload, s.sample_index), temperature=0.8)[
+            s.num_prompt_tokens - 1 :
+        ]
         for s in plan.sequences
     ]
     torch.testing.assert_close(logprobs_N, torch.cat(expected), rtol=1e-5, atol=1e-5)
@@ -77,7 +85,8 @@ def test_families_that_scale_or_cap_logits(family):
 def test_the_gradient_does_not_depend_on_the_split(policy, kl_coef):
     rng = random.Random(7)
     groups = tuple(scored_group(i, [1.0, 0.0, 0.5, 0.2], rng=rng, masked_first=i == 2) for i in range(4))
-    plan = plan_step(TrainBatch(step=0, policy_version=0, groups=groups), GRPOConfig(kl_coef=0.04))
+    batch = TrainBatch(step=0, policy_version=0, groups=groups)
+    plan = plan_step(batch, GRPOConfig(kl_coef=0.04))
     assert len(plan.sequences) == 16
     reference = freeze_copy(policy)
     with torch.no_grad():
@@ -87,7 +96,7 @@ def test_the_gradient_does_not_depend_on_the_split(policy, kl_coef):
     for size in (1, 2, 4, 16):
         policy.zero_grad()
         for start in range(0, 16, size):
-            micro_batch = collate(plan.sequences[start : start + size])
+            micro_batch = collated(batch, plan.sequences[start : start + size])
             inputs = (micro_batch.input_ids_BT, micro_batch.positions_N, micro_batch.targets_N, 1.0)
             logprobs_N, entropy_N = policy(*inputs)
             loss, _ = grpo_loss(

@@ -16,7 +16,7 @@ from learner.saving.files import checkpoint_name, publish, unfinished_path, veri
 from learner.types import TrainBatch
 from rollout.errors import CheckpointError, ModelError
 from tests.learner.ranks import run_ranks
-from tests.learner.samples import save_toy_model, scored_group, train_batch
+from tests.learner.samples import save_toy_model, scored_group, train_batch, train_step
 from tests.learner.test_worker import make_worker, weights_of
 
 pytestmark = pytest.mark.integration
@@ -48,20 +48,20 @@ def bad_steps(
     settings = {"zero_stage": stage, "grpo": {"advantage_std": False}}
     worker = make_worker(rank, world_size, addresses[0], model_dir, **settings)
     for step in range(3):
-        worker.train_step(train_batch(step))
+        train_step(worker, train_batch(step))
     wanted = weights_of(worker)[1]
     worker.close()
 
     worker = make_worker(rank, world_size, addresses[1], model_dir, **settings)
     for step in range(2):
-        worker.train_step(train_batch(step))
+        train_step(worker, train_batch(step))
     before = weights_of(worker)[1]
-    infinite_loss = worker.train_step(batch_with_infinite_loss(2))
+    infinite_loss = train_step(worker, batch_with_infinite_loss(2))[0]
     handle = bad_gradient_on_rank(worker, rank, bad_rank=1)
-    nan_gradient = worker.train_step(train_batch(2))
+    nan_gradient = train_step(worker, train_batch(2))[0]
     handle.remove()
     after = weights_of(worker)[1]
-    good = worker.train_step(train_batch(2))
+    good = train_step(worker, train_batch(2))[0]
     got = weights_of(worker)[1]
     worker.close()
     return {
@@ -84,7 +84,7 @@ def save_and_resume(
     final = Path(model_dir).parent / f"checkpoints-{stage}" / checkpoint_name(2)
     worker = make_worker(rank, world_size, addresses[2], model_dir, **fields)
     for step in range(2):
-        worker.train_step(train_batch(step))
+        train_step(worker, train_batch(step))
     saved_weights = weights_of(worker)[0]
     full_disks = [full_disk(worker, rank, unfinished_path(final), at) for at in ("weights", "optimizer", "folder")]
     worker.save(str(unfinished_path(final)))
@@ -92,7 +92,7 @@ def save_and_resume(
         write_manifest(unfinished_path(final))
         publish(unfinished_path(final), final)
     torch.distributed.barrier()
-    wanted = [worker.train_step(train_batch(step)).metrics["train/lr"] for step in (2, 3)]
+    wanted = [train_step(worker, train_batch(step))[0].metrics["train/lr"] for step in (2, 3)]
     wanted_digest = weights_of(worker)[1]
     worker.close()
 
@@ -100,7 +100,7 @@ def save_and_resume(
     refused = refused_loads(worker, rank, model_dir) if stage == 2 else []
     worker.load(str(final))
     assert worker.policy_version == 2
-    got = [worker.train_step(train_batch(step)).metrics["train/lr"] for step in (2, 3)]
+    got = [train_step(worker, train_batch(step))[0].metrics["train/lr"] for step in (2, 3)]
     got_digest = weights_of(worker)[1]
     worker.close()
     return {

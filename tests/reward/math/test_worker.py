@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reward.config import RewardConfig, RewardFunctionConfig
-from reward.types import RewardOutcome, ScoredGroup
+from reward.types import GroupScores, RewardOutcome
 from reward.worker import RewardWorker
 from tests.reward.hostile_answers import CODE, HOSTILE, SLOW
 from tests.reward.normal_answers import RIGHT, WRONG
@@ -30,10 +30,10 @@ def worker() -> Iterator[RewardWorker]:
     made.close()
 
 
-def from_a_thread(worker: RewardWorker, groups: list[tuple[list[str], str]]) -> list[ScoredGroup]:
+def from_a_thread(worker: RewardWorker, groups: list[tuple[list[str], str]]) -> list[GroupScores]:
     """(completions, ground truth) of each group -> its scores. Signals, and so time-outs made of them, reach no thread
     but the main one."""
-    scored: list[ScoredGroup] = []
+    scored: list[GroupScores] = []
     thread = threading.Thread(
         target=lambda: scored.extend(worker.score(group(texts, ground_truth=truth)) for texts, truth in groups)
     )

@@ -20,6 +20,7 @@ from tests.cluster.dashboard.demo_faults import Kind, fault_step
 from tests.cluster.dashboard.demo_runs import write_demo_run
 from tests.cluster.dashboard.doctor.test_rules import CASES
 from tests.cluster.dashboard.small_runs import group, write_run
+from tests.cluster.examples import opened as opened_group
 
 STEPS = 30
 NAMED: dict[Kind, tuple[str, str]] = {
@@ -202,7 +203,7 @@ def test_a_step_that_a_resumed_run_replaced_is_looked_at_again(tmp_path: Path) -
     store = opened(run.path, tmp_path / "index.sqlite")
     before = gather(store).digests[1]
     assert before.num_groups == 2
-    run.write_rollouts(1, [group(0)])
+    run.write_rollouts(1, [opened_group(group(0))])
     assert gather(store).digests[1] == before  # the index has not followed yet
     store.refresh()
     assert gather(store).digests[1].num_groups == 1

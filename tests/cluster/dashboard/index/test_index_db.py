@@ -13,6 +13,7 @@ import pytest
 from cluster.dashboard.index.store import RunStore
 from tests.cluster.dashboard.million_run import write_run
 from tests.cluster.dashboard.small_run import add_step, group, make_run
+from tests.cluster.examples import opened
 
 
 def test_the_index_is_kept_removed_or_made_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -128,7 +129,7 @@ def test_a_text_is_found_again_after_the_index_was_made_anew(tmp_path: Path) -> 
     assert store.query('"answer is"', "", 0, 5).total == 18
     store.query('"<script>"', "", 0, 5)
     (run.path / "rollouts" / "step-000000.parquet").unlink()
-    run.write_rollouts(0, [group(0)])  # other files, in another order: other lengths behind the same ids
+    run.write_rollouts(0, [opened(group(0))])  # other files, in another order: other lengths behind the same ids
     shutil.rmtree(run.path / ".index")
     store.refresh()
     assert store.query('"answer is"', "", 0, 5).total == 16

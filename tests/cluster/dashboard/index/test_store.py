@@ -11,7 +11,7 @@ from cluster.dashboard.index.store import RunStore
 from cluster.record.run_directory import RunDirectory
 from cluster.types import RunSummary
 from tests.cluster.dashboard.small_run import add_step, address, group, make_run
-from tests.cluster.examples import output_of
+from tests.cluster.examples import opened, values_of
 
 
 @pytest.fixture
@@ -108,7 +108,8 @@ def test_what_breaks_exactly_once_is_counted(run: RunDirectory, store: RunStore)
     again = {"time_s": 99.0, "group_id": group(0).group_id, "state": "consumed", "attempt": 1, "step": 1}
     run.append_ledger(again)
     run.append_ledger(again | {"group_id": "000777-unknown", "step": 2})
-    run.write_rollouts(3, [group(5)], [output_of(group(5), 0, 0.5)])
+    trained = (group(5).group_id, 0)
+    run.write_rollouts(3, [opened(group(5))], {trained: 0.5}, {trained: values_of((-0.5, -0.25), (-1.0, -2.0))})
     assert store.refresh() == {"ledger", "rollouts"}
     assert store.ledger_anomalies() == {
         "consumed_twice": 1,
