@@ -19,6 +19,14 @@ scores, which the fused kernels do not keep (Korthikanti et al. 2022, arXiv 2205
 _LOGITS_CHUNK_ELEMENTS = 2**24
 """CHUNK_ELEMENTS of learner/model/logprobs.py, which cannot be imported here without torch."""
 
+_REDUCE_BUCKET_ELEMENTS = 50_000_000
+"""BUCKET_ELEMENTS of learner/backend/deepspeed_config.py."""
+_STAGE3_LIVE_ELEMENTS = 10**9
+"""DeepSpeed's `stage3_max_live_parameters`: as many weights are whole at once, from forward to backward pass."""
+_CHECKPOINT_VALUES = {0: 4, 1: 5, 2: 5, 3: 4}
+"""fp32 values of a parameter in a checkpoint, by ZeRO stage: the weights for `export`, two moments, and DeepSpeed's own
+weights; stages 1 and 2 write those twice, as the model's and as the optimizer's."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessPlan:
@@ -92,7 +100,7 @@ def make_plan(config: RunConfig) -> Plan:
         tokens=_tokens(config),
         num_parameters=shape.num_parameters if shape else None,
         kv_cache_tokens=config.rollout.kv_cache_mib * MIB // shape.kv_bytes_per_token(engine_bytes) if shape else None,
-        checkpoint_bytes=(config.checkpoint.keep + 1) * 3 * _FP32 * shape.num_parameters if shape else None,
+        checkpoint_bytes=_checkpoint_bytes(config, shape),
     )
 
 
@@ -142,7 +150,7 @@ def _sampler_memory(config: RunConfig, shape: ModelShape | None) -> list[MemoryP
 
 def _learner_memory(config: RunConfig, shape: ModelShape | None) -> list[MemoryPlan]:
     """ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054): stage 1 shards the optimizer's state over ranks, 2 also the
-    gradients, 3 also the weights."""
+    gradients, 3 also the weights. The frozen reference is no part of that: each rank has it whole."""
     learner = config.learner
     n = shape.num_parameters if shape else None
 
@@ -156,13 +164,34 @@ def _learner_memory(config: RunConfig, shape: ModelShape | None) -> list[MemoryP
         ("gradients in float32", shared(_FP32, 2)),
         ("optimizer state: two moments in float32", shared(2 * _FP32, 1)),
     ]
+    if learner.zero_stage >= 1:
+        parts.append(("copy of the weights that the optimizer changes", shared(_FP32, 1)))
+        parts.append(("gradients on their way between ranks", _REDUCE_BUCKET_ELEMENTS * _FP32))
+    if learner.zero_stage == 3:
+        parts.append(("weights gathered for a pass", None if n is None else min(n, _STAGE3_LIVE_ELEMENTS) * _FP32))
     if learner.dtype != "float32":
-        parts.append((f"weights cast to {learner.dtype}", shared(_BYTES[learner.dtype], 3)))
+        parts.append((f"weights cast to {learner.dtype}", _cast_bytes(config, shape) if shape else None))
     if learner.grpo.kl_coef > 0:
-        parts.append(("frozen reference in float32", shared(_FP32, 3)))
+        parts.append(("frozen reference in float32", None if n is None else n * _FP32))
     parts.append(("activations of a micro-batch", _activation_bytes(config, shape)))
     parts.append(("logits of a chunk and their gradient", 2 * _LOGITS_CHUNK_ELEMENTS * _FP32))
     return [MemoryPlan(role="learner", what=what, num_bytes=num_bytes) for what, num_bytes in parts]
+
+
+def _cast_bytes(config: RunConfig, shape: ModelShape) -> int:
+    """Casts that stand until the backward pass has used them: all of them, or those of the one layer that is being
+    recomputed. Under ZeRO-3 DeepSpeed's linear layers keep none."""
+    if config.learner.zero_stage == 3:
+        return 0
+    casts = shape.num_parameters * _BYTES[config.learner.dtype]
+    return casts // shape.num_hidden_layers if config.learner.gradient_checkpointing else casts
+
+
+def _checkpoint_bytes(config: RunConfig, shape: ModelShape | None) -> int | None:
+    if shape is None:
+        return None
+    one = _CHECKPOINT_VALUES[config.learner.zero_stage] * _FP32 * shape.num_parameters
+    return (config.checkpoint.keep + 1) * one
 
 
 def _activation_bytes(config: RunConfig, shape: ModelShape | None) -> int | None:
