@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow
 import pyarrow.parquet
-import yaml
 
+from cluster.configuration.recipe_yaml import dump_yaml, parse_yaml
 from cluster.dashboard.views.runs import plain_name
 from cluster.record.append_log import json_line
 from cluster.types import Event, EventKind
@@ -118,9 +118,9 @@ def _rewrite_json(path: Path, change: dict[str, Any]) -> None:
 
 
 def _rewrite_config(path: Path) -> None:
-    config = yaml.safe_load(path.read_text())
+    config = parse_yaml(path.read_text(encoding="utf-8"), path.name)
     config["task"] |= {"name": NAME, "generator": ALL}
     config["model"]["path"] = NAME
     config |= {"name": ALL, NAME: ALL, "__proto__": {"polluted": NAME}, "constructor": ALL}
     # Characters that YAML does not allow come through as escapes; a lone surrogate is spelt by hand.
-    path.write_text(yaml.safe_dump(config, allow_unicode=False) + 'surrogates: "\\uD800 lone \\uDFFF"\n')
+    path.write_text(dump_yaml(config) + 'surrogates: "\\uD800 lone \\uDFFF"\n', encoding="utf-8")
