@@ -26,6 +26,9 @@ _TAG = "tag:yaml.org,2002:"
 _MAX_DEPTH = 64
 """Mappings and lists inside each other: the parser recurses, and Python's own limit would be no sentence."""
 
+_NO_FOLDING = 2**31
+"""Columns of a line that is written: where ruamel folds a quoted text behind an escape, a space more is read back."""
+
 
 def parse_yaml(text: str, source: str) -> Any:
     """The value of one YAML document; `source` names it in errors. Raises ConfigError."""
@@ -196,5 +199,5 @@ def _yaml() -> YAML:
     yaml.max_depth = _MAX_DEPTH
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment] # declared as its default, None
-    yaml.width = 110
+    yaml.width = _NO_FOLDING
     return yaml

@@ -124,5 +124,13 @@ def test_dump_is_read_back_equal(value: dict[str, Any]) -> None:
     assert parse_yaml(dump_yaml(value), "dump") == value
 
 
+@settings(deadline=None)
+@given(
+    text=st.text(st.sampled_from(" \n#:-ab'\"\t\x00\x85\ufeff\u2028\u2060\U000e0041,[]{}"), min_size=100, max_size=400)
+)
+def test_long_text_with_escapes_is_read_back_equal(text: str) -> None:
+    assert parse_yaml(dump_yaml({"a": text}), "dump") == {"a": text}
+
+
 def test_dump_keeps_the_type_of_floats() -> None:
     assert dump_yaml({"lr": 1e-6, "x": 1.0, "name": "1e-6"}) == "lr: 1e-06\nx: 1.0\nname: '1e-6'\n"
