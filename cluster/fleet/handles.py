@@ -76,48 +76,98 @@ def by_reference(reference: Awaitable[R]) -> R:
 class Sampler(Protocol):
     """What is called of a sampler; `rollout.worker.RolloutWorker` has it, and says what each does."""
 
-    async def ready(self) -> WorkerStatus: ...
-    async def status(self) -> WorkerStatus: ...
-    async def probe(self) -> None: ...
-    async def submit(self, requests: Sequence[SampleRequest], sampling: SamplingConfig) -> None: ...
-    async def wait_group(self, key: tuple[str, str, int]) -> tuple[GroupFacts, RolloutGroup]: ...
-    async def give_up(self, requests: Sequence[SampleRequest]) -> None: ...
-    async def begin_update(self, manifest: WeightManifest, *, serving_continues: bool = False) -> None: ...
-    async def load_chunk(self, chunk: WeightChunk) -> None: ...
-    async def finish_update(self, sent_digest: str) -> str: ...
-    async def prompt_logprobs(self, sequences: Sequence[Sequence[int]]) -> list[Logprobs]: ...
-    async def serve(self, policy_version: int) -> None: ...
-    async def close(self) -> None: ...
+    async def ready(self) -> WorkerStatus:
+        """Returns when the engine has started."""
+
+    async def status(self) -> WorkerStatus:
+        """What it says of itself."""
+
+    async def probe(self) -> None:
+        """Returns when it has shown that it works."""
+
+    async def submit(self, requests: Sequence[SampleRequest], sampling: SamplingConfig) -> None:
+        """Takes a batch of leases."""
+
+    async def wait_group(self, key: tuple[str, str, int]) -> tuple[GroupFacts, RolloutGroup]:
+        """The facts of a lease's group, and the group, once."""
+
+    async def give_up(self, requests: Sequence[SampleRequest]) -> None:
+        """Ends leases that nobody waits for any more."""
+
+    async def begin_update(self, manifest: WeightManifest, *, serving_continues: bool = False) -> None:
+        """New weights are coming."""
+
+    async def load_chunk(self, chunk: WeightChunk) -> None:
+        """A part of them."""
+
+    async def finish_update(self, sent_digest: str) -> str:
+        """All of them are there; their digest."""
+
+    async def prompt_logprobs(self, sequences: Sequence[Sequence[int]]) -> list[Logprobs]:
+        """Log-probabilities (nats) of fixed sequences: the canary."""
+
+    async def serve(self, policy_version: int) -> None:
+        """They were verified: sampling may start."""
+
+    async def close(self) -> None:
+        """Ends what it has started."""
 
 
 class Learner(Protocol):
     """What is called of a learner rank; `learner.worker.LearnerWorker` has it."""
 
-    def train_step(self, share: RankShare, *groups: RolloutGroup) -> tuple[StepOutput, ComputedTokens]: ...
-    def weight_manifest(self) -> WeightManifest: ...
-    def weight_chunk(self, index: int) -> WeightChunk | None: ...
-    def weights_digest(self) -> str: ...
-    def score_tokens(self, sequences: Sequence[Sequence[int]]) -> list[Logprobs]: ...
-    def save(self, directory: str) -> None: ...
-    def load(self, directory: str) -> None: ...
-    def close(self) -> None: ...
+    def train_step(self, share: RankShare, *groups: RolloutGroup) -> tuple[StepOutput, ComputedTokens]:
+        """One training step."""
+
+    def weight_manifest(self) -> WeightManifest:
+        """Begins a transfer."""
+
+    def weight_chunk(self, index: int) -> WeightChunk | None:
+        """A part of it, on rank 0."""
+
+    def weights_digest(self) -> str:
+        """Of the transfer, on rank 0."""
+
+    def score_tokens(self, sequences: Sequence[Sequence[int]]) -> list[Logprobs]:
+        """Log-probabilities (nats) of sequences, computed as in training."""
+
+    def save(self, directory: str) -> None:
+        """Writes its part of a checkpoint."""
+
+    def load(self, directory: str) -> None:
+        """Goes on from a checkpoint."""
+
+    def close(self) -> None:
+        """Ends what it has started."""
 
 
 class Reward(Protocol):
     """What is called of a reward worker; `reward.worker.RewardWorker` has it."""
 
-    def start(self) -> None: ...
-    def score(self, group: RolloutGroup) -> GroupScores: ...
-    def close(self) -> None: ...
+    def start(self) -> None:
+        """Returns when the scoring children have started."""
+
+    def score(self, group: RolloutGroup) -> GroupScores:
+        """The scores of a group."""
+
+    def close(self) -> None:
+        """Ends what it has started."""
 
 
 class RewardModel(Protocol):
     """What is called of a reward model; `reward.models.worker.RewardModelWorker` has it."""
 
-    def score(self, items: Sequence[RewardInput]) -> list[float]: ...
-    def num_batches(self) -> int: ...
-    def probe(self) -> None: ...
-    def close(self) -> None: ...
+    def score(self, items: Sequence[RewardInput]) -> list[float]:
+        """One score for each completion, in order."""
+
+    def num_batches(self) -> int:
+        """Batches done since the start."""
+
+    def probe(self) -> None:
+        """Returns when it has shown that it works."""
+
+    def close(self) -> None:
+        """Ends what it has started."""
 
 
 class Handle:

@@ -1,6 +1,6 @@
 """What a run asks of Ray: a pure plan of bundles, then a placement group, waited for with a deadline."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,10 +28,12 @@ class Bundle:
 
     @property
     def name(self) -> str:
+        """Of the actor, for people and for `cluster.fleet.roles.role_of`."""
         return f"{self.role}-{self.index}"
 
     @property
     def resources(self) -> dict[str, float]:
+        """As Ray is asked for them."""
         wanted = {"CPU": self.cpus, "GPU": self.gpus}
         # Ray refuses an empty bundle, and a reward worker that shares cores asks for none.
         return {name: amount for name, amount in wanted.items() if amount > 0} or {"CPU": 0.001}
@@ -65,7 +67,9 @@ async def place(bundles: tuple[Bundle, ...]) -> Any:
     import ray
     from ray.util.placement_group import placement_group, remove_placement_group
 
-    wanted, has = total_resources(bundles), ray.cluster_resources()
+    cluster_has: Callable[[], Mapping[str, float]] = ray.cluster_resources
+    cluster_has_free: Callable[[], Mapping[str, float]] = ray.available_resources
+    wanted, has = total_resources(bundles), cluster_has()
     _refuse_impossible(wanted, has)
     group = placement_group([bundle.resources for bundle in bundles], strategy="PACK")
     try:
@@ -76,7 +80,7 @@ async def place(bundles: tuple[Bundle, ...]) -> Any:
         remove_placement_group(group)
         raise ClusterError(
             f"the cluster had no room within {PLACEMENT_DEADLINE_S:g} s: the run asks for {_amounts(wanted)}, free are "
-            f"{_amounts(ray.available_resources())} of {_amounts(has)}; wait for other jobs or ask for less"
+            f"{_amounts(cluster_has_free())} of {_amounts(has)}; wait for other jobs or ask for less"
         ) from None
     return group
 

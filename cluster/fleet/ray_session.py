@@ -1,10 +1,11 @@
 """Ray: join a running cluster where there is one to join, else one node of our own, on loopback, for this run alone."""
 
+import logging
 import os
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
@@ -58,14 +59,14 @@ def ray_session(*, num_cpus: float) -> Iterator[RaySession]:
     try:
         if address:
             _bound_join()
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         else:
             ray.init(
                 address="local",
                 num_cpus=max(LOCAL_MIN_CPUS, ceil(num_cpus), os.cpu_count() or 1),
                 include_dashboard=False,
                 log_to_driver=False,
-                logging_level="ERROR",
+                logging_level=logging.ERROR,
                 object_store_memory=LOCAL_OBJECT_STORE_BYTES,
                 # Without it a local Ray listens on the machine's outer address.
                 _node_ip_address="127.0.0.1",
@@ -126,7 +127,8 @@ def _connect(host: str, port: int) -> OSError | OverflowError | None:
     """None when a connection was accepted. Ray takes loopback for the machine's outer address, so that counts too."""
     import ray.util
 
-    hosts = [host, ray.util.get_node_ip_address()] if host in ("127.0.0.1", "localhost", "::1") else [host]
+    own_address: Callable[[], str] = ray.util.get_node_ip_address
+    hosts = [host, own_address()] if host in ("127.0.0.1", "localhost", "::1") else [host]
     failure: OSError | OverflowError | None = None
     for name in hosts:
         try:

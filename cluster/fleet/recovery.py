@@ -106,6 +106,7 @@ class Recovery:
         self.supervisor.died(name, str(error))
 
     def succeeded(self, actor: Actor[Any], incarnation: int) -> None:
+        """Work given to `actor`, in that incarnation, was done."""
         if incarnation == actor.incarnation:
             self.supervisor.work_succeeded(actor.name)
 

@@ -56,6 +56,7 @@ class RayModels:
         self._prefix = prefix
 
     def find(self) -> Mapping[str, Any]:
+        """As `FindsModels`."""
         import ray.util
 
         found = {}
@@ -68,9 +69,11 @@ class RayModels:
         return found
 
     def start(self, handle: Any, items: Sequence[RewardInput]) -> Any:
+        """As `FindsModels`."""
         return handle.score.remote(items)
 
     def answer(self, call: Any, deadline_s: float) -> list[float] | None:
+        """As `FindsModels`."""
         import ray
 
         ready, _ = ray.wait([call], timeout=deadline_s)
@@ -82,6 +85,7 @@ class RayModels:
             raise ModelLostError(str(error).splitlines()[0]) from error
 
     def num_batches(self, handle: Any) -> int:
+        """As `FindsModels`."""
         import ray
 
         try:
@@ -114,6 +118,7 @@ class RewardModels:
         self._lock = Lock()
 
     def __call__(self, items: Sequence[RewardInput]) -> Sequence[float]:
+        """One score for each completion, in order."""
         reason, lost_s = "there is none", 0.0
         while not lost_s or time.monotonic() - lost_s <= self._patience_s:
             taken = self._take()

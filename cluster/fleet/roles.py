@@ -167,7 +167,8 @@ def _rendezvous() -> Any:
 
     from learner.backend.engine import Rendezvous
 
-    return Rendezvous(ray.util.get_node_ip_address())
+    own_address: Callable[[], str] = ray.util.get_node_ip_address
+    return Rendezvous(own_address())
 
 
 def _learner_arguments(site: Site, seat: Seat, rendezvous: Any) -> Mapping[str, Any]:

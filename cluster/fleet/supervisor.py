@@ -70,9 +70,11 @@ class Supervisor:
     # What is asked.
 
     def state(self, name: str) -> ActorState:
+        """That of one actor now."""
         return self._actors[name].state
 
     def states(self) -> Mapping[str, ActorState]:
+        """Those of all, by name."""
         return {name: actor.state for name, actor in self._actors.items()}
 
     def is_usable(self, name: str) -> bool:
@@ -85,6 +87,7 @@ class Supervisor:
 
     @property
     def num_restarts(self) -> int:
+        """Of all actors together."""
         return sum(actor.restarts for actor in self._actors.values())
 
     def dead(self) -> list[str]:
@@ -107,6 +110,7 @@ class Supervisor:
     # What is told.
 
     def probe_answered(self, name: str) -> None:
+        """It answers."""
         actor = self._actors[name]
         actor.failed_probes = 0
         # Failures of real work weigh more than probes: an engine may answer these and fail at everything else.
@@ -114,6 +118,7 @@ class Supervisor:
             self._move(name, ActorState.HEALTHY, "it answers again")
 
     def probe_failed(self, name: str, reason: str) -> None:
+        """It did not answer in time, or not as it should."""
         actor = self._actors[name]
         if actor.state not in (ActorState.HEALTHY, ActorState.SUSPECT):
             return
@@ -121,6 +126,7 @@ class Supervisor:
         self._worsen(name, actor.failed_probes, f"probe: {reason}")
 
     def work_succeeded(self, name: str) -> None:
+        """Work that was given to it was done."""
         actor = self._actors[name]
         actor.reported_failures = actor.failed_probes = 0
         if actor.state is ActorState.SUSPECT:
@@ -150,6 +156,7 @@ class Supervisor:
         self._move(name, ActorState.RESTARTING, f"restart {self.num_restarts} of at most {self._policy.max_restarts}")
 
     def started(self, name: str) -> None:
+        """Its new process is ready."""
         actor = self._actors[name]
         assert actor.state is ActorState.RESTARTING, (name, actor.state)
         actor.failed_probes = actor.reported_failures = 0

@@ -42,10 +42,12 @@ class Progress:
         self.steps_trained = 0
 
     def group_scored(self) -> None:
+        """A group has its scores."""
         self.groups_scored += 1
         self._made()
 
     def step_trained(self) -> None:
+        """A training step is done."""
         self.steps_trained += 1
         self._made()
 

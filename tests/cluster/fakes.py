@@ -168,6 +168,7 @@ class FakeSampler:
         self._receiver: WeightReceiver | None = None
 
     def begin_update(self, manifest: WeightManifest, *, serving_continues: bool) -> None:
+        del serving_continues  # nothing runs here
         self._journal.append(("begin", self._name, str(manifest.policy_version)))
         self.served = None
         self._receiver = WeightReceiver(manifest, receiver=self._name)

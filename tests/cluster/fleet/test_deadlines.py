@@ -1,6 +1,8 @@
 import asyncio
 import pickle
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import ray.exceptions
@@ -19,18 +21,20 @@ async def raising(error: BaseException) -> None:
 
 
 def as_ray_raises(cause: Exception) -> ray.exceptions.RayError:
-    error = ray.exceptions.RayTaskError("f", f"Traceback\n{type(cause).__name__}: {cause}", cause, "actor", 1, "::1")
-    return error.as_instanceof_cause()
+    task_error: Callable[..., Any] = ray.exceptions.RayTaskError  # its constructor has no types
+    error = task_error("f", f"Traceback\n{type(cause).__name__}: {cause}", cause, "actor", 1, "::1")
+    raised: ray.exceptions.RayError = error.as_instanceof_cause()
+    return raised
 
 
-def test_a_result_in_time_is_returned():
+def test_a_result_in_time_is_returned() -> None:
     async def answer() -> int:
         return 3
 
     assert asyncio.run(finish(answer(), deadline_s=1, **WHERE)) == 3
 
 
-def test_a_wait_past_its_deadline_names_stage_actor_and_item():
+def test_a_wait_past_its_deadline_names_stage_actor_and_item() -> None:
     started = time.monotonic()
     with pytest.raises(StageTimeoutError) as caught:
         asyncio.run(finish(asyncio.sleep(30), deadline_s=0.02, **WHERE))
@@ -40,7 +44,7 @@ def test_a_wait_past_its_deadline_names_stage_actor_and_item():
 
 
 @pytest.mark.parametrize("remote", [False, True])
-def test_an_error_of_shoal_passes_through_as_it_was(remote):
+def test_an_error_of_shoal_passes_through_as_it_was(remote: bool) -> None:
     error = EngineError("sampler-0: the engine failed")
     with pytest.raises(EngineError) as caught:
         asyncio.run(finish(raising(as_ray_raises(error) if remote else error), deadline_s=1, **WHERE))
@@ -56,18 +60,18 @@ def test_an_error_of_shoal_passes_through_as_it_was(remote):
         (ray.exceptions.RayActorError(error_msg="head\n\nthe actor is dead"), "RayActorError: the actor is dead"),
     ],
 )
-def test_any_other_failure_names_the_actor_and_its_cause_in_one_line(error, cause):
+def test_any_other_failure_names_the_actor_and_its_cause_in_one_line(error: Exception, cause: str) -> None:
     with pytest.raises(ActorFailedError) as caught:
         asyncio.run(finish(raising(error), deadline_s=60, **WHERE))
     assert str(caught.value) == f"sample: sampler-0 failed on group 7: {cause}"
 
 
-def test_a_mistake_of_ours_is_not_dressed_up():
+def test_a_mistake_of_ours_is_not_dressed_up() -> None:
     with pytest.raises(KeyError):
         asyncio.run(finish(raising(KeyError("x")), deadline_s=1, **WHERE))
 
 
-def test_the_first_actor_to_fail_decides_and_the_others_are_not_waited_for():
+def test_the_first_actor_to_fail_decides_and_the_others_are_not_waited_for() -> None:
     async def main() -> None:
         slow = asyncio.ensure_future(asyncio.sleep(30))
         works = [slow, raising(as_ray_raises(ValueError("bad")))]
@@ -79,7 +83,7 @@ def test_the_first_actor_to_fail_decides_and_the_others_are_not_waited_for():
     assert time.monotonic() - started < 5
 
 
-def test_results_come_in_the_order_of_the_actors():
+def test_results_come_in_the_order_of_the_actors() -> None:
     async def later(value: int, seconds: float) -> int:
         await asyncio.sleep(seconds)
         return value
@@ -89,7 +93,7 @@ def test_results_come_in_the_order_of_the_actors():
     assert got == [0, 1]
 
 
-def test_first_line_is_the_last_that_says_something():
+def test_first_line_is_the_last_that_says_something() -> None:
     assert first_line("a\n  b \n\n") == "b"
     assert first_line("x" * 600) == "x" * 500
     assert first_line(KeyError()) == "KeyError"
@@ -113,7 +117,7 @@ ERRORS = sorted(
 
 
 @pytest.mark.parametrize("error_type", ERRORS, ids=lambda error: error.__name__)
-def test_every_error_survives_pickling(error_type):
+def test_every_error_survives_pickling(error_type: type[ShoalError]) -> None:
     error = error_type(*SPECIAL.get(error_type, ("what happened",)))
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is error_type
@@ -121,6 +125,6 @@ def test_every_error_survives_pickling(error_type):
     assert str(again)
 
 
-def test_all_errors_were_found():
+def test_all_errors_were_found() -> None:
     assert len(ERRORS) >= 15
     assert set(SPECIAL) <= set(ERRORS)

@@ -18,7 +18,7 @@ CONFIG = RunConfig(
 )
 
 
-def test_there_is_a_bundle_for_each_actor():
+def test_there_is_a_bundle_for_each_actor() -> None:
     bundles = plan_bundles(CONFIG)
     assert [bundle.name for bundle in bundles] == [
         *("sampler-0", "sampler-1", "learner-0", "learner-1", "reward-0", "reward-1", "reward_model-0"),
@@ -28,12 +28,12 @@ def test_there_is_a_bundle_for_each_actor():
     assert total["GPU"] == pytest.approx(2 * 1 + 2 * 0.5 + 0.25)
 
 
-def test_an_evaluation_alone_has_no_learner():
+def test_an_evaluation_alone_has_no_learner() -> None:
     roles = [bundle.role for bundle in plan_bundles(CONFIG, with_learner=False)]
     assert roles == ["sampler", "sampler", "reward", "reward", "reward_model"]
 
 
-def test_no_bundle_is_empty():
+def test_no_bundle_is_empty() -> None:
     assert Bundle(role="reward", index=0, cpus=0.0, gpus=0.0).resources == {"CPU": 0.001}
     assert Bundle(role="sampler", index=0, cpus=0.0, gpus=1.0).resources == {"GPU": 1.0}
 
@@ -49,7 +49,9 @@ def test_no_bundle_is_empty():
         ({}, "but the whole cluster has nothing"),
     ],
 )
-def test_what_the_cluster_never_has_is_refused_with_both_amounts(monkeypatch, has, message):
+def test_what_the_cluster_never_has_is_refused_with_both_amounts(
+    monkeypatch: pytest.MonkeyPatch, has: dict[str, float], message: str
+) -> None:
     monkeypatch.setattr(ray, "cluster_resources", lambda: has)
     with pytest.raises(ClusterError, match=message.replace(".", r"\.")):
         asyncio.run(place(plan_bundles(CONFIG)))

@@ -91,8 +91,8 @@ class Scene:
 
 
 @pytest.fixture(autouse=True)
-def no_ray(monkeypatch):
-    monkeypatch.setattr("ray.kill", lambda handle, **_: None)
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.kill", lambda *_, **__: None)
     monkeypatch.setattr("cluster.fleet.recovery.TICK_S", 0.005)
 
 
@@ -111,7 +111,7 @@ async def usable(scene: Scene, actors: Sequence[Actor[Any]]) -> None:
     assert [actor.name for actor in await scene.recovery.usable(actors)] == [actor.name for actor in actors]
 
 
-def test_a_dead_sampler_is_restarted_and_synced_alone_before_it_is_used():
+def test_a_dead_sampler_is_restarted_and_synced_alone_before_it_is_used() -> None:
     async def main(scene: Scene) -> None:
         old = scene.sampler.handle
         scene.recovery.failed(scene.sampler, 1, DIED)
@@ -132,7 +132,7 @@ def test_a_dead_sampler_is_restarted_and_synced_alone_before_it_is_used():
     assert scene.recovery.supervisor.num_restarts == 1
 
 
-def test_a_reward_worker_is_used_as_soon_as_it_has_started():
+def test_a_reward_worker_is_used_as_soon_as_it_has_started() -> None:
     async def main(scene: Scene) -> None:
         scene.recovery.failed(scene.fleet.rewards[0], 1, DIED)
         await usable(scene, scene.fleet.rewards)
@@ -143,7 +143,7 @@ def test_a_reward_worker_is_used_as_soon_as_it_has_started():
 
 
 @pytest.mark.parametrize("stage", ["start", "sync"])
-def test_a_restart_that_fails_is_tried_again(stage):
+def test_a_restart_that_fails_is_tried_again(stage: str) -> None:
     async def main(scene: Scene) -> None:
         errors = scene.start_errors if stage == "start" else scene.sync_errors
         errors.append(EngineError("no memory"))
@@ -156,7 +156,7 @@ def test_a_restart_that_fails_is_tried_again(stage):
     assert (scene.recovery.supervisor.num_restarts, scene.sampler.incarnation) == (2, 3)
 
 
-def test_restarts_that_go_on_failing_use_the_budget_up_and_the_last_cause_is_told():
+def test_restarts_that_go_on_failing_use_the_budget_up_and_the_last_cause_is_told() -> None:
     async def main(scene: Scene) -> None:
         scene.start_errors.extend(EngineError(f"no memory ({number})") for number in range(1, 9))
         scene.recovery.failed(scene.sampler, 1, DIED)
@@ -169,7 +169,7 @@ def test_restarts_that_go_on_failing_use_the_budget_up_and_the_last_cause_is_tol
     assert (caught.value.actor, caught.value.max_restarts) == ("sampler-0", 3)
 
 
-def test_an_error_that_no_restart_would_mend_ends_the_run():
+def test_an_error_that_no_restart_would_mend_ends_the_run() -> None:
     async def main(scene: Scene) -> None:
         scene.sync_errors.append(WeightSyncError("it computes otherwise"))
         scene.recovery.failed(scene.sampler, 1, DIED)
@@ -179,7 +179,7 @@ def test_an_error_that_no_restart_would_mend_ends_the_run():
         play(main)
 
 
-def test_news_of_a_process_that_was_replaced_says_nothing_of_the_new_one():
+def test_news_of_a_process_that_was_replaced_says_nothing_of_the_new_one() -> None:
     async def main(scene: Scene) -> None:
         scene.recovery.failed(scene.sampler, 1, DIED)
         await usable(scene, scene.fleet.samplers)
@@ -197,7 +197,7 @@ def test_news_of_a_process_that_was_replaced_says_nothing_of_the_new_one():
     assert play(main, config=FAST.model_copy(update={"probe_every_s": 60.0})).recovery.supervisor.num_restarts == 1
 
 
-def test_an_engines_own_error_is_its_end_and_a_late_answer_is_not():
+def test_an_engines_own_error_is_its_end_and_a_late_answer_is_not() -> None:
     async def main(scene: Scene) -> None:
         scene.recovery.failed(scene.sampler, 1, SLOW)
         assert scene.recovery.supervisor.state("sampler-0") is ActorState.SUSPECT
@@ -207,7 +207,7 @@ def test_an_engines_own_error_is_its_end_and_a_late_answer_is_not():
     play(main)
 
 
-def test_a_sampler_that_is_left_behind_by_a_sync_is_restarted():
+def test_a_sampler_that_is_left_behind_by_a_sync_is_restarted() -> None:
     async def main(scene: Scene) -> None:
         scene.recovery.supervisor.update_began("sampler-0")
         scene.recovery.sync_failed(scene.sampler, 1, SLOW)
@@ -216,7 +216,7 @@ def test_a_sampler_that_is_left_behind_by_a_sync_is_restarted():
     assert play(main).states() == ["DEAD", "RESTARTING", "STALE", "HEALTHY"]
 
 
-def test_a_sync_of_all_that_loses_a_restarted_sampler_leaves_one_restart_to_go_on():
+def test_a_sync_of_all_that_loses_a_restarted_sampler_leaves_one_restart_to_go_on() -> None:
     async def main(scene: Scene) -> None:
         gate = asyncio.Event()
 
@@ -242,7 +242,7 @@ def test_a_sync_of_all_that_loses_a_restarted_sampler_leaves_one_restart_to_go_o
     assert play(main).states() == ["DEAD", "RESTARTING", "STALE", "DEAD", "RESTARTING", "STALE", "HEALTHY"]
 
 
-def test_probes_that_time_out_are_a_death_after_as_many_as_configured():
+def test_probes_that_time_out_are_a_death_after_as_many_as_configured() -> None:
     async def main(scene: Scene) -> None:
         while scene.sampler.incarnation == 1:
             await asyncio.sleep(0.005)
@@ -254,7 +254,7 @@ def test_probes_that_time_out_are_a_death_after_as_many_as_configured():
     assert scene.journal.index(("hung", "sampler-0")) < scene.journal.index(("start", "sampler-0"))
 
 
-def test_a_probe_that_finds_the_engine_broken_is_a_death_at_once():
+def test_a_probe_that_finds_the_engine_broken_is_a_death_at_once() -> None:
     def broken() -> None:
         raise EngineError("the engine has stopped")
 
@@ -265,7 +265,7 @@ def test_a_probe_that_finds_the_engine_broken_is_a_death_at_once():
     assert play(main, answer=broken).states()[:2] == ["DEAD", "RESTARTING"]
 
 
-def test_who_waits_for_all_waits_for_the_last():
+def test_who_waits_for_all_waits_for_the_last() -> None:
     async def main(scene: Scene) -> None:
         await scene.recovery.all_usable([*scene.fleet.samplers, *scene.fleet.rewards])
         scene.recovery.failed(scene.sampler, 1, DIED)
@@ -275,7 +275,7 @@ def test_who_waits_for_all_waits_for_the_last():
     play(main)
 
 
-def test_news_of_a_process_that_is_being_replaced_does_not_replace_its_successor():
+def test_news_of_a_process_that_is_being_replaced_does_not_replace_its_successor() -> None:
     """Several groups are with a sampler that dies, and their errors come one after the other."""
 
     async def main() -> None:

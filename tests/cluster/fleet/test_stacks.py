@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from cluster.fleet import stacks
 from cluster.fleet.stacks import StackSource, read_stacks
 
@@ -18,7 +20,7 @@ class Context:
     def get_node_id(self): return "node"
 ray.get_runtime_context = Context
 from cluster.fleet.stacks import listen
-def never_ends():
+def never_ends() -> None:
     sum(range(10**13))
 listen()
 print(json.dumps(dataclasses.asdict(listen())), flush=True)
@@ -37,7 +39,7 @@ def hanging() -> Iterator[tuple["subprocess.Popen[str]", StackSource]]:
         process.wait(timeout=10)
 
 
-def test_a_process_that_holds_the_gil_says_where_it_is_as_often_as_it_is_asked():
+def test_a_process_that_holds_the_gil_says_where_it_is_as_often_as_it_is_asked() -> None:
     with hanging() as (process, source):
         assert source.pid == process.pid
         deadline = time.monotonic() + 20
@@ -49,7 +51,7 @@ def test_a_process_that_holds_the_gil_says_where_it_is_as_often_as_it_is_asked()
         assert process.poll() is None
 
 
-def test_a_process_with_the_number_of_a_dead_one_is_not_touched():
+def test_a_process_with_the_number_of_a_dead_one_is_not_touched() -> None:
     with hanging() as (process, source):
         other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
         try:
@@ -64,7 +66,7 @@ def test_a_process_with_the_number_of_a_dead_one_is_not_touched():
         assert "is gone or cannot be read" in read_stacks(source)
 
 
-def test_a_process_that_is_stopped_is_given_up_after_the_deadline(monkeypatch):
+def test_a_process_that_is_stopped_is_given_up_after_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stacks, "ANSWER_DEADLINE_S", 0.3)
     with hanging() as (process, source):
         process.send_signal(signal.SIGSTOP)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,7 +31,7 @@ class Watched:
         return self.it.state("s")
 
 
-def test_a_sampler_is_stale_until_its_first_sync_and_a_reward_worker_needs_none():
+def test_a_sampler_is_stale_until_its_first_sync_and_a_reward_worker_needs_none() -> None:
     supervisor = Supervisor(HealthPolicy(), lambda: 0.0, samplers=("s",), others=("r",))
     assert supervisor.states() == {"s": STALE, "r": HEALTHY}
     assert not supervisor.is_usable("s")
@@ -37,7 +39,7 @@ def test_a_sampler_is_stale_until_its_first_sync_and_a_reward_worker_needs_none(
     assert supervisor.is_usable("s")
 
 
-def test_failures_in_a_row_make_it_suspect_and_then_dead():
+def test_failures_in_a_row_make_it_suspect_and_then_dead() -> None:
     watched = Watched()
     for expected in (SUSPECT, SUSPECT, DEAD):
         watched.it.work_failed("s", "no answer")
@@ -48,7 +50,7 @@ def test_failures_in_a_row_make_it_suspect_and_then_dead():
     assert len(watched.told) == 2
 
 
-def test_an_engine_that_answers_probes_and_fails_at_all_work_is_given_up():
+def test_an_engine_that_answers_probes_and_fails_at_all_work_is_given_up() -> None:
     watched = Watched()
     for _ in range(3):
         watched.it.probe_answered("s")
@@ -56,7 +58,7 @@ def test_an_engine_that_answers_probes_and_fails_at_all_work_is_given_up():
     assert watched.state() is DEAD
 
 
-def test_the_streaks_are_apart():
+def test_the_streaks_are_apart() -> None:
     watched = Watched()
     for _ in range(2):
         watched.it.work_failed("s", "no answer")
@@ -72,7 +74,7 @@ def test_the_streaks_are_apart():
     assert watched.state() is HEALTHY
 
 
-def test_a_suspect_is_tried_again_a_probes_interval_after_its_failure_unless_its_probes_fail():
+def test_a_suspect_is_tried_again_a_probes_interval_after_its_failure_unless_its_probes_fail() -> None:
     watched = Watched()
     watched.it.work_failed("s", "no answer")
     watched.now_s += 9.9
@@ -86,7 +88,7 @@ def test_a_suspect_is_tried_again_a_probes_interval_after_its_failure_unless_its
     assert watched.state() is SUSPECT
 
 
-def test_a_dead_sampler_serves_again_only_after_a_sync_and_a_reward_worker_at_once():
+def test_a_dead_sampler_serves_again_only_after_a_sync_and_a_reward_worker_at_once() -> None:
     watched = Watched()
     for name, then in (("s", STALE), ("r", HEALTHY)):
         watched.it.died(name, "killed")
@@ -102,7 +104,7 @@ def test_a_dead_sampler_serves_again_only_after_a_sync_and_a_reward_worker_at_on
     assert watched.told[-1].reason == "serves version 3"
 
 
-def test_a_start_or_a_sync_that_fails_is_a_death_again():
+def test_a_start_or_a_sync_that_fails_is_a_death_again() -> None:
     watched = Watched()
     watched.it.died("s", "killed")
     watched.it.begin_restart("s")
@@ -114,7 +116,7 @@ def test_a_start_or_a_sync_that_fails_is_a_death_again():
     assert watched.it.num_restarts == 2
 
 
-def test_restarts_of_all_actors_together_have_a_budget():
+def test_restarts_of_all_actors_together_have_a_budget() -> None:
     watched = Watched(max_restarts=2)
     for name in ("s", "r"):
         watched.it.died(name, "killed")
@@ -126,7 +128,7 @@ def test_restarts_of_all_actors_together_have_a_budget():
     assert (watched.it.state("r"), watched.it.num_restarts) == (DEAD, 2)
 
 
-def test_probes_are_due_by_the_clock_and_of_those_that_may_serve():
+def test_probes_are_due_by_the_clock_and_of_those_that_may_serve() -> None:
     watched = Watched()
     watched.now_s = 109.9
     assert watched.it.due_probes() == []
@@ -148,7 +150,7 @@ def test_probes_are_due_by_the_clock_and_of_those_that_may_serve():
     assert watched.it.due_probes() == ["s"]
 
 
-def test_an_update_makes_it_stale_without_a_word_and_nothing_counts_until_it_is_synced():
+def test_an_update_makes_it_stale_without_a_word_and_nothing_counts_until_it_is_synced() -> None:
     watched = Watched()
     watched.it.update_began("s")
     assert (watched.state(), watched.told) == (STALE, [])
@@ -189,7 +191,7 @@ ALLOWED = {
 
 @given(calls=CALLS, max_restarts=st.integers(0, 5))
 @settings(max_examples=400, deadline=None)
-def test_no_sequence_of_calls_leads_around_restart_and_sync(calls, max_restarts):
+def test_no_sequence_of_calls_leads_around_restart_and_sync(calls: list[Any], max_restarts: int) -> None:
     watched = Watched(max_restarts=max_restarts)
     verified = True  # whether the process holds weights that were verified
     for call in calls:

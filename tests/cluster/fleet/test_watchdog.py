@@ -25,7 +25,7 @@ class Clock:
         return self.now_s
 
 
-def test_a_stall_is_told_once_and_again_after_progress():
+def test_a_stall_is_told_once_and_again_after_progress() -> None:
     clock = Clock()
     progress = Progress(30.0, clock)
     clock.now_s += 29.9
@@ -96,7 +96,7 @@ class Watched:
         return [self.recovery.supervisor.state(sampler.name) for sampler in self.fleet.samplers]
 
 
-def test_a_stall_leaves_the_stacks_of_everyone_an_event_and_a_warning(tmp_path):
+def test_a_stall_leaves_the_stacks_of_everyone_an_event_and_a_warning(tmp_path: Path) -> None:
     watched = Watched(tmp_path, [1, 1])
     asyncio.run(watched.watch(0.6))
     stacks = {path.name: path.read_text() for path in (watched.run.path / "stacks").iterdir()}
@@ -118,7 +118,7 @@ def test_a_stall_leaves_the_stacks_of_everyone_an_event_and_a_warning(tmp_path):
     )
 
 
-def test_restart_gives_up_those_that_have_work_or_do_not_say(tmp_path, monkeypatch):
+def test_restart_gives_up_those_that_have_work_or_do_not_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cluster.fleet.watchdog.STATUS_DEADLINE_S", 0.1)
     watched = Watched(tmp_path, [0, 2, None, 2], on_stall="restart")
     watched.recovery.supervisor.update_began("sampler-3")
@@ -126,14 +126,16 @@ def test_restart_gives_up_those_that_have_work_or_do_not_say(tmp_path, monkeypat
     assert watched.states() == [ActorState.HEALTHY, ActorState.DEAD, ActorState.DEAD, ActorState.STALE]
 
 
-def test_abort_ends_the_run_with_a_sentence(tmp_path):
+def test_abort_ends_the_run_with_a_sentence(tmp_path: Path) -> None:
     watched = Watched(tmp_path, [1], on_stall="abort")
     with pytest.raises(StallError, match=r"after 0 groups and 0 steps; the stacks of all actors are in stacks/000-"):
         asyncio.run(watched.watch(5.0))
     assert watched.states() == [ActorState.HEALTHY]
 
 
-def test_a_disk_that_refuses_stacks_and_event_does_not_end_the_run(tmp_path, monkeypatch):
+def test_a_disk_that_refuses_stacks_and_event_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     watched = Watched(tmp_path, [1])
 
     def full(*_: object) -> None:
