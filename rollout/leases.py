@@ -58,8 +58,8 @@ class Leases:
             return self._leases.pop(key, None) is not None
 
     def deliver(self, key: Key, completion: Completion) -> None:
-        """One completion of a group; with the last one the group is whole. One of a lease that was given up is for nobody:
-        an engine may end it in the step in which it is told to stop."""
+        """One completion of a group; with the last one the group is whole. One of a lease that was given up is for
+        nobody: an engine may end it in the step in which it is told to stop."""
         with self._lock:
             lease = self._leases.get(key)
             if lease is None:
