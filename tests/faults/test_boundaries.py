@@ -3,7 +3,9 @@
 import errno
 import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from cluster.record.run_directory import RunDirectory
 from cluster.types import RunSummary
 from cluster.weights import checkpointing
 from cluster.weights.run_state import read_run_state
+from learner.saving import files
 from tests.faults import world as worlds
 from tests.faults.schedules import Fault, Schedule
 from tests.faults.virtual import in_virtual_time
@@ -59,13 +62,13 @@ def assert_prompts_are_told_once(folder: Path, num_checkpoints: int) -> int:
 
 
 @pytest.mark.parametrize("max_policy_lag", [0, 1])
-def test_the_cursor_of_a_checkpoint_is_that_of_the_next_prompt(max_policy_lag, tmp_path):
+def test_the_cursor_of_a_checkpoint_is_that_of_the_next_prompt(max_policy_lag: int, tmp_path: Path) -> None:
     assert run(tmp_path, max_policy_lag=max_policy_lag).status == "finished"
     # Nothing was sampled that no step would have trained on.
     assert assert_prompts_are_told_once(tmp_path, num_checkpoints=2) == 0
 
 
-def test_a_run_that_samples_ahead_and_ends_early_keeps_the_prompts_it_was_sampling(tmp_path):
+def test_a_run_that_samples_ahead_and_ends_early_keeps_the_prompts_it_was_sampling(tmp_path: Path) -> None:
     kill = Fault(actor="sampler-0", kind="kill", method="wait_group", nth=5)
     with pytest.raises(RestartsExhaustedError):
         run(tmp_path, kill, max_policy_lag=1)
@@ -75,7 +78,7 @@ def test_a_run_that_samples_ahead_and_ends_early_keeps_the_prompts_it_was_sampli
 
 @pytest.mark.parametrize("victim", ["sampler-0", "reward-0", "learner-0"])
 @pytest.mark.parametrize("max_policy_lag", [0, 1, 2])
-def test_whoever_dies_when_no_restart_is_left_ends_the_run(max_policy_lag, victim, tmp_path):
+def test_whoever_dies_when_no_restart_is_left_ends_the_run(max_policy_lag: int, victim: str, tmp_path: Path) -> None:
     """At every time of a run: also while a sync waits for groups that will never come."""
     ended = 0
     for tenths in range(5, 300, 5):
@@ -90,13 +93,15 @@ def test_whoever_dies_when_no_restart_is_left_ends_the_run(max_policy_lag, victi
 
 @pytest.mark.parametrize("max_policy_lag", [0, 1])
 @pytest.mark.parametrize("write", ["append_ledger", "append_event", "append_metrics", "write_rollouts"])
-def test_a_write_that_fails_leaves_exact_checkpoints(write, max_policy_lag, tmp_path, monkeypatch):
+def test_a_write_that_fails_leaves_exact_checkpoints(
+    write: str, max_policy_lag: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original = getattr(RunDirectory, write)
     num_failed = 0
     for failing in range(60):
         calls = itertools.count()
 
-        def once(*args, failing=failing, calls=calls, **kwargs):
+        def once(*args: Any, failing: int = failing, calls: Iterator[int] = calls, **kwargs: Any) -> Any:
             if next(calls) == failing:
                 raise RunWriteError("planted by a fault test")
             return original(*args, **kwargs)
@@ -126,13 +131,13 @@ def assert_checkpoints_are_exact(folder: Path) -> None:
         assert metrics[: state.log_sizes["metrics"]].count(b"\n") == state.step
 
 
-def test_a_last_checkpoint_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
+def test_a_last_checkpoint_that_cannot_be_written_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def publish(unfinished: Path, final: Path) -> None:
         if final.name == f"step-{STEPS:08d}":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         original(unfinished, final)
 
-    original = checkpointing.publish
+    original = files.publish
     monkeypatch.setattr(checkpointing, "publish", publish)
     with pytest.raises(UnsavedError, match="ended after 4 steps, and no checkpoint of them was written"):
         run(tmp_path)
@@ -140,7 +145,7 @@ def test_a_last_checkpoint_that_cannot_be_written_is_an_error(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("max_policy_lag", [0, 1])
-def test_sampling_goes_on_while_a_checkpoint_is_written(max_policy_lag, tmp_path):
+def test_sampling_goes_on_while_a_checkpoint_is_written(max_policy_lag: int, tmp_path: Path) -> None:
     slow = Fault(actor="learner-0", kind="slow", method="save", nth=1, duration_s=30.0)
     assert run(tmp_path, slow, max_policy_lag=max_policy_lag).status == "finished"
     events = RunDirectory(tmp_path).read_log("events")
@@ -151,14 +156,14 @@ def test_sampling_goes_on_while_a_checkpoint_is_written(max_policy_lag, tmp_path
 
 
 @pytest.mark.parametrize(("actor", "method"), [("sampler-0", "wait_group"), ("reward-0", "score")])
-def test_an_actor_that_hangs_says_where_before_it_is_replaced(actor, method, tmp_path):
+def test_an_actor_that_hangs_says_where_before_it_is_replaced(actor: str, method: str, tmp_path: Path) -> None:
     hang = Fault(actor=actor, kind="hang", method=method, nth=PROMPTS_PER_STEP + 1, duration_s=1e6)
     assert run(tmp_path, hang, max_restarts=1).status == "finished"
     assert (tmp_path / "stacks" / f"000-{actor}.txt").read_text() == f"the stacks of {actor}"
     assert "Thread" in (tmp_path / "stacks" / "000-controller.txt").read_text()
 
 
-def test_a_batch_in_which_every_lease_runs_out_is_waited_for(tmp_path):
+def test_a_batch_in_which_every_lease_runs_out_is_waited_for(tmp_path: Path) -> None:
     """Each group of the second batch is late as often as it may be: the wait for the batch is longer than all that."""
     per_group = RecoveryConfig().max_attempts - 1
     late = [
@@ -172,7 +177,7 @@ def test_a_batch_in_which_every_lease_runs_out_is_waited_for(tmp_path):
     assert len(requeued) >= len(late)
 
 
-def test_a_run_whose_groups_do_not_add_up_ends_after_its_step(tmp_path, monkeypatch):
+def test_a_run_whose_groups_do_not_add_up_ends_after_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worlds, "LedgerState", lambda: LedgerState(dispatched=1))
     with pytest.raises(LedgerError, match="4 groups dispatched, 3 trained, 0 rejected, 0 in flight"):
         run(tmp_path)

@@ -78,7 +78,7 @@ def backwards(lines: Lines) -> Lines:
     return [*lines, syncs[0]]
 
 
-def test_a_run_in_order_has_no_violations(run):
+def test_a_run_in_order_has_no_violations(run: tuple[Path, World, RunConfig]) -> None:
     path, world, config = run
     assert check_run(path, config=config, sampled=world.sampled) == []
     assert len(world.sampled) == 6
@@ -95,7 +95,9 @@ def test_a_run_in_order_has_no_violations(run):
         ("events", backwards, "I5: sampler-. went from version . back to 0"),
     ],
 )
-def test_an_altered_log_is_found(run, name, change, found):
+def test_an_altered_log_is_found(
+    run: tuple[Path, World, RunConfig], name: str, change: Callable[..., Any], found: Any
+) -> None:
     path, world, config = run
     alter_log(path, name, change)
     with pytest.raises(AssertionError, match=found):
@@ -113,14 +115,14 @@ def test_an_altered_log_is_found(run, name, change, found):
         (lambda rows: with_first(rows, max_policy_version=9), "I5: .* mixes versions"),
     ],
 )
-def test_an_altered_table_is_found(run, change, found):
+def test_an_altered_table_is_found(run: tuple[Path, World, RunConfig], change: Callable[..., Any], found: Any) -> None:
     path, world, config = run
     alter_rows(path, change)
     with pytest.raises(AssertionError, match=found):
         raise AssertionError("; ".join(check_run(path, config=config, sampled=world.sampled)))
 
 
-def test_sums_and_leftovers_are_found(run):
+def test_sums_and_leftovers_are_found(run: tuple[Path, World, RunConfig]) -> None:
     path, _, config = run
     summary = json.loads((path / "summary.json").read_text())
     (path / "summary.json").write_text(json.dumps({**summary, "groups_dispatched": 99}))

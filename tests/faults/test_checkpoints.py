@@ -1,7 +1,9 @@
 """Checkpoints that are not what was written, and disks that are full."""
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +36,9 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # A file that is truncated or lost: tests/learner/saving/test_files.py.
 @pytest.mark.parametrize("damage", [empty_manifest, flip])
-def test_a_damaged_checkpoint_is_not_loaded_but_the_one_before(damage, killed, undisturbed, tmp_path):
+def test_a_damaged_checkpoint_is_not_loaded_but_the_one_before(
+    damage: Callable[..., Any], killed: Path, undisturbed: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "run"
     faults.copy(killed, path)
     damage(path / "checkpoints" / "step-00000004")
@@ -45,7 +49,7 @@ def test_a_damaged_checkpoint_is_not_loaded_but_the_one_before(damage, killed, u
     faults.assert_exactly_once(path)
 
 
-def test_a_full_disk_costs_one_checkpoint_and_nothing_else(undisturbed, tmp_path):
+def test_a_full_disk_costs_one_checkpoint_and_nothing_else(undisturbed: Path, tmp_path: Path) -> None:
     path = tmp_path / "run"
     fault = Faults.at("checkpoint", step=2, event="saving").do("no_space")
     run = faults.start(path, fault, "tiny", *faults.SHORT, "checkpoint.every=2")

@@ -3,6 +3,7 @@
 import re
 import threading
 import urllib.request
+from pathlib import Path
 
 import psutil
 import pytest
@@ -24,7 +25,7 @@ def listen(address: str, heard: list[str]) -> None:
         return  # the end of a dashboard that is killed
 
 
-def test_a_run_whose_dashboard_is_killed_ends_the_same(undisturbed, tmp_path):
+def test_a_run_whose_dashboard_is_killed_ends_the_same(undisturbed: Path, tmp_path: Path) -> None:
     path = tmp_path / "run"
     run = faults.start(path, (), "tiny", *faults.SHORT, "--dashboard")
     runs.wait_until(lambda: re.search(r"^dashboard: (\S+)#", run.output(), re.MULTILINE) is not None, run)

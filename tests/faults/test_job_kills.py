@@ -4,6 +4,9 @@ The job of each point but the first is itself a resumed one, so that resuming is
 """
 
 import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,12 +23,14 @@ AT_ITS_END = [("after_sync", 4, 2), ("record", 4, 2), ("saving", 4, 2), ("saved"
 EXACT = ("reward/mean", "train/loss", "train/grad_norm", "rollout/completion_tokens_mean")
 
 
-def exact_metrics(path):
+def exact_metrics(path: Path) -> list[dict[str, float]]:
     return [{name: line[name] for name in ("step", *EXACT)} for line in runs.read_lines(path / "metrics.jsonl")]
 
 
 @pytest.mark.parametrize("points", [WITHIN_A_STEP, AT_ITS_END], ids=["within a step", "at its end"])
-def test_resumed_runs_go_on_and_end_bit_for_bit_the_same(points, undisturbed, tmp_path):
+def test_resumed_runs_go_on_and_end_bit_for_bit_the_same(
+    points: Sequence[tuple[Any, int, int]], undisturbed: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "run"
     words: tuple[str, ...] = ("tiny", *faults.SHORT, "checkpoint.every=2")
     goes_on_from: list[int] = []

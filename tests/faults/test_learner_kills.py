@@ -1,5 +1,8 @@
 """SIGKILL of a rank of the learner, and of a reward worker: nothing is sampled again; the weights are the same."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from tests.faults import faults
@@ -11,12 +14,12 @@ pytestmark = pytest.mark.faults
 TWO_RANKS = ("learner.num_ranks=2", "learner.zero_stage=1")
 
 
-def assert_nothing_was_sampled_again(path):
+def assert_nothing_was_sampled_again(path: Path) -> None:
     assert {line["attempt"] for line in faults.ledger(path, "leased")} == {1}
     assert len(faults.ledger(path, "sampled")) == faults.NUM_GROUPS
 
 
-def assert_replayed(path, rank, *, num_steps):
+def assert_replayed(path: Path, rank: str, *, num_steps: int) -> None:
     told = [e["extra"]["text"] for e in faults.instants(path, "warning")]
     assert len(told) == 1
     assert told[0].startswith(f"train: {rank} failed on step 3")
@@ -30,7 +33,9 @@ def assert_replayed(path, rank, *, num_steps):
         pytest.param(("checkpoint.every=2",), 1, id="from the checkpoint of step 2", marks=pytest.mark.quick),
     ],
 )
-def test_a_killed_rank_is_restarted_and_trains_again(words, num_replayed, undisturbed, tmp_path):
+def test_a_killed_rank_is_restarted_and_trains_again(
+    words: Any, num_replayed: int, undisturbed: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "run"
     fault = Faults.at("learner", step=3, event="training").do("kill")
     run = faults.start(path, fault, "tiny", *faults.SHORT, *words)
@@ -43,7 +48,7 @@ def test_a_killed_rank_is_restarted_and_trains_again(words, num_replayed, undist
     assert run.left_behind() == []
 
 
-def test_one_of_two_ranks_takes_the_other_along(tmp_path):
+def test_one_of_two_ranks_takes_the_other_along(tmp_path: Path) -> None:
     whole = runs.train(tmp_path / "whole", "tiny", *faults.SHORT, *TWO_RANKS)
     path = tmp_path / "run"
     fault = Faults.at("learner", 1, step=3, event="training").do("kill")
@@ -56,7 +61,7 @@ def test_one_of_two_ranks_takes_the_other_along(tmp_path):
     assert run.left_behind() == []
 
 
-def test_a_killed_reward_worker_is_restarted_and_scores_again(undisturbed, tmp_path):
+def test_a_killed_reward_worker_is_restarted_and_scores_again(undisturbed: Path, tmp_path: Path) -> None:
     path = tmp_path / "run"
     fault = Faults.at("reward", step=3, event="scoring").do("kill")
     run = faults.start(path, fault, "tiny", *faults.SHORT)

@@ -1,5 +1,7 @@
 """A learner, then a sampler, that is ten times slower for a while: what waits stays within its bound, and passes."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.faults import faults
@@ -13,7 +15,7 @@ pytestmark = pytest.mark.faults
 P, LAG, STEPS = 2, 1, 12
 
 
-def test_slow_stages_are_waited_for_within_the_bound_on_lag(tmp_path):
+def test_slow_stages_are_waited_for_within_the_bound_on_lag(tmp_path: Path) -> None:
     path = tmp_path / "run"
     slow_learner = Faults.at("learner", step=2, event="training").do("slow")
     slow_sampler = Faults.at("sampler", 0, step=8, event="idle").do("slow")

@@ -6,6 +6,7 @@ samplers. A failing seed is run again by its number: pytest -m faults tests/faul
 
 import random
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -50,7 +51,7 @@ def schedule_of(seed: int) -> list[Fault]:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_nothing_is_lost(seed, undisturbed, tmp_path):
+def test_nothing_is_lost(seed: int, undisturbed: Path, tmp_path: Path) -> None:
     path = tmp_path / "run"
     schedule = schedule_of(seed)
     words = SAMPLING_AHEAD if seed % 2 else SYNCHRONOUS

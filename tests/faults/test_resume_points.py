@@ -1,6 +1,7 @@
 """A run that is resumed where there is something special: before its first step, between two epochs, after its end."""
 
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ EPOCH = ("task.size=8", "task.eval_fraction=0", "task.data_seed=1")
 """Eight prompts to train on: an epoch is two steps of four."""
 
 
-def test_stopped_before_its_first_step(undisturbed, tmp_path):
+def test_stopped_before_its_first_step(undisturbed: Path, tmp_path: Path) -> None:
     path = tmp_path / "run"
     run = faults.start(path, Faults.at("sampler", step=0, event="serving").do("hang"), "tiny", *faults.SHORT)
     runs.wait_until(lambda: faults.record_path(path).exists(), run)
@@ -26,7 +27,7 @@ def test_stopped_before_its_first_step(undisturbed, tmp_path):
     faults.assert_exactly_once(path)
 
 
-def test_killed_before_its_first_checkpoint(undisturbed, tmp_path):
+def test_killed_before_its_first_checkpoint(undisturbed: Path, tmp_path: Path) -> None:
     path = tmp_path / "run"
     run = faults.start(path, Faults.at("job", step=2, event="scored").do("kill"), "tiny", *faults.SHORT)
     assert run.wait() == -signal.SIGKILL, run.output()
@@ -39,7 +40,7 @@ def test_killed_before_its_first_checkpoint(undisturbed, tmp_path):
     faults.assert_exactly_once(path)
 
 
-def test_killed_between_two_epochs(tmp_path):
+def test_killed_between_two_epochs(tmp_path: Path) -> None:
     words = ("tiny", *faults.SHORT, *EPOCH)
     whole = runs.train(tmp_path / "whole", *words)
     uids = [line["group_id"].split("-")[1] for line in faults.ledger(whole.path, "consumed")]
@@ -55,7 +56,7 @@ def test_killed_between_two_epochs(tmp_path):
     faults.assert_exactly_once(path)
 
 
-def test_after_its_last_step(undisturbed, tmp_path):
+def test_after_its_last_step(undisturbed: Path, tmp_path: Path) -> None:
     path = tmp_path / "run"
     faults.copy(undisturbed, path)
     lock = path / "run.lock"  # says who had the run last

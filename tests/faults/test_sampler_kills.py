@@ -1,5 +1,8 @@
 """SIGKILL of the only sampler of a deterministic run: it is started again, and the run ends as if nothing had been."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from tests.faults import faults
@@ -20,7 +23,9 @@ PROBES = ("recovery.probe_every_s=0.5", "recovery.probe_deadline_s=20")
         pytest.param("syncing", 0, id="during a weight sync"),
     ],
 )
-def test_run_ends_bit_for_bit_the_same(event, groups_sampled_again, undisturbed, tmp_path):
+def test_run_ends_bit_for_bit_the_same(
+    event: Any, groups_sampled_again: Any, undisturbed: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "run"
     run = faults.start(path, Faults.at("sampler", step=3, event=event).do("kill"), "tiny", *faults.SHORT, *PROBES)
     assert run.wait() == 0, run.output()
@@ -38,7 +43,7 @@ def test_run_ends_bit_for_bit_the_same(event, groups_sampled_again, undisturbed,
     assert run.left_behind() == []
 
 
-def test_an_engine_that_raises_is_replaced(undisturbed, tmp_path):
+def test_an_engine_that_raises_is_replaced(undisturbed: Path, tmp_path: Path) -> None:
     path = tmp_path / "run"
     run = faults.start(path, Faults.at("sampler", step=2, event="idle").do("raise"), "tiny", *faults.SHORT)
     assert run.wait() == 0, run.output()
@@ -51,7 +56,7 @@ def test_an_engine_that_raises_is_replaced(undisturbed, tmp_path):
 
 
 @pytest.mark.parametrize("event", ["serving", "syncing"])
-def test_without_restarts_left_the_run_ends_and_can_be_resumed(event, undisturbed, tmp_path):
+def test_without_restarts_left_the_run_ends_and_can_be_resumed(event: Any, undisturbed: Path, tmp_path: Path) -> None:
     path = tmp_path / "run"
     fault = Faults.at("sampler", step=3, event=event).do("kill")
     run = faults.start(path, fault, "tiny", *faults.SHORT, "recovery.max_restarts=0")

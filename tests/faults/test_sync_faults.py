@@ -2,6 +2,8 @@
 
 import os
 import signal
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +26,7 @@ NUM_GROUPS = 12
 LEASE_S = 6
 
 
-def test_an_answer_after_the_end_of_its_lease_is_refused(tmp_path):
+def test_an_answer_after_the_end_of_its_lease_is_refused(tmp_path: Path) -> None:
     """The sampler is stopped (SIGSTOP) with a group, goes on (SIGCONT) when its lease was given up, and answers."""
     path = tmp_path / "run"
     fault = Faults.at("sampler", step=2, event="serving").do("hang")
@@ -56,7 +58,7 @@ def test_an_answer_after_the_end_of_its_lease_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("event", ["serving", "syncing"])
-def test_only_unfinished_groups_are_sampled_again_when_one_of_two_is_killed(event, tmp_path):
+def test_only_unfinished_groups_are_sampled_again_when_one_of_two_is_killed(event: Any, tmp_path: Path) -> None:
     path = tmp_path / "run"
     fault = Faults.at("sampler", 1, step=2, event=event).do("kill")
     run = faults.start(path, fault, "tiny", *AHEAD)

@@ -1,4 +1,5 @@
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ def new_ledger(state: LedgerState | None = None) -> tuple[Ledger, list[Mapping[s
     return Ledger(journal.append, lambda: 12.5, state), journal
 
 
-def test_the_life_of_a_group_is_counted_and_written():
+def test_the_life_of_a_group_is_counted_and_written() -> None:
     ledger, journal = new_ledger()
     assert ledger.lease("g", "sampler-1") == 1
     assert (ledger.dispatched, ledger.in_flight) == (1, 1)
@@ -33,10 +34,11 @@ def test_the_life_of_a_group_is_counted_and_written():
 
 
 @pytest.mark.parametrize("num_moves", [0, 1, 2])
-def test_a_group_can_be_rejected_from_every_open_state(num_moves):
+def test_a_group_can_be_rejected_from_every_open_state(num_moves: int) -> None:
     ledger, journal = new_ledger()
     ledger.lease("g", "s")
-    for move in [lambda: ledger.sampled("g", 1, 0), lambda: ledger.scored("g", 1)][:num_moves]:
+    moves: list[Callable[[], object]] = [lambda: ledger.sampled("g", 1, 0), lambda: ledger.scored("g", 1)]
+    for move in moves[:num_moves]:
         move()
     ledger.reject("g", 1, RejectReason.EQUAL_REWARDS)
     ledger.check()
@@ -44,7 +46,7 @@ def test_a_group_can_be_rejected_from_every_open_state(num_moves):
     assert journal[-1]["reason"] == "equal_rewards"
 
 
-def test_steps_cannot_be_skipped_or_repeated():
+def test_steps_cannot_be_skipped_or_repeated() -> None:
     ledger, _ = new_ledger()
     ledger.lease("g", "s")
     with pytest.raises(LedgerError, match="group g cannot become scored: it is leased"):
@@ -56,7 +58,7 @@ def test_steps_cannot_be_skipped_or_repeated():
         ledger.consume("g", 1, 0)
 
 
-def test_what_came_to_its_end_does_not_come_twice():
+def test_what_came_to_its_end_does_not_come_twice() -> None:
     ledger, _ = new_ledger()
     for group_id in ("trained", "rejected"):
         ledger.lease(group_id, "s")
@@ -74,7 +76,7 @@ def test_what_came_to_its_end_does_not_come_twice():
     assert (ledger.dispatched, ledger.trained, ledger.rejected) == (2, 1, {"too_few_scored": 1})
 
 
-def test_a_lease_that_is_running_is_not_given_twice():
+def test_a_lease_that_is_running_is_not_given_twice() -> None:
     ledger, journal = new_ledger()
     ledger.lease("g", "s")
     with pytest.raises(LedgerError, match="leased to t while it is leased: it would be sampled twice"):
@@ -82,7 +84,7 @@ def test_a_lease_that_is_running_is_not_given_twice():
     assert (ledger.dispatched, len(journal)) == (1, 1)
 
 
-def test_a_resumed_run_leases_again_and_refuses_the_attempt_before():
+def test_a_resumed_run_leases_again_and_refuses_the_attempt_before() -> None:
     before, _ = new_ledger()
     for group_id in ("leased", "sampled", "scored"):
         before.lease(group_id, "s")
@@ -105,7 +107,7 @@ def test_a_resumed_run_leases_again_and_refuses_the_attempt_before():
     assert (ledger.trained, ledger.in_flight) == (1, 2)
 
 
-def test_a_late_result_is_refused_and_counted_and_changes_nothing():
+def test_a_late_result_is_refused_and_counted_and_changes_nothing() -> None:
     ledger, journal = new_ledger()
     ledger.lease("g", "slow", deadline_s=60.0)
     leased_s = journal[-1]["time_s"]
@@ -129,7 +131,7 @@ def test_a_late_result_is_refused_and_counted_and_changes_nothing():
     assert ledger.state().late_results == 4
 
 
-def test_a_group_that_is_given_up_too_often_is_rejected_from_pending():
+def test_a_group_that_is_given_up_too_often_is_rejected_from_pending() -> None:
     ledger, _ = new_ledger()
     ledger.lease("g", "s")
     ledger.requeue("g", 1, "the engine failed")
@@ -138,13 +140,13 @@ def test_a_group_that_is_given_up_too_often_is_rejected_from_pending():
     assert ledger.rejected == {"sampling_failed": 1}
 
 
-def test_a_state_that_does_not_balance_is_found():
+def test_a_state_that_does_not_balance_is_found() -> None:
     ledger, _ = new_ledger(LedgerState(dispatched=3, trained=1, rejected={"equal_rewards": 1}))
     with pytest.raises(LedgerError, match="3 groups dispatched, 1 trained, 1 rejected, 0 in flight"):
         ledger.check()
 
 
-def test_a_change_that_cannot_be_written_does_not_happen():
+def test_a_change_that_cannot_be_written_does_not_happen() -> None:
     def full(_: Mapping[str, object]) -> None:
         raise OSError("disk is full")
 
@@ -181,7 +183,7 @@ def apply(ledger: Ledger, event: str, group_id: str, attempt: int) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(EVENTS, max_size=60))
-def test_the_account_balances_after_any_sequence_of_events(events):
+def test_the_account_balances_after_any_sequence_of_events(events: list[Any]) -> None:
     ledger, journal = new_ledger()
     terminal: dict[str, str] = {}
     for event, number, attempt in events:

@@ -25,19 +25,19 @@ def windows(rewards: RewardHealth, *num_failed: int) -> list[str | None]:
     return said
 
 
-def test_a_warning_comes_once_for_each_streak_and_has_the_numbers():
+def test_a_warning_comes_once_for_each_streak_and_has_the_numbers() -> None:
     said = windows(health(), 0, 1, 5, 0, 2)
     assert [sentence is not None for sentence in said] == [False, True, False, False, True]
     assert said[1] == "1 of the 20 rewards of the last 2 groups failed (1 timeout), the last one with: took too long"
 
 
-def test_the_threshold_itself_is_in_order():
+def test_the_threshold_itself_is_in_order() -> None:
     assert windows(health(warn_fraction=0.1), 2, 3)[0] is None
     assert windows(health(warn_fraction=0.1), 3)[0] is not None
     assert len(windows(health(), 10, 10, 10)) == 3
 
 
-def test_more_than_half_in_two_steps_in_a_row_ends_the_run():
+def test_more_than_half_in_two_steps_in_a_row_ends_the_run() -> None:
     rewards = health()
     windows(rewards, 11, 0, 11)
     with pytest.raises(
@@ -48,5 +48,5 @@ def test_more_than_half_in_two_steps_in_a_row_ends_the_run():
         windows(rewards, 11)
 
 
-def test_a_fraction_of_one_never_ends_the_run():
+def test_a_fraction_of_one_never_ends_the_run() -> None:
     assert len(windows(health(max_fraction=1.0), 20, 20, 20, 20)) == 4

@@ -9,15 +9,15 @@ from cluster.loop.background import BackgroundTasks
 from rollout.errors import ShoalError
 
 
-def test_an_error_waits_for_what_must_not_be_interrupted():
-    async def main():
+def test_an_error_waits_for_what_must_not_be_interrupted() -> None:
+    async def main() -> list[object]:
         background = BackgroundTasks()
         done: list[object] = []
 
-        async def fail():
+        async def fail() -> None:
             raise ValueError("a sampler died")
 
-        async def loop():
+        async def loop() -> None:
             async with background.uninterrupted():
                 background.spawn(fail())
                 for _ in range(5):
@@ -32,7 +32,7 @@ def test_an_error_waits_for_what_must_not_be_interrupted():
     assert asyncio.run(main()) == [True]
 
 
-def test_what_waits_for_a_task_that_failed_is_given_up():
+def test_what_waits_for_a_task_that_failed_is_given_up() -> None:
     async def main() -> list[bool]:
         tasks, ended = BackgroundTasks(), []
 
@@ -53,7 +53,7 @@ def test_what_waits_for_a_task_that_failed_is_given_up():
     assert asyncio.run(main()) == [True, False]
 
 
-def test_nothing_uninterrupted_begins_after_a_failure():
+def test_nothing_uninterrupted_begins_after_a_failure() -> None:
     """Between two of them there may be no moment in which the one that cancels is asked."""
 
     async def main() -> list[int]:

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +20,7 @@ with run_lock(Path(sys.argv[1])):
 """
 
 
-def test_a_second_process_is_told_who_writes_and_a_killed_one_leaves_no_lock(tmp_path):
+def test_a_second_process_is_told_who_writes_and_a_killed_one_leaves_no_lock(tmp_path: Path) -> None:
     assert is_locked(tmp_path) is None
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     try:
@@ -37,7 +38,7 @@ def test_a_second_process_is_told_who_writes_and_a_killed_one_leaves_no_lock(tmp
     assert is_locked(tmp_path) is False
 
 
-def test_a_reader_that_looks_does_not_keep_a_run_from_starting(tmp_path):
+def test_a_reader_that_looks_does_not_keep_a_run_from_starting(tmp_path: Path) -> None:
     import fcntl
     import threading
 

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,9 @@ def empty_manifest(checkpoint: Path) -> None:
         (empty_manifest, f"{MANIFEST} cannot be read"),
     ],
 )
-def test_a_torn_checkpoint_is_set_aside_with_its_reason_and_the_one_before_is_loaded(tmp_path, damage, why):
+def test_a_torn_checkpoint_is_set_aside_with_its_reason_and_the_one_before_is_loaded(
+    tmp_path: Path, damage: Callable[..., Any], why: Any
+) -> None:
     saving = Saving(tmp_path)
     damage(tmp_path / "step-00000002")
     path, state = saving.checkpoints.newest()
@@ -88,7 +91,7 @@ def test_a_torn_checkpoint_is_set_aside_with_its_reason_and_the_one_before_is_lo
     assert names(tmp_path) == ["set-aside-step-00000002", "step-00000003", "step-00000004"]
 
 
-def test_the_same_step_may_be_set_aside_twice(tmp_path):
+def test_the_same_step_may_be_set_aside_twice(tmp_path: Path) -> None:
     saving = Saving(tmp_path)
     for _ in range(2):
         truncate(tmp_path / "step-00000002")
@@ -102,7 +105,7 @@ def test_the_same_step_may_be_set_aside_twice(tmp_path):
     ]
 
 
-def test_one_that_is_damaged_after_it_was_loaded_is_not_in_the_way_of_its_successor(tmp_path):
+def test_one_that_is_damaged_after_it_was_loaded_is_not_in_the_way_of_its_successor(tmp_path: Path) -> None:
     saving = Saving(tmp_path)
     empty_manifest(tmp_path / "step-00000002")
     assert saving.save(2) == tmp_path / "step-00000002"
@@ -110,7 +113,7 @@ def test_one_that_is_damaged_after_it_was_loaded_is_not_in_the_way_of_its_succes
     assert saving.checkpoints.newest() == (tmp_path / "step-00000002", state_at(2))
 
 
-def test_when_all_are_damaged_nothing_is_loaded(tmp_path):
+def test_when_all_are_damaged_nothing_is_loaded(tmp_path: Path) -> None:
     saving = Saving(tmp_path)
     for step in (1, 2):
         flip_one_bit(tmp_path / f"step-{step:08d}")
@@ -120,7 +123,7 @@ def test_when_all_are_damaged_nothing_is_loaded(tmp_path):
     assert ("load", "learner-0", "weights") not in saving.journal
 
 
-def test_one_that_cannot_be_moved_is_passed_over_all_the_same(tmp_path, monkeypatch):
+def test_one_that_cannot_be_moved_is_passed_over_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saving = Saving(tmp_path)
     truncate(tmp_path / "step-00000002")
 
@@ -135,7 +138,9 @@ def test_one_that_cannot_be_moved_is_passed_over_all_the_same(tmp_path, monkeypa
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("place", ["learner", "run state", "manifest", "flush"])
-def test_a_disk_that_is_full_anywhere_in_a_save_is_an_alert_and_the_next_save_works(tmp_path, monkeypatch, code, place):
+def test_a_disk_that_is_full_anywhere_in_a_save_is_an_alert_and_the_next_save_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, place: Any
+) -> None:
     saving = Saving(tmp_path)
     error = OSError(code, "no room")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
