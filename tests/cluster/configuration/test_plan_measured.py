@@ -14,7 +14,7 @@ from cluster.configuration.plan import make_plan
 from learner.backend.deepspeed_config import BUCKET_ELEMENTS
 from learner.backend.engine import RendezvousAddress, TrainingEngine
 from tests.learner.ranks import run_ranks
-from tests.learner.samples import train_batch
+from tests.learner.samples import train_batch, train_step
 from tests.learner.test_worker import make_worker
 
 pytestmark = pytest.mark.integration
@@ -88,7 +88,7 @@ def measure(
         with peak_noted(set(live_tensors())) as most:
             worker = make_worker(rank, world_size, address, model_dir, zero_stage=stage)
             for step in range(2):
-                worker.train_step(train_batch(step))
+                train_step(worker, train_batch(step))
         folder = Path(out) / str(stage)
         worker.save(str(folder))
         worker.close()

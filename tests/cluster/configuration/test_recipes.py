@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from cluster.configuration.loading import dump_config, list_recipes, load_config, parse_config, recipe_summary
+from cluster.configuration.loading import (
+    build_config,
+    dump_config,
+    list_recipes,
+    load_config,
+    parse_config,
+    recipe_summary,
+)
 from cluster.configuration.plan import make_plan
 
 RECIPES = list_recipes()
@@ -56,3 +63,11 @@ def test_the_recipe_in_the_readme_is_a_recipe(tmp_path: Path) -> None:
     assert config.task.kind == "jsonl"
     assert [function.component for function in config.reward.functions] == ["math", "brevity"]
     assert config.model == load_config("gsm8k-qwen").model
+
+
+def test_a_lost_learner_rank_costs_a_bounded_number_of_steps() -> None:
+    """What is trained again is at most what came since the newest checkpoint."""
+    config = build_config({"task": {"kind": "gsm8k"}, "steps": 1000}, source="test")
+    assert config.checkpoint.every == 20
+    for path in RECIPES:
+        assert 0 < load_config(path.stem).checkpoint.every <= 50, path.stem
