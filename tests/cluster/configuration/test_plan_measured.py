@@ -99,7 +99,7 @@ def measure(
 
 def test_memory_and_checkpoints_are_the_planned_ones_within_a_tenth(tmp_path: Path) -> None:
     model_dir = save_wide_model(tmp_path / "model")
-    measured = run_ranks(measure, 2, len(STAGES), model_dir, str(tmp_path))
+    measured = run_ranks(measure, 2, len(STAGES), model_dir, str(tmp_path), deadline_s=500.0)
     shape = model_shape(model_dir)
     assert shape is not None
     for stage in STAGES:
