@@ -27,7 +27,7 @@ SMALL = ("activations of a micro-batch", "logits of a chunk and their gradient")
 
 def save_wide_model(directory: Path) -> str:
     """A Llama of 6.6 million weights, so that weights outweigh the activations of a few tokens."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM, LlamaConfig
 
     config = LlamaConfig(
         vocab_size=32,
@@ -39,7 +39,7 @@ def save_wide_model(directory: Path) -> str:
         max_position_embeddings=128,
         tie_word_embeddings=True,
     )
-    LlamaForCausalLM(config).save_pretrained(directory)
+    AutoModelForCausalLM.from_config(config).save_pretrained(directory)
     return str(directory)
 
 
