@@ -82,6 +82,7 @@ class RolloutRow:
 
     @property
     def address(self) -> GroupAddress:
+        """Of its group."""
         return GroupAddress(phase=self.phase, step=self.step, group_id=self.group_id)
 
 
@@ -194,6 +195,8 @@ class MetricTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
+    """One that a run can go on from."""
+
     step: int
     name: str
     num_bytes: int

@@ -56,6 +56,7 @@ def doctor_command(run: Path, format: Literal["text", "json"]) -> int:
 
 
 def page_of(found: Iterable[Named]) -> dict[str, Any]:
+    """Findings as the API has them."""
     return {
         "findings": [_json(rule, finding) for rule, finding in found],
         "rules": [{"rule": rule.name, "help": rule.help} for rule in RULES],

@@ -138,6 +138,7 @@ class Facts:
 
     @property
     def steps(self) -> Sequence[int]:
+        """Training steps on record."""
         return self.table.steps
 
     def values(self, name: str) -> Values:
@@ -145,6 +146,7 @@ class Facts:
         return metric(self.table, self.limits, name)
 
     def chart(self, title: str, name: str, threshold: float | None = None, keep: Keep = "greatest") -> Chart:
+        """A recorded or derived metric as a chart; see `chart_of`."""
         return self.chart_of(title, self.values(name), threshold, keep)
 
     def chart_of(self, title: str, values: Values, threshold: float | None = None, keep: Keep = "greatest") -> Chart:

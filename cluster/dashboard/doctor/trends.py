@@ -26,6 +26,7 @@ def early(values: Values, steps: int = 3) -> float | None:
 
 
 def mean(values: Iterable[float]) -> float:
+    """Of at least one value."""
     listed = list(values)
     return math.fsum(listed) / len(listed)
 
@@ -102,4 +103,5 @@ def short(value: float) -> str:
 
 
 def percent(value: float) -> str:
+    """A share as people read it."""
     return f"{value * 100:.3g} %"

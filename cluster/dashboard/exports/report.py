@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
 from cluster.dashboard.files.encoding import encode
-from cluster.dashboard.records import Phase
 from cluster.dashboard.views.runs import find_runs, is_run
-from cluster.dashboard.web.endpoints import endpoint_of, saved_views
+from cluster.dashboard.web.endpoints import Asked, endpoint_of, saved_views
 from cluster.dashboard.web.open_run import OpenRun
 from cluster.dashboard.web.page import report_page
 from cluster.dashboard.web.params import RequestError
 from cluster.record.append_log import write_atomically
+from cluster.run_files import Phase
 from rollout.errors import ConfigError, ShoalError
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class Answers:
         self._base = f"/api/runs/{_escaped(run.name)}"
 
     def collect(self) -> dict[str, Any]:
+        """Address -> answer, when all that fits is in."""
         frame = self._view("")
         frame["info"]["path"] = self._run.path.name  # where it lies on this machine is nobody else's business
         self._put("/api/runs", {"runs": [frame["info"]], "folders": []})
@@ -95,7 +96,7 @@ class Answers:
         found = endpoint_of(path.split("/") if path else [])
         assert found is not None, path
         endpoint, parts = found
-        return endpoint.view(self._run, self._store, parts, query or {})
+        return endpoint.view(Asked(run=self._run, store=self._store, parts=parts, values=query or {}))
 
     def _put(self, address: str, answer: Any) -> bool:
         """Keeps an answer if it fits."""
@@ -194,6 +195,7 @@ def evenly(items: Sequence[int], most: int) -> list[int]:
 
 
 def ends_first(items: Sequence[int]) -> list[int]:
+    """The last item before the others."""
     return [*items[-1:], *items[:-1]]
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from cluster.dashboard.figures.series import Values, column, combine, difference, divide
 from cluster.dashboard.figures.thresholds import RunFacts
 from cluster.dashboard.records import MetricTable
+from cluster.record.metric_list import metric_of
+from learner.metrics import Metric
 
 Derive = Callable[[MetricTable, RunFacts], Values]
 REJECTED_IN_STEP = "groups/step_rejected_"
@@ -35,17 +37,18 @@ def metric_names(table: MetricTable, facts: RunFacts) -> list[str]:
 
 
 def reject_reasons(table: MetricTable) -> Iterator[str]:
+    """Reasons for which the run has rejected groups, sorted."""
     prefix = "groups/rejected_"
     return (name.removeprefix(prefix) for name in sorted(table.columns) if name.startswith(prefix))
 
 
-def _reward_low(table: MetricTable, facts: RunFacts) -> Values:
+def _reward_low(table: MetricTable, _facts: RunFacts) -> Values:
     """A standard deviation below the mean, but not below what was seen: half of a 0-or-1 reward's would be."""
     columns = [column(table, name) for name in ("reward/mean", "reward/std", "reward/min")]
     return combine(lambda mean, std, least: max(mean - std, least), *columns)
 
 
-def _reward_high(table: MetricTable, facts: RunFacts) -> Values:
+def _reward_high(table: MetricTable, _facts: RunFacts) -> Values:
     columns = [column(table, name) for name in ("reward/mean", "reward/std", "reward/max")]
     return combine(lambda mean, std, greatest: min(mean + std, greatest), *columns)
 
@@ -55,19 +58,19 @@ def _groups(table: MetricTable, facts: RunFacts) -> Values:
     return [n / size if n is not None and size else None for n in column(table, "rollout/completions")]
 
 
-def _failed_share(table: MetricTable, facts: RunFacts) -> Values:
+def _failed_share(table: MetricTable, _facts: RunFacts) -> Values:
     failed = combine(lambda *counts: sum(counts), *(column(table, name) for name in _FAILURES))
     return divide(failed, column(table, "rollout/completions"))
 
 
-def _other_s(table: MetricTable, facts: RunFacts) -> Values:
+def _other_s(table: MetricTable, _facts: RunFacts) -> Values:
     """What waiting, training and sync leave of a step: evaluations and checkpoints, mostly."""
     columns = [column(table, name) for name in ("time/step_s", "time/wait_s", "time/train_s", "time/sync_s")]
     return combine(lambda step, wait, train, sync: max(0.0, step - wait - train - sync), *columns)
 
 
 def _quotient(numerator: str, denominator: str) -> Derive:
-    return lambda table, facts: divide(column(table, numerator), column(table, denominator))
+    return lambda table, _: divide(column(table, numerator), column(table, denominator))
 
 
 def _share_of_groups(count: str) -> Derive:
@@ -87,3 +90,33 @@ DERIVED: Mapping[str, Derive] = {
     "time/sync_share": _quotient("time/sync_s", "time/step_s"),
     "time/other_s": _other_s,
 }
+
+_DERIVED_METRICS = (
+    Metric(name="reward/low", label="Reward less its deviation", over="scored completions", reduce="mean"),
+    Metric(name="reward/high", label="Reward and its deviation", over="scored completions", reduce="mean"),
+    Metric(name="reward/all_right_share", label="Groups all right", unit="share", over="groups", reduce="mean"),
+    Metric(name="reward/all_wrong_share", label="Groups all wrong", unit="share", over="groups", reduce="mean"),
+    Metric(name="reward/failed_share", label="Rewards that failed", unit="share", over="completions", reduce="mean"),
+    Metric(name="lag/mixed_share", label="Of more than one version", unit="share", over="completions", reduce="mean"),
+    Metric(name="rollout/retried_share", label="Groups sampled again", unit="share", over="groups", reduce="mean"),
+    Metric(
+        name="rollout/end_to_end_tokens_per_s",
+        label="Sampled tokens per second of the run",
+        unit="tokens/s",
+        over="time of the step",
+        reduce="rate",
+        better="up",
+    ),
+    Metric(name="time/wait_share", label="Waiting for a batch", unit="share", over="time of the step", reduce="mean"),
+    Metric(name="time/sync_share", label="Weight sync", unit="share", over="time of the step", reduce="mean"),
+    Metric(name="time/other_s", label="Other", unit="s", over="step", reduce="sum"),
+)
+_DECLARED = {metric.name: metric for metric in _DERIVED_METRICS}
+
+
+def about(name: str) -> Metric | None:
+    """What is declared of a recorded or derived name, or of a family by its name with `*`; None for any other."""
+    if name.startswith(REJECTED_IN_STEP):
+        reason = name.removeprefix(REJECTED_IN_STEP).replace("_", " ").rstrip("*")
+        return Metric(name=name, label=f"Rejected: {reason}".rstrip(": "), unit="groups", over="step", reduce="sum")
+    return _DECLARED.get(name) or metric_of(name)

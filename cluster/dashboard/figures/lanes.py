@@ -54,6 +54,7 @@ class Block:
 
     @property
     def group_ids(self) -> set[str]:
+        """Groups that its spans name."""
         return {group_id for part in self.parts for group_id in part.ids}
 
 

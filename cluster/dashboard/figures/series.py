@@ -111,14 +111,17 @@ def six_digits(values: Values) -> list[float | None]:
 
 
 def known(values: Values) -> list[float]:
+    """The values that are there."""
     return [value for value in values if value is not None]
 
 
 def last_known(values: Values) -> float | None:
+    """None where there is no value."""
     return next((value for value in reversed(values) if value is not None), None)
 
 
 def first_known(values: Values) -> float | None:
+    """None where there is no value."""
     return next((value for value in values if value is not None), None)
 
 

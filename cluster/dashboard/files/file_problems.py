@@ -4,6 +4,7 @@ judged here. Looks at names and sizes alone, but for a file of which nothing cou
 import os
 import stat
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -20,32 +21,34 @@ class Tailed(Protocol):
         """Bytes of its whole lines; None while they are being read."""
 
 
-def file_problems(
-    run: Path,
-    *,
-    logs: Mapping[str, Tailed],
-    steps: Sequence[int],
-    evaluations: Sequence[int],
-    tables: Collection[str],
-    checkpoints: Sequence[Problem],
-    live: bool,
-) -> list[Problem]:
-    """Of a run's logs, tables and checkpoints.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What was read of a run's files."""
 
-    `steps`, `evaluations`: those that the logs tell of; `tables`: names of the files of rollouts that are there;
-    `checkpoints`: what is wrong with each.
-    """
+    logs: Mapping[str, Tailed]
+    steps: Sequence[int]
+    """Training steps that metrics.jsonl tells of."""
+    evaluations: Sequence[int]
+    tables: Collection[str]
+    """Names of the files of rollouts that are there."""
+    checkpoints: Sequence[Problem]
+    """What is wrong with each."""
+
+
+def file_problems(run: Path, seen: Seen, *, live: bool) -> list[Problem]:
+    """Of a run's logs, tables and checkpoints."""
+    steps, evaluations, tables = seen.steps, seen.evaluations, seen.tables
     phases = {table[0] for name in tables if (table := table_of(name)) is not None}
     trained = "train" in phases
     expected = {"metrics": trained, "events": trained or bool(steps), "ledger": trained or bool(steps)}
     expected["evaluations"] = "eval" in phases
     found = [
         log_problem(run / log_name(name), num_read=log.num_read, expected=expected[name], live=live)
-        for name, log in logs.items()
+        for name, log in seen.logs.items()
     ]
     return [
         *(problem for problem in (*found, folder_problem(run / CHECKPOINTS)) if problem is not None),
-        *(() if live else checkpoints),  # in a live run they are on their way, or being taken away
+        *(() if live else seen.checkpoints),  # in a live run they are on their way, or being taken away
         *missing_tables(steps, evaluations, tables, live=live),
     ]
 

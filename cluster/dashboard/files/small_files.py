@@ -115,9 +115,11 @@ class MetricLog:
         return True
 
     def table(self) -> MetricTable:
+        """What was read, by columns."""
         return self._table
 
     def problems(self) -> list[Problem]:
+        """Lines that are none, the first of them."""
         return self._problems[:_MAX_PROBLEMS]
 
     @property

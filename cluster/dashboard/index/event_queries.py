@@ -19,11 +19,13 @@ _BATCH = 2000
 
 
 def extent(connection: sqlite3.Connection) -> tuple[float, float] | None:
+    """(first start, last end); None without a span."""
     start, end = connection.execute("select min(start_s), max(end_s) from spans").fetchone()
     return None if start is None else (start, end)
 
 
 def actors(connection: sqlite3.Connection) -> list[str]:
+    """All that have a span, by name."""
     return [actor for (actor,) in connection.execute("select distinct actor from spans order by actor")]
 
 
@@ -43,6 +45,7 @@ def spans_between(connection: sqlite3.Connection, from_s: float, to_s: float, li
 
 
 def span(connection: sqlite3.Connection, id_: int) -> Span | None:
+    """None where there is no such line."""
     found = _whole(connection, [id_])
     return _span(found[0]) if found else None
 
@@ -54,6 +57,7 @@ def spans_after(connection: sqlite3.Connection, id_: int) -> list[Span]:
 
 
 def instants(connection: sqlite3.Connection) -> list[Span]:
+    """In order of their lines."""
     rows = connection.execute(f"{_WHOLE} where kind = '{EventKind.INSTANT}' order by id")
     return [_span(row) for row in rows]
 

@@ -31,6 +31,8 @@ FieldType = Literal["number", "text", "flag"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
+    """What a filter may compare, or a table be sorted by."""
+
     name: str
     type: FieldType
     help: str
@@ -72,6 +74,8 @@ BY_NAME: Mapping[str, Field] = {name: field for field in FIELDS for name in (fie
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedView:
+    """A filter and a sort with a name."""
+
     name: str
     filter: str
     sort: str
@@ -120,16 +124,22 @@ VIEWS = (
 
 @dataclass(frozen=True, slots=True)
 class And:
+    """All parts hold."""
+
     parts: tuple["Node", ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Or:
+    """At least one part holds."""
+
     parts: tuple["Node", ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Not:
+    """The part does not hold."""
+
     part: "Node"
 
 
@@ -154,6 +164,8 @@ class Between:
 
 @dataclass(frozen=True, slots=True)
 class Flag:
+    """A flag is set."""
+
     field: str
 
 
@@ -247,7 +259,7 @@ class _Parser:
         operator = self._match(_OPERATOR)
         field = BY_NAME.get(name)
         if operator is None:
-            return self._alone(name, field, start)
+            return self._alone(name, field)
         if field is None and not _is_component(name):
             close = difflib.get_close_matches(name, BY_NAME, n=1)
             hint = f"did you mean {close[0]}" if close else "fields: " + ", ".join(f.name for f in FIELDS)
@@ -258,7 +270,7 @@ class _Parser:
             self._fail(f"{full} is a flag: write {full} or !{full}", start)
         return self._number(full, operator) if kind == "number" else self._words(full, operator)
 
-    def _alone(self, name: str, field: Field | None, start: int) -> Node:
+    def _alone(self, name: str, field: Field | None) -> Node:
         """A flag, or a word to search for."""
         if field is None:
             return Compare("text", "~", name)

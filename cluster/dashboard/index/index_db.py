@@ -73,6 +73,7 @@ class IndexDb:
                     connection.close()
 
     def close(self) -> None:
+        """Notes that the file was closed in order; a second call does nothing."""
         if self._closed:
             return
         self._closed = True

@@ -61,6 +61,7 @@ class LogIngest:
         return any_change, done
 
     def problems(self, connection: sqlite3.Connection) -> list[Problem]:
+        """Lines that make no sense, the first of them."""
         found = connection.execute(
             "select message from log_problems where log = ? order by line limit ?", (self._path.name, _MAX_PROBLEMS)
         )
@@ -89,6 +90,7 @@ class LogIngest:
 
 
 def clear_events(connection: sqlite3.Connection) -> None:
+    """Takes out everything that came from events.jsonl."""
     connection.execute("delete from spans")
     connection.execute("delete from span_details")
 
@@ -108,6 +110,7 @@ def insert_events(connection: sqlite3.Connection, lines: list[Line]) -> list[tup
 
 
 def clear_ledger(connection: sqlite3.Connection) -> None:
+    """Takes out everything that came from ledger.jsonl."""
     connection.execute("delete from ledger")
     connection.execute("delete from ledger_lines")
     connection.execute("delete from ledger_events")

@@ -30,6 +30,7 @@ class FileKey:
 
     @property
     def state(self) -> tuple[int, int, int]:
+        """Another where the file is another."""
         return self.inode, self.size, self.mtime_ns
 
 

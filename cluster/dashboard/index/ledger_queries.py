@@ -48,6 +48,7 @@ def counts(connection: sqlite3.Connection) -> dict[str, int]:
 
 
 def reasons(connection: sqlite3.Connection) -> dict[str, int]:
+    """Reason -> rejected groups, the most frequent first."""
     return dict(
         connection.execute(
             f"select reason, count(*) from ledger where state = '{GroupState.REJECTED}' group by reason order by 2 desc"
@@ -56,6 +57,7 @@ def reasons(connection: sqlite3.Connection) -> dict[str, int]:
 
 
 def events(connection: sqlite3.Connection) -> LedgerEvents:
+    """Late answers and groups that were leased again."""
     late = f"from ledger_events where event = '{LedgerEvent.LATE_RESULT_REFUSED}'"
     retried = f"from ledger where attempt > 1 or state = '{GroupState.PENDING}'"
     return LedgerEvents(
@@ -73,6 +75,7 @@ def letters(connection: sqlite3.Connection) -> str:
 
 
 def entries(connection: sqlite3.Connection, offset: int, limit: int) -> tuple[list[LedgerEntry], int]:
+    """(entries in order of the first lease, how many there are in all)"""
     rows = connection.execute(f"select {_COLUMNS} from ledger order by id limit ? offset ?", (limit, offset))
     (total,) = connection.execute("select count(*) from ledger").fetchone()
     return [_entry(row) for row in rows], total

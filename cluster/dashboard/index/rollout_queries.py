@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from cluster.dashboard.index.schema import FILE_SHIFT
-from cluster.dashboard.records import GroupAddress, Phase, PromptStats, PromptVisit, RolloutRow
+from cluster.dashboard.records import GroupAddress, PromptStats, PromptVisit, RolloutRow
+from cluster.run_files import Phase
 
 _QUESTION_CHARS = 120
 _ROW = (
@@ -24,6 +25,7 @@ _STATS = (
 
 
 def table_steps(connection: sqlite3.Connection, phase: str) -> list[int]:
+    """Steps whose rollouts are in the index, in order."""
     rows = connection.execute(
         "select distinct step from files where phase = ? and num_rows > 0 order by step", (phase,)
     )
@@ -39,6 +41,7 @@ def table_stamps(connection: sqlite3.Connection, phase: str) -> dict[int, tuple[
 
 
 def step_rows(connection: sqlite3.Connection, phase: str, step: int) -> list[RolloutRow]:
+    """Groups in order of dispatch, samples in order; empty where there is no such step."""
     found = _file(connection, phase, step)
     if found is None:
         return []
@@ -102,11 +105,13 @@ def prompt_table(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
 
 
 def prompt_stat(connection: sqlite3.Connection, uid: str) -> PromptStats | None:
+    """None for a prompt that was not trained on."""
     row = connection.execute(f"{_STATS} and uid = ? group by uid", (uid,)).fetchone()
     return None if row is None else prompt_stats_of(connection, row)
 
 
 def prompt_stats_of(connection: sqlite3.Connection, row: tuple[Any, ...]) -> PromptStats:
+    """The record of a line of `prompt_table`."""
     last = connection.execute(
         "select phase, step, group_id, substr(question, 1, 120) from groups where uid = ? and phase = 'train'"
         " order by step desc, id desc limit 1",
@@ -144,6 +149,7 @@ def prompt_history(connection: sqlite3.Connection, uid: str) -> list[PromptVisit
 
 
 def row_of(values: Sequence[Any]) -> RolloutRow:
+    """The record of a line of `_ROW`."""
     phase: Phase = values[0]
     return RolloutRow(
         phase=phase,

@@ -19,9 +19,10 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.dashboard.files.file_problems import file_problems, source_of
+from cluster.dashboard.files.file_problems import Seen, file_problems, source_of
+from cluster.dashboard.files.file_set import FileSet
 from cluster.dashboard.files.rollout_reader import read_records
-from cluster.dashboard.files.small_files import MetricLog, WatchedFile, pieces_of, read_checkpoints, run_status
+from cluster.dashboard.files.small_files import run_status
 from cluster.dashboard.index import event_queries, ledger_queries, rollout_queries
 from cluster.dashboard.index.columns import Columns, TextSearch
 from cluster.dashboard.index.filters import parse_filter, parse_sort
@@ -36,7 +37,6 @@ from cluster.dashboard.records import (
     IndexProgress,
     LedgerEntry,
     MetricTable,
-    Phase,
     Problem,
     PromptStats,
     PromptVisit,
@@ -46,7 +46,7 @@ from cluster.dashboard.records import (
     RunStatus,
     Span,
 )
-from cluster.run_files import CHECKPOINTS, CONFIG, ROLLOUTS, SUMMARY, VOCABULARY, log_name
+from cluster.run_files import ROLLOUTS, Phase, log_name
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -67,16 +67,7 @@ class RunStore:
         self.path = path.resolve()
         self._db = IndexDb(self.path, index_path)
         self._lock = threading.RLock()
-        self._files = {
-            "config": WatchedFile(self.path / CONFIG, required=True),
-            "summary": WatchedFile(self.path / SUMMARY),
-            "vocabulary": WatchedFile(self.path / VOCABULARY, lists=("pieces",)),
-        }
-        self._pieces: Sequence[str] | None = None
-        self._checkpoints: tuple[Checkpoint, ...] = ()
-        self._unfinished: tuple[Problem, ...] = ()
-        self._metrics = MetricLog(self.path / log_name("metrics"))
-        self._evaluations = MetricLog(self.path / log_name("evaluations"))
+        self._files = FileSet(self.path)
         self._logs = {
             "events": LogIngest(self.path / log_name("events"), insert_events, clear_events),
             "ledger": LogIngest(self.path / log_name("ledger"), insert_ledger, clear_ledger),
@@ -89,14 +80,14 @@ class RunStore:
         self._folder = RolloutFolder(self.path / ROLLOUTS, self._version_before)
         self._search = TextSearch(self._db.read)
         self._columns: Columns | None = None
-        self._results: OrderedDict[tuple[str, str], NDArray] = OrderedDict()
+        self._results: OrderedDict[tuple[str, str], NDArray[np.int32]] = OrderedDict()
         self._cache: dict[str, dict[Any, Any]] = {source: {} for source in _CACHED}
 
     def refresh(self, *, max_s: float | None = None, max_files: int | None = None) -> frozenset[str]:
         """Reads what is new; returns the SOURCES that changed. Stops after about `max_s` with the rest for the next
         call (`progress` tells), and reads no more than `max_files` of rollouts, the newest."""
         deadline_s = time.monotonic() + (max_s if max_s is not None else 1e9)
-        changed = self._refresh_small()
+        changed = self._files.refresh()
         if not self.path.is_dir():  # removed: whoever follows it closes this
             return frozenset(changed)
         try:
@@ -112,42 +103,49 @@ class RunStore:
         return frozenset(changed | self._judge_files())
 
     def problems(self) -> tuple[Problem, ...]:
-        files = [file.problem for file in self._files.values() if file.problem is not None]
+        """What is wrong with files, their lines, and the index itself."""
         logs = [problem for problems in self._log_problems.values() for problem in problems]
         index = [self._index_problem] if self._index_problem is not None else []
-        lines = (*self._metrics.problems(), *self._evaluations.problems(), *logs)
-        return (*files, *lines, *self._folder.problems, *self._file_problems, *index)
+        lines = (*self._files.line_problems(), *logs)
+        return (*self._files.problems(), *lines, *self._folder.problems, *self._file_problems, *index)
 
     def progress(self) -> IndexProgress:
+        """How much of the run is in the index."""
         return replace(self._folder.progress, logs_read=not self._unread)
 
     def status(self) -> RunStatus:
+        """How the run ended, or whether somebody still writes it."""
         return run_status(self.path, self.summary())
 
-    def config(self) -> dict | None:
+    def config(self) -> dict[str, Any] | None:
         """config.yaml; None, with a Problem, where it is missing or broken."""
-        return self._files["config"].value
+        value: dict[str, Any] | None = self._files.config.value
+        return value
 
     def config_text(self) -> str:
-        return self._files["config"].text
+        """config.yaml as it stands; empty where it cannot be read."""
+        return self._files.config.text
 
-    def summary(self) -> dict | None:
+    def summary(self) -> dict[str, Any] | None:
         """None while the run has not ended."""
-        return self._files["summary"].value
+        value: dict[str, Any] | None = self._files.summary.value
+        return value
 
     def checkpoints(self) -> tuple[Checkpoint, ...]:
-        return self._checkpoints
+        """Those that are complete, in order of their steps."""
+        return self._files.checkpoints
 
     def metrics(self) -> MetricTable:
         """Training steps in order."""
-        return self._metrics.table()
+        return self._files.metrics.table()
 
     def evaluations(self) -> MetricTable:
-        return self._evaluations.table()
+        """Evaluations in order; the step is the number of training steps before."""
+        return self._files.evaluations.table()
 
     def vocabulary(self) -> Sequence[str] | None:
         """Token id -> piece; None where the run has none."""
-        return self._pieces
+        return self._files.pieces
 
     def table_steps(self, phase: Phase) -> list[int]:
         """Steps whose rollouts are in the index."""
@@ -197,6 +195,7 @@ class RunStore:
         return self._ask(rollout_queries.neighbours, address)
 
     def num_rollouts(self) -> int:
+        """Completions in the index."""
         return self._folder.progress.rows
 
     def extent_s(self) -> tuple[float, float] | None:
@@ -204,6 +203,7 @@ class RunStore:
         return self._once("events", "extent", event_queries.extent)
 
     def actors(self) -> list[str]:
+        """All that have a span, by name."""
         return self._once("events", "actors", event_queries.actors)
 
     def spans(self, from_s: float, to_s: float, *, limit: int) -> tuple[list[Span], bool]:
@@ -212,6 +212,7 @@ class RunStore:
         return self._ask(event_queries.spans_between, from_s, to_s, limit)
 
     def span(self, id: int) -> Span | None:
+        """None where there is no such line."""
         return self._ask(event_queries.span, id)
 
     def all_spans(self) -> Iterator[Span]:
@@ -225,6 +226,7 @@ class RunStore:
             last = part[-1].id
 
     def instants(self) -> list[Span]:
+        """What happened to the run and its actors, in order."""
         return self._once("events", "instants", event_queries.instants)
 
     def find_groups(self, ids: Sequence[str]) -> list[GroupAddress]:
@@ -232,6 +234,7 @@ class RunStore:
         return self._ask(rollout_queries.find_groups, ids)
 
     def actor_stats(self) -> list[ActorStats]:
+        """Of every actor, in order of names."""
         return self._once("events", "actor_stats", event_queries.actor_stats)
 
     def ledger_counts(self) -> dict[str, int]:
@@ -243,6 +246,7 @@ class RunStore:
         return self._once("ledger", "reasons", ledger_queries.reasons)
 
     def ledger_events(self) -> ledger_queries.LedgerEvents:
+        """Late answers and groups that were leased again."""
         return self._once("ledger", "events", ledger_queries.events)
 
     def ledger_letters(self) -> str:
@@ -253,7 +257,7 @@ class RunStore:
         """(entries in order of the first lease, how many there are in all)"""
         return self._ask(ledger_queries.entries, max(0, offset), max(0, limit))
 
-    def ledger_history(self, group_id: str) -> list[dict]:
+    def ledger_history(self, group_id: str) -> list[dict[str, Any]]:
         """The group's journal lines."""
         return self._ask(ledger_queries.history, self.path / log_name("ledger"), group_id)
 
@@ -282,37 +286,24 @@ class RunStore:
         return {row[0] for row in self._once("rollouts", "prompts", rollout_queries.prompt_table)}
 
     def prompt_stat(self, uid: str) -> PromptStats | None:
+        """None for a prompt that was not trained on."""
         return self._ask(rollout_queries.prompt_stat, uid)
 
     def close(self) -> None:
+        """Lets go of the index; nothing may be asked afterwards."""
         self._db.close()
-
-    def _refresh_small(self) -> set[str]:
-        changed = {name for name, file in self._files.items() if file.refresh()}
-        if "vocabulary" in changed:
-            self._pieces = pieces_of(self._files["vocabulary"].value)
-        if self._metrics.refresh():
-            changed.add("metrics")
-        if self._evaluations.refresh():
-            changed.add("evaluations")
-        checkpoints = read_checkpoints(self.path / CHECKPOINTS)
-        if checkpoints != (self._checkpoints, self._unfinished):
-            self._checkpoints, self._unfinished = checkpoints
-            changed.add("checkpoints")
-        return changed
 
     def _judge_files(self) -> set[str]:
         """Looks for missing, torn and unreadable files; the sources of which that is new, or over."""
         before = self._file_problems
-        self._file_problems = file_problems(
-            self.path,
-            logs={"metrics": self._metrics, "evaluations": self._evaluations, **self._logs},
-            steps=self._metrics.table().steps,
-            evaluations=self._evaluations.table().steps,
+        seen = Seen(
+            logs={"metrics": self._files.metrics, "evaluations": self._files.evaluations, **self._logs},
+            steps=self.metrics().steps,
+            evaluations=self.evaluations().steps,
             tables=self._folder.names,
-            checkpoints=self._unfinished,
-            live=self.status() == "live",
+            checkpoints=self._files.unfinished,
         )
+        self._file_problems = file_problems(self.path, seen, live=self.status() == "live")
         return {source_of(problem) for problem in {*before} ^ {*self._file_problems}}
 
     def _refresh_index(self, deadline_s: float, max_files: int | None) -> set[str]:
@@ -380,7 +371,8 @@ class RunStore:
         cache = self._cache[source]
         if name not in cache:
             cache[name] = self._ask(ask)
-        return cache[name]
+        found: T = cache[name]
+        return found
 
     def _current_columns(self) -> Columns:
         with self._lock:
@@ -388,7 +380,7 @@ class RunStore:
                 self._columns = Columns(self._db.read)
             return self._columns
 
-    def _keep_result(self, columns: Columns, key: tuple[str, str], places: NDArray) -> None:
+    def _keep_result(self, columns: Columns, key: tuple[str, str], places: NDArray[np.int32]) -> None:
         with self._lock:
             if columns is self._columns:
                 self._results[key] = places
@@ -397,4 +389,4 @@ class RunStore:
 
     def _version_before(self, step: int) -> int:
         """Version of the weights that a training step starts from."""
-        return step - self._metrics.skipped_before(step)
+        return step - self._files.metrics.skipped_before(step)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cluster.dashboard.figures import thresholds
-from cluster.dashboard.figures.derived import REJECTED_IN_STEP, metric, reject_reasons
-from cluster.dashboard.figures.series import Thinning, six_digits
+from cluster.dashboard.figures.derived import REJECTED_IN_STEP, about, metric, reject_reasons
+from cluster.dashboard.figures.series import Thinning, Values, six_digits
 from cluster.dashboard.figures.thresholds import NO_THRESHOLD, RunFacts, Threshold
 from cluster.dashboard.records import MetricTable
+from learner.metrics import Metric
 
 GROUPS = ("Learning", "Stability", "Off-policy", "System")
 Role = Literal["line", "low", "high", "stack"]
@@ -21,30 +22,44 @@ Role = Literal["line", "low", "high", "stack"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesSpec:
+    """A line of a chart."""
+
     name: str
     """A metric's name, recorded or derived; one that ends in `*` stands for all that begin so."""
     label: str
     """Empty takes what the `*` stands for."""
     role: Role = "line"
     greatest: bool = False
-    """A largest value: of many steps the largest is shown, not the mean."""
+    """Of many steps the largest is shown, not the mean, which would hide a spike; always so of what is a maximum."""
+
+    def thinned(self, values: Values, thinning: Thinning) -> list[float | None]:
+        """What the chart shows of a column."""
+        metric = about(self.name)
+        is_greatest = self.greatest or (metric is not None and metric.reduce == "max")
+        return thinning.greatest(values) if is_greatest else thinning.mean(values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChartSpec:
+    """A chart: what it shows, what it means, when to worry."""
+
     id: str
     group: str
     """One of GROUPS."""
     title: str
-    unit: str
-    """`share` is 0 to 1, to be read in percent."""
     help: str
     series: tuple[SeriesSpec, ...]
-    scale: Literal["linear", "log"] = "linear"
-    threshold: Callable[[RunFacts], Threshold] = lambda facts: NO_THRESHOLD
+    threshold: Callable[[RunFacts], Threshold] = lambda _: NO_THRESHOLD
     always: bool = True
     at_least: int = 1
     """Fewer series are no chart: one reward component is the reward."""
+
+    @property
+    def about(self) -> Metric:
+        """What its first series is declared to be: it says the unit and the scale of the axis."""
+        metric = about(self.series[0].name)
+        assert metric is not None, self.series[0].name
+        return metric
 
 
 def _line(name: str, label: str, *, greatest: bool = False) -> SeriesSpec:
@@ -52,7 +67,7 @@ def _line(name: str, label: str, *, greatest: bool = False) -> SeriesSpec:
 
 
 def _fixed(threshold: Threshold) -> Callable[[RunFacts], Threshold]:
-    return lambda facts: threshold
+    return lambda _: threshold
 
 
 LEARNING = (
@@ -60,7 +75,6 @@ LEARNING = (
         id="reward",
         group="Learning",
         title="Reward",
-        unit="",
         help="Mean over all scored completions of a step; the band is one standard deviation. It should rise, with a "
         "band that is not zero: where all rewards are equal nothing is learned. Worry when it is flat for 50 steps "
         "while the KL rises, or falls by more than three of its own deviations.",
@@ -74,7 +88,6 @@ LEARNING = (
         id="accuracy",
         group="Learning",
         title="Accuracy while training",
-        unit="share",
         help="Share of the sampled completions that are right, at the training temperature and on training prompts. "
         "The held-out accuracy tells whether it carries over; a gap that widens is memorisation or a reward that is "
         "being gamed.",
@@ -84,7 +97,6 @@ LEARNING = (
         id="components",
         group="Learning",
         title="Reward components",
-        unit="",
         help="Mean of each reward function, before its weight. A cheap component (format, length) that rises while "
         "the accuracy does not is what the policy is really learning.",
         series=(_line("reward/component_*", ""),),
@@ -95,7 +107,6 @@ LEARNING = (
         id="signal",
         group="Learning",
         title="Groups without a difference",
-        unit="share",
         help="Groups whose rewards are all equal have advantage 0 and teach nothing. All right: the prompts are too "
         "easy; all wrong: too hard, or the grader is broken. Worry above half for ten steps; above 80 % the batch is "
         "mostly wasted: use dynamic sampling, a larger group, other prompts.",
@@ -110,13 +121,12 @@ LEARNING = (
         id="length",
         group="Learning",
         title="Length of completions",
-        unit="tokens",
         help="Truncated completions hide how long whole ones are, so those that ended by themselves have a line of "
         "their own. Worry when it grows by 30 % in 20 steps and the reward does not.",
         series=(
             _line("rollout/completion_tokens_mean", "mean"),
             _line("rollout/ended_tokens_mean", "mean of those that ended"),
-            _line("rollout/completion_tokens_max", "longest", greatest=True),
+            _line("rollout/completion_tokens_max", "longest"),
         ),
     ),
 )
@@ -126,7 +136,6 @@ STABILITY = (
         id="entropy",
         group="Stability",
         title="Entropy",
-        unit="nats",
         help="Mean over tokens of the policy's uncertainty. It falls as the policy learns; the bands are relative to "
         "the first step, because what is low depends on the model. Below 0.3 of it exploration ends, below 0.1 it has "
         "collapsed (unless the task is solved); above 2 times it the policy drifts to noise. Estimated while sampling: "
@@ -138,8 +147,6 @@ STABILITY = (
         id="grad_norm",
         group="Stability",
         title="Gradient norm",
-        unit="",
-        scale="log",
         help="Before clipping. Spikes precede divergence; the bands are 3 and 10 times the run's own median.",
         series=(_line("train/grad_norm", "norm", greatest=True),),
         threshold=thresholds.grad_norm,
@@ -148,7 +155,6 @@ STABILITY = (
         id="clip",
         group="Stability",
         title="Clipped tokens",
-        unit="share",
         help="Tokens whose ratio left the clip range on the side that the advantage pushes to, so that they give no "
         "gradient. Near 0 on-policy with one update; up to 5 % is usual with more. Above 10 % the steps are too "
         "large: lower the learning rate, the updates per batch, or the lag.",
@@ -159,7 +165,6 @@ STABILITY = (
         id="kl_ref",
         group="Stability",
         title="KL to the reference",
-        unit="nats",
         help="How far the policy has moved from where it began (k3, per token); only with a KL coefficient. What is "
         "much depends on the task. Worry when it rises while the reward is flat, or worse, falls.",
         series=(_line("train/kl_ref", "k3"),),
@@ -169,7 +174,6 @@ STABILITY = (
         id="truncated",
         group="Stability",
         title="Truncated completions",
-        unit="share",
         help="Completions that reached the token limit, and those that the engine gave up. Above 5 % the reward of "
         "long answers is that of a torn-off text; above 15 % training is known to go wrong: raise max_tokens.",
         series=(_line("rollout/truncated_fraction", "truncated"), _line("rollout/aborted_fraction", "aborted")),
@@ -179,7 +183,6 @@ STABILITY = (
         id="failures",
         group="Stability",
         title="Rewards that failed",
-        unit="share",
         help="Completions that could not be scored: the reward function raised, took too long or gave no finite "
         "number. They enter no mean and no advantage. Above 1 % look at their details; above 5 % the grader is broken.",
         series=(_line("reward/failed_share", "failed"),),
@@ -189,7 +192,6 @@ STABILITY = (
         id="skipped",
         group="Stability",
         title="Skipped steps and masked tokens",
-        unit="",
         help="A step whose loss or gradient is not finite leaves the weights as they were; too many in a row end the "
         "run. Tokens whose log-probability is not finite are masked. Both should be 0.",
         series=(
@@ -203,7 +205,6 @@ STABILITY = (
         id="schedule",
         group="Stability",
         title="Learning rate",
-        unit="",
         help="As the schedule sets it.",
         series=(_line("train/lr", "learning rate"),),
     ),
@@ -214,8 +215,6 @@ OFF_POLICY = (
         id="gap",
         group="Off-policy",
         title="Gap between sampler and learner (k3)",
-        unit="nats",
-        scale="log",
         help="How differently sampler and learner see the same tokens: mean of r - 1 - log r, r = p(learner) / "
         "p(sampler). With the same weights on both sides only rounding is left: 1e-8 in fp32, around 1e-3 in bf16; "
         "the bands take precision and lag of this run into account. A jump right after a sync means that the new "
@@ -227,18 +226,15 @@ OFF_POLICY = (
         id="largest_gap",
         group="Off-policy",
         title="Largest gap of a token",
-        unit="nats",
-        scale="log",
         help="Largest |log p(learner) - log p(sampler)| of a step. A token above 1 is seen three times as likely by "
         "one side; above 5 again and again on one sampler, that sampler is broken.",
-        series=(_line("train/max_abs_log_ratio", "largest |log ratio|", greatest=True),),
+        series=(_line("train/max_abs_log_ratio", "largest |log ratio|"),),
         threshold=thresholds.largest_gap,
     ),
     ChartSpec(
         id="ratio",
         group="Off-policy",
         title="Mean ratio",
-        unit="",
         help="Mean of p(learner) / p(sampler) over the trained tokens. Exactly 1 on-policy in exact arithmetic; a mean "
         "that drifts off 1 biases every gradient.",
         series=(_line("train/ratio_mean", "mean ratio"),),
@@ -248,17 +244,15 @@ OFF_POLICY = (
         id="lag",
         group="Off-policy",
         title="Policy lag",
-        unit="versions",
         help="Versions between the oldest token of a group and the step that trains on it; bounded by max_policy_lag. "
         "0 is on-policy.",
-        series=(_line("lag/mean", "mean"), _line("lag/max", "largest", greatest=True)),
+        series=(_line("lag/mean", "mean"), _line("lag/max", "largest")),
         threshold=thresholds.lag,
     ),
     ChartSpec(
         id="mixed",
         group="Off-policy",
         title="Completions of more than one version",
-        unit="share",
         help="Completions during which the weights changed. Only where sampling goes on across a sync.",
         series=(_line("lag/mixed_share", "mixed"),),
         always=False,
@@ -270,7 +264,6 @@ SYSTEM = (
         id="step_time",
         group="System",
         title="Where a step's time goes",
-        unit="s",
         help="Seen by the learner: it waits for a batch, trains, hands over the weights; evaluations and checkpoints "
         "are the rest. With sampling ahead, sampling shows only as waiting where it is too slow.",
         series=(
@@ -284,20 +277,18 @@ SYSTEM = (
         id="stages",
         group="System",
         title="Sampling and scoring",
-        unit="s",
         help="Sampling: from the first group sent to a sampler until the last of the batch came back. Scoring: the sum "
         "over groups, which workers share. These overlap with training where sampling runs ahead.",
         series=(
             _line("time/generate_s", "sample"),
             _line("time/score_s", "score"),
-            _line("reward/score_s_max", "slowest completion", greatest=True),
+            _line("reward/score_s_max", "slowest completion"),
         ),
     ),
     ChartSpec(
         id="bottleneck",
         group="System",
         title="Waiting and sync",
-        unit="share",
         help="Of a step's time. Waiting above 30 % names the sampler as the bottleneck: more samplers, or a lag of 1. "
         "The bands are those of waiting; sync should stay below 10 %.",
         series=(_line("time/wait_share", "wait for a batch"), _line("time/sync_share", "sync weights")),
@@ -307,7 +298,6 @@ SYSTEM = (
         id="throughput",
         group="System",
         title="Throughput",
-        unit="tokens/s",
         help="Sampled tokens per second of sampling, tokens per second of training (prompts included), and sampled "
         "tokens per second of the whole run, which is what counts.",
         series=(
@@ -320,7 +310,6 @@ SYSTEM = (
         id="groups",
         group="System",
         title="Rejected groups, by step",
-        unit="groups",
         help="Groups that were sampled during a step and not trained on, by reason; and those whose prompt was sent "
         "out again after a failure.",
         series=(_line(f"{REJECTED_IN_STEP}*", ""), _line("rollout/retried_groups", "retried")),
@@ -329,7 +318,6 @@ SYSTEM = (
         id="in_flight",
         group="System",
         title="Groups in flight",
-        unit="groups",
         help="Dispatched and neither trained nor rejected at the end of a step: what sampling is ahead. `Unaccounted` "
         "is 0 unless a group was lost or used twice.",
         series=(_line("groups/in_flight", "in flight"), _line("groups/unaccounted", "unaccounted", greatest=True)),
@@ -346,8 +334,8 @@ def chart_of(spec: ChartSpec, table: MetricTable, facts: RunFacts, thinning: Thi
         values = metric(table, facts, part.name)
         is_told = any(value is not None if spec.always else bool(value) for value in values)
         if is_told or (spec.always and not series):
-            shown = thinning.greatest(values) if part.greatest else thinning.mean(values)
-            if spec.scale == "log":  # the gap of an exact run is 0, or less by rounding
+            shown = part.thinned(values, thinning)
+            if spec.about.scale == "log":  # the gap of an exact run is 0, or less by rounding
                 shown = [value if value is not None and value > 0 else None for value in shown]
             series.append({"name": part.name, "label": part.label, "role": part.role, "values": six_digits(shown)})
     if len(series) < spec.at_least:
@@ -356,8 +344,8 @@ def chart_of(spec: ChartSpec, table: MetricTable, facts: RunFacts, thinning: Thi
         "id": spec.id,
         "group": spec.group,
         "title": spec.title,
-        "unit": spec.unit,
-        "scale": spec.scale,
+        "unit": spec.about.unit,
+        "scale": spec.about.scale,
         "help": spec.help,
         "series": series,
         "bands": spec.threshold(facts).bands(),

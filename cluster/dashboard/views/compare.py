@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cluster.dashboard.figures.series import Values, axes_of, column, known, last_known, thin, x_of
 from cluster.dashboard.records import MetricTable, PromptStats
 from cluster.dashboard.views.frame import run_info
+from cluster.record.metric_list import metric_of
 
 if TYPE_CHECKING:
     from cluster.dashboard.index.store import RunStore
@@ -40,26 +41,23 @@ class Figure:
     """Which direction is good, where one is."""
 
 
-FIGURES = (
-    Figure(name="reward/mean", title="Reward", better="up"),
-    Figure(name="reward/accuracy", title="Accuracy on training prompts", better="up"),
-    Figure(name="train/entropy", title="Entropy", unit="nats"),
-    Figure(name="rollout/sampled_entropy", title="Entropy of the sampler", unit="nats"),
-    Figure(name="train/kl_ref", title="KL to the reference", unit="nats"),
-    Figure(name="train/kl_rollout", title="Sampler-learner gap (k3)", unit="nats", scale="log", better="down"),
-    Figure(name="train/clip_fraction", title="Clipped tokens"),
-    Figure(name="train/grad_norm", title="Gradient norm", scale="log"),
-    Figure(name="rollout/completion_tokens_mean", title="Length of a completion", unit="tokens"),
-    Figure(name="rollout/truncated_fraction", title="Truncated completions", better="down"),
-    Figure(name="reward/equal_groups_fraction", title="Groups with equal rewards", better="down"),
-    Figure(name="lag/mean", title="Versions between sampling and training"),
-    Figure(name="rollout/tokens_per_s", title="Sampled tokens per second", unit="tokens/s", better="up"),
-    Figure(name="time/step_s", title="Duration of a step", unit="s", better="down"),
+def _figure(name: str) -> Figure:
+    """Of a recorded metric, as it is declared."""
+    metric = metric_of(name)
+    assert metric is not None, name
+    return Figure(name=name, title=metric.label, unit=metric.unit, scale=metric.scale, better=metric.better)
+
+
+FIGURES = tuple(
+    _figure(name)
+    for name in (
+        *("reward/mean", "reward/accuracy", "train/entropy", "rollout/sampled_entropy", "train/kl_ref"),
+        *("train/kl_rollout", "train/clip_fraction", "train/grad_norm", "rollout/completion_tokens_mean"),
+        *("rollout/truncated_fraction", "reward/equal_groups_fraction", "lag/mean", "rollout/tokens_per_s"),
+        "time/step_s",
+    )
 )
-EVALUATIONS = (
-    Figure(name="eval/pass_at_1", title="Held-out pass@1", better="up"),
-    Figure(name="eval/reward_mean", title="Held-out reward", better="up"),
-)
+EVALUATIONS = (_figure("eval/pass_at_1"), _figure("eval/reward_mean"))
 
 
 def compare(stores: Mapping[str, "RunStore"], points: int) -> dict[str, Any]:

@@ -104,9 +104,12 @@ def faults_of_groups(store: "RunStore") -> dict[str, Any]:
     events = store.ledger_events()
     late, retried = [], []
     for group_id in events.late_groups:
-        for line in store.ledger_history(group_id):
-            if line.get("event") == LedgerEvent.LATE_RESULT_REFUSED:
-                late.append({"group_id": group_id, "attempt": line.get("attempt"), "time_s": line.get("time_s")})
+        refused = (
+            line for line in store.ledger_history(group_id) if line.get("event") == LedgerEvent.LATE_RESULT_REFUSED
+        )
+        late += [
+            {"group_id": group_id, "attempt": line.get("attempt"), "time_s": line.get("time_s")} for line in refused
+        ]
     for group_id in events.retried_groups:
         lines = store.ledger_history(group_id)
         last = (given_up(lines) or [{}])[-1]

@@ -156,6 +156,7 @@ def prompt_json(stats: PromptStats) -> dict[str, Any]:
 
 
 def address_json(address: GroupAddress) -> dict[str, Any]:
+    """A group address of the API."""
     return {"phase": address.phase, "step": address.step, "group_id": address.group_id}
 
 

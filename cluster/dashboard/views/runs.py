@@ -46,6 +46,7 @@ def find_runs(roots: Sequence[Path]) -> dict[str, Path]:
 
 
 def is_run(path: Path) -> bool:
+    """Whether the folder has one of a run's files."""
     return any((path / mark).is_file() for mark in MARKS)
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from cluster.dashboard.figures.derived import REJECTED_IN_STEP, metric, reject_reasons
 from cluster.dashboard.figures.series import known
 from cluster.dashboard.figures.thresholds import facts_of
-from cluster.dashboard.records import GroupAddress, Phase, RolloutRow
+from cluster.dashboard.records import GroupAddress, RolloutRow
 from cluster.dashboard.views.rollouts import finite
+from cluster.run_files import Phase
 from cluster.types import RejectReason
 from rollout.types import FinishReason
 
@@ -43,7 +44,7 @@ def step_page(store: "RunStore", phase: Phase, step: int) -> dict[str, Any] | No
         "groups": groups,
         "reward_range": _reward_range(store, rows),
         "histograms": _histograms(rows),
-        "funnel": _funnel(groups, rows, metrics) if phase == "train" else _eval_funnel(groups, rows),
+        "funnel": _funnel(groups, rows, metrics) if phase == "train" else _eval_funnel(groups),
         "metrics": metrics,
     }
 
@@ -202,7 +203,7 @@ def _funnel(
     ]
 
 
-def _eval_funnel(groups: Sequence[Mapping[str, Any]], rows: Sequence[RolloutRow]) -> list[dict[str, Any]]:
+def _eval_funnel(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     scored = sum(any(cell["reward"] is not None for cell in group["cells"]) for group in groups)
     reasons = {"no completion was scored": len(groups) - scored} if scored < len(groups) else {}
     return [_stage("dispatched", len(groups)), _stage("scored", scored, reasons)]

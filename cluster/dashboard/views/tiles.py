@@ -5,13 +5,15 @@ All six are always there; what a run does not have yet is None with state `none`
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from cluster.dashboard.figures import samplers, thresholds
-from cluster.dashboard.figures.derived import metric
+from cluster.dashboard.figures.derived import about, metric
 from cluster.dashboard.figures.series import Values, known, last_known, six_digits, thin
 from cluster.dashboard.figures.thresholds import NO_THRESHOLD, RunFacts, State, Threshold
 from cluster.dashboard.records import ActorStats, MetricTable
+from learner.metrics import Metric
 
 SPARK_POINTS = 60
 SEVERITY: Sequence[State] = ("none", "ok", "watch", "alarm")
@@ -52,11 +54,8 @@ def _reward_tile(table: MetricTable, facts: RunFacts) -> dict[str, Any]:
         note = f"{note}; {failed:.1%} not scored".lstrip("; ")
         state = max(state, thresholds.FAILED_REWARDS.state(failed), key=SEVERITY.index)
     return _tile(
-        "reward",
-        "Reward",
+        _Head(id="reward", label="Reward", metric="reward/mean"),
         values,
-        unit="",
-        better="up",
         state=state,
         text=f"watch when all rewards of a step are equal; not scored: {thresholds.FAILED_REWARDS.text(share=True)}",
         note=note,
@@ -68,11 +67,8 @@ def _accuracy_tile(evaluations: MetricTable) -> dict[str, Any]:
     found = known(values)
     is_share = name == "eval/pass_at_1"
     tile = _tile(
-        "accuracy",
-        "Held-out accuracy" if is_share else "Held-out reward",
+        _Head(id="accuracy", label="Held-out accuracy" if is_share else "Held-out reward", metric=name),
         values,
-        unit="share" if is_share else "",
-        better="up",
         state="none",
         text="watch when below the first evaluation by more than chance (95 %)" if is_share else "",
         note="" if found else "not evaluated yet",
@@ -100,12 +96,9 @@ def wilson(share: float, count: float, z: float = 1.96) -> tuple[float, float]:
 def _gap_tile(table: MetricTable, facts: RunFacts) -> dict[str, Any]:
     largest = last_known(metric(table, facts, "train/max_abs_log_ratio"))
     return _judged_tile(
-        "gap",
-        "Sampler-learner gap",
+        _Head(id="gap", label="Sampler-learner gap", metric="train/kl_rollout"),
         metric(table, facts, "train/kl_rollout"),
         thresholds.gap(facts),
-        unit="nats",
-        better="down",
         note="" if largest is None else f"largest of a token {largest:.2g}",
     )
 
@@ -114,7 +107,8 @@ def _entropy_tile(table: MetricTable, facts: RunFacts) -> dict[str, Any]:
     values = metric(table, facts, "train/entropy")
     last, first = last_known(values), facts.first_entropy
     note = f"{last / first:.2f} of the first step's" if last is not None and first else ""
-    tile = _judged_tile("entropy", "Entropy", values, thresholds.entropy(facts), unit="nats", better=None, note=note)
+    head = _Head(id="entropy", label="Entropy", metric="train/entropy")
+    tile = _judged_tile(head, values, thresholds.entropy(facts), note=note)
     accuracy = last_known(metric(table, facts, "reward/accuracy"))
     is_low = last is not None and first is not None and last < first
     if tile["state"] == "alarm" and is_low and accuracy is not None and accuracy >= thresholds.SOLVED_ACCURACY:
@@ -127,12 +121,9 @@ def _equal_groups_tile(table: MetricTable, facts: RunFacts) -> dict[str, Any]:
     right = last_known(metric(table, facts, "reward/all_right_groups"))
     wrong = last_known(metric(table, facts, "reward/all_wrong_groups"))
     tile = _judged_tile(
-        "equal_groups",
-        "Equal groups",
+        _Head(id="equal_groups", label="Equal groups", metric="reward/equal_groups_fraction"),
         values,
         thresholds.EQUAL_GROUPS,
-        unit="share",
-        better="down",
         note="" if right is None or wrong is None else f"{right:.0f} all right, {wrong:.0f} all wrong",
         judged=_recent(values),
     )
@@ -149,12 +140,9 @@ def _throughput_tile(table: MetricTable, facts: RunFacts, slowest: tuple[str, fl
     notes = [] if step_s is None else [f"step {step_s:.3g} s"]
     notes += [] if waiting is None else [f"{waiting:.0%} waiting"]
     tile = _judged_tile(
-        "throughput",
-        "Sampling speed",
+        _Head(id="throughput", label="Sampling speed", metric="rollout/tokens_per_s"),
         metric(table, facts, "rollout/tokens_per_s"),
         thresholds.throughput(facts),
-        unit="tokens/s",
-        better="up",
         note=", ".join(notes),
     )
     if slowest is not None and thresholds.SLOWEST_SAMPLER.state(slowest[1]) != "ok":
@@ -169,38 +157,43 @@ def _recent(values: Values) -> float | None:
     return sum(recent) / len(recent) if recent else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Head:
+    """What a tile says of its metric."""
+
+    id: str
+    label: str
+    metric: str
+    """Recorded or derived: what is declared of it says the unit and which way is better."""
+
+    @property
+    def about(self) -> Metric:
+        metric = about(self.metric)
+        assert metric is not None, self.metric
+        return metric
+
+
 def _judged_tile(
-    id: str,
-    label: str,
-    values: Values,
-    threshold: Threshold,
-    *,
-    unit: str,
-    better: str | None,
-    note: str,
-    judged: float | None = None,
+    head: _Head, values: Values, threshold: Threshold, *, note: str, judged: float | None = None
 ) -> dict[str, Any]:
     """A tile whose state is that of `judged`, or of its last value."""
     value = last_known(values) if judged is None else judged
     state: State = "none" if threshold == NO_THRESHOLD else threshold.state(value)
-    text = threshold.text(share=unit == "share")
-    return _tile(id, label, values, unit=unit, better=better, state=state, text=text, note=note)
+    return _tile(head, values, state=state, text=threshold.text(share=head.about.unit == "share"), note=note)
 
 
-def _tile(
-    id: str, label: str, values: Values, *, unit: str, better: str | None, state: State, text: str, note: str
-) -> dict[str, Any]:
+def _tile(head: _Head, values: Values, *, state: State, text: str, note: str) -> dict[str, Any]:
     found = known(values)
     before = found[-1 - WINDOW : -1]
     spark = thin(range(len(values)), points=SPARK_POINTS, from_step=None, to_step=None)
     return {
-        "id": id,
-        "label": label,
+        "id": head.id,
+        "label": head.label,
         "value": found[-1] if found else None,
-        "unit": unit,
+        "unit": head.about.unit,
         "delta": found[-1] - sum(before) / len(before) if before else None,
         "delta_text": f"against the mean of the {len(before)} before" if before else "",
-        "better": better,
+        "better": head.about.better,
         "spark": six_digits(spark.mean(values)),
         "state": state,
         "threshold": text,

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from cluster.dashboard.files.encoding import encode
 from cluster.dashboard.views.compare import compare
 from cluster.dashboard.views.frame import run_info
-from cluster.dashboard.web.endpoints import DEFAULT_POINTS, MAX_POINTS, endpoint_of, saved_views
+from cluster.dashboard.web.endpoints import DEFAULT_POINTS, MAX_POINTS, Asked, endpoint_of, saved_views
 from cluster.dashboard.web.params import RequestError, bad, names, parse_query, shown, whole
 from cluster.dashboard.web.stream import Follower
 
@@ -70,7 +70,7 @@ class Api:
             if have == etag:
                 return Answer(body=None, etag=etag)
             assert run.store is not None
-            value = endpoint.view(run, run.store, parts, values)
+            value = endpoint.view(Asked(run=run, store=run.store, parts=parts, values=values))
             if isinstance(value, dict):
                 return Answer(body=encode(value), etag=etag)
             return Answer(body=None, etag=etag, parts=self._held(name, value))

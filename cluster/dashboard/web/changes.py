@@ -29,6 +29,7 @@ class Listener:
         self._pending: dict[str, Change] = {}
 
     def put(self, change: Change) -> None:
+        """From the thread that follows runs; a change of another run is left out."""
         if self.run is not None and change.run != self.run:
             return
         with self._lock:
@@ -40,6 +41,7 @@ class Listener:
         self._wake()
 
     def take(self) -> list[Change]:
+        """What came since the last call."""
         with self._lock:
             changes = list(self._pending.values())
             self._pending.clear()

@@ -50,9 +50,22 @@ MAX_SAMPLE = 10**6
 
 Parts = Sequence[str]
 Values = Mapping[str, str]
-View = Callable[[OpenRun, "RunStore", Parts, Values], dict[str, Any] | Iterator[str]]
-"""(run, store, the open parts of the path, the parameters) -> JSON, or its text in parts where it may be too long for
-the memory. Raises RequestError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a view is asked."""
+
+    run: OpenRun
+    store: "RunStore"
+    parts: Parts
+    """The open parts of the path."""
+    values: Values
+    """The parameters."""
+
+
+View = Callable[[Asked], dict[str, Any] | Iterator[str]]
+"""To JSON, or to its text in parts where it may be too long for the memory. Raises RequestError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,90 +94,92 @@ def saved_views() -> list[dict[str, Any]]:
     return [dataclasses.asdict(view) for view in VIEWS]
 
 
-def _frame(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
-    return frame(run.name, store, revision=run.revision, findings=_doctor(run, store, parts, values)["findings"])
+def _frame(asked: Asked) -> dict[str, Any]:
+    return frame(asked.run.name, asked.store, revision=asked.run.revision, findings=_doctor(asked)["findings"])
 
 
-def _doctor(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
-    _, written_s = run_times(store.path)
-    silences = int((time.time() - written_s) / SILENT_S) if written_s is not None and run.status == "live" else 0
-    news = (len(store.instants()), silences)
-    page: dict[str, Any] = run.remember("doctor", DOCTOR_SOURCES, lambda: doctor_page(store), news=news)
+def _doctor(asked: Asked) -> dict[str, Any]:
+    _, written_s = run_times(asked.store.path)
+    silences = int((time.time() - written_s) / SILENT_S) if written_s is not None and asked.run.status == "live" else 0
+    news = (len(asked.store.instants()), silences)
+    page: dict[str, Any] = asked.run.remember("doctor", DOCTOR_SOURCES, lambda: doctor_page(asked.store), news=news)
     return page
 
 
-def _overview(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
+def _overview(asked: Asked) -> dict[str, Any]:
     # The sums over all spans may be a little older than the charts of the metrics.
-    stats = run.remember("actors", ("events",), store.actor_stats)
-    return overview(store, stats, points=_points(values), **_step_range(values))
+    stats = asked.run.remember("actors", ("events",), asked.store.actor_stats)
+    return overview(asked.store, stats, points=_points(asked.values), **_step_range(asked.values))
 
 
-def _metrics(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
-    chosen = names(values, "names", MAX_NAMES)
-    return metrics_view(store, names=chosen, points=_points(values), **_step_range(values))
+def _metrics(asked: Asked) -> dict[str, Any]:
+    chosen = names(asked.values, "names", MAX_NAMES)
+    return metrics_view(asked.store, names=chosen, points=_points(asked.values), **_step_range(asked.values))
 
 
-def _steps(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
-    return step_list(store, path_phase(values.get("phase", "") or "train"))
+def _steps(asked: Asked) -> dict[str, Any]:
+    return step_list(asked.store, path_phase(asked.values.get("phase", "") or "train"))
 
 
-def _step(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
-    return _found(step_page(store, path_phase(parts[0]), path_step(parts[1])), "such step with rollouts")
-
-
-def _rollouts(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
-    return rollout_table(
-        store,
-        filter_text=values.get("filter", ""),
-        sort=values.get("sort", ""),
-        offset=whole(values, "offset", 0, 0, MAX_OFFSET),
-        limit=whole(values, "limit", DEFAULT_ROWS, 1, MAX_ROWS),
+def _step(asked: Asked) -> dict[str, Any]:
+    return _found(
+        step_page(asked.store, path_phase(asked.parts[0]), path_step(asked.parts[1])), "such step with rollouts"
     )
 
 
-def _rollout(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
-    sample = path_whole("the sample", parts[3], MAX_SAMPLE)
-    return _found(rollout_page(store, _group_address(parts), sample), "such rollout")
+def _rollouts(asked: Asked) -> dict[str, Any]:
+    return rollout_table(
+        asked.store,
+        filter_text=asked.values.get("filter", ""),
+        sort=asked.values.get("sort", ""),
+        offset=whole(asked.values, "offset", 0, 0, MAX_OFFSET),
+        limit=whole(asked.values, "limit", DEFAULT_ROWS, 1, MAX_ROWS),
+    )
 
 
-def _group(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
-    return _found(group_page(store, _group_address(parts)), "such group")
+def _rollout(asked: Asked) -> dict[str, Any]:
+    sample = path_whole("the sample", asked.parts[3], MAX_SAMPLE)
+    return _found(rollout_page(asked.store, _group_address(asked.parts), sample), "such rollout")
 
 
-def _timeline(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
-    from_s, to_s = optional_seconds(values, "from"), optional_seconds(values, "to")
+def _group(asked: Asked) -> dict[str, Any]:
+    return _found(group_page(asked.store, _group_address(asked.parts)), "such group")
+
+
+def _timeline(asked: Asked) -> dict[str, Any]:
+    from_s, to_s = optional_seconds(asked.values, "from"), optional_seconds(asked.values, "to")
     if from_s is not None and to_s is not None and from_s >= to_s:
         raise RequestError(400, f"from is {from_s} and to is {to_s}, allowed: from before to")
-    return timeline(store, from_s, to_s, whole(values, "limit", DEFAULT_SPANS, 1, MAX_SPANS))
+    return timeline(asked.store, from_s, to_s, whole(asked.values, "limit", DEFAULT_SPANS, 1, MAX_SPANS))
 
 
-def _span(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
-    return _found(span_page(store, path_whole("the span", parts[0])), "such span")
+def _span(asked: Asked) -> dict[str, Any]:
+    return _found(span_page(asked.store, path_whole("the span", asked.parts[0])), "such span")
 
 
-def _trace(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> Iterator[str]:
-    return chrome_trace_text(store)
+def _trace(asked: Asked) -> Iterator[str]:
+    return chrome_trace_text(asked.store)
 
 
-def _fleet(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
-    return fleet(store)
+def _fleet(asked: Asked) -> dict[str, Any]:
+    return fleet(asked.store)
 
 
-def _ledger(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
-    return ledger_page(store)
+def _ledger(asked: Asked) -> dict[str, Any]:
+    return ledger_page(asked.store)
 
 
-def _ledger_groups(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
-    offset = whole(values, "offset", 0, 0, MAX_OFFSET)
-    return ledger_groups(store, offset, whole(values, "limit", DEFAULT_GROUPS, 1, MAX_GROUPS))
+def _ledger_groups(asked: Asked) -> dict[str, Any]:
+    offset = whole(asked.values, "offset", 0, 0, MAX_OFFSET)
+    return ledger_groups(asked.store, offset, whole(asked.values, "limit", DEFAULT_GROUPS, 1, MAX_GROUPS))
 
 
-def _prompt(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
-    return _found(prompt_page(store, path_id(parts[0])), "such prompt")
+def _prompt(asked: Asked) -> dict[str, Any]:
+    return _found(prompt_page(asked.store, path_id(asked.parts[0])), "such prompt")
 
 
-def _config(run: OpenRun, store: "RunStore", parts: Parts, values: Values) -> dict[str, Any]:
-    return config_page(store)
+def _config(asked: Asked) -> dict[str, Any]:
+    return config_page(asked.store)
 
 
 def _points(values: Values) -> int:

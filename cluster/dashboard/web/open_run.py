@@ -51,6 +51,7 @@ class OpenRun:
     memo: Memo = field(default_factory=Memo)
 
     def is_due(self, now_s: float) -> bool:
+        """Whether the follower is to look at it now."""
         return self.due_s <= now_s or self.wanted.is_set()
 
     def wants_rollouts(self, now_s: float) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import cast
 from urllib.parse import parse_qsl
 
-from cluster.dashboard.records import Phase
+from cluster.run_files import Phase
 from rollout.errors import ShoalError
 
 MAX_TEXT = 4000
@@ -87,6 +87,7 @@ def path_whole(name: str, text: str, high: int = MAX_STEP) -> int:
 
 
 def path_phase(text: str) -> Phase:
+    """A phase in a path."""
     if text not in ("train", "eval"):
         raise bad(f"the phase is {shown(text)}, allowed: train, eval")
     return cast(Phase, text)

@@ -54,6 +54,7 @@ class Access:
         return f"shoal_{hashlib.sha256((self.token or '').encode()).hexdigest()[:12]}"
 
     def allows_host(self, header: str) -> bool:
+        """Whether the Host header names this dashboard."""
         name = host_name(header)
         if name is None:
             return False
@@ -108,6 +109,7 @@ class Guard:
         self._access = access
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """One request, or the application's own start and end."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return

@@ -54,7 +54,7 @@ def make_app(follower: Follower, access: Access, folders: Sequence[str]) -> Star
     """The application. The follower is started and stopped with it."""
     api, files, page = Api(follower, folders), static_files(), served_page()
 
-    def index(request: Request) -> Response:
+    def index(_request: Request) -> Response:
         return _page_response(page)
 
     def static(request: Request) -> Response:
@@ -84,7 +84,7 @@ def make_app(follower: Follower, access: Access, folders: Sequence[str]) -> Star
         return await _stream(follower, request)
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         follower.start()
         yield
         await run_in_threadpool(follower.stop)
@@ -127,12 +127,12 @@ def _error(status: int, sentence: str) -> JSONResponse:
     return JSONResponse({"error": sentence.encode("utf-8", "backslashreplace").decode()}, status_code=status)
 
 
-def _request_error(request: Request, error: Exception) -> Response:
+def _request_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
     return _error(error.status, str(error))
 
 
-def _shoal_error(request: Request, error: Exception) -> Response:
+def _shoal_error(_request: Request, error: Exception) -> Response:
     """What a view says of a parameter, as of a filter that does not parse."""
     return _error(400, str(error))
 
@@ -142,7 +142,7 @@ def _http_error(request: Request, error: Exception) -> Response:
     return _error(error.status_code, f"there is nothing at {shown(request.url.path)}")
 
 
-def _defect(request: Request, error: Exception) -> Response:
+def _defect(_request: Request, error: Exception) -> Response:
     """A defect of ours; the server prints its trace as well."""
     return _error(500, f"internal error: {type(error).__name__}: {error}; the terminal of the dashboard has the trace")
 
@@ -237,8 +237,10 @@ class _Server(uvicorn.Server):
     run costs."""
 
     async def main_loop(self) -> None:
-        while not await self.on_tick(0):
+        is_over = await self.on_tick(0)
+        while not is_over:
             await asyncio.sleep(0.5)
+            is_over = await self.on_tick(0)
 
 
 def make_server(app: Starlette) -> uvicorn.Server:
@@ -266,6 +268,7 @@ def _end_with(parent: int, server: uvicorn.Server) -> None:
 
 
 def open_store(path: Path) -> "RunStore":
+    """The store of a run, which is imported when the first one is opened."""
     from cluster.dashboard.index.store import RunStore
 
     return RunStore(path)

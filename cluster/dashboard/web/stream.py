@@ -67,9 +67,11 @@ class Follower:
         self._revisions = itertools.count(int(time.time() * 1000))
 
     def start(self) -> None:
+        """Begins to follow."""
         self._thread.start()
 
     def stop(self) -> None:
+        """Ends the thread and closes every store."""
         self._stopping = True
         self._wake.set()
         if self._thread.is_alive():
@@ -140,10 +142,12 @@ class Follower:
         return listener
 
     def unlisten(self, listener: Listener) -> None:
+        """Nothing more is told to the listener."""
         with self._lock:
             self._listeners.discard(listener)
 
     def num_listeners(self) -> int:
+        """Pages that listen now."""
         with self._lock:
             return len(self._listeners)
 
