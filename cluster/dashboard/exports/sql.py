@@ -193,9 +193,9 @@ def _is_readable(path: Path, warn: Callable[[str], None], *, end: bytes = b"") -
     """
     try:
         with open_inside(path) as file:
-            size = file.seek(0, 2)
+            size: int = file.seek(0, 2)
             file.seek(max(0, size - len(end)))
-            whole = file.read(len(end)) == end
+            whole: bool = file.read(len(end)) == end
     except OSError as error:
         warn(f"{path} was left out: it is a link, no plain file, or cannot be read ({error.strerror})")
         return False

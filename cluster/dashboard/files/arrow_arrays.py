@@ -37,13 +37,13 @@ def _arrow_type(kind: str) -> Any:
     return pyarrow.type_for_alias(kind)
 
 
-def numpy_of(array: Any) -> NDArray:
+def numpy_of(array: Any) -> NDArray[Any]:
     """Values of an Arrow array of numbers; null is NaN, of integers 0. Raises KeyError for other types."""
     kind = _NUMPY[str(array.type)]
     data = array.buffers()[1]
     if data is None:
         return np.zeros(len(array), dtype=kind)
-    values: NDArray = np.frombuffer(data, dtype=kind, count=array.offset + len(array))[array.offset :]
+    values: NDArray[Any] = np.frombuffer(data, dtype=kind, count=array.offset + len(array))[array.offset :]
     null = null_flags(array)
     if null is None:
         return values
@@ -58,7 +58,8 @@ def null_flags(array: Any) -> NDArray[np.bool_] | None:
     if bits is None or array.null_count == 0:
         return None
     flags = np.unpackbits(np.frombuffer(bits, dtype=np.uint8), bitorder="little", count=array.offset + len(array))
-    return flags[array.offset :] == 0
+    null: NDArray[np.bool_] = flags[array.offset :] == 0
+    return null
 
 
 def list_lengths(array: Any) -> NDArray[np.int64]:

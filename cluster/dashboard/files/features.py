@@ -5,6 +5,7 @@ over completions.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ _GRAM = 4
 class Lists:
     """B lists end to end."""
 
-    values: NDArray
+    values: NDArray[Any]
     lengths: Ints
 
     def owner(self) -> Ints:
@@ -75,7 +76,8 @@ def repetition(token_ids: Lists) -> Floats:
     owners = (keys >> np.uint64(36)).astype(np.int64)
     total = np.bincount(owners, minlength=size)
     distinct = np.bincount(owners[first], minlength=size)
-    return (total - distinct) / np.maximum(total, 1)
+    shares: Floats = (total - distinct) / np.maximum(total, 1)
+    return shares
 
 
 def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -84,7 +86,7 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return x ^ (x >> np.uint64(29))
 
 
-def _mean(values: NDArray, owner: Ints, size: int) -> Floats:
+def _mean(values: NDArray[Any], owner: Ints, size: int) -> Floats:
     """[size] mean of the finite values of each owner, NaN where it has none."""
     finite = np.isfinite(values)
     if not finite.all():

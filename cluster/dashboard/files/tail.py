@@ -62,7 +62,8 @@ def was_rewritten(path: Path, state: TailState) -> bool:
             if status.st_ino != state.inode or status.st_size < state.offset:
                 return True
             file.seek(state.offset - len(state.tail))
-            return file.read(len(state.tail)) != state.tail
+            tail: bytes = file.read(len(state.tail))
+            return tail != state.tail
     except OSError:
         return True
 

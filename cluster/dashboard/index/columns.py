@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ class Columns:
     def __init__(self, read: Read) -> None:
         self._read = read
         self._lock = threading.Lock()
-        self._kept: OrderedDict[str, NDArray] = OrderedDict()
+        self._kept: OrderedDict[str, NDArray[Any]] = OrderedDict()
         files = []
         start = 0
         with read() as connection:
@@ -65,9 +66,10 @@ class Columns:
         if not len(places):
             return []
         file = np.searchsorted(self._starts, places, side="right") - 1
-        return ((self._file_ids[file] << FILE_SHIFT) + places - self._starts[file]).tolist()
+        ids: list[int] = ((self._file_ids[file] << FILE_SHIFT) + places - self._starts[file]).tolist()
+        return ids
 
-    def column(self, name: str) -> NDArray:
+    def column(self, name: str) -> NDArray[Any]:
         """float32 with NaN for absent, or int32 with -1; unknown names are absent everywhere."""
         with self._lock:
             if name in self._kept:
@@ -88,7 +90,8 @@ class Columns:
             start = first.get(id_ >> FILE_SHIFT)
             if start is not None:
                 flags[start + (id_ & ((1 << FILE_SHIFT) - 1))] = True
-        return flags[self.column("global_group")]
+        rows: Mask = flags[self.column("global_group")]
+        return rows
 
     def group_ranks(self, ids: list[int], ranks: list[int]) -> NDArray[np.int32]:
         """[n] rank of each row's group, from the rank of each of the groups."""
@@ -98,7 +101,8 @@ class Columns:
             start = first.get(id_ >> FILE_SHIFT)
             if start is not None:
                 table[start + (id_ & ((1 << FILE_SHIFT) - 1))] = rank
-        return table[self.column("global_group")]
+        rows: NDArray[np.int32] = table[self.column("global_group")]
+        return rows
 
     def _first_groups(self) -> dict[int, int]:
         first, total = {}, 0
@@ -107,19 +111,20 @@ class Columns:
             total += file.num_groups
         return first
 
-    def _per_file(self, name: str) -> NDArray:
+    def _per_file(self, name: str) -> NDArray[Any]:
         if name == "step":
             return self._repeat([file.step for file in self.files], np.int32)
         if name == "phase":
             return self._repeat([file.phase == "train" for file in self.files], np.int8)
         first = self._first_groups()
-        return self.column("group") + self._repeat([first[file.id] for file in self.files], np.int32)
+        groups: NDArray[Any] = self.column("group") + self._repeat([first[file.id] for file in self.files], np.int32)
+        return groups
 
-    def _repeat(self, values: list[int] | list[bool], kind: type) -> NDArray:
+    def _repeat(self, values: list[int] | list[bool], kind: type) -> NDArray[Any]:
         counts = [file.stop - file.start for file in self.files]
         return np.repeat(np.array(values, dtype=kind), counts)
 
-    def _from_chunks(self, name: str) -> NDArray:
+    def _from_chunks(self, name: str) -> NDArray[Any]:
         whole = name in _INTEGER_COLUMNS
         array = np.full(self.size, -1, np.int32) if whole else np.full(self.size, np.nan, np.float32)
         with self._read() as connection:

@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from cluster.dashboard.index.columns import Columns, Mask, Read, TextSearch
 from cluster.dashboard.index.filters import And, Between, Compare, Flag, Node, Not, Or
 from rollout.types import FinishReason
 
-_OPERATORS: dict[str, Callable] = {
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
@@ -69,7 +70,7 @@ class Evaluator:
             case Compare():
                 return self._compare(node)
 
-    def _combine(self, parts: Sequence[Node], join: Callable) -> Mask:
+    def _combine(self, parts: Sequence[Node], join: Callable[[Mask, Mask], Mask]) -> Mask:
         mask = self._mask(parts[0])
         for part in parts[1:]:
             mask = join(mask, self._mask(part))
@@ -79,8 +80,10 @@ class Evaluator:
         if field == "truncated":
             return self._compare(Compare("finish", "=", FinishReason.LENGTH))
         if field == "trained":
-            return ~np.isnan(self._columns.column("advantage"))
-        return self._columns.column(field) == 1
+            trained: Mask = ~np.isnan(self._columns.column("advantage"))
+            return trained
+        flags: Mask = self._columns.column(field) == 1
+        return flags
 
     def _compare(self, node: Compare) -> Mask:
         if node.operator == "!=":
@@ -98,10 +101,12 @@ class Evaluator:
             return self._word(node)
         values = self._number(node.field)
         if node.value is None:
-            return np.isnan(values)
-        return _OPERATORS[node.operator](values, node.value)
+            absent: Mask = np.isnan(values)
+            return absent
+        found: Mask = _OPERATORS[node.operator](values, node.value)
+        return found
 
-    def _number(self, field: str) -> NDArray:
+    def _number(self, field: str) -> NDArray[Any]:
         return self._columns.column(_NUMBER_COLUMNS.get(field, field))
 
     def _phase(self, node: Compare) -> Mask:
@@ -109,7 +114,8 @@ class Evaluator:
             node.value is not None and (name == node.value if node.operator == "=" else str(node.value) in name)
             for name in ("eval", "train")
         ]
-        return np.array(wanted)[self._columns.column("phase")]
+        rows: Mask = np.array(wanted)[self._columns.column("phase")]
+        return rows
 
     def _group_text(self, node: Compare) -> Mask:
         condition, parameters = _text_condition(node.field, node)
@@ -126,7 +132,7 @@ class Evaluator:
             found = connection.execute(f"select id from words where {condition}", parameters)
             return np.isin(codes, np.array([id_ for (id_,) in found], dtype=np.int32))
 
-    def _sort_key(self, field: str, places: NDArray[np.int64]) -> tuple[NDArray, Mask]:
+    def _sort_key(self, field: str, places: NDArray[np.int64]) -> tuple[NDArray[Any], Mask]:
         """(key of each place, which are absent)"""
         if field in _GROUP_COLUMNS:
             with self._read() as connection:
@@ -143,7 +149,7 @@ class Evaluator:
             return values.astype(np.int32), np.zeros(len(values), dtype=bool)
         return values, np.isnan(values)
 
-    def _word_rank(self, field: str, places: NDArray[np.int64]) -> tuple[NDArray, Mask]:
+    def _word_rank(self, field: str, places: NDArray[np.int64]) -> tuple[NDArray[Any], Mask]:
         codes = self._columns.column(field)[places]
         with self._read() as connection:
             ids = [id_ for (id_,) in connection.execute("select id from words order by value")]
@@ -153,7 +159,7 @@ class Evaluator:
         return rank[known], codes < 0
 
 
-def _ordered_bits(key: NDArray) -> NDArray[np.uint32]:
+def _ordered_bits(key: NDArray[Any]) -> NDArray[np.uint32]:
     """float32 or int32 -> unsigned integers in the same order."""
     bits = key.view(np.uint32)
     if key.dtype.kind == "i":

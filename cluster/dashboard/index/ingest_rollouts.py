@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +112,7 @@ def _insert_file(connection: sqlite3.Connection, key: FileKey, num_rows: int, nu
     return cursor.lastrowid
 
 
-def _insert_rows(connection: sqlite3.Connection, file_id: int, content: RolloutFile, lag: NDArray) -> None:
+def _insert_rows(connection: sqlite3.Connection, file_id: int, content: RolloutFile, lag: NDArray[Any]) -> None:
     scalars, features = content.scalars, content.features
     first = file_id << FILE_SHIFT
     connection.executemany(
@@ -180,10 +181,10 @@ def _lag(key: FileKey, content: RolloutFile, version: int) -> NDArray[np.float64
     return version - floats(content.scalars["min_policy_version"])
 
 
-def _columns(content: RolloutFile, groups: _Groups, lag: NDArray) -> dict[str, NDArray]:
+def _columns(content: RolloutFile, groups: _Groups, lag: NDArray[Any]) -> dict[str, NDArray[Any]]:
     scalars = content.scalars
     names = dict.fromkeys(name for components in content.components for name in components)
-    columns: dict[str, NDArray] = {
+    columns: dict[str, NDArray[Any]] = {
         name: values.astype(np.float32)
         for name, values in {
             **content.features,
@@ -206,7 +207,7 @@ def _columns(content: RolloutFile, groups: _Groups, lag: NDArray) -> dict[str, N
     return columns
 
 
-def _word_columns(connection: sqlite3.Connection, content: RolloutFile) -> dict[str, NDArray]:
+def _word_columns(connection: sqlite3.Connection, content: RolloutFile) -> dict[str, NDArray[Any]]:
     """outcome, finish and answer as numbers of `words`; -1 is absent."""
     lists = {
         "outcome": content.scalars["outcome"],

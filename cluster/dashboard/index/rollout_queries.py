@@ -205,9 +205,10 @@ def _edge(
     bounds = None if found is None else _file(connection, address.phase, found[0])
     if bounds is None:
         return None
-    return connection.execute(
+    edge: tuple[Any, ...] | None = connection.execute(
         f"select phase, step, group_id from groups where id >= ? and id < ? order by id {order} limit 1", bounds
     ).fetchone()
+    return edge
 
 
 def _address(row: Sequence[Any] | None) -> GroupAddress | None:

@@ -112,8 +112,9 @@ def last_error(instants: Sequence[Span], run_error: str, *, is_its: bool) -> str
 
 def num_restarts(instants: Sequence[Span]) -> int:
     """How often an actor was begun anew: the controller by resuming the run, others as their states say."""
-    resumed = sum(instant.extra.get("name") == Instant.RESUMED for instant in instants)
-    return resumed + sum(change.extra.get("state") == ActorState.RESTARTING for change in states_of(instants))
+    resumed = [instant for instant in instants if instant.extra.get("name") == Instant.RESUMED]
+    again = [change for change in states_of(instants) if change.extra.get("state") == ActorState.RESTARTING]
+    return len(resumed) + len(again)
 
 
 def flight_of(counts: Mapping[str, int], latest: Sequence[LedgerEntry], batch: int) -> Flight:

@@ -135,7 +135,8 @@ def _eta_s(info: Mapping[str, Any], store: "RunStore") -> float | None:
     step_s, spent_s = median(times), max(0.0, time.time() - ended_s)
     if spent_s > max(SILENT_STEPS * step_s, SILENT_S):
         return None
-    return max(0.0, step_s * (info["steps"] - info["step"]) - min(spent_s, step_s))
+    steps_left: int = info["steps"] - info["step"]
+    return max(0.0, step_s * steps_left - min(spent_s, step_s))
 
 
 def _scrubber(store: "RunStore", findings: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ SPANS = numbered(
 )
 
 
-def test_down_is_from_the_first_death_to_health_or_to_the_end():
+def test_down_is_from_the_first_death_to_health_or_to_the_end() -> None:
     instants = [s for s in SPANS if s.kind == "instant"]
     first, second = downtimes(instants, run_end_s=140.0)
     assert (first.actor, first.kind, first.start_s, first.end_s) == ("sampler-0", "down", 113, 121)
@@ -37,7 +37,7 @@ def test_down_is_from_the_first_death_to_health_or_to_the_end():
     assert (second.actor, second.start_s, second.end_s, second.extra) == ("sampler-1", 131, 140, {})
 
 
-def test_a_resume_ends_what_was_down_before():
+def test_a_resume_ends_what_was_down_before() -> None:
     instants = [s for s in SPANS if s.kind == "instant"]
     resumed = span("instant", "controller", 135, 135, name="resumed", id=99)
     later = downtimes([*instants, resumed, state("sampler-1", 137, "DEAD")], run_end_s=140.0)
@@ -48,7 +48,7 @@ def test_a_resume_ends_what_was_down_before():
     ]
 
 
-def test_only_what_touches_the_window_is_put_into_the_lanes():
+def test_only_what_touches_the_window_is_put_into_the_lanes() -> None:
     instants = [s for s in SPANS if s.kind == "instant"]
     lanes = with_downtime({"sampler-0": []}, instants, 122.0, 128.0, run_end_s=140.0)
     assert lanes == {"sampler-0": []}
@@ -56,7 +56,7 @@ def test_only_what_touches_the_window_is_put_into_the_lanes():
     assert {actor: len(own) for actor, own in lanes.items()} == {"sampler-0": 1, "sampler-1": 1}
 
 
-def test_the_timeline_draws_it_with_its_reason_and_share():
+def test_the_timeline_draws_it_with_its_reason_and_share() -> None:
     answer = timeline(SpanStore(SPANS), None, None, 1000)  # type: ignore[arg-type]
     lanes = {lane["actor"]: lane for lane in answer["lanes"]}
     (bar,) = [bar for bar in lanes["sampler-0"]["spans"] if bar["kind"] == "down"]

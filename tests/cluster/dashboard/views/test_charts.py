@@ -1,6 +1,7 @@
 """The charts: each metric that is named is one that a run writes, and what is shown follows from what there is."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.cluster.dashboard.small_runs import open_store, write_run
 CONFIG = {"rollout": {"group_size": 4, "dtype": "float32"}, "learner": {"dtype": "float32"}}
 
 
-def chart(id: str, columns: dict[str, list[float | None]], *, points: int = 100) -> dict | None:
+def chart(id: str, columns: dict[str, list[float | None]], *, points: int = 100) -> dict[str, Any] | None:
     table = MetricTable(steps=range(len(next(iter(columns.values()), []))), columns=columns)
     spec = next(spec for spec in CHARTS if spec.id == id)
     thinning = thin(table.steps, points=points, from_step=None, to_step=None)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ from tests.cluster.dashboard.small_runs import (
 FIRST = GroupAddress(phase="train", step=0, group_id="000000-0000000000000000")
 
 
-def page_of(path: Path, samples: Sequence[Sample]) -> dict:
+def page_of(path: Path, samples: Sequence[Sample]) -> dict[str, Any]:
     run = RunDirectory.create(path / "run", config())
     write_step(run, 0, (samples, MIXED))
     page = group_page(open_store(run.path), FIRST)
@@ -35,7 +36,7 @@ def page_of(path: Path, samples: Sequence[Sample]) -> dict:
     return page
 
 
-def flags_of(page: dict) -> dict[str, list[int]]:
+def flags_of(page: dict[str, Any]) -> dict[str, list[int]]:
     return {flag["kind"]: flag["samples"] for flag in page["flags"]}
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ from tests.cluster.dashboard.small_runs import (
 EMPTY = MetricTable(steps=[], columns={})
 
 
-def tile_of(id: str, columns: Mapping[str, Sequence[float | None]], evaluations: MetricTable = EMPTY) -> dict:
+def tile_of(id: str, columns: Mapping[str, Sequence[float | None]], evaluations: MetricTable = EMPTY) -> dict[str, Any]:
     table = MetricTable(steps=range(len(next(iter(columns.values()), []))), columns=columns)
     fp32 = {"rollout": {"dtype": "float32"}, "learner": {"dtype": "float32"}}
     return next(tile for tile in tiles_of(table, evaluations, facts_of(fp32, table)) if tile["id"] == id)

@@ -2,11 +2,12 @@ from typing import Any, cast
 
 import pytest
 
+from cluster.dashboard.records import Span
 from cluster.dashboard.views.timeline import span_page, timeline, versions
 from tests.cluster.dashboard.span_store import SpanStore, numbered, span, waits_for
 
 
-def steps_of_a_run(num_steps, *, groups=4, start_s=1000.0):
+def steps_of_a_run(num_steps: int, *, groups: int = 4, start_s: float = 1000.0) -> list[Span]:
     """A synchronous run: sync 1 s, sampling 4 s (groups end one after the other), scoring to 5.5 s, training 3 s."""
     spans = [span("eval", "controller", start_s - 4, start_s - 1, step=0)]
     for step in range(num_steps):
@@ -25,11 +26,12 @@ def page(store: SpanStore, from_s: float | None = None, to_s: float | None = Non
     return timeline(cast(Any, store), from_s, to_s, limit)
 
 
-def lane(answer, actor):
-    return next(lane for lane in answer["lanes"] if lane["actor"] == actor)
+def lane(answer: dict[str, Any], actor: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(lane for lane in answer["lanes"] if lane["actor"] == actor)
+    return found
 
 
-def test_a_page_of_three_steps():
+def test_a_page_of_three_steps() -> None:
     answer = page(SpanStore(steps_of_a_run(3)))
     assert [lane["actor"] for lane in answer["lanes"]] == ["controller", "learner-0", "sampler-0", "reward-0"]
     assert answer["extent"] == [996.0, 1029.0]
@@ -44,7 +46,7 @@ def test_a_page_of_three_steps():
     assert answer["versions"][1]["time_s"] == 1011.0
 
 
-def test_the_samplers_take_part_in_an_evaluation():
+def test_the_samplers_take_part_in_an_evaluation() -> None:
     answer = page(SpanStore(steps_of_a_run(2)))
     first = lane(answer, "sampler-0")["spans"][0]
     assert (first["kind"], first["start"], first["end"]) == ("eval", 996.0, 999.0)
@@ -52,7 +54,7 @@ def test_the_samplers_take_part_in_an_evaluation():
     assert first["id"] == own["id"]
 
 
-def test_waits_say_whom_for():
+def test_waits_say_whom_for() -> None:
     answer = page(SpanStore(steps_of_a_run(3)))
     learner = lane(answer, "learner-0")
     gaps = [s for s in learner["spans"] if s["kind"] == "wait"]
@@ -64,7 +66,7 @@ def test_waits_say_whom_for():
     assert all(row["actor"] != "controller" for row in answer["waits"])
 
 
-def test_a_wait_is_cut_at_the_edges_of_the_window():
+def test_a_wait_is_cut_at_the_edges_of_the_window() -> None:
     answer = page(SpanStore(steps_of_a_run(3)), 1012.0, 1014.0)
     (gap,) = lane(answer, "learner-0")["spans"]
     assert (gap["kind"], gap["start"], gap["end"], gap["for"]) == ("wait", 1012.0, 1014.0, "sampler-0")
@@ -72,7 +74,7 @@ def test_a_wait_is_cut_at_the_edges_of_the_window():
     assert sum(row["seconds"] for row in answer["waits"] if row["actor"] == "learner-0") <= 2.0 + 1e-9
 
 
-def test_critical_path_of_each_step():
+def test_critical_path_of_each_step() -> None:
     answer = page(SpanStore(steps_of_a_run(3)))
     assert [c["step"] for c in answer["critical"]] == [0, 1, 2]
     second = answer["critical"][1]
@@ -81,7 +83,7 @@ def test_critical_path_of_each_step():
     assert {"actor": "learner-0", "kind": "wait", "seconds": pytest.approx(1.25)} in second["seconds"]
 
 
-def test_a_long_run_fits_the_limit_and_tells_where_its_waits_are_from():
+def test_a_long_run_fits_the_limit_and_tells_where_its_waits_are_from() -> None:
     store = SpanStore(steps_of_a_run(400))
     answer = page(store, limit=200)
     bars = [s for lane in answer["lanes"] for s in lane["spans"] if s["kind"] != "wait"]
@@ -93,7 +95,7 @@ def test_a_long_run_fits_the_limit_and_tells_where_its_waits_are_from():
     assert busy == pytest.approx(0.3, abs=0.05)
 
 
-def test_steps_without_groups_are_resolved_when_nothing_runs_ahead():
+def test_steps_without_groups_are_resolved_when_nothing_runs_ahead() -> None:
     spans = steps_of_a_run(3)
     for lag, steps in ((0, [0, 1, 2]), (1, [None, None, None])):
         answer = page(SpanStore(spans, max_policy_lag=lag, cut=5))
@@ -104,7 +106,7 @@ def test_steps_without_groups_are_resolved_when_nothing_runs_ahead():
     ] * 3
 
 
-def test_wait_and_down_of_the_file_are_shown_as_they_are():
+def test_wait_and_down_of_the_file_are_shown_as_they_are() -> None:
     spans = numbered(
         [
             span("generate", "sampler-0", 0, 4, "a"),
@@ -123,7 +125,7 @@ def test_wait_and_down_of_the_file_are_shown_as_they_are():
     assert answer["waits"] == [{"actor": "sampler-0", "for": "learner-0", "seconds": 2}]
 
 
-def test_versions_begin_with_what_served_before():
+def test_versions_begin_with_what_served_before() -> None:
     spans = [
         span("generate", "sampler-0", 4, 8, policy_version=6),
         span("sync", "sampler-0", 10, 11, policy_version=7),
@@ -133,13 +135,13 @@ def test_versions_begin_with_what_served_before():
     assert versions([], 5.0) == []
 
 
-def test_a_run_without_events_has_no_lanes():
+def test_a_run_without_events_has_no_lanes() -> None:
     answer = page(SpanStore([]))
     assert answer["lanes"] == []
     assert answer["extent"] is None
 
 
-def test_a_span_leads_to_the_groups_of_its_block():
+def test_a_span_leads_to_the_groups_of_its_block() -> None:
     spans = steps_of_a_run(3)
     store = SpanStore(spans)
     chosen = next(s for s in spans if s.ids == ("001-2",) and s.kind == "generate")

@@ -23,7 +23,7 @@ def trace() -> dict[str, Any]:
     return found
 
 
-def test_every_span_and_instant_is_there_with_its_numbers():
+def test_every_span_and_instant_is_there_with_its_numbers() -> None:
     events = trace()["traceEvents"]
     slices = [e for e in events if e["ph"] == "X"]
     assert len(slices) == 4
@@ -34,7 +34,7 @@ def test_every_span_and_instant_is_there_with_its_numbers():
     assert (instant["name"], instant["ts"]) == ("engine restarted", 2_000_000)
 
 
-def test_actors_are_named_processes_in_the_order_of_the_lanes():
+def test_actors_are_named_processes_in_the_order_of_the_lanes() -> None:
     events = trace()["traceEvents"]
     names = {e["pid"]: e["args"]["name"] for e in events if e["name"] == "process_name"}
     assert names == {1: "learner-0", 2: "sampler-0"}
@@ -42,7 +42,7 @@ def test_actors_are_named_processes_in_the_order_of_the_lanes():
     assert {(e["pid"], e["tid"]) for e in events if e["ph"] == "X"} <= threads
 
 
-def test_slices_of_a_thread_do_not_overlap():
+def test_slices_of_a_thread_do_not_overlap() -> None:
     by_thread: dict[tuple[int, int], list[tuple[float, float]]] = {}
     for event in trace()["traceEvents"]:
         if event["ph"] == "X":
@@ -53,7 +53,7 @@ def test_slices_of_a_thread_do_not_overlap():
         assert all(earlier[1] <= later[0] for earlier, later in pairwise(times))
 
 
-def test_a_long_trace_comes_in_parts():
+def test_a_long_trace_comes_in_parts() -> None:
     spans = numbered([span("train", "learner-0", at, at + 1, step=at) for at in range(2 * PART_EVENTS)])
     parts = list(chrome_trace_text(cast(Any, SpanStore(spans))))
     assert len(parts) == 1 + 3 + 1  # head, three parts with the names of the lane, end
@@ -62,14 +62,14 @@ def test_a_long_trace_comes_in_parts():
     assert found["otherData"] == {"run": "made-up", "started_s": 0}
 
 
-def test_a_run_without_events_is_an_empty_trace():
+def test_a_run_without_events_is_an_empty_trace() -> None:
     text = "".join(chrome_trace_text(cast(Any, SpanStore([]))))
     assert json.loads(text)["traceEvents"] == []
     assert json.loads(text)["otherData"]["started_s"] is None
 
 
 @pytest.mark.parametrize("value", ["</script>", "\ud800", "\x00"])
-def test_hostile_names_are_json(value):
+def test_hostile_names_are_json(value: str) -> None:
     spans = numbered([span("instant", "sampler-0", 1, 1, name=value)])
     text = "".join(chrome_trace_text(cast(Any, SpanStore(spans))))
     assert json.loads(text)["traceEvents"][-1]["name"] == value

@@ -212,7 +212,7 @@ def test_a_slow_answer_does_not_keep_others_waiting(served: Served, monkeypatch:
 
 
 def test_text_that_is_no_unicode_is_served(served: Served) -> None:
-    from cluster.dashboard.web.api import encode
+    from cluster.dashboard.files.encoding import encode
 
     data = encode({"text": "\ud800\0\u202e", "value": float("nan"), "list": [float("inf"), 1.5]})
     assert data == b'{"text":"\\ud800\\u0000\\u202e","value":null,"list":[null,1.5]}'
