@@ -19,6 +19,7 @@ from cluster.fleet.actors import Fleet, launch_fleet
 from cluster.fleet.placement import plan_bundles, total_resources
 from cluster.fleet.ray_session import ray_session
 from cluster.groups.ledger import LedgerState
+from cluster.loop.background import settle
 from cluster.loop.controller import Controller
 from cluster.loop.parts import RunParts
 from cluster.record.instants import append_if_possible, checkpoint_instant, run_instant, warner
@@ -203,6 +204,7 @@ async def _train(start: _Start, fleet: Fleet, stop: asyncio.Event, received: lis
             trackers=trackers,
             start=state,
         )
+        settle()
         return await _supervise(Controller(parts, stop), run, reporter, received)
     finally:
         trackers.close()

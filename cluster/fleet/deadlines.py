@@ -19,7 +19,9 @@ async def finish(work: Awaitable[T], *, deadline_s: float, stage: str, actor: st
     and for a dead actor, `ActorFailedError` with the cause in one line.
     """
     try:
-        return await asyncio.wait_for(_as_coroutine(work), deadline_s)
+        # Where it is given up, the wait ends and the remote call goes on.
+        async with asyncio.timeout(deadline_s):
+            return await work
     # Ray's errors first: one that was caused by a TimeoutError over there is a TimeoutError too, but not our deadline.
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
@@ -59,11 +61,6 @@ def first_line(error: object) -> str:
     """The last non-empty line of an error's text: Ray puts the cause after the remote traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:500] if lines else type(error).__name__
-
-
-async def _as_coroutine(work: Awaitable[T]) -> Any:
-    # wait_for cancels what it is given; a coroutine of ours may be cancelled without touching the remote call.
-    return await work
 
 
 async def first_of(work: Coroutine[Any, Any, Any], stop: asyncio.Event) -> tuple[bool, Any]:

@@ -26,7 +26,10 @@ def json_line(record: Mapping[str, Any]) -> str:
     Numbers that JSON cannot hold (NaN, infinities) become null. Characters beyond ASCII, lone surrogates of broken
     model output among them, are escaped, so that they come back as they were.
     """
-    return json.dumps(_plain(record), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    try:
+        return _ENCODER.encode(record)
+    except ValueError:  # a number that JSON cannot hold, somewhere in it
+        return _ENCODER.encode(_plain(record))
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
@@ -104,6 +107,21 @@ def write_error(path: Path, error: OSError) -> RunWriteError:
     return RunWriteError(
         f"cannot write {path}: {error.strerror or error}; make room or fix permissions there, then resume the run"
     )
+
+
+def _plainer(value: Any) -> Any:
+    """What the encoder does not know: numbers of other libraries, mappings that are no dictionary."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value) if math.isfinite(value) else None
+    raise TypeError(f"a record of a run holds {type(value).__name__} {value!r}, which is no JSON value")
+
+
+# Its C part writes a record of plain values ten times as fast as a walk through it in Python.
+_ENCODER = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=_plainer)
 
 
 def _plain(value: Any) -> Any:

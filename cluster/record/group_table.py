@@ -101,9 +101,18 @@ def schema_of(*, waiting: bool = False) -> Any:
 
 def write_tables(file: BinaryIO, tables: Iterable[Any], *, waiting: bool = False) -> None:
     """The tables as one Parquet file, written as they come."""
+    import pyarrow
     import pyarrow.parquet
 
-    with pyarrow.parquet.ParquetWriter(file, schema_of(waiting=waiting), compression="zstd") as writer:
+    schema = schema_of(waiting=waiting)
+    lists = [field for field in schema if pyarrow.types.is_list(field.type)]
+    scalars = [field.name for field in schema if not pyarrow.types.is_list(field.type)]
+    # A dictionary and statistics of numbers that hardly ever repeat took half of the time; the bytes of floats, place
+    # by place, are smaller.
+    split = {f"{field.name}.list.element": "BYTE_STREAM_SPLIT" for field in lists if field.type.value_type == "float"}
+    with pyarrow.parquet.ParquetWriter(
+        file, schema, compression="zstd", use_dictionary=scalars, write_statistics=scalars, column_encoding=split
+    ) as writer:
         for table in tables:
             writer.write_table(table)
 

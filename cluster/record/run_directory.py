@@ -55,12 +55,15 @@ from cluster.run_files import (
 from cluster.types import Event, RunSummary
 from learner.types import CompletionKey, TokenValues
 
+_EVENT_FIELDS = tuple(field.name for field in dataclasses.fields(Event))
+
 
 class RunDirectory:
     """The only writer of a run's files. Every method that writes raises RunWriteError when the disk refuses."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._log_paths = {name: path / log_name(name) for name in LOGS}
 
     @classmethod
     def create(cls, path: Path, config: RunConfig) -> Self:
@@ -117,8 +120,7 @@ class RunDirectory:
 
     def log_path(self, name: str) -> Path:
         """File of one of LOGS."""
-        assert name in LOGS, name
-        return self.path / log_name(name)
+        return self._log_paths[name]
 
     def write_config(self, config: RunConfig) -> None:
         """Replaces config.yaml."""
@@ -143,7 +145,7 @@ class RunDirectory:
         append_line(self.log_path("evaluations"), {"step": step, **metrics})
 
     def append_event(self, event: Event) -> None:
-        append_line(self.log_path("events"), dataclasses.asdict(event))
+        append_line(self.log_path("events"), {name: getattr(event, name) for name in _EVENT_FIELDS})
 
     def append_ledger(self, record: Mapping[str, Any]) -> None:
         """A change in the life of a group; a `step` in it lets `rewind` find it."""

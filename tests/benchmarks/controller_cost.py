@@ -23,6 +23,7 @@ import numpy as np
 from cluster.config import CheckpointConfig, EvalConfig, RunConfig
 from cluster.fleet.actors import Actor, Fleet
 from cluster.groups.ledger import LedgerState
+from cluster.loop.background import settle
 from cluster.loop.controller import Controller
 from cluster.loop.parts import RunParts
 from cluster.record.run_directory import RunDirectory
@@ -65,7 +66,7 @@ class Learner(FakeLearner):
 
     def train_step(self, share: RankShare, *_groups: RolloutGroup) -> tuple[StepOutput, ComputedTokens]:
         self.version += 1
-        return self._clock(lambda: self._answer(share))  # type: ignore[no-any-return]
+        return self._clock(lambda: self._answer(share))
 
     def _answer(self, share: RankShare) -> tuple[StepOutput, ComputedTokens]:
         sequences = [sequence for part in share.micro_batches for sequence in part]
@@ -103,7 +104,7 @@ class Sampler(FakeSampler):
     async def wait_group(self, key: tuple[str, str, int]) -> tuple[GroupFacts, RolloutGroup]:  # type: ignore[override]
         # Groups of an engine end one after another, not all in one moment.
         await asyncio.sleep(self._rng.uniform(0.0, SAMPLING_S))
-        return self._clock(lambda: self._group(key))  # type: ignore[no-any-return]
+        return self._clock(lambda: self._group(key))
 
     def _group(self, key: tuple[str, str, int]) -> tuple[GroupFacts, RolloutGroup]:
         request, length = self._requests.pop(key), self._num_tokens
@@ -145,7 +146,7 @@ class Reward:
         return None
 
     def score(self, group: RolloutGroup) -> GroupScores:
-        return self._clock(lambda: self._scores(group))  # type: ignore[no-any-return]
+        return self._clock(lambda: self._scores(group))
 
     def _scores(self, group: RolloutGroup) -> GroupScores:
         rewards = tuple(
@@ -218,6 +219,7 @@ async def measure(folder: Path, sizes: Sequence[int]) -> None:
     """Runs and prints."""
     clock, holds = Clock(), list[tuple[float, float]]()
     parts = parts_of(folder, sizes, clock)
+    settle()
     watching = asyncio.ensure_future(watch_loop(holds))
     started, wall = time.process_time(), time.monotonic()
     summary = await Controller(parts, asyncio.Event()).run()
