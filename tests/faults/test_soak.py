@@ -88,19 +88,19 @@ def _soak_all(seeds: range) -> None:
 
 
 @pytest.mark.skipif(ONE_SEED is not None, reason="SHOAL_SOAK_SEED asks for one seed")
-def test_a_hundred_random_fault_schedules_lose_nothing():
+def test_a_hundred_random_fault_schedules_lose_nothing() -> None:
     _soak_all(range(100))
 
 
 @pytest.mark.faults
 @pytest.mark.skipif(ONE_SEED is not None, reason="SHOAL_SOAK_SEED asks for one seed")
 @pytest.mark.parametrize("first", range(0, 1000, 250))
-def test_a_thousand_random_fault_schedules_lose_nothing(first):
+def test_a_thousand_random_fault_schedules_lose_nothing(first: int) -> None:
     _soak_all(range(first, first + 250))
 
 
 @pytest.mark.skipif(ONE_SEED is not None, reason="SHOAL_SOAK_SEED asks for one seed")
-def test_runs_that_are_stopped_and_resumed_lose_nothing(tmp_path):
+def test_runs_that_are_stopped_and_resumed_lose_nothing(tmp_path: Path) -> None:
     """At any moment, several times, while actors fail as well."""
     interrupted = 0
     for seed in range(60):
@@ -125,6 +125,6 @@ def test_runs_that_are_stopped_and_resumed_lose_nothing(tmp_path):
 
 
 @pytest.mark.skipif(ONE_SEED is None, reason="for one seed: SHOAL_SOAK_SEED=n")
-def test_one_seed():
+def test_one_seed() -> None:
     world, error = soak(int(ONE_SEED or 0))
     print(world.schedule, world.fired, error)

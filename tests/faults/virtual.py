@@ -150,7 +150,8 @@ class Process:
         elif fault == "slow":
             await asyncio.sleep(duration_s)
         elif fault == "raise":
-            raise ray.exceptions.RayTaskError(method, "Traceback", RuntimeError("injected"))
+            task_error: Any = ray.exceptions.RayTaskError  # its constructor has no types
+            raise task_error(method, "Traceback", RuntimeError("injected"))
         elif fault == "engine":
             raise EngineError(f"{self.name}: the engine failed (injected)")
         await self._resumed.wait()

@@ -6,7 +6,7 @@ import hashlib
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -265,12 +265,12 @@ class World:
 
     def start(self, name: str) -> Process:
         role = name.partition("-")[0]
-        worker: object = {
+        workers: dict[str, Callable[[], object]] = {
             "sampler": lambda: VirtualSampler(name, self),
             "reward": lambda: VirtualReward(name, self),
             "learner": lambda: VirtualLearner(name, self),
-        }[role]()
-        process = Process(name, worker, start_s=self.rng.uniform(1, 10), interfere=self._interfere)
+        }
+        process = Process(name, workers[role](), start_s=self.rng.uniform(1, 10), interfere=self._interfere)
         self._processes[name] = process
         return process
 

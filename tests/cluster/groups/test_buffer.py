@@ -15,7 +15,7 @@ def scored_group(index: int, version: int = 0) -> ScoredGroup:
     return scored(index, [ok(1), ok(0)], [completion(i, version=version) for i in range(2)])
 
 
-def test_slots_are_bounded_and_come_back_only_when_released():
+def test_slots_are_bounded_and_come_back_only_when_released() -> None:
     async def main() -> None:
         buffer = GroupBuffer(prompts_per_step=2, max_policy_lag=1)
         groups = [scored_group(i) for i in range(4)]
@@ -35,7 +35,7 @@ def test_slots_are_bounded_and_come_back_only_when_released():
     asyncio.run(main())
 
 
-def test_groups_are_taken_in_the_order_of_dispatch_whatever_the_order_of_scoring():
+def test_groups_are_taken_in_the_order_of_dispatch_whatever_the_order_of_scoring() -> None:
     async def main() -> None:
         buffer = GroupBuffer(prompts_per_step=3, max_policy_lag=1)
         groups = [scored_group(i) for i in range(6)]
@@ -56,7 +56,7 @@ def test_groups_are_taken_in_the_order_of_dispatch_whatever_the_order_of_scoring
     asyncio.run(main())
 
 
-def test_those_behind_a_rejected_group_move_up_and_its_slot_is_free_at_once():
+def test_those_behind_a_rejected_group_move_up_and_its_slot_is_free_at_once() -> None:
     async def main() -> None:
         buffer = GroupBuffer(prompts_per_step=2, max_policy_lag=0)
         groups = [scored_group(i) for i in range(3)]
@@ -73,7 +73,7 @@ def test_those_behind_a_rejected_group_move_up_and_its_slot_is_free_at_once():
     asyncio.run(main())
 
 
-def test_a_pause_stops_admission_until_the_release():
+def test_a_pause_stops_admission_until_the_release() -> None:
     async def main() -> None:
         buffer = GroupBuffer(prompts_per_step=2, max_policy_lag=1)
         await buffer.admit("a")
@@ -92,7 +92,7 @@ def test_a_pause_stops_admission_until_the_release():
     asyncio.run(main())
 
 
-def test_a_caller_that_gives_up_takes_nothing():
+def test_a_caller_that_gives_up_takes_nothing() -> None:
     async def main() -> None:
         buffer = GroupBuffer(prompts_per_step=1, max_policy_lag=0)
         await buffer.admit(scored_group(0).group_id)
@@ -147,7 +147,9 @@ async def simulate(k: int, num_prompts: int, num_steps: int, rng: random.Random,
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 3), st.integers(1, 4), st.integers(0, 10**6), st.booleans())
-def test_no_group_is_older_than_the_bound_when_it_is_trained_on(k, num_prompts, seed, keep):
+def test_no_group_is_older_than_the_bound_when_it_is_trained_on(
+    k: int, num_prompts: int, seed: int, keep: bool
+) -> None:
     num_steps = 6
     lags = asyncio.run(simulate(k, num_prompts, num_steps, random.Random(seed), keep=keep))
     assert len(lags) == num_steps * num_prompts
@@ -155,12 +157,12 @@ def test_no_group_is_older_than_the_bound_when_it_is_trained_on(k, num_prompts, 
     assert max(lags) <= k
 
 
-def test_the_bound_is_reached():
+def test_the_bound_is_reached() -> None:
     lags = asyncio.run(simulate(2, 2, 30, random.Random(0), keep=False))
     assert max(lags) == 2
 
 
-def test_waiting_names_what_has_no_scores_yet():
+def test_waiting_names_what_has_no_scores_yet() -> None:
     async def main() -> None:
         buffer = GroupBuffer(prompts_per_step=2, max_policy_lag=0)
         first, second = scored_group(0), scored_group(1)

@@ -91,7 +91,7 @@ class Loop:
         return self.rewards[group.prompt.index]
 
 
-def test_a_group_goes_from_prompt_to_buffer_and_is_on_record(tmp_path):
+def test_a_group_goes_from_prompt_to_buffer_and_is_on_record(tmp_path: Path) -> None:
     loop = Loop(tmp_path, [[ok(1), ok(0)], [ok(0), ok(1)], [ok(1), BROKEN]])
     asyncio.run(loop.sample())
     assert [entry for entry in loop.journal if entry[0] == "submit"] == [
@@ -111,9 +111,9 @@ def test_a_group_goes_from_prompt_to_buffer_and_is_on_record(tmp_path):
     assert loop.pipeline.take_rejected() == []
 
 
-def test_tokens_that_cannot_be_trained_on_are_another_reason(tmp_path):
+def test_tokens_that_cannot_be_trained_on_are_another_reason(tmp_path: Path) -> None:
     class Masking(FakeSampler):
-        def wait_group(self, key):
+        def wait_group(self, key: Any) -> Any:
             _, group = super().wait_group(key)
             masked = dataclasses.replace(group.completions[0], loss_mask=read_only((False, False), np.bool_))
             group = dataclasses.replace(group, completions=(masked, *group.completions[1:]))
@@ -125,13 +125,13 @@ def test_tokens_that_cannot_be_trained_on_are_another_reason(tmp_path):
     assert loop.buffer.num_waiting == 0
 
 
-def test_equal_rewards_are_kept_without_dynamic_sampling(tmp_path):
+def test_equal_rewards_are_kept_without_dynamic_sampling(tmp_path: Path) -> None:
     loop = Loop(tmp_path, [[ok(1), ok(1)], [ok(0), ok(0)]])
     asyncio.run(loop.sample())
     assert (loop.ledger.rejected, loop.buffer.num_waiting) == ({}, 2)
 
 
-def test_dynamic_sampling_drops_equal_rewards_within_its_budget_of_each_step(tmp_path):
+def test_dynamic_sampling_drops_equal_rewards_within_its_budget_of_each_step(tmp_path: Path) -> None:
     # P = 2 and a factor of 2.5: 3 groups may be sampled again before a step.
     dynamic = DynamicSamplingConfig(enabled=True, max_resample_factor=2.5)
     loop = Loop(tmp_path, [[ok(1), ok(1)]] * 5 + [[ok(1), ok(0)]], dynamic=dynamic)
@@ -148,7 +148,7 @@ def test_dynamic_sampling_drops_equal_rewards_within_its_budget_of_each_step(tmp
     assert again.ledger.rejected == {"equal_rewards": 2}
 
 
-def test_rewards_that_never_work_end_the_run_after_two_batches(tmp_path):
+def test_rewards_that_never_work_end_the_run_after_two_batches(tmp_path: Path) -> None:
     loop = Loop(tmp_path, [[BROKEN, BROKEN]] * 3)
     asyncio.run(loop.sample())
     assert loop.ledger.rejected == {"too_few_scored": 3}
@@ -162,7 +162,7 @@ def test_rewards_that_never_work_end_the_run_after_two_batches(tmp_path):
     assert all(group is None for _, group in last.buffer.waiting()), "nothing was trained as a zero"
 
 
-def test_groups_that_can_never_be_trained_on_end_the_run_with_their_cause(tmp_path):
+def test_groups_that_can_never_be_trained_on_end_the_run_with_their_cause(tmp_path: Path) -> None:
     limit = MAX_UNSCORED_BATCHES * 2
     loop = Loop(tmp_path, [[ok(1), BROKEN]] * (limit - 1))
     asyncio.run(loop.sample())
@@ -172,7 +172,7 @@ def test_groups_that_can_never_be_trained_on_end_the_run_with_their_cause(tmp_pa
         asyncio.run(last.sample())
 
 
-def test_a_group_that_can_be_trained_on_ends_the_row_and_a_step_does_not(tmp_path):
+def test_a_group_that_can_be_trained_on_ends_the_row_and_a_step_does_not(tmp_path: Path) -> None:
     almost = [[ok(1), BROKEN]] * (MAX_UNSCORED_BATCHES * 2 - 1)
     # Scored in the order of the samplers: every other group, of which the last is the eighth, then the rest.
     loop = Loop(tmp_path, [*almost, *almost, [ok(1), ok(0)]])
@@ -186,7 +186,7 @@ def test_a_group_that_can_be_trained_on_ends_the_row_and_a_step_does_not(tmp_pat
         asyncio.run(last.sample_again())
 
 
-def test_every_slot_has_scores_or_a_prompt_after_rewards_ended_the_run(tmp_path):
+def test_every_slot_has_scores_or_a_prompt_after_rewards_ended_the_run(tmp_path: Path) -> None:
     loop = Loop(tmp_path, [[BROKEN, BROKEN]] * 8)
     with pytest.raises(RewardFailureError):
         asyncio.run(loop.sample())
@@ -197,7 +197,7 @@ def test_every_slot_has_scores_or_a_prompt_after_rewards_ended_the_run(tmp_path)
     assert [loop.pipeline.prompt_of(group_id).group_id for group_id in unscored] == unscored
 
 
-def test_a_router_sends_each_group_to_the_worker_with_the_fewest():
+def test_a_router_sends_each_group_to_the_worker_with_the_fewest() -> None:
     config = RunConfig(task=ReasoningGymTask(generator="chain_sum"))
     gate = asyncio.Event()
     seen: list[int] = []
@@ -228,7 +228,7 @@ def test_a_router_sends_each_group_to_the_worker_with_the_fewest():
     assert sorted(seen) == [0, 0, 1, 1]
 
 
-def test_prompts_are_dealt_in_turn_and_each_sampler_has_its_share_together():
+def test_prompts_are_dealt_in_turn_and_each_sampler_has_its_share_together() -> None:
     samplers = fleet_of(samplers=[FakeSampler([], name=f"sampler-{i}") for i in range(3)]).samplers
     prompts = [prompt(i) for i in range(5)]
     shares = [(actor.name, [one.index for one in share]) for actor, share in deal(samplers, prompts)]
@@ -236,7 +236,7 @@ def test_prompts_are_dealt_in_turn_and_each_sampler_has_its_share_together():
     assert [actor.name for actor, _ in deal(samplers, prompts[:1])] == ["sampler-0"]
 
 
-def test_first_of_gives_the_result_or_says_that_it_was_stopped():
+def test_first_of_gives_the_result_or_says_that_it_was_stopped() -> None:
     async def main() -> None:
         stop = asyncio.Event()
         assert await first_of(asyncio.sleep(0, "done"), stop) == (True, "done")
@@ -252,7 +252,7 @@ async def _divide() -> float:
     return 1 / 0
 
 
-def test_what_was_taken_at_the_moment_of_the_stop_is_not_lost():
+def test_what_was_taken_at_the_moment_of_the_stop_is_not_lost() -> None:
     async def main(num_turns: int) -> None:
         buffer = GroupBuffer(prompts_per_step=1, max_policy_lag=0)
         stop, group = asyncio.Event(), scored(0, [ok(1), ok(0)])

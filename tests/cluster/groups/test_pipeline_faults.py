@@ -163,7 +163,7 @@ async def launch_and_end(scene: Scene) -> None:
     await scene.end()
 
 
-def test_the_groups_of_a_sampler_that_dies_are_sampled_by_another_and_nothing_twice(tmp_path):
+def test_the_groups_of_a_sampler_that_dies_are_sampled_by_another_and_nothing_twice(tmp_path: Path) -> None:
     async def dies_with_the_second(request: SampleRequest) -> None:
         if request.prompt.index == 2:
             raise died("sampler-0")
@@ -195,7 +195,9 @@ def test_the_groups_of_a_sampler_that_dies_are_sampled_by_another_and_nothing_tw
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
-def test_groups_that_are_given_up_leave_no_error_that_nobody_read(tmp_path, caplog, deterministic):
+def test_groups_that_are_given_up_leave_no_error_that_nobody_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, deterministic: bool
+) -> None:
     """A run that is stopped ends its tasks, then closes its samplers, which fail what they were asked for."""
 
     async def main(scene: Scene) -> None:
@@ -219,7 +221,9 @@ def test_groups_that_are_given_up_leave_no_error_that_nobody_read(tmp_path, capl
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
-def test_a_process_that_came_in_between_is_not_blamed_for_the_leases_of_the_one_before(tmp_path, deterministic):
+def test_a_process_that_came_in_between_is_not_blamed_for_the_leases_of_the_one_before(
+    tmp_path: Path, deterministic: bool
+) -> None:
     """The groups are followed by tasks, which start when the sampler may have been replaced already."""
 
     class Replaced(Scene):
@@ -244,7 +248,7 @@ def test_a_process_that_came_in_between_is_not_blamed_for_the_leases_of_the_one_
     assert sorted(ended.in_buffer()) == [0, 1, 2, 3]
 
 
-def test_a_submit_that_fails_gives_all_its_leases_back(tmp_path):
+def test_a_submit_that_fails_gives_all_its_leases_back(tmp_path: Path) -> None:
     def scene() -> Scene:
         made = Scene(tmp_path)
         made.samplers[1].submit_error = EngineError("no memory")
@@ -259,7 +263,9 @@ def test_a_submit_that_fails_gives_all_its_leases_back(tmp_path):
     }
 
 
-def test_a_deterministic_run_samples_the_whole_share_again_on_its_sampler_and_scores_nothing_before(tmp_path):
+def test_a_deterministic_run_samples_the_whole_share_again_on_its_sampler_and_scores_nothing_before(
+    tmp_path: Path,
+) -> None:
     async def dies_with_the_second(request: SampleRequest) -> None:
         if request.prompt.index == 2:
             await asyncio.sleep(0.02)  # the first is delivered by then
@@ -288,7 +294,7 @@ def test_a_deterministic_run_samples_the_whole_share_again_on_its_sampler_and_sc
     assert submits == [("sampler-0", "2"), ("sampler-1", "2"), ("sampler-0", "2")]
 
 
-def test_a_group_that_fails_every_time_is_rejected_and_its_slot_is_free(tmp_path):
+def test_a_group_that_fails_every_time_is_rejected_and_its_slot_is_free(tmp_path: Path) -> None:
     attempts: list[int] = []
 
     async def refuses_the_third(request: SampleRequest) -> None:
@@ -311,7 +317,7 @@ def test_a_group_that_fails_every_time_is_rejected_and_its_slot_is_free(tmp_path
         ended.pipeline.prompt_of(prompt(3).group_id)
 
 
-def test_a_late_result_is_refused_and_counted_once(tmp_path):
+def test_a_late_result_is_refused_and_counted_once(tmp_path: Path) -> None:
     async def too_late(request: SampleRequest) -> None:
         if (request.prompt.index, request.attempt) == (0, 1):
             await asyncio.sleep(0.3)
@@ -329,7 +335,7 @@ def test_a_late_result_is_refused_and_counted_once(tmp_path):
     assert [(line["group_id"], line["attempt"]) for line in refused] == [(prompt(0).group_id, 1)]
 
 
-def test_a_group_whose_reward_worker_dies_is_scored_by_another_and_not_sampled_again(tmp_path):
+def test_a_group_whose_reward_worker_dies_is_scored_by_another_and_not_sampled_again(tmp_path: Path) -> None:
     def scene() -> Scene:
         made = Scene(tmp_path)
         made.rewards[0].failures = 1
@@ -343,7 +349,7 @@ def test_a_group_whose_reward_worker_dies_is_scored_by_another_and_not_sampled_a
     assert [len([e for e in ended.journal if e[0] == "submit"]), ended.ledger.late_results] == [2, 0]
 
 
-def test_scoring_that_fails_everywhere_ends_the_run(tmp_path):
+def test_scoring_that_fails_everywhere_ends_the_run(tmp_path: Path) -> None:
     async def main(scene: Scene) -> None:
         group = Sampler([], "sampler-0")
         request = SampleRequest(prompt=_prompt(), attempt=1, group_size=2)

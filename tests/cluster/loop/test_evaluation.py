@@ -7,7 +7,7 @@ import pytest
 
 from cluster.config import EvalConfig, RunConfig
 from cluster.errors import StageTimeoutError
-from cluster.groups.pipeline import RewardRouter
+from cluster.groups.reward_router import RewardRouter
 from cluster.loop.evaluation import evaluate, metrics_of
 from reward.types import RewardResult, ScoredGroup
 from reward.worker import _with_answer
@@ -25,7 +25,7 @@ def answered(texts: list[str], rewards: list[RewardResult]) -> ScoredGroup:
     return scored(0, rewards, [completion(i, text=text) for i, text in enumerate(texts)])
 
 
-def test_equal_numbers_written_otherwise_vote_together():
+def test_equal_numbers_written_otherwise_vote_together() -> None:
     texts = ["The answer is 7", "The answer is 7", "The answer is 1,234", "#### 1234", r"\boxed{1,234}"]
     metrics = metrics_of(CONFIG, [answered(texts, [ok(0), ok(0), ok(1), ok(1), ok(1)])])
     # Apart, "7" would have the most votes.
@@ -33,7 +33,7 @@ def test_equal_numbers_written_otherwise_vote_together():
     assert metrics["eval/pass_at_1"] == pytest.approx(3 / 5)
 
 
-def test_means_are_over_the_questions():
+def test_means_are_over_the_questions() -> None:
     right = answered(["The answer is 3"] * 4, [ok(1)] * 4)
     # 3 of 4 vote for 5, which is wrong: pass@1 is 1/4, maj@4 is 0, pass@4 is 1.
     wrong = answered(["The answer is 5"] * 3 + ["The answer is 3"], [ok(0)] * 3 + [ok(1)])
@@ -44,7 +44,7 @@ def test_means_are_over_the_questions():
     assert (metrics["eval/temperature"], metrics["eval/top_p"], metrics["eval/max_tokens"]) == (0.5, 0.75, 9.0)
 
 
-def test_what_could_not_be_scored_has_no_vote():
+def test_what_could_not_be_scored_has_no_vote() -> None:
     texts = ["The answer is 5", "The answer is 5", "The answer is 3", "The answer is 3"]
     half = answered(texts, [failed(), failed(), ok(1), failed()])
     none = answered(texts, [failed()] * 4)
@@ -54,12 +54,12 @@ def test_what_could_not_be_scored_has_no_vote():
     assert "eval/maj_at_4" not in metrics_of(CONFIG, [none])
 
 
-def test_a_text_without_an_answer_votes_for_itself_and_an_empty_one_not_at_all():
+def test_a_text_without_an_answer_votes_for_itself_and_an_empty_one_not_at_all() -> None:
     metrics = metrics_of(CONFIG, [answered(["", "", " ", "yes"], [ok(0), ok(0), ok(0), ok(1)])])
     assert metrics["eval/maj_at_4"] == 1.0
 
 
-def test_an_evaluation_asks_for_every_question_and_keeps_their_order():
+def test_an_evaluation_asks_for_every_question_and_keeps_their_order() -> None:
     journal: Journal = []
     fleet = fleet_of(
         samplers=[FakeSampler(journal, name=f"sampler-{i}") for i in range(2)],
@@ -74,7 +74,7 @@ def test_an_evaluation_asks_for_every_question_and_keeps_their_order():
     assert journal == [("submit", "sampler-0", "2"), ("submit", "sampler-1", "1")]
 
 
-def test_no_two_evaluations_have_a_lease_in_common():
+def test_no_two_evaluations_have_a_lease_in_common() -> None:
     keys: list[tuple[str, str, int]] = []
 
     class Noting(FakeSampler):
@@ -89,7 +89,7 @@ def test_no_two_evaluations_have_a_lease_in_common():
     assert len(set(keys)) == 3
 
 
-def test_an_evaluation_past_its_deadline_says_so():
+def test_an_evaluation_past_its_deadline_says_so() -> None:
     class Stuck(FakeReward):
         def score(self, group: RolloutGroup) -> Any:
             return asyncio.sleep(30)

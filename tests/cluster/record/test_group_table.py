@@ -1,6 +1,7 @@
 import dataclasses
 import random
 import struct
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet
@@ -17,7 +18,7 @@ from tests.cluster.examples import failed, ok, opened, scored, scored_of, values
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path: Path) -> RunDirectory:
     return RunDirectory.create(tmp_path / "run", RunConfig(task=ReasoningGymTask(generator="chain_sum")))
 
 
@@ -53,7 +54,7 @@ def bits(values: np.ndarray) -> tuple[str, bytes]:
     return str(values.dtype), values.tobytes()
 
 
-def test_what_is_read_is_what_was_trained_on_to_the_last_bit(run):
+def test_what_is_read_is_what_was_trained_on_to_the_last_bit(run: RunDirectory) -> None:
     rng = random.Random(0)
     # Not in the order of their ids: the order of a batch is its own.
     groups = [random_group(rng, index) for index in (7, 2, 9, 4, 0)]
@@ -74,14 +75,14 @@ def test_what_is_read_is_what_was_trained_on_to_the_last_bit(run):
             assert (theirs.version_spans, theirs.finish_reason) == (ours.version_spans, ours.finish_reason)
 
 
-def test_everything_of_an_ordinary_group_comes_back_but_times(run):
+def test_everything_of_an_ordinary_group_comes_back_but_times(run: RunDirectory) -> None:
     group = scored(3, [ok(1), ok(0)])
     run.write_rollouts(0, [opened(group)])
     whole = dataclasses.replace(group.group.payload, started_s=0.0, finished_s=0.0)
     assert run.read_batch(0) == [opened(scored_of(whole, group.rewards, started_s=0.0, finished_s=0.0))]
 
 
-def test_a_group_that_waits_in_a_checkpoint_comes_back_whole(tmp_path):
+def test_a_group_that_waits_in_a_checkpoint_comes_back_whole(tmp_path: Path) -> None:
     rng = random.Random(1)
     rewards = [dataclasses.replace(ok(1), vote="3", answer="3"), failed()]
     samples = [dataclasses.replace(random_completion(rng, i), text="3", num_nonfinite_logprobs=i) for i in range(2)]
@@ -94,7 +95,7 @@ def test_a_group_that_waits_in_a_checkpoint_comes_back_whole(tmp_path):
     assert read_groups(path) == [opened(group)]
 
 
-def test_a_long_step_is_written_in_pieces_and_read_as_one(run, monkeypatch):
+def test_a_long_step_is_written_in_pieces_and_read_as_one(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cluster.record.group_table.MAX_TOKENS_IN_TABLE", 20)
     rng = random.Random(2)
     groups = [random_group(rng, index) for index in range(9)]
@@ -107,14 +108,14 @@ def test_a_long_step_is_written_in_pieces_and_read_as_one(run, monkeypatch):
     ]
 
 
-def test_groups_that_were_rejected_are_left_out(run):
+def test_groups_that_were_rejected_are_left_out(run: RunDirectory) -> None:
     trained, rejected = scored(1, [ok(1), ok(0)]), scored(0, [ok(1), ok(1)])
     values = {(trained.group_id, i): values_of([-0.5, -0.5]) for i in range(2)}
     run.write_rollouts(0, [opened(trained), opened(rejected, "equal_rewards")], dict.fromkeys(values, 0.5), values)
     assert [of.group.group_id for of in run.read_batch(0)] == [trained.group_id]
 
 
-def test_a_step_that_cannot_be_read_is_named(run):
+def test_a_step_that_cannot_be_read_is_named(run: RunDirectory) -> None:
     with pytest.raises(RunDirectoryError, match=r"the groups of step 3 cannot be read from .*step-000003\.parquet"):
         run.read_batch(3)
     (run.path / "rollouts" / "step-000003.parquet").write_bytes(b"PAR1 torn")

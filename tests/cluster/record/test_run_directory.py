@@ -13,7 +13,8 @@ import pytest
 from cluster.configuration.loading import load_config
 from cluster.record import run_directory
 from cluster.record.append_log import RunDirectoryError, RunWriteError, write_atomically
-from cluster.record.run_directory import LOGS, RunDirectory
+from cluster.record.run_directory import RunDirectory
+from cluster.run_files import LOGS
 from cluster.types import Event, EventKind, RunSummary
 from reward.types import RewardOutcome
 from rollout.types import FinishReason, VersionSpan

@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import inf, isfinite, nan
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -111,11 +112,11 @@ def token_ids_of(kind: str, tokenizer: Any, rng: random.Random) -> list[int]:
     """Completions of five kinds; only the first is what the tokenizer itself would make of the text."""
     text = text_of(rng)
     if kind == "encoded":
-        return tokenizer.encode(text, add_special_tokens=False)
+        return list(tokenizer.encode(text, add_special_tokens=False))
     if kind == "cut in a character":
         whole = tokenizer.encode(text, add_special_tokens=False)
         character = tokenizer.encode(rng.choice("€数😀"), add_special_tokens=False)
-        return whole + character[: rng.randint(1, len(character) - 1)] + rng.choice(([], whole))
+        return [*whole, *character[: rng.randint(1, len(character) - 1)], *rng.choice(([], whole))]
     if kind == "other tokens of the same text":
         return [byte_token(tokenizer, byte) for byte in (text + rng.choice(["the", "and", "12"])).encode()]
     if kind == "special token spelled out":
@@ -128,9 +129,10 @@ KINDS = ("encoded", "cut in a character", "other tokens of the same text", "spec
 
 
 def byte_token(tokenizer: Any, byte: int) -> int:
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
+    from transformers import convert_slow_tokenizer
 
-    return tokenizer.convert_tokens_to_ids(bytes_to_unicode()[byte])
+    letters: Any = convert_slow_tokenizer  # without types
+    return int(tokenizer.convert_tokens_to_ids(letters.bytes_to_unicode()[byte]))
 
 
 def logprob_of(rng: random.Random) -> float:
@@ -245,7 +247,9 @@ def script(tokenizer: Any) -> dict[tuple[int, int], Sampled]:
     return write_script(tokenizer)
 
 
-def test_the_text_of_most_of_them_is_not_what_was_sampled(script, tokenizer):
+def test_the_text_of_most_of_them_is_not_what_was_sampled(
+    script: dict[tuple[int, int], Sampled], tokenizer: Any
+) -> None:
     drifted = Counter(
         sampled.kind
         for sampled in script.values()
@@ -258,7 +262,9 @@ def test_the_text_of_most_of_them_is_not_what_was_sampled(script, tokenizer):
     assert drifted["any tokens"] > 150
 
 
-def test_what_is_trained_on_is_what_was_sampled_and_again_after_a_restart(script, tokenizer, tmp_path):
+def test_what_is_trained_on_is_what_was_sampled_and_again_after_a_restart(
+    script: dict[tuple[int, int], Sampled], tokenizer: Any, tmp_path: Path
+) -> None:
     groups = [sent(group) for group in asyncio.run(sample(script, tokenizer))]
     batch = TrainBatch(step=STEP, policy_version=VERSION, groups=tuple(sent(scored) for scored in score(groups)))
     trained = trained_on(sent(batch))

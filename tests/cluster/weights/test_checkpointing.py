@@ -2,6 +2,7 @@ import asyncio
 import dataclasses
 import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ def damage(checkpoint: Path) -> None:
     (checkpoint / "learner-0.bin").write_bytes(b"w3ights")
 
 
-def test_a_state_comes_back_as_it_was_odd_text_included(tmp_path):
+def test_a_state_comes_back_as_it_was_odd_text_included(tmp_path: Path) -> None:
     state = state_at(3)
     write_run_state(tmp_path, state, [state.scored[0].group.payload])
     again = read_run_state(tmp_path)
@@ -67,18 +68,18 @@ def test_a_state_comes_back_as_it_was_odd_text_included(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"step": 1}', "{not json"])
-def test_a_state_that_cannot_be_read_is_named(tmp_path, text):
+def test_a_state_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / RUN_STATE).write_text(text)
     with pytest.raises(CheckpointError, match=r"run_state.json cannot be read as the state of a run"):
         read_run_state(tmp_path)
 
 
-def test_a_state_that_is_missing_is_named(tmp_path):
+def test_a_state_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="FileNotFoundError"):
         read_run_state(tmp_path)
 
 
-def test_what_is_saved_is_found_again_and_loaded_by_every_rank(tmp_path):
+def test_what_is_saved_is_found_again_and_loaded_by_every_rank(tmp_path: Path) -> None:
     checkpoints, warnings, _ = saving(tmp_path)
     journal: list[tuple[str, ...]] = []
     ranks = [FakeLearner(journal), FakeLearner(journal, name="learner-1")]
@@ -90,7 +91,7 @@ def test_what_is_saved_is_found_again_and_loaded_by_every_rank(tmp_path):
     assert warnings == []
 
 
-def test_only_the_newest_are_kept_and_an_equal_one_is_not_written_twice(tmp_path):
+def test_only_the_newest_are_kept_and_an_equal_one_is_not_written_twice(tmp_path: Path) -> None:
     checkpoints, _, learner = saving(tmp_path)
     fleet = fleet_of(learners=[learner])
     for step in (1, 2, 3):
@@ -100,7 +101,7 @@ def test_only_the_newest_are_kept_and_an_equal_one_is_not_written_twice(tmp_path
     assert asyncio.run(checkpoints.save(fleet, state_at(3))) == tmp_path / "step-00000003"
 
 
-def test_a_full_disk_is_a_warning_and_the_next_save_works(tmp_path):
+def test_a_full_disk_is_a_warning_and_the_next_save_works(tmp_path: Path) -> None:
     checkpoints, warnings, learner = saving(tmp_path)
     fleet = fleet_of(learners=[learner])
     first = asyncio.run(checkpoints.save(fleet, state_at(1)))
@@ -116,7 +117,7 @@ def test_a_full_disk_is_a_warning_and_the_next_save_works(tmp_path):
     assert names(tmp_path) == ["step-00000001", "step-00000002"]
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_written_anew(tmp_path):
+def test_a_damaged_checkpoint_is_passed_over_and_written_anew(tmp_path: Path) -> None:
     checkpoints, warnings, learner = saving(tmp_path)
     fleet = fleet_of(learners=[learner])
     for step in (1, 2):
@@ -129,7 +130,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_written_anew(tmp_path):
     assert len(warnings) == 1
 
 
-def test_a_damaged_newer_checkpoint_does_not_push_a_good_one_out(tmp_path):
+def test_a_damaged_newer_checkpoint_does_not_push_a_good_one_out(tmp_path: Path) -> None:
     checkpoints, _, learner = saving(tmp_path, keep=1)
     fleet = fleet_of(learners=[learner])
     asyncio.run(checkpoints.save(fleet, state_at(9)))
@@ -138,7 +139,7 @@ def test_a_damaged_newer_checkpoint_does_not_push_a_good_one_out(tmp_path):
     assert newest_valid(tmp_path) == saved == tmp_path / "step-00000004"
 
 
-def test_without_a_whole_checkpoint_nothing_is_resumed(tmp_path):
+def test_without_a_whole_checkpoint_nothing_is_resumed(tmp_path: Path) -> None:
     checkpoints, _, learner = saving(tmp_path)
     with pytest.raises(ResumeError, match="has no complete checkpoint"):
         checkpoints.newest()
@@ -157,11 +158,11 @@ def test_without_a_whole_checkpoint_nothing_is_resumed(tmp_path):
         ("group_size", 8, r"rollout.group_size changed \(was 8, is 4\)"),
     ],
 )
-def test_a_run_whose_inputs_changed_is_refused_naming_what(tmp_path, field, value, named):
+def test_a_run_whose_inputs_changed_is_refused_naming_what(tmp_path: Path, field: str, value: Any, named: str) -> None:
     then = dataclasses.replace(FINGERPRINTS, **{field: value})
     with pytest.raises(ResumeError, match=named):
         check_fingerprints(FINGERPRINTS, then, tmp_path)
 
 
-def test_another_configuration_alone_is_allowed(tmp_path):
+def test_another_configuration_alone_is_allowed(tmp_path: Path) -> None:
     check_fingerprints(FINGERPRINTS, dataclasses.replace(FINGERPRINTS, config="x"), tmp_path)

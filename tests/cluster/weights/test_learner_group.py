@@ -131,11 +131,11 @@ async def die() -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_ray(monkeypatch):
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.kill", lambda handle, **_: None)
 
 
-def test_a_lost_rank_means_that_all_are_restarted_and_trained_from_the_checkpoint(tmp_path):
+def test_a_lost_rank_means_that_all_are_restarted_and_trained_from_the_checkpoint(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
 
     async def main() -> None:
@@ -167,7 +167,7 @@ def test_a_lost_rank_means_that_all_are_restarted_and_trained_from_the_checkpoin
     assert scene.group.is_whole
 
 
-def test_without_a_checkpoint_the_steps_are_trained_again_from_the_model(tmp_path):
+def test_without_a_checkpoint_the_steps_are_trained_again_from_the_model(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
 
     async def main() -> None:
@@ -180,7 +180,7 @@ def test_without_a_checkpoint_the_steps_are_trained_again_from_the_model(tmp_pat
     assert scene.trained() == [0, 1, 2, 0, 1, 2]
 
 
-def test_the_last_batch_is_trained_again_from_memory_while_it_is_not_on_record(tmp_path):
+def test_the_last_batch_is_trained_again_from_memory_while_it_is_not_on_record(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
 
     async def main() -> None:
@@ -200,7 +200,7 @@ def test_the_last_batch_is_trained_again_from_memory_while_it_is_not_on_record(t
     asyncio.run(main())
 
 
-def test_a_replay_that_comes_to_another_version_is_an_error(tmp_path):
+def test_a_replay_that_comes_to_another_version_is_an_error(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
 
     async def main() -> None:
@@ -215,7 +215,7 @@ def test_a_replay_that_comes_to_another_version_is_an_error(tmp_path):
     assert not scene.group.is_whole
 
 
-def test_other_errors_pass_through_and_restart_nobody(tmp_path):
+def test_other_errors_pass_through_and_restart_nobody(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
 
     async def of_a_sampler() -> None:
@@ -234,7 +234,7 @@ def test_other_errors_pass_through_and_restart_nobody(tmp_path):
     assert (scene.journal, scene.recovery.supervisor.num_restarts) == ([], 0)
 
 
-def test_ranks_that_cannot_start_use_the_budget_up(tmp_path):
+def test_ranks_that_cannot_start_use_the_budget_up(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     scene.start_errors += [ActorFailedError("start", "learner-0", "start-up", "no memory", died=True)] * 9
 
@@ -248,7 +248,7 @@ def test_ranks_that_cannot_start_use_the_budget_up(tmp_path):
     assert not scene.group.is_whole
 
 
-def test_a_rank_that_does_not_answer_in_time_is_lost(tmp_path):
+def test_a_rank_that_does_not_answer_in_time_is_lost(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
 
     async def main() -> None:
@@ -262,7 +262,9 @@ def test_a_rank_that_does_not_answer_in_time_is_lost(tmp_path):
 
 
 @pytest.mark.parametrize(("in_a_step", "is_whole"), [(True, False), (False, True)])
-def test_what_is_cancelled_leaves_the_ranks_whole_unless_it_was_a_step(tmp_path, in_a_step, is_whole):
+def test_what_is_cancelled_leaves_the_ranks_whole_unless_it_was_a_step(
+    tmp_path: Path, in_a_step: bool, is_whole: bool
+) -> None:
     scene = Scene(tmp_path)
 
     async def main() -> None:
@@ -277,7 +279,7 @@ def test_what_is_cancelled_leaves_the_ranks_whole_unless_it_was_a_step(tmp_path,
     asyncio.run(main())
 
 
-def test_two_never_use_the_ranks_at_once(tmp_path):
+def test_two_never_use_the_ranks_at_once(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     inside = []
 

@@ -1,6 +1,7 @@
 import asyncio
 import dataclasses
 from math import inf, nan
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def two_samplers(journal: Journal, **second: float) -> list[FakeSampler]:
     return [FakeSampler(journal, name="sampler-0"), FakeSampler(journal, name="sampler-1", canary_shift=shift)]
 
 
-def test_the_order_is_begin_chunks_digest_finish_canary_serve():
+def test_the_order_is_begin_chunks_digest_finish_canary_serve() -> None:
     journal: Journal = []
     samplers = two_samplers(journal)
     report = publish(journal, samplers)
@@ -51,7 +52,7 @@ def test_the_order_is_begin_chunks_digest_finish_canary_serve():
     assert all(end < begin for end, begin in zip(last, first[1:], strict=False))
 
 
-def test_only_a_few_chunks_are_on_their_way_and_every_rank_takes_part():
+def test_only_a_few_chunks_are_on_their_way_and_every_rank_takes_part() -> None:
     journal: Journal = []
     publish(journal, two_samplers(journal))
     for rank in ("learner-0", "learner-1"):
@@ -64,7 +65,7 @@ def test_only_a_few_chunks_are_on_their_way_and_every_rank_takes_part():
 
 
 @pytest.mark.parametrize("shift", [0.01, -0.01, nan, inf])
-def test_an_engine_that_computes_otherwise_is_named_and_nobody_serves(shift):
+def test_an_engine_that_computes_otherwise_is_named_and_nobody_serves(shift: float) -> None:
     journal: Journal = []
     samplers = two_samplers(journal, canary_shift=shift)
     with pytest.raises(WeightSyncError, match="sampler-1 does not compute with weights version 4"):
@@ -73,7 +74,7 @@ def test_an_engine_that_computes_otherwise_is_named_and_nobody_serves(shift):
     assert not any(entry[0] == "serve" for entry in journal)
 
 
-def test_a_difference_within_the_tolerance_is_reported():
+def test_a_difference_within_the_tolerance_is_reported() -> None:
     journal: Journal = []
     report = publish(journal, two_samplers(journal, canary_shift=5e-6))
     assert report.canary_max_error == pytest.approx(5e-6, abs=6e-8)
@@ -88,7 +89,7 @@ def test_a_difference_within_the_tolerance_is_reported():
         )
 
 
-def test_an_altered_chunk_ends_the_sync_before_the_digest():
+def test_an_altered_chunk_ends_the_sync_before_the_digest() -> None:
     journal: Journal = []
     samplers = [FakeSampler(journal, name="sampler-0", altered=1)]
     with pytest.raises(WeightSyncError, match="tensor w1 of weights version 4 arrived altered"):
@@ -97,7 +98,7 @@ def test_an_altered_chunk_ends_the_sync_before_the_digest():
     assert {"digest", "finish", "canary", "serve"}.isdisjoint(entry[0] for entry in journal)
 
 
-def test_another_digest_of_the_whole_means_that_nobody_serves():
+def test_another_digest_of_the_whole_means_that_nobody_serves() -> None:
     journal: Journal = []
     samplers = two_samplers(journal)
     samplers[1].forgets = True
@@ -107,7 +108,7 @@ def test_another_digest_of_the_whole_means_that_nobody_serves():
     assert not any(entry[0] in ("canary", "serve") for entry in journal)
 
 
-def test_prompts_of_one_token_cannot_verify_anything():
+def test_prompts_of_one_token_cannot_verify_anything() -> None:
     journal: Journal = []
     samplers = two_samplers(journal)
     with pytest.raises(WeightSyncError, match="version 4 cannot be verified"):
@@ -115,11 +116,11 @@ def test_prompts_of_one_token_cannot_verify_anything():
     assert [sampler.served for sampler in samplers] == [None, None]
 
 
-def test_a_long_prompt_is_cut():
+def test_a_long_prompt_is_cut() -> None:
     sent: list[int] = []
 
     class Measuring(FakeSampler):
-        def prompt_logprobs(self, sequences):
+        def prompt_logprobs(self, sequences: Any) -> Any:
             sent.extend(len(sequence) for sequence in sequences)
             return super().prompt_logprobs(sequences)
 
@@ -127,7 +128,7 @@ def test_a_long_prompt_is_cut():
     assert sent == [MAX_CANARY_TOKENS]
 
 
-def test_errors_are_those_of_every_token():
+def test_errors_are_those_of_every_token() -> None:
     learner = [np.array([-1.0, -2.0], np.float32), np.array([-3.0], np.float32)]
     sampler = [np.array([-1.5, -2.0], np.float32), np.array([-2.75], np.float32)]
     assert canary_errors(learner, sampler).tolist() == [0.5, 0.0, 0.25]
@@ -135,7 +136,7 @@ def test_errors_are_those_of_every_token():
         canary_errors(learner[1:], sampler)
 
 
-def test_an_evaluation_alone_serves_the_weights_of_the_model_directory():
+def test_an_evaluation_alone_serves_the_weights_of_the_model_directory() -> None:
     samplers = two_samplers([])
     asyncio.run(serve_as_loaded(fleet_of(samplers=samplers), 1.0))
     assert [sampler.served for sampler in samplers] == [0, 0]
