@@ -109,7 +109,7 @@ def main() -> None:
         outputs_B = sample(engine, prompts_B)
         rewards_B = [score(prompt, output) for prompt, output in zip(prompts_B, outputs_B, strict=True)]
         optimizer.zero_grad()
-        loss_of(policy, prompts_B, outputs_B, rewards_B).backward()
+        torch.autograd.backward(loss_of(policy, prompts_B, outputs_B, rewards_B))
         clip_grad_norm_(policy.parameters(), config.learner.max_grad_norm)
         optimizer.step()
         send(policy, engine, step + 1)
