@@ -197,9 +197,12 @@ class LearnerWorker:
         )
         checkpoint.save(self._engine, self._model, state, Path(directory), rank=self._rank)
 
-    def load(self, directory: str) -> None:
-        """Goes on from a published checkpoint. Collective. Errors: `CheckpointError`."""
-        state = checkpoint.load(self._engine, Path(directory), rank=self._rank, world_size=self._world_size)
+    def load(self, directory: str, *, is_hashed: bool = False) -> None:
+        """Goes on from a published checkpoint; `is_hashed` as in `checkpoint.load`. Collective. Errors:
+        `CheckpointError`."""
+        state = checkpoint.load(
+            self._engine, Path(directory), rank=self._rank, world_size=self._world_size, is_hashed=is_hashed
+        )
         self.policy_version = state.policy_version
         self._optimizer_steps = state.optimizer_steps
         self._bad_steps_in_a_row = state.bad_steps_in_a_row

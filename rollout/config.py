@@ -154,6 +154,10 @@ class RolloutConfig(Config):
     """Sequences that an engine computes together."""
     prefix_caching: bool = True
     """Share the prompt's keys and values among its G completions."""
+    sample_seeds: bool | None = None
+    """A seed for each completion, so that a group that is sampled again draws the same tokens. Null: where the run is
+    deterministic or engines are on CPUs. On GPUs vLLM draws seeded completions row by row, and not with its fastest
+    sampler. Evaluations are always seeded."""
     threads: int = Field(default=0, ge=0)
     """Threads of an engine on a CPU; 0 takes all cores of the node."""
     cpus_per_engine: float = Field(default=1.0, gt=0)

@@ -63,9 +63,11 @@ class RolloutWorker:
     they were sent.
     """
 
-    def __init__(self, build_engine: Callable[[], Engine], *, name: str, run_seed: int) -> None:
+    def __init__(self, build_engine: Callable[[], Engine], *, name: str, run_seed: int, has_seeds: bool = True) -> None:
+        """Without `has_seeds` only evaluations have a seed for each completion."""
         self.name = name
         self._run_seed = run_seed
+        self._has_seeds = has_seeds
         self._commands: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._leases = Leases(name)
         self._engine: Engine | None = None
@@ -216,11 +218,17 @@ class RolloutWorker:
                     request_id=_request_id(request.key, i),
                     token_ids=prompt.token_ids,
                     sampling=sampling,
-                    seed=sample_seed(self._run_seed, request.purpose, prompt.epoch, prompt.uid, i),
+                    seed=self._seed(request, i),
                 )
                 for i in range(request.group_size)
             ]
         self._live_engine().add(specs)
+
+    def _seed(self, request: SampleRequest, sample_index: int) -> int | None:
+        if not self._has_seeds and request.purpose == "train":
+            return None
+        prompt = request.prompt
+        return sample_seed(self._run_seed, request.purpose, prompt.epoch, prompt.uid, sample_index)
 
     def _give_up(self, requests: Sequence[SampleRequest]) -> None:
         keys = [request.key for request in requests]

@@ -134,7 +134,7 @@ class Learner(Protocol):
     def save(self, directory: str) -> None:
         """Writes its part of a checkpoint."""
 
-    def load(self, directory: str) -> None:
+    def load(self, directory: str, *, is_hashed: bool = False) -> None:
         """Goes on from a checkpoint."""
 
     def close(self) -> None:

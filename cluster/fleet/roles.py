@@ -129,7 +129,10 @@ def _sampler_arguments(site: Site, seat: Seat, _: Any) -> Mapping[str, Any]:
         # empty one.
         rollout = rollout.model_copy(update={"prefix_caching": False})
     build = partial(build_vllm_engine, site.model_dir, config.model, rollout, config.seed)
-    return {"build_engine": build, "name": seat.name, "run_seed": config.seed}
+    has_seeds = rollout.sample_seeds
+    if has_seeds is None:
+        has_seeds = config.deterministic or rollout.gpus_per_engine == 0
+    return {"build_engine": build, "name": seat.name, "run_seed": config.seed, "has_seeds": has_seeds}
 
 
 SAMPLER: Role[Sampler, SamplerHandle] = Role(

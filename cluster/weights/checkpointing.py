@@ -47,6 +47,8 @@ class Checkpoints:
         self._config = config
         self._warn = warn
         self._on_set_aside = on_set_aside
+        self._written: Path | None = None
+        """The newest that this process wrote: it was hashed then, and need not be to be known."""
         self._on_not_written = on_not_written
 
     async def save(self, fleet: Fleet, state: RunState) -> Path | None:
@@ -60,7 +62,8 @@ class Checkpoints:
         final = self._folder / checkpoint_name(state.step)
         unfinished = unfinished_path(final)
         try:
-            if final.exists() and not await asyncio.to_thread(_why_not_whole, final):
+            is_hashed = final == self._written
+            if final.exists() and not await asyncio.to_thread(_why_not_whole, final, is_hashed=is_hashed):
                 return final  # Stopped right after a periodic save: the same state is there already.
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True, exist_ok=True)
@@ -74,6 +77,7 @@ class Checkpoints:
                     why = await asyncio.to_thread(_why_not_whole, path)
                     self._set_aside(path, why or "it is newer than the one that the run went on from")
             await asyncio.to_thread(publish, unfinished, final)
+            self._written = final
         except (OSError, ShoalError) as error:
             shutil.rmtree(unfinished, ignore_errors=True)
             if isinstance(error, ActorFailedError) and error.died:
@@ -120,8 +124,9 @@ class Checkpoints:
         return path, read_run_state(path)
 
     async def load_learners(self, fleet: Fleet, checkpoint: Path) -> None:
+        """Brings the ranks to a checkpoint that `newest` or `newest_beside` gave: every byte of it was compared."""
         await finish_all(
-            [learner.handle.load.remote(str(checkpoint.resolve())) for learner in fleet.learners],
+            [learner.handle.load.remote(str(checkpoint.resolve()), is_hashed=True) for learner in fleet.learners],
             deadline_s=self._config.deadline_s,
             stage="resume",
             actors=[learner.name for learner in fleet.learners],
@@ -173,13 +178,12 @@ async def _open_waiting(objects: Objects, state: RunState) -> tuple[RunState, li
 def _complete(unfinished: Path, state: RunState, waiting: Sequence[RolloutGroup]) -> None:
     write_run_state(unfinished, state, waiting)
     write_manifest(unfinished)
-    verify_manifest(unfinished)
 
 
-def _why_not_whole(checkpoint: Path) -> str:
+def _why_not_whole(checkpoint: Path, *, is_hashed: bool = False) -> str:
     """ "" when it is as it was written."""
     try:
-        verify_manifest(checkpoint)
+        verify_manifest(checkpoint, is_hashed=is_hashed)
     except CheckpointError as error:
         return str(error)
     return ""

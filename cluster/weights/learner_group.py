@@ -155,8 +155,18 @@ class LearnerGroup:
             else:
                 for name in sorted(restarting):
                     supervisor.started(name)
-                self._on_restart(f"{failure}; all ranks were restarted and {replayed} steps trained again")
+                restarted = f"all ranks were restarted and {replayed} steps trained again"
+                self._on_restart(f"{failure}; {restarted}{self._caveat(replayed)}")
                 failure = None
+
+    def _caveat(self, replayed: int) -> str:
+        """Where arithmetic may differ from one time to the next, a version is not one set of weights any more."""
+        if not replayed or self._config.deterministic:
+            return ""
+        return (
+            f"; without `deterministic` the weights of version {self._steps_done} that come of it may differ in their "
+            "last digits from those that were sampled from before"
+        )
 
     async def _replay(self) -> int:
         """Loads the newest checkpoint (of a run without one: nothing, the ranks start with the model) and trains what

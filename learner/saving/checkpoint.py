@@ -107,13 +107,16 @@ def _deepspeed_writes_with(deepspeed_engine: Any, writes: _Writes) -> Iterator[N
             delattr(owner, name)  # the class's own is behind it
 
 
-def load(engine: TrainingEngine, directory: Path, *, rank: int, world_size: int) -> LearnerState:
+def load(
+    engine: TrainingEngine, directory: Path, *, rank: int, world_size: int, is_hashed: bool = False
+) -> LearnerState:
     """Puts engine, optimizer and random number generators into the state that was saved. All ranks call it.
+    `is_hashed`: whoever found the checkpoint has read and compared every byte, which each rank need not do again.
 
     Errors: `CheckpointError` when a file is damaged or the run had other ranks or another ZeRO stage; the engine is
     then unchanged.
     """
-    verify_manifest(directory)
+    verify_manifest(directory, is_hashed=is_hashed)
     state = LearnerState(**json.loads((directory / STATE).read_text()))
     if (state.world_size, state.zero_stage) != (world_size, engine.zero_stage):
         raise CheckpointError(

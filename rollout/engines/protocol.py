@@ -23,7 +23,8 @@ class SampleSpec:
     token_ids: tuple[int, ...]
     """The prompt."""
     sampling: SamplingConfig
-    seed: int
+    seed: int | None
+    """None: the engine draws as it likes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

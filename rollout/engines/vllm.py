@@ -221,7 +221,7 @@ class VLLMEngine:
         del self._engine
 
 
-def _sampling_params(sampling: SamplingConfig, seed: int) -> SamplingParams:
+def _sampling_params(sampling: SamplingConfig, seed: int | None) -> SamplingParams:
     return SamplingParams(
         temperature=sampling.temperature,
         top_p=sampling.top_p,

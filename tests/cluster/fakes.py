@@ -150,7 +150,7 @@ class FakeLearner:
         if self.save_error is not None:
             raise self.save_error
 
-    def load(self, directory: str) -> None:
+    def load(self, directory: str, *, is_hashed: bool = False) -> None:
         self._journal.append(("load", self._name, (Path(directory) / f"{self._name}.bin").read_text()))
 
 

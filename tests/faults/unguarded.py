@@ -51,7 +51,7 @@ SWITCHES = {
     ),
     "digest of a file": Switch(
         module="learner.saving.files",
-        guarded='if file_sha256(directory / name) != entry["sha256"]:',
+        guarded='if not is_hashed and file_sha256(directory / name) != entry["sha256"]:',
         unguarded="if False:",
     ),
     "finite gradient": Switch(

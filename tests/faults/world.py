@@ -112,7 +112,7 @@ class VirtualLearner(FakeLearner):
     def save(self, directory: str) -> None:
         (Path(directory) / f"{self._name}.txt").write_text(f"{self.version} {self.weights}")
 
-    def load(self, directory: str) -> None:
+    def load(self, directory: str, *, is_hashed: bool = False) -> None:
         version, self.weights = (Path(directory) / f"{self._name}.txt").read_text().split()
         self.version = int(version)
 

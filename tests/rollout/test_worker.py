@@ -111,6 +111,22 @@ def test_a_group_has_its_completions_in_order_and_is_handed_out_once():
     asyncio.run(main())
 
 
+def test_without_seeds_only_evaluations_have_them() -> None:
+    """A14: on GPUs a seed for each completion costs vLLM its fastest sampler."""
+
+    async def main() -> None:
+        engine = FakeEngine()
+        worker = RolloutWorker(lambda: engine, name="sampler-0", run_seed=5, has_seeds=False)
+        await worker.ready()
+        await worker.serve(0)
+        await sample(worker, [request(0)])
+        await sample(worker, [request(0, purpose="eval")])
+        await worker.close()
+        assert [spec.seed is None for spec in engine.specs] == [True, True, False, False]
+
+    asyncio.run(main())
+
+
 def test_seeds_differ_per_sample_and_purpose_and_are_equal_on_a_retry():
     async def main() -> None:
         engine = FakeEngine()
