@@ -2,8 +2,8 @@
 
 from cluster.dashboard.doctor.facts import Chart, Facts, Finding, Link
 from cluster.dashboard.doctor.trends import change, early, mean, percent, recent, short, since, trend
-from cluster.dashboard.figures.series import Values, known, median_known
-from cluster.dashboard.figures.thresholds import TRUNCATED, Threshold
+from cluster.dashboard.figures.series import known, median_known
+from cluster.dashboard.figures.thresholds import TRUNCATED, Threshold, entropy_name
 
 ENTROPY_LOW, ENTROPY_COLLAPSED = 0.3, 0.1
 ENTROPY_HIGH, ENTROPY_EXPLODED = 2.0, 4.0
@@ -23,7 +23,8 @@ LATELY = 20
 
 def entropy_collapsed(facts: Facts) -> Finding | None:
     """The entropy collapsed while the reward does not rise."""
-    name, values = _entropy(facts)
+    name = entropy_name(facts.table)
+    values = facts.values(name)
     first, now = early(values), recent(values, 3)
     if first is None or now is None or first <= 0 or now >= ENTROPY_LOW * first:
         return None
@@ -59,7 +60,8 @@ def entropy_collapsed(facts: Facts) -> Finding | None:
 
 def entropy_exploded(facts: Facts) -> Finding | None:
     """The entropy rises far above where it began."""
-    name, values = _entropy(facts)
+    name = entropy_name(facts.table)
+    values = facts.values(name)
     first, now = early(values), recent(values)
     if first is None or now is None or first <= 0 or now <= ENTROPY_HIGH * first:
         return None
@@ -194,15 +196,6 @@ def _alike(facts: Facts) -> str:
     before, now = early(lengths), recent(lengths)
     text = "" if equal is None else f"; {percent(equal)} of the groups have equal rewards"
     return text + ("" if before is None or now is None else f"; completions went from {before:.0f} to {now:.0f} tokens")
-
-
-def _entropy(facts: Facts) -> tuple[str, Values]:
-    """The learner's, or the sampled estimate where the learner gives none."""
-    for name in ("train/entropy", "rollout/sampled_entropy"):
-        values = facts.values(name)
-        if known(values):
-            return name, values
-    return "train/entropy", ()
 
 
 def _step(step: int | None) -> tuple[Link, ...]:

@@ -83,7 +83,7 @@ class RunFacts:
     """Bounds of the ratio."""
     max_bad_steps: int | None
     first_entropy: float | None
-    """Nats, of the first step that has it."""
+    """Nats, of the first step that has it; see `entropy_name`."""
     median_grad_norm: float | None
     """None before the fifth step: a median of fewer says nothing."""
     median_tokens_per_s: float | None
@@ -101,10 +101,20 @@ def facts_of(config: Mapping[str, Any] | None, table: MetricTable) -> RunFacts:
         kl_coef=written(config, "learner.grpo.kl_coef", float),
         clip=(1.0 - low, 1.0 + (low if high is None else high)),
         max_bad_steps=written(config, "learner.max_bad_steps", int),
-        first_entropy=first_known(column(table, "train/entropy")),
+        first_entropy=first_known(column(table, entropy_name(table))),
         median_grad_norm=median_known(column(table, "train/grad_norm"), at_least=5),
         median_tokens_per_s=median_known(column(table, "rollout/tokens_per_s"), at_least=5),
     )
+
+
+def entropy_name(table: MetricTable) -> str:
+    """The column that says how uncertain the policy is: the sampler's estimate, the learner's where there is none.
+
+    The estimate is over all sampled tokens. The learner's is over those that it computed: without a KL term completions
+    of advantage 0 are left out, so that it moves as prompts are solved, with a policy that stays as it is.
+    """
+    names = ("rollout/sampled_entropy", "train/entropy")
+    return next((name for name in names if first_known(column(table, name)) is not None), names[0])
 
 
 def gap(facts: RunFacts) -> Threshold:

@@ -139,7 +139,8 @@ STABILITY = (
         help="Mean over tokens of the policy's uncertainty. It falls as the policy learns; the bands are relative to "
         "the first step, because what is low depends on the model. Below 0.3 of it exploration ends, below 0.1 it has "
         "collapsed (unless the task is solved); above 2 times it the policy drifts to noise. Estimated while sampling: "
-        "the mean of -log p of the sampled tokens; the two should lie on one another.",
+        "the mean of -log p of all sampled tokens, which the bands go by. Without a KL term the learner's line is over "
+        "groups whose rewards differ, and moves as prompts are solved; with one the two should lie on one another.",
         series=(_line("train/entropy", "learner"), _line("rollout/sampled_entropy", "estimated while sampling")),
         threshold=thresholds.entropy,
     ),

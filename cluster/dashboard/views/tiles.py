@@ -104,10 +104,11 @@ def _gap_tile(table: MetricTable, facts: RunFacts) -> dict[str, Any]:
 
 
 def _entropy_tile(table: MetricTable, facts: RunFacts) -> dict[str, Any]:
-    values = metric(table, facts, "train/entropy")
+    name = thresholds.entropy_name(table)
+    values = metric(table, facts, name)
     last, first = last_known(values), facts.first_entropy
     note = f"{last / first:.2f} of the first step's" if last is not None and first else ""
-    head = _Head(id="entropy", label="Entropy", metric="train/entropy")
+    head = _Head(id="entropy", label="Entropy", metric=name)
     tile = _judged_tile(head, values, thresholds.entropy(facts), note=note)
     accuracy = last_known(metric(table, facts, "reward/accuracy"))
     is_low = last is not None and first is not None and last < first

@@ -309,6 +309,22 @@ def test_nothing_is_said_where_nothing_is_known(name: str) -> None:
     assert check(name)(facts({"reward/mean": [None, None]})) is None
 
 
+def test_entropy_that_falls_because_prompts_are_solved_is_no_finding() -> None:
+    # The learner computes only groups whose rewards differ, so that its entropy falls as prompts of long, uncertain
+    # answers are solved and leave it. What is sampled has the entropy that it had.
+    columns = {
+        "train/entropy": line(2.0, 0.1),
+        "reward/mean": flat(0.4),
+        "reward/accuracy": flat(0.4),
+        "reward/equal_groups_fraction": line(0.1, 0.4),
+    }
+    stays = facts(columns | {"rollout/sampled_entropy": flat(2.0)})
+    assert [rule.name for rule in RULES if rule.check(stays)] == []
+    # Where the sampler says nothing, the learner is believed; where it says so itself, the collapse is one.
+    for ill in (facts(columns), facts(columns | {"rollout/sampled_entropy": line(2.0, 0.1)})):
+        assert [rule.name for rule in RULES if rule.check(ill)] == ["entropy_collapsed"]
+
+
 def test_what_explains_it_makes_a_finding_harmless() -> None:
     synchronous = facts({"time/wait_s": flat(4), "time/step_s": [10.0] * N})
     assert check("learner_waits")(synchronous).severity == "info"

@@ -57,6 +57,14 @@ def test_entropy_is_relative_to_the_first_step_that_has_it() -> None:
     assert thresholds.entropy(facts_of({}, EMPTY)).bands() == []
 
 
+def test_entropy_is_the_samplers_where_it_is_known() -> None:
+    # The learner's is over completions with an advantage alone, and falls here because others are solved.
+    columns: dict[str, list[float | None]] = {"train/entropy": [4.0, 0.1]}
+    assert facts_of({}, MetricTable(steps=[0, 1], columns=columns)).first_entropy == 4.0
+    columns["rollout/sampled_entropy"] = [None, 2.0]
+    assert facts_of({}, MetricTable(steps=[0, 1], columns=columns)).first_entropy == 2.0
+
+
 def test_the_gradient_norm_is_relative_to_the_median_once_there_is_one() -> None:
     norms: list[float | None] = [1.0, 1.0, 1.0, 1.0, 100.0]
     five = MetricTable(steps=range(5), columns={"train/grad_norm": norms})

@@ -113,6 +113,12 @@ def test_low_entropy_is_an_alarm_unless_the_task_is_solved() -> None:
     assert solved["note"] == "0.05 of the first step's; accuracy is 95%, so little is left to choose"
 
 
+def test_entropy_is_judged_over_all_sampled_tokens() -> None:
+    columns: dict[str, list[float | None]] = {"train/entropy": [2.0, 0.1], "rollout/sampled_entropy": [2.0, 1.9]}
+    tile = tile_of("entropy", columns | {"reward/accuracy": [0.1, 0.3]})
+    assert (tile["state"], tile["value"], tile["note"]) == ("ok", 1.9, "0.95 of the first step's")
+
+
 def test_the_share_of_equal_groups_is_judged_over_ten_steps() -> None:
     once = tile_of("equal_groups", {"reward/equal_groups_fraction": [0.0] * 9 + [1.0]})
     assert (once["value"], once["state"]) == (1.0, "ok")
