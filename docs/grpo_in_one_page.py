@@ -31,7 +31,8 @@ from reward.types import RewardInput
 from rollout.engines.protocol import EngineOutput, SampleSpec
 from rollout.engines.vllm import VLLMEngine
 from rollout.prompts.chat import load_tokenizer
-from rollout.prompts.stream import PromptStream, build_prompts, sample_seed
+from rollout.prompts.prompt_building import build_prompts
+from rollout.prompts.stream import PromptStream, sample_seed
 from rollout.transfer.manifest import TensorSpec
 from rollout.types import Prompt
 

@@ -35,7 +35,9 @@ from learner.model.source import model_fingerprint, resolve_model, tokenizer_fin
 from reward.worker import validate_reward_config
 from rollout.errors import DataError, ModelError
 from rollout.prompts.chat import load_tokenizer
-from rollout.prompts.stream import PromptSet, PromptStream, build_prompts, eval_prompts
+from rollout.prompts.prompt_building import build_prompts
+from rollout.prompts.prompt_set import PromptSet
+from rollout.prompts.stream import PromptStream, eval_prompts
 from rollout.prompts.vocabulary import token_pieces
 from rollout.types import Prompt
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from rollout.config import ReasoningGymTask
 from rollout.errors import DataError
-from rollout.prompts.rows import json_value
+from rollout.prompts.raw_rows import json_value
 
 GENERATE_DEADLINE_S = 900.0
 """For all rows of a task; most generators give thousands a second, the slowest a few."""

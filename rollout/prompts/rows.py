@@ -1,29 +1,19 @@
 """One raw row of a data set -> one checked `TaskRow`.
 
 A row that cannot be used raises `BadRow` with a short reason, by which such rows are counted, and a detail that names
-the column. Nothing is repaired silently: a question that the tokenizer or a run's UTF-8 files could not hold is
-refused here, where file and line are still known, instead of hours later.
+the column.
 """
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, time
 from decimal import Decimal
 
 from rollout.config import ColumnMapping
+from rollout.prompts.raw_rows import BadRow, checked_text, json_value, kind_of
 
 ROLES = ("system", "user", "assistant", "tool")
 """Roles that chat templates know."""
-
-
-class BadRow(Exception):
-    """A malformed row: `reason` is counted, `detail` is shown."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,9 +87,11 @@ def _column(raw: Mapping[str, object], name: str) -> object:
 
 def _question(value: object, column: str) -> str | tuple[ChatMessage, ...]:
     if isinstance(value, str):
-        return _text(value, column, "question")
+        return checked_text(value, column, "question")
     if not isinstance(value, list | tuple):
-        raise BadRow("wrong type", f"column {column!r} holds {_kind(value)}, expected text or a list of chat messages")
+        raise BadRow(
+            "wrong type", f"column {column!r} holds {kind_of(value)}, expected text or a list of chat messages"
+        )
     if not value:
         raise BadRow("empty question", f"column {column!r} is an empty list of chat messages")
     messages = tuple(_message(item, column) for item in value)
@@ -110,13 +102,13 @@ def _question(value: object, column: str) -> str | tuple[ChatMessage, ...]:
 
 def _message(item: object, column: str) -> ChatMessage:
     if not isinstance(item, Mapping) or not isinstance(item.get("role"), str):
-        raise BadRow("wrong type", f"column {column!r} holds a chat message without a role, got {_kind(item)}")
+        raise BadRow("wrong type", f"column {column!r} holds a chat message without a role, got {kind_of(item)}")
     role, content = item["role"], item.get("content")
     if role not in ROLES:
         raise BadRow("wrong type", f"column {column!r} holds a chat message of role {role!r}; roles are {list(ROLES)}")
     if not isinstance(content, str):
-        raise BadRow("wrong type", f"column {column!r} holds a chat message with content {_kind(content)}, not text")
-    return ChatMessage(role=role, content=_text(content, column, "question"))
+        raise BadRow("wrong type", f"column {column!r} holds a chat message with content {kind_of(content)}, not text")
+    return ChatMessage(role=role, content=checked_text(content, column, "question"))
 
 
 def _ground_truth(value: object, column: str, schema: RowSchema) -> str | None:
@@ -124,61 +116,13 @@ def _ground_truth(value: object, column: str, schema: RowSchema) -> str | None:
         return None
     # bool is an int to Python, but "True" or "true" is the model's guess to make, not ours.
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
-        raise BadRow("wrong type", f"column {column!r} holds {_kind(value)}, expected text or a number")
+        raise BadRow("wrong type", f"column {column!r} holds {kind_of(value)}, expected text or a number")
     if isinstance(value, float) and not math.isfinite(value):
         raise BadRow("wrong type", f"column {column!r} holds {value}, expected a finite number")
-    text = _text(value if isinstance(value, str) else str(value), column, "answer")
+    text = checked_text(value if isinstance(value, str) else str(value), column, "answer")
     if schema.final_answer is None:
         return text
     try:
         return schema.final_answer(text)
     except ValueError as error:
         raise BadRow("no final answer", f"column {column!r}: {error}") from error
-
-
-def _text(value: str, column: str, what: str) -> str:
-    """`value` itself, once it is sure that a tokenizer and a UTF-8 file can hold it."""
-    if not value.strip():
-        raise BadRow(f"empty {what}", f"column {column!r} is empty")
-    if "\0" in value:
-        raise BadRow("NUL character", f"column {column!r} holds a NUL character at offset {value.index(chr(0))}")
-    return _encodable(value, column)
-
-
-def _encodable(value: str, column: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        code = f"U+{ord(value[error.start]):04X}"
-        raise BadRow("lone surrogate", f"column {column!r} holds half a character, {code}") from error
-    return value
-
-
-def json_value(value: object, column: str) -> object:
-    """`value` in JSON's types: dates as ISO text, decimals as text, NaN as null. Bytes stay, for the caller to drop."""
-    if value is None or isinstance(value, bool | int | bytes):
-        return value
-    if isinstance(value, str):
-        return _encodable(value, column)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        items = {_encodable(str(key), column): json_value(item, column) for key, item in value.items()}
-        return {key: item for key, item in items.items() if not isinstance(item, bytes)}
-    if isinstance(value, set | frozenset):
-        value = sorted(value, key=str)  # a set of texts has another order in every process
-    if isinstance(value, list | tuple):
-        return [item for item in (json_value(item, column) for item in value) if not isinstance(item, bytes)]
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    if hasattr(value, "tolist"):  # numpy scalars and arrays, which generators put into their metadata
-        return json_value(value.tolist(), column)
-    return _encodable(str(value), column)
-
-
-def _kind(value: object) -> str:
-    """How a value is named in a message about it."""
-    if value is None:
-        return "null"
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 40 else text[:37] + '...'}"

@@ -10,43 +10,14 @@ with one, a question that is in both is left out of training. Two questions are 
 import hashlib
 import json
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Literal
+from collections.abc import Iterable
+from dataclasses import replace
 
-from rollout.config import ColumnMapping, Gsm8kTask, HubTask, JsonlTask, ParquetTask, ReasoningGymTask, TaskConfig
+from rollout.config import TaskConfig
 from rollout.errors import DataError
-from rollout.prompts.rows import BadRow, RowSchema, TaskRow, parse_row
-from rollout.prompts.sources import has_eval_source, read_rows
-
-Split = Literal["train", "eval"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskRows:
-    """The usable rows of one split of a task, and what became of the others."""
-
-    name: str
-    """Name of the task."""
-    split: Split
-    rows: tuple[TaskRow, ...]
-    """In the order of the source; each question once."""
-    num_duplicates: int
-    """Rows left out because their question had come before."""
-    num_in_eval: int
-    """Training rows left out because their question is an evaluation question; 0 for "eval". Questions held out by
-    the hash are not counted: they are the evaluation split."""
-    skipped: Mapping[str, int] = field(default_factory=dict)
-    """Malformed rows left out (`on_bad_row: skip`): reason -> how many."""
-    fingerprint: str
-    """SHA-256 (hex) of the rows in order: the same data has the same fingerprint on every machine."""
-
-    @property
-    def num_skipped(self) -> int:
-        """Malformed rows left out."""
-        return sum(self.skipped.values())
+from rollout.prompts.rows import TaskRow
+from rollout.prompts.sources import has_eval_source
+from rollout.prompts.usable_rows import Split, TaskRows, load_source
 
 
 def load_rows(task: TaskConfig, *, split: Split, eval_task: TaskConfig | None = None) -> TaskRows:
@@ -60,7 +31,7 @@ def load_rows(task: TaskConfig, *, split: Split, eval_task: TaskConfig | None = 
     """
     rows = _load_split(task, split)
     if split == "train":
-        asked = _load_source(task, "eval").rows if has_eval_source(task) else ()
+        asked = load_source(task, "eval").rows if has_eval_source(task) else ()
         if eval_task is not None:
             asked += _load_split(eval_task, "eval").rows
         held_out = {normal_form(row.question_text) for row in asked}
@@ -74,25 +45,10 @@ def load_rows(task: TaskConfig, *, split: Split, eval_task: TaskConfig | None = 
 def _load_split(task: TaskConfig, split: Split) -> TaskRows:
     """One side of a task's own split; there may be nothing on it."""
     if has_eval_source(task):
-        return _load_source(task, split)
-    rows = _load_source(task, "train")
+        return load_source(task, split)
+    rows = load_source(task, "train")
     kept = tuple(row for row in rows.rows if is_held_out(row.question_text, task) == (split == "eval"))
     return replace(rows, rows=kept, split=split)
-
-
-def task_name(task: TaskConfig) -> str:
-    """Name of the task in records and metrics: its own, or the generator's, file's or data set's."""
-    if task.name is not None:
-        return task.name
-    match task:
-        case ReasoningGymTask():
-            return task.generator
-        case HubTask():
-            return task.dataset
-        case Gsm8kTask():
-            return "gsm8k"
-        case _:
-            return Path(task.path).stem
 
 
 def is_held_out(question: str, task: TaskConfig) -> bool:
@@ -104,63 +60,6 @@ def is_held_out(question: str, task: TaskConfig) -> bool:
 def normal_form(question: str) -> str:
     """The same for two questions that must not end on different sides: they differ in case, blanks or width only."""
     return " ".join(unicodedata.normalize("NFKC", question).casefold().split())
-
-
-def final_answer(solution: str) -> str:
-    """GSM8K's final answer: what follows the last "#### ", without the commas that group thousands.
-
-    Raises ValueError when there is none.
-    """
-    _, mark, answer = solution.rpartition("####")
-    answer = answer.strip().replace(",", "")
-    if not mark or not answer:
-        raise ValueError("no final answer after '#### '")
-    return answer
-
-
-def _load_source(task: TaskConfig, split: Split) -> TaskRows:
-    """All rows of one source, malformed ones and duplicates left out."""
-    schema = _schema(task)
-    rows: dict[str, TaskRow] = {}
-    skipped: Counter[str] = Counter()
-    num_duplicates = 0
-    for raw in read_rows(task, split):
-        try:
-            if raw.problem is not None:
-                raise raw.problem
-            assert raw.columns is not None
-            row = parse_row(raw.columns, schema, raw.source)
-        except BadRow as bad:
-            if task.on_bad_row == "error":
-                raise DataError(f"{raw.source}: {bad.detail}; mend the row, or set task.on_bad_row to skip") from bad
-            skipped[bad.reason] += 1
-            continue
-        if row.question_text in rows:
-            num_duplicates += 1
-        else:
-            rows[row.question_text] = row
-    if not rows:
-        raise DataError(_no_rows(task, split, skipped))
-    return TaskRows(
-        name=task_name(task),
-        split=split,
-        rows=tuple(rows.values()),
-        num_duplicates=num_duplicates,
-        num_in_eval=0,
-        skipped=dict(sorted(skipped.items())),
-        fingerprint="",
-    )
-
-
-def _schema(task: TaskConfig) -> RowSchema:
-    match task:
-        case ReasoningGymTask():
-            # The whole entry stays: a generator that scores answers itself reads it. Some give no answer at all.
-            return RowSchema(columns=ColumnMapping(), allow_no_answer=True, keep=("question", "answer"))
-        case Gsm8kTask():
-            return RowSchema(columns=ColumnMapping(), keep=("answer",), final_answer=final_answer)
-        case _:
-            return RowSchema(columns=task.columns)
 
 
 def _fingerprint(rows: Iterable[TaskRow]) -> str:
@@ -188,21 +87,3 @@ def _nothing_left(task: TaskConfig, rows: TaskRows) -> str:
         f"task {rows.name!r} holds out all its questions for evaluation (eval_fraction {task.eval_fraction}) and has "
         "none to train on; lower task.eval_fraction or add rows"
     )
-
-
-def _file_of(task: TaskConfig, split: Split) -> str:
-    """The file of a split as part of a sentence; empty for a source that is no file of the user's choice."""
-    match task:
-        case JsonlTask() | ParquetTask():
-            return f" ({task.eval_path if split == 'eval' and task.eval_path is not None else task.path})"
-        case _:
-            return ""
-
-
-def _no_rows(task: TaskConfig, split: Split, skipped: Mapping[str, int]) -> str:
-    """Why a source has no usable row."""
-    source = f"the {split} source of task {task_name(task)!r}"
-    if not skipped:
-        return f"{source} is empty{_file_of(task, split)}; give it rows"
-    reasons = ", ".join(f"{count} x {reason}" for reason, count in skipped.items())
-    return f"{source} has no usable row, all were malformed and skipped ({reasons}); mend them or set task.columns"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rollout.prompts.stream import prompt_uid
+from rollout.prompts.prompt_building import prompt_uid
 
 TASK = "sums"
 EOS = "<|im_end|>"

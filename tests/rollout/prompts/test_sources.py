@@ -7,7 +7,7 @@ import pytest
 
 from rollout.config import ColumnMapping, HubTask, JsonlTask, ParquetTask
 from rollout.errors import DataError
-from rollout.prompts.sources import MAX_LINE_BYTES
+from rollout.prompts.jsonl import MAX_LINE_BYTES
 from rollout.prompts.tasks import load_rows
 
 GOOD = b'{"question": "What is 1 + 1?", "answer": "2"}\n'

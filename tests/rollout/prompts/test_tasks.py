@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from rollout.config import Gsm8kTask, JsonlTask, ReasoningGymTask
 from rollout.errors import DataError
 from rollout.prompts.reasoning_gym import _draw, _entries, generate
-from rollout.prompts.tasks import final_answer, is_held_out, load_rows, task_name
+from rollout.prompts.tasks import is_held_out, load_rows
+from rollout.prompts.usable_rows import final_answer, task_name
 
 
 def write(path: Path, questions: Sequence[str]) -> str:

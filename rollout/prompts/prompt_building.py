@@ -1,0 +1,102 @@
+"""Rows -> the prompts of a split: template, tokens, length, and the digests that name them."""
+
+import hashlib
+import json
+from typing import Any
+
+from rollout.config import ModelConfig, TaskConfig
+from rollout.errors import ConfigError, DataError
+from rollout.prompts.chat import tokenize_rows
+from rollout.prompts.prompt_set import PromptReport, PromptSet
+from rollout.prompts.tasks import load_rows
+from rollout.prompts.usable_rows import Split, TaskRows
+from rollout.types import Prompt
+
+
+class PromptBuilder:
+    """Builds the prompts of a task for one tokenizer."""
+
+    def __init__(self, tokenizer: Any, task: TaskConfig, model: ModelConfig, *, max_tokens: int) -> None:
+        """`max_tokens` is the longest completion. Raises ConfigError when it leaves no room for a prompt."""
+        self._tokenizer = tokenizer
+        self._task = task
+        self._max_prompt_tokens = model.max_context_tokens - max_tokens
+        if self._max_prompt_tokens < 1:
+            raise ConfigError(
+                f"max_tokens is {max_tokens}, which leaves no room for a prompt in model.max_context_tokens = "
+                f"{model.max_context_tokens}; lower the first or raise the second"
+            )
+
+    def build(self, rows: TaskRows) -> PromptSet:
+        """Raises DataError when every prompt is too long, or the chat template refuses a row."""
+        prompts: list[Prompt] = []
+        too_long: list[int] = []
+        # Python makes a new int for each token; sharing equal ones takes 8 bytes a token instead of 36.
+        shared: dict[int, int] = {}
+        for row, token_ids in tokenize_rows(self._tokenizer, rows.rows, self._task):
+            if len(token_ids) > self._max_prompt_tokens:
+                too_long.append(len(token_ids))
+                continue
+            prompts.append(
+                Prompt(
+                    uid=prompt_uid(rows.name, row.question_text),
+                    epoch=0,
+                    index=len(prompts),
+                    token_ids=tuple(shared.setdefault(token, token) for token in token_ids),
+                    text=self._tokenizer.decode(token_ids, skip_special_tokens=False),
+                    question=row.question_text,
+                    ground_truth=row.ground_truth,
+                    task=rows.name,
+                    row=row.columns,
+                )
+            )
+        if not prompts:
+            raise DataError(
+                f"task {rows.name!r}: all {len(too_long)} prompts for {rows.split} are longer than "
+                f"{self._max_prompt_tokens} tokens, the shortest has {min(too_long)}; raise model.max_context_tokens "
+                "or lower max_tokens"
+            )
+        assert len({prompt.uid for prompt in prompts}) == len(prompts), "questions are unique, so are their digests"
+        report = PromptReport(
+            task=rows.name,
+            split=rows.split,
+            num_prompts=len(prompts),
+            num_too_long=len(too_long),
+            num_duplicates=rows.num_duplicates,
+            num_in_eval=rows.num_in_eval,
+            skipped=rows.skipped,
+            max_prompt_tokens=self._max_prompt_tokens,
+            longest_tokens=max(len(prompt.token_ids) for prompt in prompts),
+            data_fingerprint=rows.fingerprint,
+        )
+        return PromptSet(prompts=tuple(prompts), report=report, fingerprint=_fingerprint(prompts))
+
+
+def build_prompts(
+    tokenizer: Any,
+    task: TaskConfig,
+    model: ModelConfig,
+    *,
+    split: Split,
+    max_tokens: int,
+    eval_task: TaskConfig | None = None,
+) -> PromptSet:
+    """Loads the rows of a split and builds their prompts; `eval_task` as in `load_rows`.
+
+    Errors: `DataError`, `ConfigError`.
+    """
+    rows = load_rows(task, split=split, eval_task=eval_task)
+    return PromptBuilder(tokenizer, task, model, max_tokens=max_tokens).build(rows)
+
+
+def prompt_uid(task: str, question: str) -> str:
+    """16 hex digits that name a question in every epoch and run."""
+    return hashlib.sha256(f"{task}\0{question}".encode()).hexdigest()[:16]
+
+
+def _fingerprint(prompts: list[Prompt]) -> str:
+    digest = hashlib.sha256()
+    for prompt in prompts:
+        digest.update(json.dumps([prompt.uid, prompt.token_ids, prompt.ground_truth]).encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
