@@ -221,9 +221,9 @@ class LearnerWorker:
         if self._reference is None:
             return None
         with torch.no_grad():
-            logprobs_N, _ = self._reference(
+            logprobs_N: Tensor = self._reference(
                 micro_batch.input_ids_BT, micro_batch.positions_N, micro_batch.targets_N, self._temperature
-            )
+            )[0]
         return logprobs_N
 
     def _update(self, micro_batches: Sequence[MicroBatch], ref_logprobs: Sequence[Tensor | None]) -> _Update:
@@ -362,7 +362,7 @@ def _fix_threads_and_kernels(config: LearnerConfig, *, world_size: int, determin
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         # Nothing here reads memory that it did not write, and filling DeepSpeed's buffers takes longer than a step.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set when torch loads
 
 
 def _keep_freed_memory() -> None:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -39,6 +39,8 @@ from rollout.types import (
 
 # How long the engine thread sleeps in its queue when nothing runs; only shutdown waits for it.
 IDLE_WAIT_S = 0.2
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,10 +295,10 @@ class RolloutWorker:
         assert self._engine is not None
         return self._engine
 
-    async def _on_engine_thread(self, command: Callable[[], Any]) -> Any:
+    async def _on_engine_thread(self, command: Callable[[], R]) -> R:
         if self._failure is not None:
             raise self._failure
-        done: Future[Any] = Future()
+        done: Future[R] = Future()
         self._commands.put((command, done))
         # Asked again: had the engine failed in between, nobody would be left to empty the queue.
         if self._failure is not None:
@@ -314,7 +316,7 @@ class RolloutWorker:
             done.set_exception(error)
 
 
-async def _outcome(done: Future[Any]) -> Any:
+async def _outcome(done: Future[R]) -> R:
     """What the engine thread answers. Shielded: a caller that is cancelled must not cancel what that thread sets."""
     return await asyncio.shield(asyncio.wrap_future(done))
 

@@ -30,7 +30,7 @@ def scope_of(nodeid: str) -> str:
     return nodeid.split("::")[0]
 
 
-class ByScope(LoadScopeScheduling):
+class ByScope(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
     """Hands out whole scopes, in the order in which they were collected."""
 
     def _split_scope(self, nodeid: str) -> str:

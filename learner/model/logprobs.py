@@ -35,7 +35,7 @@ def token_logprobs(
 
     The matrix products run in `dtype`; log-sum-exp, softmax and the sum of the weight's gradient are in fp32.
     """
-    logprobs_N, entropy_N = _TokenLogprobs.apply(
+    logprobs_N, entropy_N = _TokenLogprobs.apply(  # type: ignore[no-untyped-call]  # torch gives its Function no types
         hidden_NH, weight_VH, bias_V, targets_N, temperature, dtype, max(1, chunk_elements // weight_VH.shape[0])
     )
     return logprobs_N, entropy_N

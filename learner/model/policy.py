@@ -8,6 +8,7 @@ Dimensions: B sequences, T token positions, N predicted tokens, H hidden, V voca
 
 import copy
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 from learner.model.attention import register_cpu_attention
 from learner.model.logprobs import logprobs_from_logits, token_logprobs
 from rollout.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -39,7 +43,7 @@ class LogprobModel(nn.Module):
     Weights are fp32; with `dtype` bfloat16 the forward pass runs under autocast.
     """
 
-    def __init__(self, policy: nn.Module, *, dtype: torch.dtype) -> None:
+    def __init__(self, policy: "PreTrainedModel", *, dtype: torch.dtype) -> None:
         super().__init__()
         self.policy = policy
         self.dtype = dtype
@@ -62,14 +66,16 @@ class LogprobModel(nn.Module):
                 return logprobs_from_logits(logits_NV, targets_N, temperature=temperature)
             output = self.policy.base_model(input_ids=input_ids_BT, use_cache=False)
             hidden_NH = output.last_hidden_state.flatten(0, 1).index_select(0, positions_N)
-            return self.head(hidden_NH, targets_N, temperature=temperature, dtype=self.dtype)
+            # Called, not `forward`: DeepSpeed fills the weights in a hook of the call.
+            found_N: tuple[Tensor, Tensor] = self.head(hidden_NH, targets_N, temperature=temperature, dtype=self.dtype)
+            return found_N
 
     def named_weights(self) -> dict[str, nn.Parameter]:
         """Parameters under their Hugging Face names; a tied output matrix is there once, as the input embedding."""
         return dict(self.policy.named_parameters())
 
 
-def _head_is_plain(policy: nn.Module) -> bool:
+def _head_is_plain(policy: "PreTrainedModel") -> bool:
     """Whether logits are exactly output matrix times last hidden state.
 
     Some families scale the logits or cap them (Cohere, Granite, Gemma). Rather than a list of families: compute
@@ -87,7 +93,9 @@ def _head_is_plain(policy: nn.Module) -> bool:
         return torch.allclose(head(hidden_BTH).float(), logits_BTV.float(), rtol=1e-5, atol=1e-6)
 
 
-def load_causal_lm(model_dir: str, *, trust_remote_code: bool = False, attention: str | None = None) -> nn.Module:
+def load_causal_lm(
+    model_dir: str, *, trust_remote_code: bool = False, attention: str | None = None
+) -> "PreTrainedModel":
     """A Hugging Face directory as a model with fp32 weights, on the CPU, without dropout and without a cache.
 
     `attention` names transformers' implementation; None leaves the choice to it.

@@ -69,6 +69,8 @@ class FlatWeightEngine(WeightTransferEngine[_NoInfo, _Tensors]):
 
     init_info_cls = _NoInfo
     update_info_cls = _Tensors
+    model: Any
+    """A module with `load_weights`, as every model of vLLM's has."""
 
     def init_transfer_engine(self, init_info: _NoInfo) -> None:
         pass
@@ -212,8 +214,7 @@ class VLLMEngine:
                 if output.finished and output.request_id not in ids:
                     self._finished_in_probe.append(_engine_output(output))
                 elif output.finished:
-                    scored = zip(output.prompt_token_ids[1:], output.prompt_logprobs[1:], strict=True)
-                    found[output.request_id] = np.array([entry[token].logprob for token, entry in scored], np.float32)
+                    found[output.request_id] = _prompt_logprobs(output)
         return [found[i] for i in ids]
 
     def close(self) -> None:
@@ -239,6 +240,11 @@ def _sampling_params(sampling: SamplingConfig, seed: int | None) -> SamplingPara
 def _as_tensor(spec: TensorSpec, data: np.ndarray) -> torch.Tensor:
     # The bytes may be a read-only view of shared memory; vLLM copies them into its parameters, so nothing writes here.
     return torch.frombuffer(data, dtype=TORCH_DTYPES[spec.dtype]).view(spec.shape)
+
+
+def _prompt_logprobs(output: Any) -> Logprobs:
+    scored = zip(output.prompt_token_ids[1:], output.prompt_logprobs[1:], strict=True)
+    return np.array([entry[token].logprob for token, entry in scored], np.float32)
 
 
 def _engine_output(output: Any) -> EngineOutput:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -41,6 +41,8 @@ STEPS = 4
 SAMPLING_S = 2.0
 TICK_S = 0.002
 
+R = TypeVar("R")
+
 
 class Clock:
     """Processor time of the fakes, which is not the controller's."""
@@ -48,7 +50,7 @@ class Clock:
     def __init__(self) -> None:
         self.seconds = 0.0
 
-    def __call__(self, call: Callable[[], Any]) -> Any:
+    def __call__(self, call: Callable[[], R]) -> R:
         started = time.thread_time()
         try:
             return call()

@@ -120,7 +120,8 @@ def train_step(worker: Any, batch: TrainBatch) -> tuple[StepOutput, ComputedToke
         micro_batch_tokens=config.micro_batch_tokens,
     )
     share = dealt[worker._rank]
-    return worker.train_step(share, *(groups[i] for i in share.group_ids))
+    output: tuple[StepOutput, ComputedTokens] = worker.train_step(share, *(groups[i] for i in share.group_ids))
+    return output
 
 
 def train_batch(step: int, *, policy_version: int | None = None, seed: int = 0, num_groups: int = 3) -> TrainBatch:

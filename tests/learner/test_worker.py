@@ -93,7 +93,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("case", range(len(CASES)), ids=[f"zero{stage}-tied{tied}" for stage, tied in CASES])
-def test_two_ranks_with_zero_train_like_one_without(trained, case):
+def test_two_ranks_with_zero_train_like_one_without(trained: dict[str, Any], case: int) -> None:
     expected, _, expected_outputs, expected_scores, _, _ = trained["single"][CASES[case][1]]
     weights, _, outputs, scores, _, _ = trained["double"][0][case]
     assert set(weights) == set(expected)
@@ -108,7 +108,7 @@ def test_two_ranks_with_zero_train_like_one_without(trained, case):
         np.testing.assert_allclose(values, expected_values, atol=1e-4)
 
 
-def test_training_moved_the_weights(trained):
+def test_training_moved_the_weights(trained: dict[str, Any]) -> None:
     expected, _, outputs, _, _, _ = trained["single"][True]
     from safetensors.numpy import load_file
 
@@ -120,7 +120,7 @@ def test_training_moved_the_weights(trained):
 
 
 @pytest.mark.parametrize("case", range(len(CASES)))
-def test_both_ranks_report_the_same_metrics_and_every_completion_once(trained, case):
+def test_both_ranks_report_the_same_metrics_and_every_completion_once(trained: dict[str, Any], case: int) -> None:
     first, second = (trained["double"][rank][case][2] for rank in (0, 1))
     for step in range(STEPS):
         ours, theirs = dict(first[step].metrics), dict(second[step].metrics)
@@ -133,7 +133,7 @@ def test_both_ranks_report_the_same_metrics_and_every_completion_once(trained, c
         assert sorted(found) == [sequence.key for sequence in wanted]
 
 
-def test_values_of_tokens_are_of_the_weights_the_step_started_from(trained):
+def test_values_of_tokens_are_of_the_weights_the_step_started_from(trained: dict[str, Any]) -> None:
     outputs, tokens = trained["single"][True][2], trained["single"][True][5]
     groups = groups_of(train_batch(0))
     values = tokens[0].by_completion()
@@ -152,7 +152,7 @@ def test_values_of_tokens_are_of_the_weights_the_step_started_from(trained):
 
 
 @pytest.mark.parametrize("case", range(len(CASES)))
-def test_export_loads_in_transformers_with_the_same_weights(trained, case):
+def test_export_loads_in_transformers_with_the_same_weights(trained: dict[str, Any], case: int) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -203,16 +203,17 @@ def single_rank_cases(rank: int, world_size: int, addresses: list[RendezvousAddr
 @pytest.fixture(scope="module")
 def single(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     model_dir = save_toy_model(tmp_path_factory.mktemp("single") / "model")
-    return run_ranks(single_rank_cases, 1, 5, model_dir)[0]
+    results: dict[str, Any] = run_ranks(single_rank_cases, 1, 5, model_dir)[0]
+    return results
 
 
-def test_two_updates_on_a_batch_are_two_steps_on_it_and_one_version(single):
+def test_two_updates_on_a_batch_are_two_steps_on_it_and_one_version(single: dict[str, Any]) -> None:
     output, digest = single["two updates"]
     assert output.policy_version == 1
     assert digest == single["same batch twice"]
 
 
-def test_bfloat16_is_close_to_fp32_and_finite(single, trained):
+def test_bfloat16_is_close_to_fp32_and_finite(single: dict[str, Any], trained: dict[str, Any]) -> None:
     expected = trained["single"][True][2]
     for output, expected_output in zip(single["bfloat16"], expected, strict=False):
         assert not output.skipped
@@ -221,14 +222,14 @@ def test_bfloat16_is_close_to_fp32_and_finite(single, trained):
     assert single["bfloat16"][0].metrics["train/entropy"] != expected[0].metrics["train/entropy"]
 
 
-def test_a_batch_without_tokens_to_train_on_is_skipped_and_is_no_bad_step(single):
+def test_a_batch_without_tokens_to_train_on_is_skipped_and_is_no_bad_step(single: dict[str, Any]) -> None:
     output, is_unchanged = single["nothing"]
     assert (output.skipped, output.bad_steps_in_a_row, output.policy_version) == (True, 0, 0)
     assert "no completion" in output.reason
     assert is_unchanged
 
 
-def test_without_kl_there_is_no_reference(single):
+def test_without_kl_there_is_no_reference(single: dict[str, Any]) -> None:
     output, tokens = single["no reference"]
     assert "train/kl_ref" not in output.metrics
     assert output.policy_version == 1
@@ -236,6 +237,6 @@ def test_without_kl_there_is_no_reference(single):
     assert all(len(values.ref_logprobs) == 0 for values in tokens.by_completion().values())
 
 
-def test_a_rank_whose_peers_do_not_come_raises_at_its_deadline(single):
+def test_a_rank_whose_peers_do_not_come_raises_at_its_deadline(single: dict[str, Any]) -> None:
     assert "rank 0 did not meet the other ranks (2 in all)" in single["lonely"]
     assert "within 2 s" in single["lonely"]

@@ -100,7 +100,7 @@ def test_reward_input_shows_prompt_and_completion() -> None:
     sampled = group(["hello"], ground_truth="7", row={"level": 2})
     seen = reward_input(sampled.prompt, sampled.completions[0], max_tokens=64)
     assert (seen.question, seen.completion, seen.ground_truth, seen.row["level"]) == ("q", "hello", "7", 2)
-    assert (seen.token_ids, seen.finish_reason, seen.max_tokens, seen.task) == ((5,), FinishReason.STOP, 64, "t")
+    assert (tuple(seen.token_ids), seen.finish_reason, seen.max_tokens, seen.task) == ((5,), FinishReason.STOP, 64, "t")
 
 
 def test_weighted_sum() -> None:

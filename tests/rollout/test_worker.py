@@ -61,7 +61,7 @@ async def sample(worker: RolloutWorker, requests: Sequence[SampleRequest]) -> No
         await worker.wait_group(wanted.key)
 
 
-def test_a_worker_is_stale_until_it_is_told_to_serve():
+def test_a_worker_is_stale_until_it_is_told_to_serve() -> None:
     async def main() -> None:
         engine = FakeEngine()
         async with working(engine, serve=False) as worker:
@@ -78,7 +78,7 @@ def test_a_worker_is_stale_until_it_is_told_to_serve():
     asyncio.run(main())
 
 
-def test_a_batch_is_added_together_before_the_next_step():
+def test_a_batch_is_added_together_before_the_next_step() -> None:
     async def main() -> None:
         engine = FakeEngine(steps=2)
         async with working(engine) as worker:
@@ -88,7 +88,7 @@ def test_a_batch_is_added_together_before_the_next_step():
     asyncio.run(main())
 
 
-def test_a_group_has_its_completions_in_order_and_is_handed_out_once():
+def test_a_group_has_its_completions_in_order_and_is_handed_out_once() -> None:
     async def main() -> None:
         async with working(FakeEngine()) as worker:
             wanted = request(4, group_size=3)
@@ -127,7 +127,7 @@ def test_without_seeds_only_evaluations_have_them() -> None:
     asyncio.run(main())
 
 
-def test_seeds_differ_per_sample_and_purpose_and_are_equal_on_a_retry():
+def test_seeds_differ_per_sample_and_purpose_and_are_equal_on_a_retry() -> None:
     async def main() -> None:
         engine = FakeEngine()
         async with working(engine) as worker:
@@ -143,7 +143,7 @@ def test_seeds_differ_per_sample_and_purpose_and_are_equal_on_a_retry():
     asyncio.run(main())
 
 
-def test_an_evaluations_question_is_leased_anew_in_the_next_one_with_the_same_seeds():
+def test_an_evaluations_question_is_leased_anew_in_the_next_one_with_the_same_seeds() -> None:
     async def main() -> None:
         engine = FakeEngine()
         async with working(engine) as worker:
@@ -160,7 +160,7 @@ def test_an_evaluations_question_is_leased_anew_in_the_next_one_with_the_same_se
     asyncio.run(main())
 
 
-def test_tokens_whose_log_probability_is_not_finite_are_masked_and_counted():
+def test_tokens_whose_log_probability_is_not_finite_are_masked_and_counted() -> None:
     async def main() -> None:
         async with working(FakeEngine(logprobs=(nan, -inf))) as worker:
             await worker.submit([request(0)], SAMPLING)
@@ -179,7 +179,7 @@ def test_tokens_whose_log_probability_is_not_finite_are_masked_and_counted():
     asyncio.run(main())
 
 
-def test_an_update_loads_the_bytes_and_serves_only_when_told():
+def test_an_update_loads_the_bytes_and_serves_only_when_told() -> None:
     async def main() -> None:
         engine = FakeEngine()
         async with working(engine) as worker:
@@ -199,7 +199,7 @@ def test_an_update_loads_the_bytes_and_serves_only_when_told():
     asyncio.run(main())
 
 
-def test_an_altered_chunk_is_not_loaded_and_leaves_the_worker_stale():
+def test_an_altered_chunk_is_not_loaded_and_leaves_the_worker_stale() -> None:
     async def main() -> None:
         engine = FakeEngine()
         altered = WeightChunk(policy_version=1, index=0, digests=CHUNK.digests, data=DATA + np.uint8(1))
@@ -220,7 +220,7 @@ def test_an_altered_chunk_is_not_loaded_and_leaves_the_worker_stale():
     asyncio.run(main())
 
 
-def test_an_update_gives_up_what_still_runs():
+def test_an_update_gives_up_what_still_runs() -> None:
     async def main() -> None:
         engine = FakeEngine(steps=10**9)
         async with working(engine) as worker:
@@ -236,7 +236,7 @@ def test_an_update_gives_up_what_still_runs():
     asyncio.run(main())
 
 
-def test_a_probe_is_a_token_and_never_meets_what_is_sampled():
+def test_a_probe_is_a_token_and_never_meets_what_is_sampled() -> None:
     async def main() -> None:
         engine = FakeEngine()
         async with working(engine) as worker:
@@ -253,7 +253,7 @@ def test_a_probe_is_a_token_and_never_meets_what_is_sampled():
     asyncio.run(main())
 
 
-def test_groups_run_on_across_an_update_when_serving_continues():
+def test_groups_run_on_across_an_update_when_serving_continues() -> None:
     async def main() -> None:
         engine = FakeEngine(steps=10**9)
         async with working(engine) as worker:
@@ -270,7 +270,7 @@ def test_groups_run_on_across_an_update_when_serving_continues():
     asyncio.run(main())
 
 
-def test_an_engine_failure_reaches_every_lease_and_every_later_call():
+def test_an_engine_failure_reaches_every_lease_and_every_later_call() -> None:
     async def main() -> None:
         async with working(FakeEngine(fail_at_step=2, steps=5)) as worker:
             await worker.submit([request(0), request(1)], SAMPLING)
@@ -288,7 +288,7 @@ def test_an_engine_failure_reaches_every_lease_and_every_later_call():
     asyncio.run(main())
 
 
-def test_an_engine_that_cannot_start_is_said_by_every_call():
+def test_an_engine_that_cannot_start_is_said_by_every_call() -> None:
     def build() -> FakeEngine:
         raise OSError("no such model")
 
@@ -304,7 +304,7 @@ def test_an_engine_that_cannot_start_is_said_by_every_call():
     asyncio.run(main())
 
 
-def test_a_caller_that_gives_up_does_not_harm_the_engine():
+def test_a_caller_that_gives_up_does_not_harm_the_engine() -> None:
     async def main() -> None:
         engine = FakeEngine()
         engine.is_held = True
@@ -318,7 +318,7 @@ def test_a_caller_that_gives_up_does_not_harm_the_engine():
     asyncio.run(main())
 
 
-def test_closing_ends_what_still_waits():
+def test_closing_ends_what_still_waits() -> None:
     async def main() -> None:
         async with working(FakeEngine(steps=10**9)) as worker:
             await worker.submit([request(0)], SAMPLING)
@@ -333,7 +333,7 @@ def test_closing_ends_what_still_waits():
     asyncio.run(main())
 
 
-def test_a_lease_that_comes_again_fences_off_the_one_before():
+def test_a_lease_that_comes_again_fences_off_the_one_before() -> None:
     """Of a `submit` whose caller stopped waiting, and that reached the worker after all."""
 
     async def main() -> None:
@@ -356,7 +356,7 @@ def test_a_lease_that_comes_again_fences_off_the_one_before():
     asyncio.run(main())
 
 
-def test_leases_that_are_taken_back_are_not_computed():
+def test_leases_that_are_taken_back_are_not_computed() -> None:
     async def main() -> None:
         engine = FakeEngine(steps=10**9)
         async with working(engine) as worker:
@@ -373,7 +373,7 @@ def test_leases_that_are_taken_back_are_not_computed():
     asyncio.run(main())
 
 
-def test_status_and_waits_may_come_while_groups_end():
+def test_status_and_waits_may_come_while_groups_end() -> None:
     """A11: the loop asks for leases while the engine's thread ends them."""
 
     async def main() -> None:

@@ -28,7 +28,7 @@ def batch_of(*groups: ScoredGroup) -> TrainBatch:
     return TrainBatch(step=0, policy_version=0, groups=groups)
 
 
-def test_token_weights_of_a_step_add_up_to_one():
+def test_token_weights_of_a_step_add_up_to_one() -> None:
     batch = train_batch(0)
     plan, groups = plan_step(batch, GRPOConfig()), groups_of(batch)
     masks = [groups[s.group_id].completions[s.sample_index].loss_mask for s in plan.sequences]
@@ -38,7 +38,7 @@ def test_token_weights_of_a_step_add_up_to_one():
     assert weights == pytest.approx([1 / 11] * 11)
 
 
-def test_unscored_completions_are_answered_for_and_not_trained_on():
+def test_unscored_completions_are_answered_for_and_not_trained_on() -> None:
     plan = plan_step(train_batch(0), GRPOConfig())
     unscored = [key for key, advantage in plan.advantages.items() if advantage is None]
     assert len(plan.advantages) == 12
@@ -46,7 +46,7 @@ def test_unscored_completions_are_answered_for_and_not_trained_on():
     assert ("000001-0000000000000001", 1) not in {s.key for s in plan.sequences}
 
 
-def test_zero_advantages_are_counted_but_computed_only_for_a_kl_term():
+def test_zero_advantages_are_counted_but_computed_only_for_a_kl_term() -> None:
     rng = random.Random(0)
     groups = (scored_group(0, [1.0, 0.0], rng=rng), scored_group(1, [0.1] * 3, rng=rng))
     without_kl = plan_step(batch_of(*groups), NO_KL)
@@ -70,7 +70,7 @@ def test_a_completion_that_was_given_up_is_not_trained_on(reason: FinishReason) 
 
 @pytest.mark.parametrize("num_ranks", [1, 2, 3, 4])
 @pytest.mark.parametrize("seed", range(5))
-def test_every_sequence_goes_to_one_rank_and_no_micro_batch_is_over_the_budget(num_ranks, seed):
+def test_every_sequence_goes_to_one_rank_and_no_micro_batch_is_over_the_budget(num_ranks: int, seed: int) -> None:
     rng = random.Random(seed)
     sequences = [sequence(rng.randrange(2, 60), i) for i in range(rng.randrange(1, 40))]
     shares = assign(sequences, num_ranks=num_ranks, micro_batch_tokens=64)
@@ -85,17 +85,17 @@ def test_every_sequence_goes_to_one_rank_and_no_micro_batch_is_over_the_budget(n
     assert shares == assign(sequences, num_ranks=num_ranks, micro_batch_tokens=64)
 
 
-def test_similar_lengths_stand_together():
+def test_similar_lengths_stand_together() -> None:
     shares = assign([sequence(n) for n in (10, 3, 9, 4)], num_ranks=1, micro_batch_tokens=20)
     assert [[s.num_tokens for s in part] for part in shares[0]] == [[10, 9], [4, 3]]
 
 
-def test_a_sequence_longer_than_the_budget_stands_alone():
+def test_a_sequence_longer_than_the_budget_stands_alone() -> None:
     shares = assign([sequence(50), sequence(5), sequence(5)], num_ranks=1, micro_batch_tokens=20)
     assert [[s.num_tokens for s in part] for part in shares[0]] == [[50], [5, 5]]
 
 
-def test_a_rank_without_work_has_an_empty_micro_batch():
+def test_a_rank_without_work_has_an_empty_micro_batch() -> None:
     shares = assign([sequence(5)], num_ranks=2, micro_batch_tokens=20)
     assert [len(share) for share in shares] == [1, 1]
     assert shares[1] == ((),)

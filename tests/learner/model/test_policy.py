@@ -1,5 +1,6 @@
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from rollout.errors import ModelError
 from rollout.types import RolloutGroup
 from tests.learner.samples import VOCABULARY, collated, save_toy_model, scored_group
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -45,7 +46,7 @@ def whole_ids(group: RolloutGroup, sample_index: int) -> list[int]:
     return [*group.prompt.token_ids, *group.completions[sample_index].token_ids.tolist()]
 
 
-def test_logprobs_equal_those_of_the_unpadded_model(policy):
+def test_logprobs_equal_those_of_the_unpadded_model(policy: LogprobModel) -> None:
     rng = random.Random(3)
     group = scored_group(0, [1.0, 0.0, 0.5], rng=rng, lengths=[9, 2, 5])
     batch = TrainBatch(step=0, policy_version=0, groups=(group,))
@@ -62,7 +63,7 @@ def test_logprobs_equal_those_of_the_unpadded_model(policy):
 
 
 @pytest.mark.parametrize("family", ["Cohere", "Granite", "Gemma2", "GPTNeoX"])
-def test_families_that_scale_or_cap_logits(family):
+def test_families_that_scale_or_cap_logits(family: str) -> None:
     import transformers
 
     fields: dict[str, dict[str, float]] = {
@@ -82,7 +83,7 @@ def test_families_that_scale_or_cap_logits(family):
 
 
 @pytest.mark.parametrize("kl_coef", [0.0, 0.04])
-def test_the_gradient_does_not_depend_on_the_split(policy, kl_coef):
+def test_the_gradient_does_not_depend_on_the_split(policy: LogprobModel, kl_coef: float) -> None:
     rng = random.Random(7)
     groups = tuple(scored_group(i, [1.0, 0.0, 0.5, 0.2], rng=rng, masked_first=i == 2) for i in range(4))
     batch = TrainBatch(step=0, policy_version=0, groups=groups)
@@ -119,7 +120,7 @@ def test_the_gradient_does_not_depend_on_the_split(policy, kl_coef):
         assert (gradients[size] - gradients[16]).abs().max() / norm < 1e-6
 
 
-def test_gradient_checkpointing_gives_the_same_gradient(tmp_path):
+def test_gradient_checkpointing_gives_the_same_gradient(tmp_path: Path) -> None:
     path = save_toy_model(tmp_path / "model")
     gradients = []
     for gradient_checkpointing in (False, True):
@@ -131,7 +132,7 @@ def test_gradient_checkpointing_gives_the_same_gradient(tmp_path):
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
-def test_dropout_is_off_and_weights_are_fp32(tmp_path):
+def test_dropout_is_off_and_weights_are_fp32(tmp_path: Path) -> None:
     # The toy model's configuration asks for attention dropout of 0.1.
     model = build_policy(save_toy_model(tmp_path / "model"), dtype="bfloat16", gradient_checkpointing=False)
     inputs = (torch.tensor([[3, 4, 5]]), torch.arange(2), torch.tensor([4, 5]), 1.0)
@@ -140,14 +141,14 @@ def test_dropout_is_off_and_weights_are_fp32(tmp_path):
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
-def test_weight_names_are_those_of_the_checkpoint(policy):
+def test_weight_names_are_those_of_the_checkpoint(policy: LogprobModel) -> None:
     from safetensors import safe_open
 
     with safe_open(policy.policy.config._name_or_path + "/model.safetensors", "pt") as file:
         assert set(policy.named_weights()) == set(file.keys())
 
 
-def test_weights_that_are_trained_in_another_layout_are_refused(tmp_path):
+def test_weights_that_are_trained_in_another_layout_are_refused(tmp_path: Path) -> None:
     # transformers joins the experts' matrices when it loads them, so their names are not those of the files.
     from transformers import MixtralConfig, MixtralForCausalLM
 
@@ -156,7 +157,7 @@ def test_weights_that_are_trained_in_another_layout_are_refused(tmp_path):
         load_causal_lm(str(tmp_path))
 
 
-def test_a_directory_without_a_model_is_refused(tmp_path):
+def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no config\.json"):
         load_causal_lm(str(tmp_path))
     (tmp_path / "config.json").write_text('{"model_type": "unheard_of"}')

@@ -183,7 +183,9 @@ def results(model_dir: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_bad_step_changes_nothing_and_the_next_one_is_as_if_it_had_never_come(results, stage):
+def test_a_bad_step_changes_nothing_and_the_next_one_is_as_if_it_had_never_come(
+    results: list[dict[str, Any]], stage: int
+) -> None:
     result = results[0][f"bad_steps {stage}"]
     assert result["after"] == result["before"]
     assert result["got"] == result["wanted"]
@@ -192,7 +194,7 @@ def test_a_bad_step_changes_nothing_and_the_next_one_is_as_if_it_had_never_come(
 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("rank", [0, 1])
-def test_bad_steps_are_reported_by_every_rank_and_counted(results, stage, rank):
+def test_bad_steps_are_reported_by_every_rank_and_counted(results: list[dict[str, Any]], stage: int, rank: int) -> None:
     result = results[rank][f"bad_steps {stage}"]
     first, second, good = result["infinite_loss"], result["nan_gradient"], result["good"]
     assert [output.skipped for output in (first, second, good)] == [True, True, False]
@@ -208,7 +210,7 @@ def test_bad_steps_are_reported_by_every_rank_and_counted(results, stage, rank):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_rank_that_cannot_write_leaves_no_rank_waiting(results, stage):
+def test_a_rank_that_cannot_write_leaves_no_rank_waiting(results: list[dict[str, Any]], stage: int) -> None:
     told = [results[rank][f"save_and_resume {stage}"]["full disks"] for rank in range(2)]
     for at, (first, second) in enumerate(zip(*told, strict=True)):
         victim = int(at == 1 and stage > 0)
@@ -218,7 +220,7 @@ def test_a_rank_that_cannot_write_leaves_no_rank_waiting(results, stage):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_resuming_is_bit_for_bit_the_run_that_was_not_interrupted(results, stage):
+def test_resuming_is_bit_for_bit_the_run_that_was_not_interrupted(results: list[dict[str, Any]], stage: int) -> None:
     result = results[0][f"save_and_resume {stage}"]
     assert result["got"] == result["wanted"]
     # Linear after two steps of warm-up, from 1e-3 at step 1 to 0 at step 4.
@@ -226,7 +228,9 @@ def test_resuming_is_bit_for_bit_the_run_that_was_not_interrupted(results, stage
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_checkpoint_is_exported_without_a_learner(results, stage, model_dir, tmp_path):
+def test_a_checkpoint_is_exported_without_a_learner(
+    results: list[dict[str, Any]], stage: int, model_dir: str, tmp_path: Path
+) -> None:
     from transformers import AutoModelForCausalLM
 
     result = results[0][f"save_and_resume {stage}"]
@@ -239,7 +243,7 @@ def test_a_checkpoint_is_exported_without_a_learner(results, stage, model_dir, t
         export_checkpoint(Path(result["checkpoint"]), Path(model_dir), tmp_path / "export")
 
 
-def test_checkpoints_of_another_shape_and_damaged_ones_are_refused(results):
+def test_checkpoints_of_another_shape_and_damaged_ones_are_refused(results: list[dict[str, Any]]) -> None:
     verify_manifest(Path(results[0]["save_and_resume 1"]["checkpoint"]))
     for rank in (0, 1):
         other_shape, damaged = results[rank]["save_and_resume 2"]["refused"]
