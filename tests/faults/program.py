@@ -135,7 +135,7 @@ def _record_sampled(worker: Any, path: str) -> None:
     finish_completion = worker._finish_completion
 
     def recorded(output: Any) -> None:
-        line = {"request_id": output.request_id, "token_ids": output.token_ids}
+        line = {"request_id": output.request_id, "token_ids": output.token_ids.tolist()}
         with Path(path).open("a") as file:
             file.write(json.dumps(line) + "\n")  # one write, so that lines of several samplers do not mix
         finish_completion(output)
@@ -234,7 +234,7 @@ def install(striker: Striker) -> None:
     from cluster.weights.learner_group import LearnerGroup
     from cluster.weights.weight_sync import WeightSync
 
-    async def learn_pids(members: Any, *_: Any) -> None:
+    async def learn_pids(_: Any, members: Any) -> None:
         for actor in members:
             pid = await actor.handle.__ray_call__.remote(lambda _: os.getpid())
             striker.actors[actor.name] = (actor.handle, pid)
@@ -256,7 +256,7 @@ def install(striker: Striker) -> None:
     def reach(event: Event) -> Callable[..., bool]:
         return lambda *_: striker.reach(event)
 
-    _after(actors, "_ready", learn_pids)
+    _after(actors.Fleet, "_ready", learn_pids)
     _after(controller.Controller, "__init__", keep_controller)
     _after(pipeline, "submit", serve)
     _before(LearnerGroup, "train", rest)
