@@ -21,7 +21,8 @@ from reward.children.child import one_line
 from reward.children.pool import CONTROL_DEADLINE_S, ComponentAnswer, ScoringChildren
 from reward.config import RewardConfig
 from reward.errors import RewardError
-from reward.functions import ScoreWithModel, load_functions, reward_input, weighted_sum
+from reward.function_loading import load_functions
+from reward.functions import ScoreWithModel, reward_input, weighted_sum
 from reward.math.extraction import final_answer
 from reward.math.normalization import normalize_answer
 from reward.types import GroupScores, RewardInput, RewardOutcome, RewardResult

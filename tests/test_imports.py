@@ -29,7 +29,9 @@ LIGHT = ("types.py", "config.py", "errors.py")
 CONTRACT_ROOM = "types config errors columns run_files"
 ORDERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "rollout": (("types errors", "config module_loading", "prompts transfer sandbox", "engines leases", "worker"),),
-    "reward": (("types config errors", "functions", "math code models children", "rules", "worker"),),
+    "reward": (
+        ("types config errors", "functions", "function_loading", "math code models children", "rules", "worker"),
+    ),
     "learner": (("types config metrics", "algorithm model backend", "transfer", "saving", "worker"),),
     "cluster": (
         (

@@ -9,102 +9,21 @@ Every single wait has a deadline of its own; the watchdog is for what these do n
 """
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from cluster.config import RecoveryConfig
 from cluster.errors import StallError
-from cluster.fleet.actors import Actor, Fleet, RewardActor, SamplerActor
+from cluster.fleet.actors import Actor, RewardActor, SamplerActor
 from cluster.fleet.deadlines import finish
+from cluster.fleet.progress import Progress
 from cluster.fleet.recovery import Recovery
 from cluster.fleet.roles import H
-from cluster.fleet.stacks import own_stacks
-from cluster.record.append_log import RunWriteError
-from cluster.record.run_directory import RunDirectory
-from cluster.types import ActorState, Event, EventKind, Instant
+from cluster.fleet.stack_files import StackFiles
+from cluster.types import ActorState
 from rollout.errors import ShoalError
 
 STATUS_DEADLINE_S = 5.0
 MIN_TICK_S, MAX_TICK_S = 0.2, 10.0
-
-
-class Progress:
-    """When something was last achieved. Pure: time comes from outside."""
-
-    def __init__(self, stall_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._stall_s = stall_s
-        self._clock = clock
-        self._last_s = clock()
-        self._reported = False
-        self.groups_scored = 0
-        self.steps_trained = 0
-
-    def group_scored(self) -> None:
-        """A group has its scores."""
-        self.groups_scored += 1
-        self._made()
-
-    def step_trained(self) -> None:
-        """A training step is done."""
-        self.steps_trained += 1
-        self._made()
-
-    @property
-    def idle_s(self) -> float:
-        """Seconds since the last progress."""
-        return self._clock() - self._last_s
-
-    def new_stall(self) -> bool:
-        """True once for each stall: when there was none for `stall_s`."""
-        if self._reported or self.idle_s < self._stall_s:
-            return False
-        self._reported = True
-        return True
-
-    def _made(self) -> None:
-        self._last_s = self._clock()
-        self._reported = False
-
-
-class StackFiles:
-    """Writes what processes are doing into the run directory. `warn` tells the person and the record."""
-
-    def __init__(self, fleet: Fleet, run: RunDirectory, warn: Callable[[str], None]) -> None:
-        self._fleet = fleet
-        self._run = run
-        self._warn = warn
-
-    async def write(self, actors: Sequence[Actor[Any]]) -> str:
-        """Writes the stacks of these actors and of the controller; returns where. A disk that refuses is a warning,
-        since this is done when something else is wrong already."""
-        texts = {"controller": own_stacks()}
-        # One after the other: the task that reads them then finds the process of the one before it.
-        for actor in actors:
-            texts[actor.name] = await self._fleet.launcher.stacks(actor.name)
-        try:
-            return self._run.write_stacks(texts)
-        except RunWriteError as error:
-            self._warn(f"the stacks were not written: {error}")
-            return "nowhere"
-
-    async def on_hung(self, actors: Sequence[Actor[Any]]) -> None:
-        """Before their processes are replaced: where they were."""
-        place = await self.write(actors)
-        names, are = ", ".join(actor.name for actor in actors), "are" if len(actors) > 1 else "is"
-        whose = "their" if len(actors) > 1 else "its"
-        self._warn(f"{names} did not answer in time and {are} started again; {whose} stacks are in {place}")
-
-    def record_stall(self, text: str, **facts: Any) -> None:
-        """The event of a stall, and a warning."""
-        at_s = time.time()
-        extra = {"name": Instant.STALL, "text": text, **facts}
-        with suppress(RunWriteError):  # what tells of a fault does not end the run
-            self._run.append_event(
-                Event(kind=EventKind.INSTANT, actor="controller", start_s=at_s, end_s=at_s, extra=extra)
-            )
-        self._warn(text)
 
 
 class Watchdog:

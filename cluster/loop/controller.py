@@ -23,8 +23,10 @@ from typing import Any
 from cluster.errors import DivergenceError, GroupsLostError, UnsavedError
 from cluster.fleet.deadlines import finish, first_of
 from cluster.fleet.objects import open_groups
+from cluster.fleet.progress import Progress
 from cluster.fleet.recovery import Recovery
-from cluster.fleet.watchdog import Progress, StackFiles, Watchdog
+from cluster.fleet.stack_files import StackFiles
+from cluster.fleet.watchdog import Watchdog
 from cluster.groups.buffer import GroupBuffer
 from cluster.groups.deadlines import batch_deadline_s
 from cluster.groups.ledger import Ledger

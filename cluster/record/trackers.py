@@ -10,25 +10,16 @@ import queue
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
 
 from cluster.config import RunConfig, TrackerConfig
 from cluster.configuration.redact import redact, redact_text
-from cluster.run_files import TENSORBOARD
+from cluster.record.tracker_sinks import Sink, sink_makers
 from rollout.errors import ConfigError
 
 QUEUE_STEPS = 256
 """Steps that may wait for a slow tracker before it is given up: minutes of steps, a few hundred kilobytes."""
 CLOSE_DEADLINE_S = 15.0
 """What a tracker may take at the end of a run to send what it has."""
-
-
-class Sink(Protocol):
-    """One place where metrics go. Any exception switches it off."""
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
-
-    def close(self) -> None: ...
 
 
 def check_trackers(config: TrackerConfig) -> None:
@@ -49,14 +40,7 @@ def enabled_trackers(config: TrackerConfig) -> tuple[str, ...]:
 def start_trackers(config: RunConfig, run_path: Path, warn: Callable[[str], None]) -> "Trackers":
     """The trackers of a run. `warn` is called once for each that is switched off. Raises ConfigError."""
     check_trackers(config.trackers)
-    values = redact(config.model_dump(mode="json"))
-    project, name = config.trackers.project, run_path.name
-    makers: dict[str, Callable[[], Sink]] = {
-        "tensorboard": lambda: _TensorBoard(run_path / TENSORBOARD),
-        "wandb": lambda: _Wandb(project, name, run_path, values),
-        "mlflow": lambda: _Mlflow(project, name, values),
-        "trackio": lambda: _Trackio(project, name, values),
-    }
+    makers = sink_makers(config.trackers.project, run_path, redact(config.model_dump(mode="json")))
     return Trackers({key: makers[key] for key in enabled_trackers(config.trackers)}, warn)
 
 
@@ -126,63 +110,3 @@ class _SinkThread:
             sink.close()
         except Exception as error:  # noqa: BLE001 - the boundary to other people's services: reported, never raised
             self.failure = redact_text(f"{type(error).__name__}: {' '.join(str(error).split())}")
-
-
-class _TensorBoard:
-    def __init__(self, path: Path) -> None:
-        from tensorboard.summary import Writer  # TensorBoard's own writer: it needs no torch
-
-        self._writer = Writer(str(path))
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        for name, value in metrics.items():
-            self._writer.add_scalar(name, value, step)
-        self._writer.flush()  # the page is looked at while the run goes on
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-class _Wandb:
-    def __init__(self, project: str, name: str, path: Path, config: dict[str, Any]) -> None:
-        import wandb
-
-        self._run = wandb.init(project=project, name=name, dir=str(path), config=config)
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        self._run.log(dict(metrics), step=step)
-
-    def close(self) -> None:
-        self._run.finish()
-
-
-class _Mlflow:
-    def __init__(self, project: str, name: str, config: dict[str, Any]) -> None:
-        import mlflow
-
-        self._client = mlflow.MlflowClient()
-        experiment = self._client.get_experiment_by_name(project)
-        experiment_id = experiment.experiment_id if experiment else self._client.create_experiment(project)
-        self._run_id = self._client.create_run(experiment_id, run_name=name).info.run_id
-        self._client.log_dict(self._run_id, config, "config.json")
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        for name, value in metrics.items():
-            self._client.log_metric(self._run_id, name, value, step=step)
-
-    def close(self) -> None:
-        self._client.set_terminated(self._run_id)
-
-
-class _Trackio:
-    def __init__(self, project: str, name: str, config: dict[str, Any]) -> None:
-        import trackio
-
-        self._module = trackio
-        trackio.init(project=project, name=name, config=config)
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        self._module.log(dict(metrics), step=step)
-
-    def close(self) -> None:
-        self._module.finish()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from reward.children.messages import PeerClosedError, receive_pickle, send_json
-from reward.functions import LoadedFunction
+from reward.function_loading import LoadedFunction
 from reward.types import ExplainedScore, RewardInput, RewardOutcome
 
 MAX_DETAIL_CHARS = 300

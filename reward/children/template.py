@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from reward.children.child import serve
 from reward.children.messages import PeerClosedError, receive_pickle, send_json
-from reward.functions import LoadedFunction, load_functions
+from reward.function_loading import LoadedFunction, load_functions
 from rollout.errors import ConfigError
 
 FORK = b"F"

@@ -1,39 +1,20 @@
-r"""The accuracy reward for mathematics: extraction is ours, comparison is math-verify's.
-
-math-verify's own extraction is not used: it reads several boxes as one set, takes a box that was cut off for whole,
-and hands plain expressions to sympy's `parse_expr`, which is `eval`. Its timeouts are not used either: they are
-signals, which exist only in the main thread and do not interrupt C code. The child process's deadline is the timeout.
+r"""The accuracy reward for mathematics: extraction is ours, comparison is math-verify's (`equality`).
 
 An answer has several readings, since "1,234" may be a number or a pair; it is right when one of them equals the ground
 truth.
 """
 
-import logging
 import re
 from fractions import Fraction
-from functools import lru_cache
-from typing import Any
-
-from latex2sympy2_extended.math_normalization import NormalizationConfig, normalize_latex
-from math_verify import verify
-from math_verify.parser import parse_latex_cached
-from sympy import Basic, Eq, Interval, MatrixBase, Tuple
 
 from reward.functions import register
+from reward.math.equality import exact_number, is_equal, parse_formula
 from reward.math.extraction import extract_answer, numbers_in
-from reward.math.limits import MAX_MAGNITUDE_DIGITS, is_within_limits, magnitude_digits
 from reward.math.normalization import comparable_words, normalize_answer
 from reward.types import RewardInput
 
-# It warns once in every process that it runs without its own timeouts.
-logging.getLogger("math_verify").setLevel(logging.ERROR)
-
 MAX_ANSWER_CHARS = 1000
 """A longer answer is none."""
-_NORMALIZATION = NormalizationConfig(
-    basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
-)
-_EXACT_NUMBER = re.compile(r"(-?)(?:(\d+(?:\.\d*)?|\.\d+)|\\frac\{(-?\d+)\}\{(-?\d+)\})")
 # A number, an operator, a number: "3+4" is the question, not its answer. Powers of ten and mixed numbers are numbers.
 _OPERATION = re.compile(r"[\d)}]\s*(?:[-+*/:]|\\times|\\cdot|\\div)\s*[\d.(\\{-]")
 _TIMES_POWER_OF_TEN = re.compile(r"\s*\\(?:times|cdot)\s*10\s*\^")
@@ -79,14 +60,14 @@ def answers_match(answer: str, ground_truth: str) -> bool:
     if words and comparable_words(answer) == words:
         return True
     readings = _readings(answer, truth)
-    exact_truth = _exact(truth)
+    exact_truth = exact_number(truth)
     if exact_truth is not None:
         # Otherwise a policy learns to box "12 * 7" instead of computing it: it is equal to 84 for any comparison.
         readings = [reading for reading in readings if not _is_unfinished(reading, exact_truth)]
-        if any(_exact(reading) == exact_truth for reading in readings):
+        if any(exact_number(reading) == exact_truth for reading in readings):
             return True
-    parsed_truth = _parse(truth)
-    return parsed_truth is not None and any(_equal(parsed_truth, reading) for reading in readings)
+    parsed_truth = parse_formula(truth)
+    return parsed_truth is not None and any(is_equal(parsed_truth, reading) for reading in readings)
 
 
 def _readings(answer: str, truth: str) -> list[str]:
@@ -95,14 +76,14 @@ def _readings(answer: str, truth: str) -> list[str]:
     readings = [normalized]
     if "=" not in truth and normalized.count("=") > 1:
         readings.append(_ASSIGNMENT.sub("", normalized))  # "x=1, x=2" for "1, 2"
-    if _exact(truth) is None:
+    if exact_number(truth) is None:
         return readings
     inside = normalized.strip("()[]{}\\ ")
     if re.fullmatch(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?", inside):
         readings.append(inside.replace(",", ""))
     elif re.fullmatch(r"-?\d+,\d+", normalized):
         readings.append(normalized.replace(",", "."))  # the comma of most of Europe
-    if _parse(normalized) is None or re.search(r"[A-Za-z]{3,}", re.sub(r"\\[A-Za-z]+", "", normalized)):
+    if parse_formula(normalized) is None or re.search(r"[A-Za-z]{3,}", re.sub(r"\\[A-Za-z]+", "", normalized)):
         # Words around one number: the number is the answer. Around several, nothing says which one is.
         numbers = numbers_in(normalized)
         if len(numbers) == 1:
@@ -115,65 +96,3 @@ def _is_unfinished(reading: str, truth: Fraction) -> bool:
     if truth.denominator == 1 and re.fullmatch(r"-?\\frac\{-?\d+\}\{(?!1\})-?\d+\}", reading):
         return True  # 14/2 for 7
     return _OPERATION.search(_TIMES_POWER_OF_TEN.sub("", _MIXED_NUMBER.sub(r"\1", reading))) is not None
-
-
-def _exact(latex: str) -> Fraction | None:
-    """A plain decimal or a fraction of integers, exactly; None for anything else, or more digits than are sane."""
-    match = _EXACT_NUMBER.fullmatch(latex)
-    if match is None or len(latex) > 2000:
-        return None
-    sign, decimal, numerator, denominator = match.groups()
-    if decimal is not None:
-        value = Fraction(decimal)
-    elif int(denominator) == 0:
-        return None
-    else:
-        value = Fraction(int(numerator), int(denominator))
-    return -value if sign else value
-
-
-def _equal(truth: Any, reading: str) -> bool:
-    parsed = _parse(reading)
-    if parsed is None:
-        return False
-    if isinstance(truth, (Interval, Tuple)) and reading.startswith("\\{"):
-        return False  # (1, 2) is read as an interval and as a pair; a set in braces is neither
-    value = parsed.rhs if isinstance(parsed, Eq) else parsed
-    if not truth.free_symbols and value.free_symbols:
-        return False  # a number is not an expression in x, and finding that out by simplification is slow
-    # Decimals are compared to six places; small truths need as many behind their first digit.
-    return bool(
-        verify(
-            truth,
-            parsed,
-            float_rounding=6 + _leading_zeros(truth),
-            # An unordered answer is no ordered one: {1, 2} is not (1, 2).
-            strict=True,
-            timeout_seconds=None,
-        )
-    )
-
-
-def _leading_zeros(truth: Any) -> int:
-    if not getattr(truth, "is_Number", False) or not truth.is_finite or truth == 0:
-        return 0
-    value = abs(float(truth))
-    zeros = 0
-    while 0 < value < 0.1 and zeros < 300:
-        value *= 10
-        zeros += 1
-    return zeros
-
-
-@lru_cache(maxsize=256)
-def _parse(latex: str) -> Any:
-    """`latex` as a sympy object; None where it is over a limit or no formula."""
-    if not latex or not is_within_limits(latex):
-        return None
-    try:
-        parsed = parse_latex_cached(normalize_latex(latex, config=_NORMALIZATION))
-    except Exception:  # noqa: BLE001 - boundary: the generated parser says "no formula" with a bare Exception
-        return None
-    if not isinstance(parsed, (Basic, MatrixBase)) or magnitude_digits(parsed) > MAX_MAGNITUDE_DIGITS:
-        return None
-    return parsed

@@ -8,7 +8,7 @@ text in, text out; linear in the length of the completion.
 import re
 from dataclasses import dataclass
 
-from reward.math.normalization import fold_unicode
+from reward.math.unicode_folding import fold_unicode
 
 MAX_TEXT_CHARS = 200_000
 """Of a longer completion only the end is read: the final answer stands there."""

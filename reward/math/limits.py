@@ -1,4 +1,4 @@
-r"""What a model may write as an answer, checked before and after it is parsed.
+r"""What a model may write as an answer, checked before it is parsed; `magnitude` checks what came of it.
 
 An answer is data. It is parsed by a LaTeX grammar only, never by sympy's `parse_expr`, which is `eval`. Even so sympy
 evaluates what it compares, and a few characters can ask for more work than there is time or memory for: 9^{9^9},
@@ -6,10 +6,7 @@ evaluates what it compares, and a few characters can ask for more work than ther
 child's deadline.
 """
 
-import math
 import re
-
-import sympy
 
 MAX_CHARS = 400
 MAX_DEPTH = 24
@@ -19,12 +16,6 @@ MAX_DIGITS = 120
 """Of one number."""
 MAX_EXPONENT = 5_000
 MAX_FACTORIAL = 300
-MAX_TERM_POWER = 40
-"""Exponent of a sum: (x+y)^n is expanded when it is compared."""
-MAX_ROOT = 50
-"""Of a root, and of the numbers in any exponent that is no integer: sympy searches for minimal polynomials."""
-MAX_MAGNITUDE_DIGITS = 6_000
-"""Decimal digits of any value inside an expression."""
 
 _ALLOWED_CHARACTERS = re.compile(r"[0-9A-Za-z+\-*/^_=<>()\[\]{}|.,:!%\\& \u0370-\u03ff]*")
 # Functions and symbols that are evaluated in bounded time. Not among them: sum, prod, int, lim (unbounded work).
@@ -107,46 +98,3 @@ def _factorials_are_small(latex: str) -> bool:
         if argument is None or (argument.group(1).isdigit() and int(argument.group(1)) > MAX_FACTORIAL):
             return False
     return True
-
-
-def magnitude_digits(expression: object) -> float:
-    """An upper bound on the decimal digits of any number that evaluating a sympy `expression` makes; inf if unknown.
-
-    A bound for each node from those of its arguments, without evaluating any.
-    """
-    bound, largest = _bounds(expression)
-    return max(bound, largest)
-
-
-def _bounds(node: object) -> tuple[float, float]:
-    """(digits of this node's value, most digits of any value below it)"""
-    arguments = [_bounds(argument) for argument in getattr(node, "args", ())]
-    below = max((max(pair) for pair in arguments), default=0.0)
-    if isinstance(node, sympy.Rational):
-        return float(max(len(str(abs(node.p))), len(str(node.q)))), 0.0
-    if isinstance(node, sympy.Float):
-        value = abs(float(node))
-        return (abs(math.log10(value)) + 1 if value else 1.0), 0.0
-    if isinstance(node, sympy.Pow):
-        base, exponent = node.args
-        if exponent.is_Number and abs(float(exponent)) > MAX_TERM_POWER and isinstance(base, sympy.Add):
-            return math.inf, below
-        if not exponent.is_Integer and any(abs(number) > MAX_ROOT for number in _whole_numbers(exponent)):
-            return math.inf, below
-        if exponent.is_Number or exponent.is_number:
-            # d digits of the exponent make it less than 10^d.
-            size = 10.0 ** min(arguments[1][0], 12.0) if not exponent.is_Number else abs(float(exponent))
-            return arguments[0][0] * max(size, 1.0), below
-        return arguments[0][0], below
-    if isinstance(node, sympy.factorial):
-        (argument,) = node.args
-        size = float(argument) if argument.is_Number else 10.0 ** min(arguments[0][0], 12.0)
-        return size * math.log10(max(size, 2.0)) if argument.is_number else 1.0, below
-    if isinstance(node, (sympy.Mul, sympy.Add)):
-        return sum(pair[0] for pair in arguments), below
-    return max((pair[0] for pair in arguments), default=1.0), below
-
-
-def _whole_numbers(expression: sympy.Basic) -> list[int]:
-    """All integers in `expression`, numerators and denominators among them."""
-    return [part for number in expression.atoms(sympy.Rational) for part in (int(number.p), int(number.q))]

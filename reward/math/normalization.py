@@ -1,29 +1,11 @@
-"""Bring an extracted answer into the LaTeX that the comparison parses: signs, digits, separators, units, money.
+"""Bring an extracted answer into the LaTeX that the comparison parses: fonts, separators, units, money.
 
 Pure text in, text out. Units are left out, not converted: "5 km" is the answer 5.
 """
 
 import re
-import unicodedata
 
-_MINUS_SIGNS = dict.fromkeys(map(ord, "−－﹣⁻"), "-")
-# These are dashes too, but between numbers they make a range, so they are a minus only in front of a number.
-_DASH_MINUS = re.compile(r"(?<![\w)\]}.])\s*[‐‑‒–—]\s*(?=[\d.\\])")
-_SPACES = re.compile(
-    r"[\u00a0\u2000-\u200a\u202f\u205f\u3000\t\r\n]+|(?<!\\)\\[,;:!> ]|~|\\q?quad\b|\\(?:thin|med|thick)?space\b"
-)
-_INVISIBLE = re.compile(r"[\u200b-\u200f\u2060-\u2064\ufeff\u00ad\u202a-\u202e\u2066-\u2069]")
-_SYMBOLS = str.maketrans(
-    {
-        "×": r"\times ", "✕": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "∙": r"\cdot ", "÷": "/", "∕": "/", "⁄": "/",
-        "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\neq ", "∪": r"\cup ", "∩": r"\cap ",
-        "∈": r"\in ", "±": r"\pm ", "°": r"^{\circ}", "∅": r"\emptyset ", "、": ",", "，": ",", "٫": ".", "٬": ",",
-        "。": ".", "“": '"', "”": '"', "’": "'", "‘": "'", "％": "%", "﹪": "%", "٪": "%",
-    }
-)  # fmt: skip
-_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
-_SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+")
-_ROOT = re.compile(r"√\s*(\d+(?:\.\d+)?|[a-zA-Z]|\([^()]*\)|\{[^{}]*\})")
+from reward.math.unicode_folding import fold_unicode
 
 _WRAPPERS = (
     re.compile(r"\$\$(.*)\$\$", re.DOTALL),
@@ -95,18 +77,6 @@ def normalize_answer(text: str) -> str:
     return _strip_ends(text)
 
 
-def fold_unicode(text: str) -> str:
-    """Digits of any script, full-width forms, minus signs, vulgar fractions and operators as ASCII or LaTeX."""
-    if text.isascii():
-        return _SPACES.sub(" ", text)
-    text = _SUPERSCRIPT_RUN.sub(lambda run: "^{" + run.group().translate(_SUPERSCRIPTS) + "}", text)
-    text = _ROOT.sub(lambda root: r"\sqrt{" + root.group(1).strip("(){}") + "}", text)
-    text = text.translate(_MINUS_SIGNS).translate(_SYMBOLS)
-    text = _DASH_MINUS.sub("-", text)
-    text = _INVISIBLE.sub("", text)
-    return _SPACES.sub(" ", "".join(_fold(character) for character in text))
-
-
 def comparable_words(text: str) -> str:
     """Words for a comparison as text: without LaTeX, case, punctuation at the ends and repeated spaces."""
     text = _strip_wrappers(fold_unicode(text))
@@ -114,21 +84,6 @@ def comparable_words(text: str) -> str:
     text = " ".join(text.split()).casefold().strip(" .,:;!?\"'")
     choice = re.fullmatch(r"\(?([a-z])\)?[.):]?", text)
     return choice.group(1) if choice is not None else text
-
-
-def _fold(character: str) -> str:
-    code = ord(character)
-    if code < 128:
-        return character
-    decimal = unicodedata.decimal(character, None)
-    if decimal is not None:
-        return str(decimal)
-    if 0xFF01 <= code <= 0xFF5E:  # full-width forms of the ASCII characters
-        return chr(code - 0xFEE0)
-    if unicodedata.category(character) == "No" and "⁄" in unicodedata.normalize("NFKC", character):
-        numerator, _, denominator = unicodedata.normalize("NFKC", character).partition("⁄")
-        return rf"\frac{{{numerator}}}{{{denominator}}}"
-    return character
 
 
 def _strip_wrappers(text: str) -> str:

@@ -266,3 +266,13 @@ def recovery_of(fleet: Fleet, **config: Any) -> Recovery:
     for sampler in fleet.samplers:
         recovery.supervisor.synced(sampler.name, 0)
     return recovery
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s

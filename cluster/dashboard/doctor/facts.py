@@ -13,7 +13,7 @@ from cluster.dashboard.figures.samplers import rates
 from cluster.dashboard.figures.series import Values, column, thin
 from cluster.dashboard.figures.settings import Setting, setting, written
 from cluster.dashboard.figures.thresholds import RunFacts, facts_of
-from cluster.dashboard.files.small_files import run_times
+from cluster.dashboard.files.liveness import run_times
 from cluster.dashboard.records import MetricTable, Problem, RolloutRow, RunStatus, Span
 from cluster.dashboard.views.fault_records import given_up
 from reward.types import RewardOutcome

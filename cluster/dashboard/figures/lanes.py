@@ -1,19 +1,10 @@
-"""Spans -> the lanes of a timeline: who did what, when. Pure functions over lists of spans, in Unix seconds.
-
-A sampler has many groups at once, and each of them is a span. Drawn one over the other they would be a grey bar, so
-a lane shows blocks: a block is what overlaps in one actor, of one kind, for one training step and one version of the
-weights. What overlaps and belongs to different steps, as when sampling runs ahead, stands in rows below one another.
-
-    spans    |--g1----|          blocks   |--3 groups, step 4------|           row 0
-             |--g2-------|                              |--2 groups, step 5--| row 1
-             |--g3-----------------|
-"""
+"""The lanes of a timeline: whose they are, in which order, and of which step and version a span is. Pure functions."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from cluster.dashboard.records import DOWN, WAIT, Span, SpanKind
+from cluster.dashboard.records import DOWN, WAIT, Span
 from cluster.types import EventKind
 
 ROLES = ("controller", "learner", "sampler", "reward")
@@ -22,40 +13,6 @@ SHARED_KINDS = (EventKind.GENERATE, EventKind.SCORE)
 """What an actor does for many groups at once."""
 IDLE_KINDS = (WAIT, DOWN, EventKind.INSTANT)
 """No work: what a lane may hold besides."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
-    """What is drawn as one bar: one span, or spans that ran together."""
-
-    kind: SpanKind
-    actor: str
-    start_s: float
-    end_s: float
-    step: int | None
-    """Training step; None when it is not known, or when the block holds several."""
-    version: int | None
-    """Of the weights; None as `step`."""
-    parts: tuple[Span, ...]
-    """In order of their start."""
-    row: int = 0
-    """From 0, the top of the lane."""
-
-    @property
-    def id(self) -> int:
-        """The first span's: by it the page asks for the block."""
-        return self.parts[0].id
-
-    @property
-    def busy(self) -> float:
-        """Share of its length in which at least one part ran: below 1 where short ones with gaps were joined."""
-        length = self.end_s - self.start_s
-        return union_s(self.parts, self.start_s, self.end_s) / length if length > 0 else 1.0
-
-    @property
-    def group_ids(self) -> set[str]:
-        """Groups that its spans name."""
-        return {group_id for part in self.parts for group_id in part.ids}
 
 
 def role_of(actor: str) -> str:
@@ -112,92 +69,3 @@ def with_steps(spans: Sequence[Span], steps: Mapping[str, int], *, in_step_order
             span = replace(span, step=step) if step is not None else span
         found.append(span)
     return sorted(found, key=lambda s: (s.start_s, s.end_s))
-
-
-def blocks_of(spans: Sequence[Span]) -> list[Block]:
-    """The spans of ONE actor as blocks, in order of their start, each in its row."""
-    parts: list[list[Span]] = []
-    open_blocks: dict[tuple[str, int | None, int | None], tuple[int, float]] = {}  # key -> (place in parts, end)
-    for span in sorted(spans, key=lambda s: (s.start_s, s.end_s)):
-        key = (span.kind, span.step, version_of(span))
-        place, end_s = open_blocks.get(key, (-1, 0.0))
-        if place >= 0 and span.kind in SHARED_KINDS and span.start_s <= end_s:
-            parts[place].append(span)
-            open_blocks[key] = place, max(end_s, span.end_s)
-        else:
-            parts.append([span])
-            open_blocks[key] = len(parts) - 1, span.end_s
-    return in_rows([_block(p) for p in parts])
-
-
-def in_rows(blocks: Iterable[Block]) -> list[Block]:
-    """Each in the first row that is free when it starts, so that no two of a row overlap."""
-    row_ends: list[float] = []
-    placed: list[Block] = []
-    for block in sorted(blocks, key=lambda b: (b.start_s, b.end_s)):
-        row = next((i for i, end_s in enumerate(row_ends) if end_s <= block.start_s), len(row_ends))
-        row_ends[row : row + 1] = [block.end_s]
-        placed.append(replace(block, row=row))
-    return placed
-
-
-def coarser(blocks: Sequence[Block], width_s: float) -> list[Block]:
-    """The blocks of one lane for a screen on which `width_s` is a pixel's share: shorter ones of one kind and row are
-    joined while nothing else of their row is between them and their distance is below `width_s`."""
-    runs: list[list[Block]] = []
-    last: dict[int, tuple[int, float, bool]] = {}  # row -> place in runs, end, whether what is there is short
-    for block in sorted(blocks, key=lambda b: b.start_s):
-        place, end_s, short = last.get(block.row, (-1, 0.0, False))
-        small = block.end_s - block.start_s < width_s
-        if small and short and runs[place][0].kind == block.kind and block.start_s - end_s < width_s:
-            runs[place].append(block)
-        else:
-            runs.append([block])
-            place = len(runs) - 1
-        last[block.row] = place, block.end_s, small
-    return [replace(_block([part for b in run for part in b.parts]), row=run[0].row) for run in runs]
-
-
-def union_s(spans: Iterable[Span | Block], start_s: float, end_s: float) -> float:
-    """Seconds of [start_s, end_s] that at least one of them covers."""
-    return sum(b - a for a, b in covered(spans, start_s, end_s))
-
-
-def covered(spans: Iterable[Span | Block], start_s: float, end_s: float) -> list[tuple[float, float]]:
-    """The parts of [start_s, end_s] that at least one of them covers, in order, none touching the next."""
-    clipped = sorted((max(s.start_s, start_s), min(s.end_s, end_s)) for s in spans)
-    parts: list[tuple[float, float]] = []
-    for a, b in clipped:
-        if b <= a:
-            continue
-        if parts and a <= parts[-1][1]:
-            parts[-1] = parts[-1][0], max(parts[-1][1], b)
-        else:
-            parts.append((a, b))
-    return parts
-
-
-def utilisation(spans: Sequence[Span], start_s: float, end_s: float) -> dict[str, float]:
-    """Kind -> share of the time in which one actor did it, and `idle`, the rest. An actor may do two things at once."""
-    length = end_s - start_s
-    if length <= 0:
-        return {}
-    drawn = [span for span in spans if span.kind != EventKind.INSTANT]
-    kinds = sorted({span.kind for span in drawn})
-    shares = {str(kind): union_s([s for s in drawn if s.kind == kind], start_s, end_s) / length for kind in kinds}
-    shares["idle"] = max(0.0, 1.0 - union_s(drawn, start_s, end_s) / length)
-    return {kind: share for kind, share in shares.items() if share > 0}
-
-
-def _block(parts: Sequence[Span]) -> Block:
-    steps = {part.step for part in parts}
-    versions = {version_of(part) for part in parts}
-    return Block(
-        kind=parts[0].kind,
-        actor=parts[0].actor,
-        start_s=parts[0].start_s,
-        end_s=max(part.end_s for part in parts),
-        step=steps.pop() if len(steps) == 1 else None,
-        version=versions.pop() if len(versions) == 1 else None,
-        parts=tuple(parts),
-    )

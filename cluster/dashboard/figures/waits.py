@@ -20,7 +20,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cluster.dashboard.figures.lanes import IDLE_KINDS, SHARED_KINDS, covered, role_of
+from cluster.dashboard.figures.coverage import covered
+from cluster.dashboard.figures.lanes import IDLE_KINDS, SHARED_KINDS, role_of
 from cluster.dashboard.records import WAIT, Span
 from cluster.types import EventKind
 from cluster.types import EventKind as _K

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster.dashboard.files.small_files import MetricLog, WatchedFile, pieces_of, read_checkpoints
+from cluster.dashboard.files.metric_log import MetricLog
+from cluster.dashboard.files.small_files import WatchedFile, pieces_of, read_checkpoints
 from cluster.dashboard.records import Checkpoint, Problem
 from cluster.run_files import CHECKPOINTS, CONFIG, SUMMARY, VOCABULARY, log_name
 

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from cluster.dashboard.files.file_problems import Seen, file_problems, source_of
 from cluster.dashboard.files.file_set import FileSet
+from cluster.dashboard.files.liveness import run_status
 from cluster.dashboard.files.rollout_reader import read_records
-from cluster.dashboard.files.small_files import run_status
 from cluster.dashboard.index import event_queries, ledger_queries, rollout_queries
 from cluster.dashboard.index.columns import Columns, TextSearch
 from cluster.dashboard.index.filters import parse_filter, parse_sort

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cluster.dashboard.figures.lanes import IDLE_KINDS, lane_order, role_of, union_s
+from cluster.dashboard.figures.coverage import union_s
+from cluster.dashboard.figures.lanes import IDLE_KINDS, lane_order, role_of
 from cluster.dashboard.figures.series import Values, column, last_known, thin
 from cluster.dashboard.figures.settings import setting, written
 from cluster.dashboard.records import ActorStats, LedgerEntry, RunStatus, Span

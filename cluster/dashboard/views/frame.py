@@ -12,7 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from cluster.dashboard.figures.settings import written
-from cluster.dashboard.files.small_files import run_times
+from cluster.dashboard.files.liveness import run_times
 from cluster.dashboard.records import RunStatus, Span
 from cluster.dashboard.views.fault_records import step_of
 from cluster.run_files import log_name

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.dashboard.files.config_file import read_config
-from cluster.dashboard.files.small_files import MARKS, run_status, run_times
+from cluster.dashboard.files.liveness import MARKS, run_status, run_times
 from cluster.dashboard.files.tail import open_inside
 from cluster.dashboard.views.frame import RunFacts, facts_info
 from cluster.run_files import CHECKPOINTS, CONFIG, ROLLOUTS, STACKS, SUMMARY, SUPERSEDED, TENSORBOARD, log_name

@@ -10,20 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cluster.dashboard.figures.blocks import Block, blocks_of, coarser, in_rows
+from cluster.dashboard.figures.coverage import utilisation
 from cluster.dashboard.figures.downtime import with_downtime
-from cluster.dashboard.figures.lanes import (
-    SHARED_KINDS,
-    Block,
-    blocks_of,
-    coarser,
-    in_rows,
-    lane_order,
-    role_of,
-    step_of_groups,
-    utilisation,
-    version_of,
-    with_steps,
-)
+from cluster.dashboard.figures.lanes import SHARED_KINDS, lane_order, role_of, step_of_groups, version_of, with_steps
 from cluster.dashboard.figures.settings import written
 from cluster.dashboard.figures.waits import Chains, Wait, critical_path, recorded_waits, totals, waits_of
 from cluster.dashboard.records import WAIT, Span

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cluster.dashboard.doctor.diagnose import doctor_page
-from cluster.dashboard.files.small_files import run_times
+from cluster.dashboard.files.liveness import run_times
 from cluster.dashboard.index.filters import VIEWS
 from cluster.dashboard.records import GroupAddress
 from cluster.dashboard.views.config_view import config_page

@@ -28,8 +28,10 @@ from typing import Any
 from cluster.config import RunConfig
 from cluster.errors import ActorFailedError, RestartsExhaustedError, StageTimeoutError
 from cluster.fleet.actors import Actor
+from cluster.fleet.progress import Progress
+from cluster.fleet.stack_files import StackFiles
 from cluster.fleet.supervisor import HealthPolicy, Supervisor
-from cluster.fleet.watchdog import Progress, StackFiles, Watchdog
+from cluster.fleet.watchdog import Watchdog
 from cluster.groups.ledger import Ledger
 from cluster.groups.reward_health import RewardHealth
 from cluster.record.instants import run_instant, warner

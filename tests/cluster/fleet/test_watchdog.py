@@ -8,41 +8,15 @@ import pytest
 from cluster.config import RecoveryConfig, RunConfig
 from cluster.errors import StallError
 from cluster.fleet.actors import Actor, Fleet
+from cluster.fleet.progress import Progress
 from cluster.fleet.recovery import Recovery
-from cluster.fleet.watchdog import Progress, StackFiles, Watchdog
+from cluster.fleet.stack_files import StackFiles
+from cluster.fleet.watchdog import Watchdog
 from cluster.record.append_log import RunWriteError
 from cluster.record.run_directory import RunDirectory
 from cluster.types import ActorState
 from rollout.config import ReasoningGymTask
-from tests.cluster.fakes import FakeHandle, FakeLearner, NoLauncher, fleet_of, recovery_of
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-def test_a_stall_is_told_once_and_again_after_progress() -> None:
-    clock = Clock()
-    progress = Progress(30.0, clock)
-    clock.now_s += 29.9
-    assert not progress.new_stall()
-    clock.now_s += 0.1
-    assert progress.new_stall()
-    clock.now_s += 1000
-    assert not progress.new_stall()
-    assert progress.idle_s == pytest.approx(1030)
-    progress.group_scored()
-    clock.now_s += 29
-    progress.step_trained()
-    clock.now_s += 29
-    assert not progress.new_stall()
-    clock.now_s += 1
-    assert progress.new_stall()
-    assert (progress.groups_scored, progress.steps_trained) == (1, 1)
+from tests.cluster.fakes import Clock, FakeHandle, FakeLearner, NoLauncher, fleet_of, recovery_of
 
 
 @dataclasses.dataclass

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from cluster.dashboard.doctor import rules_faults
-from cluster.dashboard.doctor.facts import Conflict, Facts, StepDigest, digest
+from cluster.dashboard.doctor.facts import Conflict, Facts, StepDigest
 from cluster.dashboard.doctor.rules import RULES
 from cluster.dashboard.doctor.trends import jump, recent, rises_steadily, since, trend
 from cluster.dashboard.figures.thresholds import facts_of
-from cluster.dashboard.records import MetricTable, Problem, RolloutRow
+from cluster.dashboard.records import MetricTable, Problem
 
 N = 30
 
@@ -340,34 +340,6 @@ def test_a_failed_run_says_why() -> None:
     finding = check("run_ended_badly")(facts({"reward/mean": flat(0.4)}, status="failed", error="out of memory"))
     assert finding.severity == "error"
     assert finding.evidence.endswith("out of memory")
-
-
-def row(group: str, index: int, **values: Any) -> RolloutRow:
-    fields: dict[str, Any] = {
-        "phase": "train", "step": 3, "group_id": group, "sample_index": index, "uid": "u", "epoch": 0, "reward": 1.0,
-        "components": {}, "advantage": 0.0, "correct": True, "outcome": "ok", "finish": "stop", "length": 4,
-        "entropy": 0.5, "max_gap": 0.1, "k3": 1e-3, "repetition": 0.0, "lag": 0, "worker": "sampler-0",
-        "answer": "42", "truth": "42", "question": "q", "preview": "p",
-    }  # fmt: skip
-    return RolloutRow(**(fields | values))
-
-
-def test_digest_of_a_step() -> None:
-    found = digest(
-        3,
-        [
-            row("a", 0),
-            row("a", 1, correct=False, k3=3e-3),
-            row("a", 2, worker="sampler-1", k3=5e-3, lag=2, correct=None, repetition=0.9),
-            row("b", 0, answer=None, correct=False, k3=None),
-            row("b", 1, answer=None, correct=True, k3=None),
-        ],
-    )
-    assert found.gaps == pytest.approx({"sampler-0": 2e-3, "sampler-1": 5e-3})
-    assert found.lags == {"sampler-0": 0, "sampler-1": 2}
-    assert found.repeating == 0.2
-    assert found.num_groups == 2
-    assert found.conflicts == (Conflict(group_id="a", answer="42", num_right=1, num_wrong=1),)
 
 
 def test_trends() -> None:

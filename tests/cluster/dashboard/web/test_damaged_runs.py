@@ -139,7 +139,7 @@ def check(run: Path, name: str, kind: str, found: dict[str, Any]) -> None:
 @pytest.fixture(autouse=True)
 def ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """No run of a minute ago is taken for a live one where its lock is missing."""
-    monkeypatch.setattr("cluster.dashboard.files.small_files.LIVE_S", 0.0)
+    monkeypatch.setattr("cluster.dashboard.files.liveness.LIVE_S", 0.0)
 
 
 def test_a_whole_run_has_no_problems(run: Path) -> None:

@@ -1,0 +1,129 @@
+"""How a configuration finds its reward functions: by a registered name or an import path, params checked.
+
+This module imports nothing heavy: the built-in functions are imported when a configuration names them.
+"""
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reward.config import RewardFunctionConfig
+from reward.functions import REGISTRY, RegisteredFunction
+from rollout.errors import ConfigError
+
+# Where the built-in names live. A name is imported when it is asked for, because math-verify alone takes a second.
+_BUILTIN_MODULES = {
+    "math": "reward.math.answer",
+    "code": "reward.code.execution",
+    "exact_match": "reward.rules.text_match",
+    "regex": "reward.rules.text_match",
+    "length": "reward.rules.length",
+    "length_penalty": "reward.rules.length",
+    "overlong": "reward.rules.length",
+    "format": "reward.rules.response_format",
+    "reasoning_gym": "reward.rules.reasoning_gym",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedFunction:
+    """A component of the reward, ready to be called."""
+
+    component: str
+    """Name of the component in records."""
+    function: Callable[..., Any]
+    params: Mapping[str, Any]
+    is_batched: bool
+    warm_up: Callable[[], None] | None = None
+
+
+def load_function(config: RewardFunctionConfig) -> LoadedFunction:
+    """Find the function that `config` names and check that it takes the params.
+
+    Raises:
+        ConfigError: module or attribute not found, not callable, or params that do not fit its signature.
+    """
+    found = _resolve(config.function)
+    _check_params(config, found)
+    return LoadedFunction(
+        component=config.component,
+        function=found.function,
+        params=config.params,
+        is_batched=bool(getattr(found.function, "__reward_batched__", False)),
+        warm_up=found.warm_up,
+    )
+
+
+def _resolve(path: str) -> RegisteredFunction:
+    if ":" in path:
+        return _import_path(path)
+    if path not in REGISTRY and path in _BUILTIN_MODULES:
+        importlib.import_module(_BUILTIN_MODULES[path])
+    if path not in REGISTRY:
+        known = ", ".join(sorted({*REGISTRY, *_BUILTIN_MODULES}))
+        raise ConfigError(
+            f"reward function {path!r} is not known: use one of {known}, or an import path `module:function`"
+        )
+    return REGISTRY[path]
+
+
+def _import_path(path: str) -> RegisteredFunction:
+    module_name, _, attribute = path.partition(":")
+    if not module_name or not attribute:
+        raise ConfigError(f"reward function {path!r} is no import path: write it as `module:function`")
+    # A console script does not have the working directory on its path, and people keep their reward beside their run.
+    # Last, so that a file there cannot replace an installed package.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module_name == error.name or module_name.startswith(error.name + ".")):
+            raise ConfigError(
+                f"reward function {path!r}: module {module_name!r} was not found in {os.getcwd()} or among the "
+                "installed packages; correct the path or start from the folder that holds it"
+            ) from error
+        raise ConfigError(
+            f"reward function {path!r}: importing {module_name!r} needs the module {error.name!r}, which is not "
+            "installed"
+        ) from error
+    except Exception as error:  # boundary: the user's module may raise anything while it is imported
+        raise ConfigError(
+            f"reward function {path!r}: importing {module_name!r} raised {type(error).__name__}: {error}"
+        ) from error
+    function: Any = module
+    for part in attribute.split("."):
+        if not hasattr(function, part):
+            raise ConfigError(f"reward function {path!r}: module {module_name!r} has no attribute {attribute!r}")
+        function = getattr(function, part)
+    if not callable(function):
+        raise ConfigError(f"reward function {path!r} is a {type(function).__name__}, which cannot be called")
+    return RegisteredFunction(function=function)
+
+
+def _check_params(config: RewardFunctionConfig, found: RegisteredFunction) -> None:
+    try:
+        signature = inspect.signature(found.function)
+    except ValueError:
+        return  # some functions written in C do not tell their signature
+    try:
+        signature.bind(object(), **config.params)
+    except TypeError as error:
+        raise ConfigError(
+            f"reward function {config.function!r} cannot be called with params {sorted(config.params)}: {error}; its "
+            f"signature is {signature}"
+        ) from error
+    if found.check is not None:
+        try:
+            found.check(**config.params)
+        except ValueError as error:
+            raise ConfigError(f"reward function {config.function!r}: {error}") from error
+
+
+def load_functions(configs: Sequence[RewardFunctionConfig]) -> tuple[LoadedFunction, ...]:
+    """`load_function` for each, in order."""
+    return tuple(load_function(config) for config in configs)
