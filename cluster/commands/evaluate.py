@@ -16,7 +16,8 @@ from cluster.fleet.ray_session import ray_session
 from cluster.groups.reward_router import RewardRouter
 from cluster.loop.evaluation import evaluate
 from cluster.record.append_log import RunDirectoryError
-from cluster.record.terminal import Reporter, make_reporter
+from cluster.record.reporter import Reporter
+from cluster.record.terminal import make_reporter
 from cluster.run_files import CONFIG
 from cluster.types import Evaluation
 from cluster.weights.weight_sync import serve_as_loaded

@@ -23,9 +23,10 @@ from cluster.loop.background import settle
 from cluster.loop.controller import Controller
 from cluster.loop.parts import RunParts
 from cluster.record.instants import append_if_possible, checkpoint_instant, run_instant, warner
+from cluster.record.reporter import Reporter
 from cluster.record.run_directory import RunDirectory
 from cluster.record.run_lock import run_lock
-from cluster.record.terminal import Reporter, make_reporter
+from cluster.record.terminal import make_reporter
 from cluster.record.trackers import start_trackers
 from cluster.types import Event, Instant, RunSummary
 from cluster.weights.checkpointing import Checkpoints, check_fingerprints

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from cluster.config import RunConfig
 from cluster.fleet.actors import Fleet
+from cluster.record.reporter import Reporter
 from cluster.record.run_directory import RunDirectory
-from cluster.record.terminal import Reporter
 from cluster.record.trackers import Trackers
 from cluster.weights.checkpointing import Checkpoints
 from cluster.weights.run_state import RunState

@@ -6,8 +6,8 @@ from typing import Any
 
 from cluster.configuration.redact import redact_text
 from cluster.record.append_log import RunWriteError
+from cluster.record.reporter import Reporter
 from cluster.record.run_directory import RunDirectory
-from cluster.record.terminal import Reporter
 from cluster.run_files import checkpoint_step
 from cluster.types import Event, EventKind, Instant, now_s
 

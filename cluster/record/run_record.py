@@ -9,8 +9,8 @@ from cluster.config import RunConfig
 from cluster.configuration.redact import redact_text
 from cluster.record.group_table import OpenGroup
 from cluster.record.metrics import step_metrics
+from cluster.record.reporter import EvalView, Reporter, step_view
 from cluster.record.run_directory import RunDirectory
-from cluster.record.terminal import EvalView, Reporter, step_view
 from cluster.record.trackers import Trackers
 from cluster.types import (
     ActorState,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.dashboard.index.columns import Columns, Mask, Read, TextSearch
-from cluster.dashboard.index.filters import And, Between, Compare, Flag, Node, Not, Or
+from cluster.dashboard.index.filter_tree import And, Between, Compare, Flag, Node, Not, Or
 from rollout.types import FinishReason
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {

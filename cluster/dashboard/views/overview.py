@@ -8,7 +8,8 @@ from cluster.dashboard.figures.derived import metric, metric_names
 from cluster.dashboard.figures.series import axes_of, thin, x_of
 from cluster.dashboard.figures.thresholds import facts_of
 from cluster.dashboard.records import ActorStats, MetricTable
-from cluster.dashboard.views.charts import CHARTS, chart_of
+from cluster.dashboard.views.chart_list import CHARTS
+from cluster.dashboard.views.charts import chart_of
 from cluster.dashboard.views.tiles import held_out, tiles_of
 
 if TYPE_CHECKING:

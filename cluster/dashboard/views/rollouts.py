@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.dashboard.figures.settings import setting
 from cluster.dashboard.figures.thresholds import facts_of
-from cluster.dashboard.index.filters import FIELDS
+from cluster.dashboard.index.filter_fields import FIELDS
 from cluster.dashboard.records import GroupAddress, RolloutRecord, RolloutRow
 
 if TYPE_CHECKING:

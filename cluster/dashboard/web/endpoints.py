@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.dashboard.doctor.diagnose import doctor_page
 from cluster.dashboard.files.liveness import run_times
-from cluster.dashboard.index.filters import VIEWS
+from cluster.dashboard.index.filter_fields import VIEWS
 from cluster.dashboard.records import GroupAddress
 from cluster.dashboard.views.config_view import config_page
 from cluster.dashboard.views.fleet import fleet

@@ -7,16 +7,10 @@ from pathlib import Path
 import pytest
 
 from cluster.configuration.loading import load_config
-from cluster.record.terminal import (
-    EvalView,
-    PlainReporter,
-    RichReporter,
-    StepView,
-    make_reporter,
-    printable,
-    step_view,
-    time_left_s,
-)
+from cluster.record.live_panel import RichReporter
+from cluster.record.reporter import EvalView, StepView, step_view
+from cluster.record.terminal import PlainReporter, make_reporter
+from cluster.record.terminal_text import printable, time_left_s
 from cluster.types import RunSummary
 
 VIEW = StepView(

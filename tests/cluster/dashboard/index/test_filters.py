@@ -6,21 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.dashboard.index.filters import (
-    BY_NAME,
-    FIELDS,
-    VIEWS,
-    And,
-    Between,
-    Compare,
-    FilterError,
-    Flag,
-    Node,
-    Not,
-    Or,
-    parse_filter,
-    parse_sort,
-)
+from cluster.dashboard.index.filter_fields import BY_NAME, FIELDS, VIEWS
+from cluster.dashboard.index.filter_tree import And, Between, Compare, Flag, Node, Not, Or
+from cluster.dashboard.index.filters import FilterError, parse_filter, parse_sort
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from cluster.dashboard.figures.derived import DERIVED, metric, metric_names
 from cluster.dashboard.figures.series import thin
 from cluster.dashboard.figures.thresholds import facts_of
 from cluster.dashboard.records import MetricTable
-from cluster.dashboard.views.charts import CHARTS, GROUPS, chart_of
+from cluster.dashboard.views.chart_list import CHARTS
+from cluster.dashboard.views.charts import GROUPS, chart_of
 from tests.cluster.dashboard.small_runs import open_store, write_run
 
 CONFIG = {"rollout": {"group_size": 4, "dtype": "float32"}, "learner": {"dtype": "float32"}}
