@@ -38,10 +38,9 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            size = os.fstat(descriptor).st_size
             written = os.write(descriptor, data)
             if written != len(data):  # the disk filled up within the line: a torn line would join the next one
-                os.ftruncate(descriptor, size)
+                os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
                 raise OSError(None, f"only {written} of {len(data)} bytes fit")
         finally:
             os.close(descriptor)

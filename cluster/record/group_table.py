@@ -46,17 +46,6 @@ class OpenGroup:
     """Why it was not trained on; empty where it was, or may be yet."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Row:
-    """One completion with what belongs to it."""
-
-    open: OpenGroup
-    completion: Completion
-    result: RewardResult
-    advantage: float | None
-    values: TokenValues
-
-
 def tables_of(
     step: int,
     groups: Iterable[OpenGroup],
@@ -67,28 +56,18 @@ def tables_of(
 ) -> Iterator[Any]:
     """pyarrow tables, groups in their order, some groups in each. A completion without an advantage was not scored or
     not trained on; one without values was not computed. `waiting` adds `WAITING_COLUMNS`."""
-    advantages, values = advantages or {}, values or {}
-    left = set(values)
-    rows: list[_Row] = []
+    left = set(values or ())
+    part: list[OpenGroup] = []
     num_tokens = 0
     for open_group in groups:
-        for completion, result in zip(open_group.group.completions, open_group.scored.rewards, strict=True):
-            key = (open_group.group.group_id, completion.sample_index)
-            row = _Row(
-                open=open_group,
-                completion=completion,
-                result=result,
-                advantage=advantages.get(key),
-                values=values.get(key, NO_VALUES),
-            )
-            rows.append(row)
-            left.discard(key)
-            num_tokens += completion.num_tokens
+        part.append(open_group)
+        left.difference_update(_keys(open_group))
+        num_tokens += open_group.scored.group.facts.num_tokens
         if num_tokens >= MAX_TOKENS_IN_TABLE:
-            yield _table(step, rows, waiting=waiting)
-            rows, num_tokens = [], 0
+            yield _table(step, part, advantages or {}, values or {}, waiting=waiting)
+            part, num_tokens = [], 0
     assert not left, f"values for completions that are not in the batch: {sorted(left)[:3]}"
-    yield _table(step, rows, waiting=waiting)
+    yield _table(step, part, advantages or {}, values or {}, waiting=waiting)
 
 
 def schema_of(*, waiting: bool = False) -> Any:
@@ -141,37 +120,41 @@ def read_groups(path: Path) -> list[OpenGroup]:
     return [_open_group(rows) for rows in by_group.values()]
 
 
-def _table(step: int, rows: Sequence[_Row], *, waiting: bool) -> Any:
+def _table(
+    step: int,
+    groups: Sequence[OpenGroup],
+    advantages: Mapping[CompletionKey, float | None],
+    values: Mapping[CompletionKey, TokenValues],
+    *,
+    waiting: bool,
+) -> Any:
     import pyarrow
 
+    columns: dict[str, list[Any]] = {field.name: [] for field in schema_of(waiting=waiting)}
+    for of in groups:
+        num_completions = len(of.group.completions)
+        for name, value in (_of_group(step, of) | (_waiting_of_group(of) if waiting else {})).items():
+            columns[name] += [value] * num_completions
+        keys = _keys(of)
+        of_each = [*_of_completions(of), ("advantage", [advantages.get(key) for key in keys])]
+        of_each += _token_columns(of, [values.get(key, NO_VALUES) for key in keys])
+        if waiting:
+            of_each += _waiting_of_completions(of)
+        for name, each in of_each:
+            columns[name] += each
     schema = schema_of(waiting=waiting)
-    scalars = [_scalars(step, row) | (_waiting_scalars(row) if waiting else {}) for row in rows]
-    lists: dict[str, Sequence[NDArray[Any]]] = {
-        "prompt_token_ids": _prompts(rows),
-        "token_ids": [row.completion.token_ids for row in rows],
-        "rollout_logprobs": [row.completion.logprobs for row in rows],
-        "policy_logprobs": [row.values.policy_logprobs for row in rows],
-        "ref_logprobs": [row.values.ref_logprobs for row in rows],
-        "entropies": [row.values.entropies for row in rows],
-        "loss_mask": [row.completion.loss_mask for row in rows],
-    }
-    columns = [
-        _list_column(lists[field.name], field.type)
-        if field.name in lists
-        else pyarrow.array([scalar[field.name] for scalar in scalars], field.type)
+    arrays = [
+        _list_column(columns[field.name], field.type)
+        if pyarrow.types.is_list(field.type)
+        else pyarrow.array(columns[field.name], field.type)
         for field in schema
     ]
-    return pyarrow.Table.from_arrays(columns, schema=schema)
+    return pyarrow.Table.from_arrays(arrays, schema=schema)
 
 
-def _prompts(rows: Sequence[_Row]) -> list[NDArray[np.int32]]:
-    """Once for each group, though each of its rows has it."""
-    made: dict[str, NDArray[np.int32]] = {}
-    for row in rows:
-        prompt = row.open.group.prompt
-        if prompt.group_id not in made:
-            made[prompt.group_id] = np.array(prompt.token_ids, np.int32)
-    return [made[row.open.group.group_id] for row in rows]
+def _keys(of: OpenGroup) -> list[CompletionKey]:
+    group_id = of.group.group_id
+    return [(group_id, completion.sample_index) for completion in of.group.completions]
 
 
 def _list_column(arrays: Sequence[NDArray[Any]], kind: Any) -> Any:
@@ -191,9 +174,9 @@ def _arrays(column: Any) -> list[NDArray[Any]]:
     return [flat[start:end] for start, end in pairwise(offsets)]
 
 
-def _scalars(step: int, row: _Row) -> dict[str, Any]:
-    prompt, group, completion, result = row.open.group.prompt, row.open.group, row.completion, row.result
-    versions = [span.policy_version for span in completion.version_spans]
+def _of_group(step: int, of: OpenGroup) -> dict[str, Any]:
+    """What is the same in each row of a group."""
+    prompt, group = of.group.prompt, of.group
     return {
         "step": step,
         "group_id": group.group_id,
@@ -201,51 +184,76 @@ def _scalars(step: int, row: _Row) -> dict[str, Any]:
         "index": prompt.index,
         "epoch": prompt.epoch,
         "task": prompt.task,
-        "sample_index": completion.sample_index,
         "prompt_text": _utf8(prompt.text),
         "question": _utf8(prompt.question),
-        "completion_text": _utf8(completion.text),
         "ground_truth": None if prompt.ground_truth is None else _utf8(prompt.ground_truth),
-        "advantage": row.advantage,
-        "reward": result.reward,
-        "rejected": row.open.rejected,
-        "components": json_line(result.components),
-        "outcome": str(result.outcome),
-        "detail": _utf8(result.detail),
-        "correct": result.correct,
-        "answer": None if result.answer is None else _utf8(result.answer),
-        "finish_reason": str(completion.finish_reason),
-        "min_policy_version": min(versions, default=None),
-        "max_policy_version": max(versions, default=None),
-        "version_spans": json.dumps([[s.policy_version, s.start, s.end] for s in completion.version_spans]),
+        "prompt_token_ids": np.array(prompt.token_ids, np.int32),
+        "rejected": of.rejected,
         "attempt": group.attempt,
         "worker": group.worker,
-        "reward_worker": row.open.scored.scores.worker,
-        "score_s": result.duration_s,
+        "reward_worker": of.scored.scores.worker,
     }
 
 
-def _waiting_scalars(row: _Row) -> dict[str, Any]:
-    group, scores = row.open.group, row.open.scored.scores
+def _of_completions(of: OpenGroup) -> list[tuple[str, list[Any]]]:
+    """(column, a value for each row) of a group."""
+    completions, results, facts = of.group.completions, of.scored.rewards, of.scored.group.facts
+    return [
+        ("sample_index", [completion.sample_index for completion in completions]),
+        ("completion_text", [_utf8(completion.text) for completion in completions]),
+        ("finish_reason", [completion.finish_reason.value for completion in completions]),
+        ("min_policy_version", list(facts.min_versions_G)),
+        ("max_policy_version", list(facts.max_versions_G)),
+        ("version_spans", [_spans_text(completion) for completion in completions]),
+        ("reward", [result.reward for result in results]),
+        ("components", [json_line(result.components) for result in results]),
+        ("outcome", [result.outcome.value for result in results]),
+        ("detail", [_utf8(result.detail) for result in results]),
+        ("correct", [result.correct for result in results]),
+        ("answer", [None if result.answer is None else _utf8(result.answer) for result in results]),
+        ("score_s", [result.duration_s for result in results]),
+    ]
+
+
+def _token_columns(of: OpenGroup, values: Sequence[TokenValues]) -> list[tuple[str, list[Any]]]:
+    """As `_of_completions`, of arrays."""
+    completions = of.group.completions
+    return [
+        ("token_ids", [completion.token_ids for completion in completions]),
+        ("rollout_logprobs", [completion.logprobs for completion in completions]),
+        ("loss_mask", [completion.loss_mask for completion in completions]),
+        ("policy_logprobs", [value.policy_logprobs for value in values]),
+        ("ref_logprobs", [value.ref_logprobs for value in values]),
+        ("entropies", [value.entropies for value in values]),
+    ]
+
+
+def _waiting_of_group(of: OpenGroup) -> dict[str, Any]:
+    scores = of.scored.scores
     return {
-        "row": json_line(group.prompt.row),
-        "num_nonfinite_logprobs": row.completion.num_nonfinite_logprobs,
-        "texts": json.dumps(
-            (
-                group.prompt.text,
-                group.prompt.question,
-                group.prompt.ground_truth,
-                row.completion.text,
-                row.result.detail,
-                row.result.answer,
-                row.result.vote,
-            )
-        ),
-        "started_s": group.started_s,
-        "finished_s": group.finished_s,
+        "row": json_line(of.group.prompt.row),
+        "started_s": of.group.started_s,
+        "finished_s": of.group.finished_s,
         "score_started_s": scores.started_s,
         "score_finished_s": scores.finished_s,
     }
+
+
+def _waiting_of_completions(of: OpenGroup) -> list[tuple[str, list[Any]]]:
+    prompt = of.group.prompt
+    texts = [
+        (prompt.text, prompt.question, prompt.ground_truth, completion.text, result.detail, result.answer, result.vote)
+        for completion, result in zip(of.group.completions, of.scored.rewards, strict=True)
+    ]
+    return [
+        ("num_nonfinite_logprobs", [completion.num_nonfinite_logprobs for completion in of.group.completions]),
+        ("texts", [json.dumps(of_one) for of_one in texts]),
+    ]
+
+
+def _spans_text(completion: Completion) -> str:
+    spans = [f"[{span.policy_version}, {span.start}, {span.end}]" for span in completion.version_spans]
+    return f"[{', '.join(spans)}]"
 
 
 def _open_group(rows: list[dict[str, Any]]) -> OpenGroup:
@@ -309,7 +317,7 @@ def _result(row: Mapping[str, Any]) -> RewardResult:
 
 
 def _utf8(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _arrow_type(kind: str) -> Any:
