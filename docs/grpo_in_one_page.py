@@ -98,6 +98,7 @@ def send(policy: LogprobModel, engine: VLLMEngine, version: int) -> None:
 
 
 def main() -> None:
+    """Trains, and prints a line for each step."""
     model_dir = str(resolve_model(config.model.path, announce=print))
     tokenizer = load_tokenizer(model_dir)
     questions = build_prompts(tokenizer, config.task, config.model, split="train", max_tokens=sampling.max_tokens)

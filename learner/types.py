@@ -14,6 +14,25 @@ CompletionKey = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSetup:
+    """What a rank is told of the run, beyond the learner's own configuration. The same for all ranks."""
+
+    model_dir: str
+    """Hugging Face directory of the starting weights."""
+    seed: int
+    temperature: float
+    """That of sampling; above 0."""
+    total_steps: int
+    """Training steps of the run, for the learning rate."""
+    weight_dtype: str
+    """Precision in which the engines take weights."""
+    chunk_mib: int
+    """Size of a chunk of weights, MiB."""
+    deterministic: bool
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainBatch:
     """The P scored groups of one training step."""
 

@@ -22,12 +22,12 @@ from learner.algorithm.batching import MicroBatch, SequenceTokens, collate, toke
 from learner.algorithm.loss import SUM_NAMES, grpo_loss, means
 from learner.algorithm.plan import assign
 from learner.algorithm.schedule import lr_at
-from learner.backend.engine import RankPlace, RendezvousAddress, TrainingEngine, join_ranks, leave_ranks
+from learner.backend.engine import RankPlace, TrainingEngine, join_ranks, leave_ranks
 from learner.config import LearnerConfig
 from learner.model.policy import build_policy, freeze_copy
 from learner.saving import checkpoint
 from learner.transfer.sender import WeightSender
-from learner.types import ComputedTokens, RankShare, StepOutput, TrainSequence
+from learner.types import ComputedTokens, RankShare, StepOutput, TrainingSetup, TrainSequence
 from rollout.transfer.manifest import WeightChunk, WeightManifest
 from rollout.types import Logprobs, RolloutGroup, read_only
 
@@ -62,52 +62,32 @@ class _Update:
 class LearnerWorker:
     """Policy, reference and optimizer of one rank. Plain class: `cluster/` runs it as an actor."""
 
-    def __init__(
-        self,
-        config: LearnerConfig,
-        *,
-        model_dir: str,
-        rank: int,
-        world_size: int,
-        rendezvous: RendezvousAddress,
-        seed: int,
-        temperature: float,
-        total_steps: int,
-        weight_dtype: str,
-        chunk_mib: int,
-        deterministic: bool,
-        local_rank: int = 0,
-        trust_remote_code: bool = False,
-    ) -> None:
-        """Loads the model and joins the other ranks: all must be started, or this raises at the deadline.
-
-        `temperature` is that of sampling, `total_steps` the training steps of the run (for the learning rate),
-        `weight_dtype` the precision of the engines, `chunk_mib` the size of a chunk of weights.
-        """
-        assert temperature > 0, temperature
+    def __init__(self, config: LearnerConfig, setup: TrainingSetup, place: RankPlace) -> None:
+        """Loads the model and joins the other ranks: all must be started, or this raises at the deadline."""
+        assert setup.temperature > 0, setup.temperature
         self._config = config
-        self._model_dir = model_dir
-        self._rank, self._world_size = rank, world_size
-        self._temperature = temperature
-        self._total_optimizer_steps = total_steps * config.updates_per_batch
-        _fix_threads_and_kernels(config, world_size=world_size, deterministic=deterministic)
-        torch.manual_seed(seed)
-        on_gpu = config.gpus_per_rank > 0
-        place = RankPlace(rank=rank, world_size=world_size, local_rank=local_rank, on_gpu=on_gpu, rendezvous=rendezvous)
+        self._model_dir = setup.model_dir
+        self._rank, self._world_size = place.rank, place.world_size
+        self._temperature = setup.temperature
+        self._total_optimizer_steps = setup.total_steps * config.updates_per_batch
+        _fix_threads_and_kernels(config, world_size=place.world_size, deterministic=setup.deterministic)
+        torch.manual_seed(setup.seed)
         join_ranks(place, timeout_s=max(config.start_deadline_s, config.step_deadline_s))
         self._model = build_policy(
-            model_dir,
+            setup.model_dir,
             dtype=config.dtype,
             gradient_checkpointing=config.gradient_checkpointing,
-            trust_remote_code=trust_remote_code,
-            on_gpu=on_gpu,
+            trust_remote_code=setup.trust_remote_code,
+            on_gpu=place.on_gpu,
         )
         # Copied before DeepSpeed takes the policy apart.
         self._reference = freeze_copy(self._model) if config.grpo.kl_coef > 0 else None
-        self._engine = TrainingEngine(self._model, config, world_size=world_size)
+        self._engine = TrainingEngine(self._model, config, world_size=place.world_size)
         if self._reference is not None:
             self._reference.to(self._engine.device)
-        self._sender = WeightSender(self._model, dtype=weight_dtype, chunk_bytes=chunk_mib << 20, rank=rank)
+        self._sender = WeightSender(
+            self._model, dtype=setup.weight_dtype, chunk_bytes=setup.chunk_mib << 20, rank=place.rank
+        )
         self._optimizer_steps = 0
         self._bad_steps_in_a_row = 0
         self.policy_version = 0

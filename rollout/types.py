@@ -194,7 +194,7 @@ def _joined(parts: list[NDArray[Any]], kind: type[np.generic]) -> NDArray[Any]:
     return np.concatenate(parts) if parts else np.zeros(0, dtype=kind)
 
 
-def _unpacked_group(
+def _unpacked_group(  # noqa: PLR0913  # pickle hands the fields over one by one
     prompt: Prompt,
     attempt: int,
     worker: str,

@@ -93,6 +93,7 @@ class RolloutWorker:
         return await self.status()
 
     async def status(self) -> WorkerStatus:
+        """What the worker says of itself; answered also while the engine computes."""
         import os
 
         return WorkerStatus(

@@ -28,6 +28,7 @@ from cluster.fleet.handles import (
     SamplerHandle,
 )
 from cluster.fleet.reward_models import RewardModels, model_deadline_s
+from learner.types import TrainingSetup
 from reward.worker import RewardWorker
 from rollout.config import ModelConfig, RolloutConfig
 from rollout.engines.protocol import Engine
@@ -175,20 +176,28 @@ def _rendezvous() -> Any:
 
 
 def _learner_arguments(site: Site, seat: Seat, rendezvous: Any) -> Mapping[str, Any]:
+    from learner.backend.engine import RankPlace
+
     config = site.config
     return {
         "config": config.learner.model_copy(update={"threads": seat.threads}),
-        "model_dir": site.model_dir,
-        "rank": seat.index,
-        "world_size": seat.count,
-        "rendezvous": rendezvous.address,
-        "seed": config.seed,
-        "temperature": config.rollout.sampling.temperature,
-        "total_steps": config.steps,
-        "weight_dtype": config.rollout.dtype,
-        "chunk_mib": config.weight_sync.chunk_mib,
-        "deterministic": config.deterministic,
-        "trust_remote_code": config.model.trust_remote_code,
+        "setup": TrainingSetup(
+            model_dir=site.model_dir,
+            seed=config.seed,
+            temperature=config.rollout.sampling.temperature,
+            total_steps=config.steps,
+            weight_dtype=config.rollout.dtype,
+            chunk_mib=config.weight_sync.chunk_mib,
+            deterministic=config.deterministic,
+            trust_remote_code=config.model.trust_remote_code,
+        ),
+        "place": RankPlace(
+            rank=seat.index,
+            world_size=seat.count,
+            local_rank=0,  # Ray shows a rank its own accelerators alone
+            on_gpu=config.learner.gpus_per_rank > 0,
+            rendezvous=rendezvous.address,
+        ),
     }
 
 

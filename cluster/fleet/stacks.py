@@ -78,7 +78,7 @@ def read_stacks(source: StackSource) -> str:
 def own_stacks() -> str:
     """The stacks of this process's threads, and where each of its asyncio tasks waits. Within the event loop."""
     text = io.StringIO()
-    for ident, frame in sys._current_frames().items():
+    for ident, frame in sys._current_frames().items():  # noqa: SLF001  # CPython has no public name for it
         text.write(f"Thread {ident:#x} (most recent call last):\n")
         text.write("".join(traceback.format_stack(frame)))
     for task in sorted(asyncio.all_tasks(), key=lambda task: task.get_name()):

@@ -80,10 +80,12 @@ class Ledger:
 
     @property
     def dispatched(self) -> int:
+        """Groups leased since the start of the run."""
         return self._dispatched
 
     @property
     def trained(self) -> int:
+        """Groups that were in the batch of a step."""
         return self._trained
 
     @property
@@ -157,6 +159,7 @@ class Ledger:
         self._trained += 1
 
     def reject(self, group_id: str, attempt: int, reason: RejectReason) -> None:
+        """The group is not trained on, and counted under its reason."""
         self._move(group_id, GroupState.REJECTED, attempt, reason=str(reason))
         self._rejected[str(reason)] += 1
 

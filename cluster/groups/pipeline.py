@@ -42,6 +42,18 @@ class _Share:
     requests: tuple[SampleRequest, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PipelineParts:
+    """What a pipeline works with; one of each in a run."""
+
+    buffer: GroupBuffer
+    ledger: Ledger
+    router: RewardRouter
+    recovery: Recovery
+    run: RunDirectory
+    spawn: Spawn
+
+
 class GroupPipeline:
     """Leases prompts and follows their groups into the buffer. A group whose sampler fails is sampled again.
 
@@ -53,23 +65,18 @@ class GroupPipeline:
         self,
         config: RunConfig,
         fleet: Fleet,
+        parts: PipelineParts,
         *,
-        buffer: GroupBuffer,
-        ledger: Ledger,
-        router: RewardRouter,
-        recovery: Recovery,
-        run: RunDirectory,
-        spawn: Spawn,
         warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._config = config
         self._fleet = fleet
-        self._buffer = buffer
-        self._ledger = ledger
-        self._router = router
-        self._recovery = recovery
-        self._run = run
-        self._spawn = spawn
+        self._buffer = parts.buffer
+        self._ledger = parts.ledger
+        self._router = parts.router
+        self._recovery = parts.recovery
+        self._run = parts.run
+        self._spawn = parts.spawn
         self._warn = warn
         self._reward_health = RewardHealth(
             prompts_per_step=config.rollout.prompts_per_step,

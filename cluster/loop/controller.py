@@ -30,7 +30,7 @@ from cluster.fleet.watchdog import Watchdog
 from cluster.groups.buffer import GroupBuffer
 from cluster.groups.deadlines import batch_deadline_s
 from cluster.groups.ledger import Ledger
-from cluster.groups.pipeline import GroupPipeline
+from cluster.groups.pipeline import GroupPipeline, PipelineParts
 from cluster.groups.reward_router import RewardRouter
 from cluster.loop.background import BackgroundTasks
 from cluster.loop.boundary import Boundary
@@ -41,7 +41,7 @@ from cluster.loop.publisher import Publisher
 from cluster.record.group_table import OpenGroup
 from cluster.record.run_record import RunRecord, TrainedStep
 from cluster.types import EventKind, GroupCounts, RunSummary, StepTimings, Transition, now_s
-from cluster.weights.learner_group import LearnerGroup
+from cluster.weights.learner_group import LearnerGroup, LearnerParts
 from cluster.weights.run_state import RunState
 from cluster.weights.weight_sync import WeightSync
 from learner.types import StepOutput, TrainBatch
@@ -78,9 +78,7 @@ class Controller:
         self._learners = LearnerGroup(
             config,
             parts.fleet,
-            recovery=self._recovery,
-            checkpoints=parts.checkpoints,
-            run=parts.run,
+            LearnerParts(recovery=self._recovery, checkpoints=parts.checkpoints, run=parts.run),
             start_step=parts.start.step,
             on_restart=parts.warn,
         )
@@ -89,17 +87,15 @@ class Controller:
     def _connect(self, parts: RunParts, stop: asyncio.Event) -> None:
         """What uses the rest: the way of the groups, and that of the weights."""
         config = parts.config
-        self._pipeline = GroupPipeline(
-            config,
-            parts.fleet,
+        pipeline_parts = PipelineParts(
             buffer=self._buffer,
             ledger=self._ledger,
             router=self._router,
             recovery=self._recovery,
             run=parts.run,
             spawn=self._background.spawn,
-            warn=parts.warn,
         )
+        self._pipeline = GroupPipeline(config, parts.fleet, pipeline_parts, warn=parts.warn)
         self._boundary = Boundary(parts, self._buffer, self._ledger, self._pipeline)
         drain = Drain(config, self._buffer, self._pipeline, self._background, stop)
         sync = WeightSync(config, parts.fleet, parts.canary_prompts)
@@ -134,6 +130,7 @@ class Controller:
         return self.summary("finished" if is_whole else "interrupted")
 
     def summary(self, status: Any, error: str = "") -> RunSummary:
+        """The run as it stands now."""
         return RunSummary(
             status=status,
             num_steps=self._state.step,

@@ -111,11 +111,16 @@ class RunDirectory:
     def open(cls, path: Path) -> Self:
         """An existing run, to be continued by who holds its lock: a line torn by a crash is moved to superseded/."""
         run = cls.existing(path)
-        run._cut({name: run._whole_lines_bytes(name) for name in LOGS if run.log_path(name).exists()}, [])
+        run.mend()
         return run
+
+    def mend(self) -> None:
+        """Moves the line that a crash tore, at the end of a log, to superseded/."""
+        self._cut({name: self._whole_lines_bytes(name) for name in LOGS if self.log_path(name).exists()}, [])
 
     @property
     def checkpoints_path(self) -> Path:
+        """The folder of the checkpoints."""
         return self.path / CHECKPOINTS
 
     def log_path(self, name: str) -> Path:
@@ -145,6 +150,7 @@ class RunDirectory:
         append_line(self.log_path("evaluations"), {"step": step, **metrics})
 
     def append_event(self, event: Event) -> None:
+        """A line of events.jsonl."""
         append_line(self.log_path("events"), {name: getattr(event, name) for name in _EVENT_FIELDS})
 
     def append_ledger(self, record: Mapping[str, Any]) -> None:

@@ -43,7 +43,8 @@ class Checkpoints:
     ) -> None:
         """`on_set_aside` is told the name of each damaged checkpoint, and what is wrong with it; `on_not_written` the
         name of each that could not be written, and why."""
-        self._folder = folder
+        # The ranks read it from working directories of their own.
+        self._folder = folder.absolute()
         self._config = config
         self._warn = warn
         self._on_set_aside = on_set_aside
@@ -126,7 +127,7 @@ class Checkpoints:
     async def load_learners(self, fleet: Fleet, checkpoint: Path) -> None:
         """Brings the ranks to a checkpoint that `newest` or `newest_beside` gave: every byte of it was compared."""
         await finish_all(
-            [learner.handle.load.remote(str(checkpoint.resolve()), is_hashed=True) for learner in fleet.learners],
+            [learner.handle.load.remote(str(checkpoint), is_hashed=True) for learner in fleet.learners],
             deadline_s=self._config.deadline_s,
             stage="resume",
             actors=[learner.name for learner in fleet.learners],
@@ -135,7 +136,7 @@ class Checkpoints:
 
     async def _save_learners(self, fleet: Fleet, unfinished: Path) -> None:
         await finish_all(
-            [learner.handle.save.remote(str(unfinished.resolve())) for learner in fleet.learners],
+            [learner.handle.save.remote(str(unfinished)) for learner in fleet.learners],
             deadline_s=self._config.deadline_s,
             stage="save",
             actors=[learner.name for learner in fleet.learners],

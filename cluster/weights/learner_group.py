@@ -9,7 +9,7 @@ where arithmetic is deterministic, the weights are the same to the last bit.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import TypeVar
 
@@ -29,6 +29,15 @@ from rollout.types import RolloutGroup
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LearnerParts:
+    """What a learner group works with; one of each in a run."""
+
+    recovery: Recovery
+    checkpoints: Checkpoints
+    run: RunDirectory
+
+
 class LearnerGroup:
     """All ranks of the learner. `start_step` training steps are in the weights that they hold now."""
 
@@ -36,19 +45,17 @@ class LearnerGroup:
         self,
         config: RunConfig,
         fleet: Fleet,
+        parts: LearnerParts,
         *,
-        recovery: Recovery,
-        checkpoints: Checkpoints,
-        run: RunDirectory,
         start_step: int,
         on_restart: Callable[[str], None],
     ) -> None:
         """`on_restart` is told, in one sentence, of each restart."""
         self._config = config
         self._fleet = fleet
-        self._recovery = recovery
-        self._checkpoints = checkpoints
-        self._run = run
+        self._recovery = parts.recovery
+        self._checkpoints = parts.checkpoints
+        self._run = parts.run
         self._on_restart = on_restart
         self._steps_done = start_step
         self._last_step: TrainedStep | None = None

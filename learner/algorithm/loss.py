@@ -63,7 +63,7 @@ def k3_kl(policy_logprobs_N: Tensor, ref_logprobs_N: Tensor) -> Tensor:
     return torch.expm1(difference) - difference
 
 
-def grpo_loss(
+def grpo_loss(  # noqa: PLR0913  # the symbols of the equation, each by its name
     *,
     policy_logprobs_N: Tensor,
     rollout_logprobs_N: Tensor,

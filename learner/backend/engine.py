@@ -136,6 +136,7 @@ class TrainingEngine:
             self.deepspeed.basic_optimizer.register_step_pre_hook(self._guard)
 
     def __call__(self, *args: Any) -> Any:
+        """The forward pass of the model, through DeepSpeed's hooks."""
         return self.deepspeed(*args)
 
     def backward(self, loss: Tensor) -> None:
@@ -166,7 +167,7 @@ class _StageZeroGuard:
         self._max_grad_norm = max_grad_norm
         self.grad_norm = 0.0
 
-    def __call__(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    def __call__(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norms = torch.stack([torch.linalg.vector_norm(p.grad) for p in parameters])
         self.grad_norm = float(torch.linalg.vector_norm(norms))

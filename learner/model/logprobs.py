@@ -21,7 +21,7 @@ from torch.nn import functional
 CHUNK_ELEMENTS = 2**24
 
 
-def token_logprobs(
+def token_logprobs(  # noqa: PLR0913  # the symbols of one formula, and how it is computed
     hidden_NH: Tensor,
     weight_VH: Tensor,
     bias_V: Tensor | None,
@@ -58,7 +58,7 @@ class _TokenLogprobs(torch.autograd.Function):
     """d logprob_n / d logits_nv = (1[v = target_n] - softmax_nv) / temperature."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0913  # PyTorch hands tensors over one by one
         ctx: Any,
         hidden_NH: Tensor,
         weight_VH: Tensor,

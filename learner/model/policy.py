@@ -34,6 +34,7 @@ class LogprobHead(nn.Module):
     def forward(
         self, hidden_NH: Tensor, targets_N: Tensor, *, temperature: float, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
+        """([N], [N]) fp32: as `token_logprobs`."""
         return token_logprobs(hidden_NH, self.weight, self.bias, targets_N, temperature=temperature, dtype=dtype)
 
 

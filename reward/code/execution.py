@@ -24,7 +24,7 @@ _FENCE = re.compile(
 _PYTHON = ("python", "python3", "py", "")
 
 
-def _check(
+def _check(  # noqa: PLR0913  # its parameters are the configuration, as those of `code`
     score: str = "all",
     time_limit_s: float = 2.0,
     total_limit_s: float = CODE_TOTAL_LIMIT_S,
@@ -56,7 +56,7 @@ def _check(
 
 
 @register("code", check=_check)
-def code(
+def code(  # noqa: PLR0913  # its parameters are the configuration
     item: RewardInput,
     score: Literal["all", "fraction"] = "all",
     time_limit_s: float = 2.0,

@@ -50,8 +50,11 @@ class Engine(Protocol):
 
     def step(self) -> list[EngineOutput]:
         """Computes one step of everything that runs; returns what finished in it."""
+        ...
 
-    def has_unfinished(self) -> bool: ...
+    def has_unfinished(self) -> bool:
+        """Whether a further step would return something."""
+        ...
 
     def abort(self, request_ids: Sequence[str]) -> None:
         """Gives up these requests; nothing of them is returned by a later step. Unknown ones are passed over."""
@@ -71,5 +74,7 @@ class Engine(Protocol):
     def prompt_logprobs(self, sequences: Sequence[Sequence[int]]) -> list[Logprobs]:
         """[n - 1] log-probabilities (nats, temperature 1) of tokens 1 to n - 1 of each sequence, under the current
         weights."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Gives up what runs, and the memory."""

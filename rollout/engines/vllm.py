@@ -73,15 +73,18 @@ class FlatWeightEngine(WeightTransferEngine[_NoInfo, _Tensors]):
     """A module with `load_weights`, as every model of vLLM's has."""
 
     def init_transfer_engine(self, init_info: _NoInfo) -> None:
-        pass
+        """Nothing to do: both ends are in this process."""
 
     def start_weight_update(self) -> None:
+        """Turns the layers back into what a checkpoint is loaded into."""
         initialize_layerwise_reload(self.model)
 
     def receive_weights(self, update_info: _Tensors) -> None:
+        """Loads tensors under their checkpoint names."""
         self.model.load_weights(update_info.tensors)
 
     def finish_weight_update(self) -> None:
+        """Turns the layers into what the engine computes with."""
         finalize_layerwise_reload(self.model, self.model_config)
         if current_platform.is_cpu() and getattr(self.model_config.hf_text_config, "tie_word_embeddings", False):
             self._repack_tied_heads()
@@ -94,7 +97,7 @@ class FlatWeightEngine(WeightTransferEngine[_NoInfo, _Tensors]):
                 module.quant_method.process_weights_after_loading(module)
 
     def shutdown(self) -> None:
-        pass
+        """Nothing to do: there is no connection to close."""
 
 
 class WorkerExtension:
@@ -102,7 +105,7 @@ class WorkerExtension:
 
 
 def _register_backend() -> None:
-    if BACKEND not in WeightTransferEngineFactory._registry:
+    if BACKEND not in WeightTransferEngineFactory._registry:  # noqa: SLF001  # twice raises, and nothing else tells
         WeightTransferEngineFactory.register_engine(BACKEND, FlatWeightEngine)
 
 
@@ -148,7 +151,7 @@ class VLLMEngine:
         if current_platform.is_cpu():
             # vLLM counts the ranks of sampled tokens in a function that torch would compile at the first one: seconds
             # for each engine, and a C++ compiler, for numbers that nobody here asks for.
-            torch._dynamo.config.disable = True
+            torch._dynamo.config.disable = True  # noqa: SLF001  # its documented switch for a whole process
         self._engine = LLMEngine.from_engine_args(engine_args(model_dir, model, rollout, seed=seed))
         self._engine.set_weight_version("0")
         self._cache_salt = "v0"
@@ -157,37 +160,45 @@ class VLLMEngine:
         self._running: set[str] = set()
 
     def add(self, specs: Sequence[SampleSpec]) -> None:
+        """As in `Engine`; the sample of a request depends on its own seed alone."""
         for spec in specs:
             prompt = tokens_input(list(spec.token_ids), cache_salt=self._cache_salt)
             self._engine.add_request(spec.request_id, prompt, _sampling_params(spec.sampling, spec.seed))
             self._running.add(spec.request_id)
 
     def step(self) -> list[EngineOutput]:
+        """As in `Engine`."""
         earlier, self._finished_in_probe = self._finished_in_probe, []
         finished = earlier + [_engine_output(output) for output in self._engine.step() if output.finished]
         self._running.difference_update(output.request_id for output in finished)
         return finished
 
     def abort(self, request_ids: Sequence[str]) -> None:
+        """As in `Engine`."""
         given_up = self._running.intersection(request_ids)
         self._engine.abort_request(sorted(given_up))
         self._running -= given_up
         self._finished_in_probe = [o for o in self._finished_in_probe if o.request_id not in given_up]
 
     def abort_all(self) -> None:
+        """As in `Engine`."""
         self.abort(list(self._running))
 
     def has_unfinished(self) -> bool:
+        """As in `Engine`."""
         return bool(self._finished_in_probe) or self._engine.has_unfinished_requests()
 
     def start_weight_update(self) -> None:
+        """As in `Engine`."""
         self._engine.collective_rpc("start_weight_update")
 
     def load_tensors(self, tensors: Sequence[tuple[TensorSpec, np.ndarray]]) -> None:
+        """As in `Engine`; the bytes are copied into the parameters."""
         loaded = [(spec.name, _as_tensor(spec, data)) for spec, data in tensors]
         self._engine.collective_rpc("update_weights", args=({"tensors": loaded},))
 
     def finish_weight_update(self, policy_version: int) -> None:
+        """As in `Engine`. Running requests go on, with keys and values of the new weights."""
         self._engine.collective_rpc("finish_weight_update")
         # Running requests are preempted and their keys and values computed anew: nothing of the old weights remains.
         if not self._engine.reset_prefix_cache(reset_running_requests=True):
@@ -199,6 +210,7 @@ class VLLMEngine:
         self._cache_salt = f"v{policy_version}"
 
     def prompt_logprobs(self, sequences: Sequence[Sequence[int]]) -> list[Logprobs]:
+        """As in `Engine`."""
         # Requests that are kept running across a sync are stepped along; what ends here is returned by the next step.
         ids = []
         for sequence in sequences:
@@ -218,6 +230,7 @@ class VLLMEngine:
         return [found[i] for i in ids]
 
     def close(self) -> None:
+        """As in `Engine`; it cannot be used again."""
         # The process ends after this; vLLM's own shutdown waits for workers that an in-process engine does not have.
         del self._engine
 

@@ -38,6 +38,7 @@ def checked_text(value: str, column: str, what: str) -> str:
 
 
 def encodable(value: str, column: str) -> str:
+    """`value` itself, once it is sure that it can be written as UTF-8. Raises BadRow."""
     try:
         value.encode()
     except UnicodeEncodeError as error:

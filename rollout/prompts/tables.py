@@ -10,6 +10,7 @@ from rollout.prompts.raw_rows import RawRow
 
 
 def read_parquet(path: Path, columns: ColumnMapping) -> Iterator[RawRow]:
+    """Rows of a Parquet file, in its order. Raises DataError."""
     import pyarrow
     import pyarrow.parquet
 
@@ -35,6 +36,7 @@ def _check_columns(where: str, names: list[str], columns: ColumnMapping) -> None
 
 
 def read_hub(dataset: str, subset: str | None, split: str, columns: ColumnMapping) -> Iterator[RawRow]:
+    """Rows of a split of a data set on the hub, or in its cache. Raises DataError."""
     import datasets
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 

@@ -33,6 +33,7 @@ class TensorSpec:
 
     @property
     def num_bytes(self) -> int:
+        """Size of the tensor."""
         return prod(self.shape) * DTYPE_BYTES[self.dtype]
 
 
@@ -50,6 +51,7 @@ class WeightManifest:
 
     @property
     def num_bytes(self) -> int:
+        """Size of all tensors together."""
         return sum(tensor.num_bytes for chunk in self.chunks for tensor in chunk)
 
 
@@ -111,6 +113,7 @@ class WeightReceiver:
 
     @property
     def policy_version(self) -> int:
+        """Version of the weights that arrive."""
         return self._manifest.policy_version
 
     def accept(self, chunk: WeightChunk) -> Iterator[tuple[TensorSpec, np.ndarray]]:

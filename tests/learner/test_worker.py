@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from learner.algorithm.plan import plan_step
-from learner.backend.engine import RendezvousAddress
+from learner.backend.engine import RankPlace, RendezvousAddress
 from learner.config import GRPOConfig
 from learner.metrics import LEARNER_METRICS
-from learner.types import TrainBatch
+from learner.types import TrainBatch, TrainingSetup
 from rollout.errors import LearnerError
 from tests.learner.ranks import run_ranks
 from tests.learner.samples import groups_of, save_toy_model, train_batch, train_step
@@ -31,12 +31,8 @@ def make_worker(rank: int, world_size: int, rendezvous: RendezvousAddress, model
     # Every weight of the toy model is small: without this ZeRO-3 would keep all of them whole.
     deepspeed_config.STAGE3_PERSISTENCE_ELEMENTS = 0
     settings = {"lr": 1e-3, "num_ranks": world_size, "threads": 1, "micro_batch_tokens": 48, **fields}
-    return LearnerWorker(
-        LearnerConfig.model_validate(settings),
+    setup = TrainingSetup(
         model_dir=model_dir,
-        rank=rank,
-        world_size=world_size,
-        rendezvous=rendezvous,
         seed=0,
         temperature=0.9,
         total_steps=STEPS,
@@ -44,6 +40,8 @@ def make_worker(rank: int, world_size: int, rendezvous: RendezvousAddress, model
         chunk_mib=1,
         deterministic=True,
     )
+    place = RankPlace(rank=rank, world_size=world_size, local_rank=0, on_gpu=False, rendezvous=rendezvous)
+    return LearnerWorker(LearnerConfig.model_validate(settings), setup, place)
 
 
 def weights_of(worker: Any) -> tuple[dict[str, np.ndarray], str]:

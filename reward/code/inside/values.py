@@ -26,13 +26,8 @@ def encode(value: Any, handle_of: Callable[[Any], int] | None = None) -> Any:
         TypeError: something that is no plain data, where `handle_of` is None.
         RecursionError: nested too deeply, or in itself.
     """
-    if value is None or isinstance(value, (bool, str)):
-        return str(value) if isinstance(value, str) else value
-    if isinstance(value, int):
-        number = int(value)
-        return number if abs(number) <= _MAX_PLAIN_INT else {"i": format(number, "x")}
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else {"f": str(float(value))}
+    if value is None or isinstance(value, (bool, str, int, float)):
+        return _scalar(value)
     if isinstance(value, list):
         return [encode(element, handle_of) for element in value]
     if isinstance(value, dict):
@@ -51,6 +46,18 @@ def encode(value: Any, handle_of: Callable[[Any], int] | None = None) -> Any:
     if handle_of is None:
         raise TypeError(f"a {type(value).__name__} is no plain data")
     return {"r": handle_of(value)}
+
+
+def _scalar(value: bool | str | int | float | None) -> Any:
+    """Plain also where it was of a subclass, whose methods are the program's."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, int):
+        number = int(value)
+        return number if abs(number) <= _MAX_PLAIN_INT else {"i": format(number, "x")}
+    return float(value) if math.isfinite(value) else {"f": str(float(value))}
 
 
 def decode(value: Any, object_of: Callable[[int], Any] | None = None) -> Any:

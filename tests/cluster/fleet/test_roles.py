@@ -64,7 +64,8 @@ def test_ranks_share_the_cores_of_their_node_and_are_told_so() -> None:
         address = "here"
 
     assert arguments(LEARNER, "learner-1", Meeting)["config"].threads == 7
-    assert arguments(LEARNER, "learner-1", Meeting)["rendezvous"] == "here"
+    place = arguments(LEARNER, "learner-1", Meeting)["place"]
+    assert (place.rendezvous, place.local_rank, place.on_gpu) == ("here", 0, CONFIG.learner.gpus_per_rank > 0)
 
 
 def test_a_deterministic_run_computes_each_group_alone_and_caches_no_prefix() -> None:

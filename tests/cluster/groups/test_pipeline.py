@@ -13,7 +13,7 @@ from cluster.errors import RewardFailureError
 from cluster.fleet.deadlines import first_of
 from cluster.groups.buffer import GroupBuffer
 from cluster.groups.ledger import Ledger
-from cluster.groups.pipeline import MAX_UNSCORED_BATCHES, GroupPipeline
+from cluster.groups.pipeline import MAX_UNSCORED_BATCHES, GroupPipeline, PipelineParts
 from cluster.groups.reward_router import RewardRouter
 from cluster.groups.sampling import deal
 from cluster.record.run_directory import RunDirectory
@@ -60,12 +60,14 @@ class Loop:
         self.pipeline = GroupPipeline(
             config,
             fleet,
-            buffer=self.buffer,
-            ledger=self.ledger,
-            router=RewardRouter(config, fleet),
-            recovery=recovery_of(fleet),
-            run=self.run,
-            spawn=self._spawn,
+            PipelineParts(
+                buffer=self.buffer,
+                ledger=self.ledger,
+                router=RewardRouter(config, fleet),
+                recovery=recovery_of(fleet),
+                run=self.run,
+                spawn=self._spawn,
+            ),
             warn=self.warnings.append,
         )
 

@@ -12,7 +12,7 @@ from cluster.config import RecoveryConfig, RunConfig
 from cluster.errors import ActorFailedError
 from cluster.groups.buffer import GroupBuffer
 from cluster.groups.ledger import Ledger
-from cluster.groups.pipeline import GroupPipeline
+from cluster.groups.pipeline import GroupPipeline, PipelineParts
 from cluster.groups.reward_router import RewardRouter
 from cluster.record.run_directory import RunDirectory
 from cluster.types import ActorState
@@ -93,13 +93,14 @@ class Scene:
         self.pipeline = GroupPipeline(
             config,
             self.fleet,
-            buffer=self.buffer,
-            ledger=self.ledger,
-            router=RewardRouter(config, self.fleet, self.recovery),
-            recovery=self.recovery,
-            run=self.run,
-            spawn=self._spawn,
-            **_more(self),
+            PipelineParts(
+                buffer=self.buffer,
+                ledger=self.ledger,
+                router=RewardRouter(config, self.fleet, self.recovery),
+                recovery=self.recovery,
+                run=self.run,
+                spawn=self._spawn,
+            ),
         )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -140,13 +141,6 @@ class Scene:
 
     def scored(self) -> list[str]:
         return [entry[2][:6] for entry in self.journal if entry[0] == "score"]
-
-
-def _more(scene: Scene) -> dict[str, Any]:
-    """What a pipeline is given besides."""
-    import inspect
-
-    return {"warn": lambda _: None} if "warn" in inspect.signature(GroupPipeline.__init__).parameters else {}
 
 
 def play(scene: Callable[[], Scene], main: Callable[[Scene], Coroutine[Any, Any, None]]) -> Scene:

@@ -13,7 +13,7 @@ from cluster.fleet.roles import LEARNER, Role
 from cluster.groups.ledger import LedgerState
 from cluster.record.run_directory import RunDirectory
 from cluster.weights.checkpointing import Checkpoints
-from cluster.weights.learner_group import LearnerGroup
+from cluster.weights.learner_group import LearnerGroup, LearnerParts
 from cluster.weights.run_state import Fingerprints, RunState
 from learner.config import LearnerConfig
 from learner.types import ComputedTokens, RankShare, StepOutput, TrainBatch
@@ -81,9 +81,7 @@ class Scene:
         self.group = LearnerGroup(
             config,
             self.fleet,
-            recovery=self.recovery,
-            checkpoints=self.checkpoints,
-            run=self.run,
+            LearnerParts(recovery=self.recovery, checkpoints=self.checkpoints, run=self.run),
             start_step=0,
             on_restart=self.told.append,
         )

@@ -74,8 +74,7 @@ def held(worker: RewardModelWorker, model: Model, num_waiting: int, *groups: tup
     model.entered.clear()
     started = [Group(worker, *groups[0])]
     assert model.entered.wait(5)
-    for group in groups[1:]:
-        started.append(Group(worker, *group))
+    started.extend(Group(worker, *group) for group in groups[1:])
     while len(worker._waiting) < num_waiting:
         pass
     return started
