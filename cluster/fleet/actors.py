@@ -48,12 +48,15 @@ class Launches(Protocol):
 
     def start_together(self, role: Role[Any, Any]) -> Sequence[Any]:
         """Handles of new processes for all places of a role, in their order."""
+        ...
 
     def start_deadline_s(self, name: str) -> float:
         """Seconds that the process of that name may take to start."""
+        ...
 
     async def stacks(self, name: str) -> str:
         """What every thread of an actor is doing, also of one that hangs; a sentence where that cannot be known."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

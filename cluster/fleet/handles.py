@@ -30,6 +30,7 @@ class Remote(Protocol[P, R_co]):
 
     def remote(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R_co]:
         """The reference of the answer."""
+        ...
 
 
 class RemoteParts(Protocol[P, A_co, B_co]):
@@ -37,6 +38,7 @@ class RemoteParts(Protocol[P, A_co, B_co]):
 
     def options(self, *, num_returns: Literal[2]) -> "PartsCall[P, A_co, B_co]":
         """The method, answering with one reference for each result."""
+        ...
 
 
 class PartsCall(Protocol[P, A_co, B_co]):
@@ -44,6 +46,7 @@ class PartsCall(Protocol[P, A_co, B_co]):
 
     def remote(self, *args: P.args, **kwargs: P.kwargs) -> tuple[Awaitable[A_co], Awaitable[B_co]]:
         """The references of the two results."""
+        ...
 
 
 @overload
@@ -78,9 +81,11 @@ class Sampler(Protocol):
 
     async def ready(self) -> WorkerStatus:
         """Returns when the engine has started."""
+        ...
 
     async def status(self) -> WorkerStatus:
         """What it says of itself."""
+        ...
 
     async def probe(self) -> None:
         """Returns when it has shown that it works."""
@@ -90,6 +95,7 @@ class Sampler(Protocol):
 
     async def wait_group(self, key: tuple[str, str, int]) -> tuple[GroupFacts, RolloutGroup]:
         """The facts of a lease's group, and the group, once."""
+        ...
 
     async def give_up(self, requests: Sequence[SampleRequest]) -> None:
         """Ends leases that nobody waits for any more."""
@@ -102,9 +108,11 @@ class Sampler(Protocol):
 
     async def finish_update(self, sent_digest: str) -> str:
         """All of them are there; their digest."""
+        ...
 
     async def prompt_logprobs(self, sequences: Sequence[Sequence[int]]) -> list[Logprobs]:
         """Log-probabilities (nats) of fixed sequences: the canary."""
+        ...
 
     async def serve(self, policy_version: int) -> None:
         """They were verified: sampling may start."""
@@ -118,18 +126,22 @@ class Learner(Protocol):
 
     def train_step(self, share: RankShare, *groups: RolloutGroup) -> tuple[StepOutput, ComputedTokens]:
         """One training step."""
+        ...
 
     def weight_manifest(self) -> WeightManifest:
         """Begins a transfer."""
+        ...
 
     def weight_chunk(self, index: int) -> WeightChunk | None:
         """A part of it, on rank 0."""
 
     def weights_digest(self) -> str:
         """Of the transfer, on rank 0."""
+        ...
 
     def score_tokens(self, sequences: Sequence[Sequence[int]]) -> list[Logprobs]:
         """Log-probabilities (nats) of sequences, computed as in training."""
+        ...
 
     def save(self, directory: str) -> None:
         """Writes its part of a checkpoint."""
@@ -149,6 +161,7 @@ class Reward(Protocol):
 
     def score(self, group: RolloutGroup) -> GroupScores:
         """The scores of a group."""
+        ...
 
     def close(self) -> None:
         """Ends what it has started."""
@@ -159,9 +172,11 @@ class RewardModel(Protocol):
 
     def score(self, items: Sequence[RewardInput]) -> list[float]:
         """One score for each completion, in order."""
+        ...
 
     def num_batches(self) -> int:
         """Batches done since the start."""
+        ...
 
     def probe(self) -> None:
         """Returns when it has shown that it works."""

@@ -22,6 +22,7 @@ class Objects(Protocol):
 
         Errors: `ObjectLostError` where one is gone with its owner or its node; `StageTimeoutError`.
         """
+        ...
 
 
 class RayObjects:

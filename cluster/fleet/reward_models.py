@@ -38,6 +38,7 @@ class FindsModels(Protocol):
 
     def find(self) -> Mapping[str, Any]:
         """Name -> handle of every model that there is now; a restarted one has another name."""
+        ...
 
     def start(self, handle: Any, items: Sequence[RewardInput]) -> Any:
         """A call on its way."""
@@ -47,6 +48,7 @@ class FindsModels(Protocol):
 
     def num_batches(self, handle: Any) -> int:
         """That it has done. Errors: `ModelLostError` when it does not say."""
+        ...
 
 
 class RayModels:
@@ -75,6 +77,7 @@ class RayModels:
     def answer(self, call: Any, deadline_s: float) -> list[float] | None:
         """As `FindsModels`."""
         import ray
+        import ray.exceptions
 
         ready, _ = ray.wait([call], timeout=deadline_s)
         if not ready:
@@ -87,6 +90,7 @@ class RayModels:
     def num_batches(self, handle: Any) -> int:
         """As `FindsModels`."""
         import ray
+        import ray.exceptions
 
         try:
             return int(ray.get(handle.num_batches.remote(), timeout=ALIVE_DEADLINE_S))

@@ -89,9 +89,8 @@ def write_tables(file: BinaryIO, tables: Iterable[Any], *, waiting: bool = False
     # A dictionary and statistics of numbers that hardly ever repeat took half of the time; the bytes of floats, place
     # by place, are smaller.
     split = {f"{field.name}.list.element": "BYTE_STREAM_SPLIT" for field in lists if field.type.value_type == "float"}
-    with pyarrow.parquet.ParquetWriter(
-        file, schema, compression="zstd", use_dictionary=scalars, write_statistics=scalars, column_encoding=split
-    ) as writer:
+    options: dict[str, Any] = {"use_dictionary": scalars, "write_statistics": scalars, "column_encoding": split}
+    with pyarrow.parquet.ParquetWriter(file, schema, compression="zstd", **options) as writer:
         for table in tables:
             writer.write_table(table)
 

@@ -44,24 +44,29 @@ class RichReporter:
         self._live = Live(console=self._console, get_renderable=self._panel, refresh_per_second=4, transient=True)
 
     def start(self, config: RunConfig, run_dir: Path) -> None:
+        """Draws the panel for the first time."""
         self._headline, self._run_dir = headline(config), run_dir
         self._live.start()
         # An error before `finish`, such as a Ray that does not start, must not leave the cursor hidden.
         atexit.register(self._live.stop)
 
     def phase(self, text: str) -> None:
+        """Shown at the foot of the panel."""
         self._phase = printable(text)
 
     def step(self, view: StepView) -> None:
+        """Draws the numbers of the step, and notes that it is done."""
         self._view = view
         self._recent.append(view.step_s)
         reward = "-" if view.reward is None else f"{view.reward:.3f}"
         self._note(f"step {view.step + 1} done in {view.step_s:.1f} s, reward {reward}")
 
     def evaluation(self, view: EvalView) -> None:
+        """A line above the panel, which stays."""
         self._live.console.print(eval_line(view))
 
     def warn(self, text: str) -> None:
+        """A yellow line above the panel, which stays."""
         self._live.console.print(f"warning: {printable(text)}", style="yellow")
 
     def close(self) -> None:
@@ -70,6 +75,7 @@ class RichReporter:
         atexit.unregister(self._live.stop)
 
     def finish(self, summary: RunSummary) -> None:
+        """The summary in place of the panel."""
         self.close()
         for line in summary_lines(summary, self._run_dir):
             self._console.print(printable(line), soft_wrap=True)

@@ -44,16 +44,20 @@ class EvalView:
 class Reporter(Protocol):
     """Where the controller says what happens. Methods return at once and do not raise for a closed terminal."""
 
-    def start(self, config: RunConfig, run_dir: Path) -> None: ...
+    def start(self, config: RunConfig, run_dir: Path) -> None:
+        """The run has a folder, and its processes are about to be started."""
 
     def phase(self, text: str) -> None:
         """What is being waited for, such as "starting 3 actors"."""
 
-    def step(self, view: StepView) -> None: ...
+    def step(self, view: StepView) -> None:
+        """A training step is done."""
 
-    def evaluation(self, view: EvalView) -> None: ...
+    def evaluation(self, view: EvalView) -> None:
+        """An evaluation is done."""
 
-    def warn(self, text: str) -> None: ...
+    def warn(self, text: str) -> None:
+        """Something that a person should know; the run goes on."""
 
     def finish(self, summary: RunSummary) -> None:
         """The end, good or bad; the last call."""

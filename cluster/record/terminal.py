@@ -23,8 +23,8 @@ from cluster.types import RunSummary
 
 def make_reporter(stream: TextIO | None = None) -> "PlainReporter | RichReporter":
     """The live panel where `stream` (standard output) is a terminal, else plain lines."""
-    stream = stream if stream is not None else sys.stdout
-    return RichReporter(stream) if stream.isatty() else PlainReporter(stream)
+    out: TextIO = sys.stdout if stream is None else stream
+    return RichReporter(out) if out.isatty() else PlainReporter(out)
 
 
 class PlainReporter:
@@ -36,29 +36,35 @@ class PlainReporter:
         self._recent: deque[float] = deque(maxlen=RECENT_STEPS)
 
     def start(self, config: RunConfig, run_dir: Path) -> None:
+        """Names the run, its folder and what it trains."""
         self._run_dir = run_dir
         self._write(f"run {run_dir}")
         self._write(headline(config))
 
     def phase(self, text: str) -> None:
+        """A line of its own."""
         self._write(text)
 
     def step(self, view: StepView) -> None:
+        """A line with the numbers of the step, and the time left."""
         self._recent.append(view.step_s)
         left = time_left_s(self._recent, view.num_steps - view.step - 1)
         fields = [f"{name} {value}" for name, value in step_fields(view) if value != "-"]
         self._write(f"step {view.step + 1}/{view.num_steps}  {'  '.join(fields)}  left {duration(left)}")
 
     def evaluation(self, view: EvalView) -> None:
+        """A line with its accuracy."""
         self._write(eval_line(view))
 
     def warn(self, text: str) -> None:
+        """A line that begins with "warning"."""
         self._write(f"warning: {printable(text)}")
 
     def close(self) -> None:
         """The end of what never became a run: nothing is drawn any more."""
 
     def finish(self, summary: RunSummary) -> None:
+        """The summary, line by line."""
         for line in summary_lines(summary, self._run_dir):
             self._write(line)
 

@@ -35,6 +35,7 @@ def time_left_s(recent_step_s: "deque[float]", steps_left: int) -> float | None:
 
 
 def headline(config: RunConfig) -> str:
+    """What a run trains, on one line."""
     rollout = config.rollout
     mode = "synchronous" if config.max_policy_lag == 0 else f"sampling up to {config.max_policy_lag} versions ahead"
     return (
@@ -44,6 +45,7 @@ def headline(config: RunConfig) -> str:
 
 
 def step_fields(view: StepView) -> list[tuple[str, str]]:
+    """Names and values of what is shown of a step; "-" is a value that it did not have."""
     lag = "-" if view.lag_mean is None else f"{view.lag_mean:.2f} (max {view.lag_max or 0:.0f})"
     fields = [
         ("reward", _number(view.reward, ".3f")),
@@ -62,6 +64,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def eval_line(view: EvalView) -> str:
+    """An evaluation, on one line."""
     return (
         f"evaluation after {view.step} steps: accuracy {_number(view.accuracy, '.1%')} "
         f"({view.num_prompts} questions x {view.num_samples} samples, {view.duration_s:.1f} s)"
@@ -69,6 +72,7 @@ def eval_line(view: EvalView) -> str:
 
 
 def summary_lines(summary: RunSummary, run_dir: Path | None) -> list[str]:
+    """How a run ended, a few lines."""
     rejected = ", ".join(f"{number} {reason}" for reason, number in sorted(summary.groups_rejected.items())) or "none"
     lines = [
         f"{summary.status} after {summary.num_steps} steps in {duration(summary.wall_s)}",
@@ -83,6 +87,7 @@ def summary_lines(summary: RunSummary, run_dir: Path | None) -> list[str]:
 
 
 def duration(seconds: float | None) -> str:
+    """As 2h05m, 3m20s or 40s."""
     if seconds is None:
         return "-"
     minutes, rest = divmod(round(seconds), 60)

@@ -10,9 +10,11 @@ from cluster.run_files import TENSORBOARD
 class Sink(Protocol):
     """One place where metrics go. Any exception switches it off."""
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Takes the metrics of a step."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Sends what has not been sent."""
 
 
 def sink_makers(project: str, run_path: Path, config: dict[str, Any]) -> dict[str, Callable[[], Sink]]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]  # PyTorch names nothing public
 
 from learner.backend.deepspeed_config import deepspeed_config
 from learner.config import LearnerConfig
@@ -61,9 +62,7 @@ class Rendezvous:
         listener.bind((host, 0))
         port = listener.getsockname()[1]
         self.address = RendezvousAddress(host=host, port=port)
-        self._store = torch.distributed.TCPStore(
-            host, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach()
-        )
+        self._store = TCPStore(host, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +94,7 @@ def join_ranks(place: RankPlace, *, timeout_s: float) -> None:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     backend, timeout = "nccl" if place.on_gpu else "gloo", timedelta(seconds=timeout_s)
     try:
-        store = torch.distributed.TCPStore(
-            place.rendezvous.host, place.rendezvous.port, is_master=False, timeout=timeout
-        )
+        store = TCPStore(place.rendezvous.host, place.rendezvous.port, is_master=False, timeout=timeout)
         torch.distributed.init_process_group(
             backend, store=store, rank=place.rank, world_size=place.world_size, timeout=timeout
         )
@@ -123,7 +120,8 @@ class TrainingEngine:
     def __init__(self, module: nn.Module, config: LearnerConfig, *, world_size: int) -> None:
         import deepspeed
 
-        self.deepspeed, *_ = deepspeed.initialize(
+        initialize: Any = deepspeed.initialize  # its annotations are narrower than what it takes and gives
+        self.deepspeed, *_ = initialize(
             model=module,
             model_parameters=[parameter for parameter in module.parameters() if parameter.requires_grad],
             config=deepspeed_config(config, world_size=world_size),

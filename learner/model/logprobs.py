@@ -110,7 +110,7 @@ class _TokenLogprobs(torch.autograd.Function):
         return (
             grad_hidden_NH,
             None if grad_weight_VH is None else grad_weight_VH.to(weight_VH.dtype),
-            None if grad_bias_V is None else grad_bias_V.to(bias_V.dtype),
+            None if bias_V is None or grad_bias_V is None else grad_bias_V.to(bias_V.dtype),
             None,
             None,
             None,

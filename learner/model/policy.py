@@ -48,7 +48,8 @@ class LogprobModel(nn.Module):
         super().__init__()
         self.policy = policy
         self.dtype = dtype
-        self.head = LogprobHead(policy.get_output_embeddings()) if _head_is_plain(policy) else None
+        head = _plain_head(policy)
+        self.head = None if head is None else LogprobHead(head)
 
     def forward(
         self, input_ids_BT: Tensor, positions_N: Tensor, targets_N: Tensor, temperature: float
@@ -76,22 +77,23 @@ class LogprobModel(nn.Module):
         return dict(self.policy.named_parameters())
 
 
-def _head_is_plain(policy: "PreTrainedModel") -> bool:
-    """Whether logits are exactly output matrix times last hidden state.
+def _plain_head(policy: "PreTrainedModel") -> nn.Linear | None:
+    """The output layer, where logits are exactly its matrix times the last hidden state; else None.
 
     Some families scale the logits or cap them (Cohere, Granite, Gemma). Rather than a list of families: compute
     both on a few tokens and compare. A cap hardly changes small logits, so it is asked for by its name as well.
     """
     head = policy.get_output_embeddings()
     if type(head) is not nn.Linear or policy.base_model is policy:
-        return False
+        return None
     if getattr(policy.config.get_text_config(), "final_logit_softcapping", None):
-        return False
+        return None
     ids_BT = torch.arange(min(8, head.out_features), device=head.weight.device)[None]
     with torch.no_grad():
         hidden_BTH = policy.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
         logits_BTV = policy(input_ids=ids_BT, use_cache=False).logits
-        return torch.allclose(head(hidden_BTH).float(), logits_BTV.float(), rtol=1e-5, atol=1e-6)
+        is_plain = torch.allclose(head(hidden_BTH).float(), logits_BTV.float(), rtol=1e-5, atol=1e-6)
+    return head if is_plain else None
 
 
 def load_causal_lm(

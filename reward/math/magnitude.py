@@ -1,6 +1,7 @@
 """How large the numbers are that evaluating a parsed answer would make: bounds, without evaluating any."""
 
 import math
+from typing import Any
 
 import sympy
 
@@ -42,7 +43,7 @@ def _bounds(node: object) -> tuple[float, float]:
             return arguments[0][0] * max(size, 1.0), below
         return arguments[0][0], below
     if isinstance(node, sympy.factorial):
-        (argument,) = node.args
+        argument: Any = node.args[0]
         size = float(argument) if argument.is_Number else 10.0 ** min(arguments[0][0], 12.0)
         return size * math.log10(max(size, 2.0)) if argument.is_number else 1.0, below
     if isinstance(node, (sympy.Mul, sympy.Add)):

@@ -61,8 +61,10 @@ def _generator_of(item: RewardInput) -> str:
 
 @lru_cache(maxsize=256)
 def _scorer(name: str) -> Callable[[str | None, dict[str, Any]], float]:
-    found: Callable[[str | None, dict[str, Any]], float] = reasoning_gym.get_score_answer_fn(name)
-    return found
+    # The library annotates it as a function of nothing.
+    found: Any = reasoning_gym.get_score_answer_fn(name)
+    scorer: Callable[[str | None, dict[str, Any]], float] = found
+    return scorer
 
 
 def _answer(completion: str) -> str:

@@ -64,8 +64,9 @@ def json_value(value: object, column: str) -> object:
         return [item for item in (json_value(item, column) for item in value) if not isinstance(item, bytes)]
     if isinstance(value, datetime | date | time):
         return value.isoformat()
-    if hasattr(value, "tolist"):  # numpy scalars and arrays, which generators put into their metadata
-        return json_value(value.tolist(), column)
+    tolist = getattr(value, "tolist", None)
+    if tolist is not None:  # numpy scalars and arrays, which generators put into their metadata
+        return json_value(tolist(), column)
     return encodable(str(value), column)
 
 

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rollout.config import ColumnMapping
 from rollout.errors import DataError
@@ -38,12 +39,13 @@ def _check_columns(where: str, names: list[str], columns: ColumnMapping) -> None
 def read_hub(dataset: str, subset: str | None, split: str, columns: ColumnMapping) -> Iterator[RawRow]:
     """Rows of a split of a data set on the hub, or in its cache. Raises DataError."""
     import datasets
+    from datasets.exceptions import DatasetNotFoundError, DatasetsError
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     where = f"{dataset}[{split}]" if subset is None else f"{dataset}/{subset}[{split}]"
     try:
-        table = datasets.load_dataset(dataset, subset, split=split)
-    except datasets.exceptions.DatasetNotFoundError as error:
+        table: Any = datasets.load_dataset(dataset, subset, split=split)
+    except DatasetNotFoundError as error:
         raise DataError(f"data set {dataset!r} is not on the hub, or needs a token: {_first_line(error)}") from error
     except HFValidationError as error:
         raise DataError(f"task.dataset is {dataset!r}, which is no hub id: {_first_line(error)}") from error
@@ -52,7 +54,7 @@ def read_hub(dataset: str, subset: str | None, split: str, columns: ColumnMappin
             f"data set {dataset!r} cannot be fetched and is not in the local cache: {_first_line(error)}; go online "
             "or use files (kind: jsonl or parquet)"
         ) from error
-    except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
+    except (ValueError, OSError, DatasetsError) as error:
         raise DataError(f"data set {where} cannot be loaded: {_first_line(error)}") from error
     _check_columns(where, table.column_names, columns)
     for number, row in enumerate(table, start=1):

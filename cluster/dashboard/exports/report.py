@@ -84,7 +84,9 @@ class Answers:
         for path in WHOLE_RUN:
             self._add(path)
         self._add_timeline()
-        steps = [(phase, evenly(self._store.table_steps(phase), MAX_STEPS)) for phase in PHASES]
+        steps: list[tuple[Phase, list[int]]] = [
+            (phase, evenly(self._store.table_steps(phase), MAX_STEPS)) for phase in PHASES
+        ]
         pages = self._add_steps(steps)
         for group in self._add_groups(pages):
             self._add_rollouts(group)

@@ -17,6 +17,8 @@ from cluster.dashboard.files.features import Lists, gaps, mean_entropy, repetiti
 from cluster.dashboard.files.tail import open_inside
 from reward.math.extraction import extract_answer
 
+compute: Any = pyarrow.compute  # it makes its functions when it is loaded, where no checker sees them
+
 MAX_WORD_CHARS = 500
 """Of an answer; a model may write a page where a number is asked for."""
 _MAX_QUESTION_CHARS = 2000
@@ -97,8 +99,8 @@ def _read(file: Any) -> RolloutFile:
         raise UnreadableRolloutsError(f"has {num_rows} rows, more than the {_MAX_ROWS} that the dashboard reads")
     table = file.read(columns=[name for name in _SCALARS if name in present], use_threads=False)
     columns = scalar_columns(table, _SCALARS)
-    columns["question"] = pyarrow.compute.utf8_slice_codeunits(columns["question"], 0, _MAX_QUESTION_CHARS)
-    columns["ground_truth"] = pyarrow.compute.utf8_slice_codeunits(columns["ground_truth"], 0, _MAX_QUESTION_CHARS)
+    columns["question"] = compute.utf8_slice_codeunits(columns["question"], 0, _MAX_QUESTION_CHARS)
+    columns["ground_truth"] = compute.utf8_slice_codeunits(columns["ground_truth"], 0, _MAX_QUESTION_CHARS)
     scalars = {name: column.to_pylist() for name, column in columns.items()}
     order, group, num_groups = _dispatch_order(scalars)
     position = np.empty(num_rows, dtype=np.int64)
@@ -113,9 +115,7 @@ def _read(file: Any) -> RolloutFile:
         for name, values in _part_features(part).items():
             features[name][at] = values
         text = part.column("completion_text").cast(pyarrow.string())
-        for index, preview in zip(
-            at, pyarrow.compute.utf8_slice_codeunits(text, 0, _PREVIEW_CHARS).to_pylist(), strict=True
-        ):
+        for index, preview in zip(at, compute.utf8_slice_codeunits(text, 0, _PREVIEW_CHARS).to_pylist(), strict=True):
             previews[index] = preview or ""
         if "answer" not in present:
             for index, completion in zip(at, text.to_pylist(), strict=True):
@@ -185,7 +185,7 @@ def _lists(part: Any, name: str, kind: Any) -> Lists:
 
 
 def _text_part(text: Any, positions: NDArray[np.int64]) -> TextPart:
-    lowered = pyarrow.compute.ascii_lower(text).cast(pyarrow.binary()).to_pylist()
+    lowered = compute.ascii_lower(text).cast(pyarrow.binary()).to_pylist()
     completions = [completion or b"" for completion in lowered]
     offsets = np.zeros(len(completions) + 1, dtype=np.int64)
     np.cumsum([len(completion) + 1 for completion in completions], out=offsets[1:])

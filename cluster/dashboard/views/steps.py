@@ -184,8 +184,10 @@ def _funnel(
         if name.startswith(REJECTED_IN_STEP) and round(value) > rejected[reason]:
             rejected[reason] = round(value)
     rejected = +rejected  # looking a reason up has noted it with 0
-    before_scored = {reason: number for reason, number in rejected.items() if reason in BEFORE_SCORED}
-    after_scored = {reason: number for reason, number in rejected.items() if reason not in BEFORE_SCORED}
+    before_scored: dict[str, int] = {reason: number for reason, number in rejected.items() if reason in BEFORE_SCORED}
+    after_scored: dict[str, int] = {
+        reason: number for reason, number in rejected.items() if reason not in BEFORE_SCORED
+    }
     dispatched = len(groups) - len(left) + sum(rejected.values())
     scored = dispatched - sum(before_scored.values())
     trained = scored - sum(after_scored.values())

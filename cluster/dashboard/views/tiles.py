@@ -52,7 +52,8 @@ def _reward_tile(table: MetricTable, facts: RunFacts) -> dict[str, Any]:
     note = "" if std is None else f"std {std:.2f}"
     if failed:
         note = f"{note}; {failed:.1%} not scored".lstrip("; ")
-        state = max(state, thresholds.FAILED_REWARDS.state(failed), key=SEVERITY.index)
+        judged: tuple[State, State] = (state, thresholds.FAILED_REWARDS.state(failed))
+        state = max(judged, key=SEVERITY.index)
     return _tile(
         _Head(id="reward", label="Reward", metric="reward/mean"),
         values,
