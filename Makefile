@@ -17,7 +17,7 @@ help:
 	@echo "make browser      set up and drive the dashboard in a headless Chromium (part of make test where one is found)"
 	@echo "make bench-dashboard  what the dashboard costs the run that it follows"
 	@echo "make images       take the pictures in docs/images anew"
-	@echo "make lint         ruff and mypy alone"
+	@echo "make lint         ruff, mypy and basedpyright alone"
 	@echo "make check-scripts  the types of the dashboard's scripts; needs node (part of make test once it has run here)"
 	@echo "make test-slow    set up and run the tests that take long: every ZeRO stage on a whole run"
 	@echo "make faults       set up and kill, stop and damage real runs on purpose (two of these are in make test)"
@@ -42,6 +42,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

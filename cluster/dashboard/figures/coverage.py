@@ -13,10 +13,12 @@ class Stretch(Protocol):
     @property
     def start_s(self) -> float:
         """Unix time."""
+        ...
 
     @property
     def end_s(self) -> float:
         """Unix time."""
+        ...
 
 
 def union_s(spans: Iterable[Stretch], start_s: float, end_s: float) -> float:
