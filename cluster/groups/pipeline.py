@@ -28,6 +28,8 @@ from reward.types import RewardOutcome, ScoredGroup
 from rollout.errors import ShoalError
 from rollout.types import Prompt, SampledGroup, SampleRequest
 
+FOLLOWED_AT_ONCE = 16
+"""Groups of a share whose tasks begin in one turn of the loop."""
 LATE_LEASES = 10
 """How many times the deadline of a lease its answer is listened for after it was given up."""
 # Groups in a row that cannot be trained on, after which the run ends: in multiples of P.
@@ -162,7 +164,9 @@ class GroupPipeline:
         if self._config.deterministic:
             self._spawn(self._follow_share(sampler, incarnation, requests))
         else:
-            for request in requests:
+            for number, request in enumerate(requests, start=1):
+                if number % FOLLOWED_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # each costs the loop a tenth of a millisecond, and there may be thousands
                 self._spawn(self._follow(sampler, incarnation, request))
 
     # A task starts later than it is spawned, and the sampler may have been replaced by then: `incarnation` is that of

@@ -101,7 +101,7 @@ def demo_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(
         [sys.executable, "-m", "tests.cluster.dashboard.demo_runs", str(folder)],
         check=True,
-        timeout=120,
+        timeout=300,
         cwd=REPOSITORY,
     )
     return folder
