@@ -30,7 +30,7 @@ def test_groups_are_opened_in_their_order() -> None:
 
 def test_every_group_that_is_gone_is_named_and_no_other() -> None:
     pairs = [stored(index, is_gone=index in (1, 3)) for index in range(4)]
-    with pytest.raises(GroupsLostError, match="the completions of 000001-.*, 000003-.* are gone") as caught:
+    with pytest.raises(GroupsLostError, match=r"the completions of 000001-.*, 000003-.* are gone") as caught:
         asyncio.run(open_groups(FakeObjects(), [sampled for _, sampled in pairs]))
     assert caught.value.group_ids == tuple(pairs[index][1].group_id for index in (1, 3))
 
