@@ -1,14 +1,18 @@
 """Ray's object store: where groups and weights lie while the controller only knows of them."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from cluster.errors import GroupsLostError, ObjectLostError, StageTimeoutError
+from cluster.errors import ClusterError, GroupsLostError, ObjectLostError, StageTimeoutError
+from cluster.fleet.deadlines import first_line
 from rollout.types import RolloutGroup, SampledGroup
 
 OPEN_DEADLINE_S = 300.0
 """For the groups of a step to reach this node: seconds where they lie on others, none where they lie here."""
+LEAST_DEADLINE_S = 1.0
+"""For what is asked when that time is over: what is here already comes at once."""
 
 
 class Objects(Protocol):
@@ -45,6 +49,9 @@ class RayObjects:
             raise StageTimeoutError("fetch", "Ray", f"{len(references)} objects", deadline_s) from None
         except ray.exceptions.ObjectLostError as error:
             raise ObjectLostError(f"an object is gone with the process or node that had it: {error}") from error
+        except ray.exceptions.RayError as error:
+            cause = f"{type(error).__name__}: {first_line(error)}"
+            raise ClusterError(f"Ray's object store did not give {len(references)} objects: {cause}") from error
 
 
 async def open_groups(objects: Objects, groups: Sequence[SampledGroup]) -> list[RolloutGroup]:
@@ -54,21 +61,27 @@ async def open_groups(objects: Objects, groups: Sequence[SampledGroup]) -> list[
     """
 
     def fetch() -> list[RolloutGroup]:
+        # One end for all of it: a node that is silent is waited for once, however many groups it has.
+        end_s = time.monotonic() + OPEN_DEADLINE_S
+
+        def get(some: Sequence[SampledGroup]) -> list[RolloutGroup]:
+            left_s = max(LEAST_DEADLINE_S, end_s - time.monotonic())
+            return objects.get([group.payload for group in some], deadline_s=left_s)
+
+        def is_lost(group: SampledGroup) -> bool:
+            try:
+                get([group])
+            except (ObjectLostError, StageTimeoutError):
+                return True
+            return False
+
         try:
-            return objects.get([group.payload for group in groups], deadline_s=OPEN_DEADLINE_S)
+            return get(groups)
         except ObjectLostError as error:
-            lost = [group.group_id for group in groups if _is_lost(objects, group)]
+            lost = tuple(group.group_id for group in groups if is_lost(group))
             # It may have come back meanwhile, from a copy that another node had: then the second try is the answer.
             if lost:
-                raise GroupsLostError(tuple(lost)) from error
-            return objects.get([group.payload for group in groups], deadline_s=OPEN_DEADLINE_S)
+                raise GroupsLostError(lost) from error
+            return get(groups)
 
     return await asyncio.to_thread(fetch)
-
-
-def _is_lost(objects: Objects, group: SampledGroup) -> bool:
-    try:
-        objects.get([group.payload], deadline_s=OPEN_DEADLINE_S)
-    except ObjectLostError:
-        return True
-    return False

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from cluster.errors import GroupsLostError
+from cluster.errors import GroupsLostError, StageTimeoutError
 from cluster.fleet.objects import open_groups
 from cluster.groups.buffer import GroupBuffer
 from cluster.groups.ledger import Ledger
@@ -56,11 +56,17 @@ class Boundary:
         """The groups that were rejected since the step before. Those whose completions are gone are counted in the
         ledger and nowhere else."""
         rejected = self._pipeline.take_rejected()
-        try:
-            return await self._open(rejected)
-        except GroupsLostError as error:
-            self._parts.warn(f"{error}: they were rejected before, and their rollouts are not on record")
-            return await self._open([pair for pair in rejected if pair[0].group_id not in error.group_ids])
+        while rejected:
+            try:
+                return await self._open(rejected)
+            except GroupsLostError as error:
+                gone, why = set(error.group_ids), str(error)
+            except StageTimeoutError as error:
+                gone, why = {scored.group_id for scored, _ in rejected}, str(error)
+            # Nobody trains on them: what is wrong with them costs no step.
+            self._parts.warn(f"{why}: {len(gone)} groups that were rejected are not among the rollouts on record")
+            rejected = [pair for pair in rejected if pair[0].group_id not in gone]
+        return []
 
     async def _open(self, rejected: list[tuple[ScoredGroup, str]]) -> list[OpenGroup]:
         groups = await open_groups(self._parts.fleet.objects, [scored.group for scored, _ in rejected])

@@ -156,6 +156,9 @@ class Controller:
             await self._evaluate()
         self._mark_boundary()
         await self._boundary.restore(self._parts.start)
+        if self._config.max_policy_lag > 0:
+            # In buffer and pipeline now, which a checkpoint asks: kept here they would be kept for the whole run.
+            self._state = replace(self._state, scored=(), requeued=())
         self._background.spawn(self._sample_loop())
         while self._state.step < self._config.steps and not self._stop.is_set():
             wait_started = time.monotonic()
@@ -202,13 +205,14 @@ class Controller:
                 actor="the group buffer",
                 item=f"the batch of step {self._state.step}",
             )
+            self._num_taken += 1  # at once: `_num_to_dispatch` counts what is still to come
             try:
                 opened = await open_groups(self._parts.fleet.objects, [scored.group for scored in groups])
             except GroupsLostError as error:
+                self._num_taken -= 1
                 self._parts.warn(f"{error}; they are sampled again")
                 await self._pipeline.lost([s.group for s in groups if s.group_id in error.group_ids], error)
                 continue
-            self._num_taken += 1
             return [OpenGroup(scored=scored, group=group) for scored, group in zip(groups, opened, strict=True)]
 
     # One step.
@@ -310,10 +314,11 @@ class Controller:
         in_time, evaluation = await first_of(work, self._stop)
         if not in_time:
             return
+        # On record first: what counts as done and is not there would never be made up for.
+        await self._record.evaluation(step, evaluation, self._state.policy_version, started_s)
         accuracy = evaluation.accuracy
         before = accuracy if step == 0 else self._state.accuracy_before
         self._state = replace(self._state, accuracy=accuracy, accuracy_before=before, evaluated_at=step)
-        await self._record.evaluation(step, evaluation, self._state.policy_version, started_s)
         parts.reporter.phase("training")
 
     async def _save(self, state: RunState) -> bool:

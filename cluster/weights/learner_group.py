@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cluster.config import RunConfig
 from cluster.errors import ActorFailedError, LedgerError, ObjectLostError, StageTimeoutError
@@ -23,7 +23,7 @@ from cluster.record.run_directory import RunDirectory
 from cluster.record.run_record import TrainedStep
 from cluster.weights.checkpointing import Checkpoints
 from learner.algorithm.plan import plan_step, shares
-from learner.types import RankShare, StepPlan, TrainBatch
+from learner.types import ComputedTokens, RankShare, StepPlan, TrainBatch
 from rollout.types import RolloutGroup
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class LearnerGroup:
         self._run = parts.run
         self._on_restart = on_restart
         self._steps_done = start_step
-        self._last_step: TrainedStep | None = None
+        self._last: tuple[TrainBatch, Sequence[RolloutGroup]] | None = None
         # Every rank must see one order of calls: a collective call of one kind never meets another's.
         self._lock = asyncio.Lock()
         self.is_whole = True
@@ -78,7 +78,7 @@ class LearnerGroup:
             return await self._train(self._put(batch, groups) if next(tries) else batch, groups)
 
         trained = await self.use(work, moves_weights=True)
-        self._steps_done, self._last_step = batch.step + 1, trained
+        self._steps_done, self._last = batch.step + 1, (batch, groups)
         return trained
 
     async def use(self, work: Callable[[], Awaitable[T]], *, moves_weights: bool = False) -> T:
@@ -124,8 +124,7 @@ class LearnerGroup:
                 actors=[learner.name for learner in learners],
                 item=f"step {batch.step}",
             )
-            references = [tokens for _, tokens in calls]
-            tokens = await asyncio.to_thread(self._fleet.objects.get, references, deadline_s=OPEN_DEADLINE_S)
+            tokens = await self._tokens([tokens for _, tokens in calls])
         except ObjectLostError as error:
             # The other ranks are in the step, and wait for the one that could not begin: all are replaced.
             raise ActorFailedError("train", learners[0].name, f"step {batch.step}", str(error)) from error
@@ -136,6 +135,14 @@ class LearnerGroup:
             outputs=tuple(outputs),
             tokens=tuple(tokens),
         )
+
+    async def _tokens(self, references: Sequence[Any]) -> list[ComputedTokens]:
+        """What the ranks computed. Errors: `ObjectLostError`, also where it does not come in time: then the step is
+        taken again, and not lost."""
+        try:
+            return await asyncio.to_thread(self._fleet.objects.get, references, deadline_s=OPEN_DEADLINE_S)
+        except StageTimeoutError as error:
+            raise ObjectLostError(str(error)) from error
 
     def _plan(self, batch: TrainBatch) -> tuple[StepPlan, tuple[RankShare, ...]]:
         config = self._config.learner
@@ -186,10 +193,9 @@ class LearnerGroup:
         first = step
         while step < self._steps_done:
             # The last one may not be on record yet: it is, once its weights were published.
-            last = self._last_step
-            groups = last.groups if last is not None and last.batch.step == step else None
-            if last is not None and groups is not None:
-                batch = self._put(last.batch, groups)
+            if self._last is not None and self._last[0].step == step:
+                last, groups = self._last
+                batch = self._put(last, groups)
             else:
                 opened = await asyncio.to_thread(self._run.read_batch, step)
                 groups = tuple(of.group for of in opened)

@@ -58,20 +58,22 @@ class RunState:
 
 
 _ADAPTER = TypeAdapter(RunState)
+_PROMPT = TypeAdapter(Prompt)
 
 
 def without_groups(state: RunState, lost: Collection[str]) -> RunState:
     """The state with these scored groups given back: their completions are gone, so they are sampled again."""
+    kept = tuple(scored for scored in state.scored if scored.group_id not in lost)
+    return _given_back(replace(state, scored=kept), [s.group.prompt for s in state.scored if s.group_id in lost])
+
+
+def _given_back(state: RunState, prompts: Sequence[Prompt]) -> RunState:
+    again = {prompt.group_id for prompt in prompts}
     open_groups = {
-        group_id: (str(GroupState.PENDING), attempt) if group_id in lost else (name, attempt)
+        group_id: (str(GroupState.PENDING), attempt) if group_id in again else (name, attempt)
         for group_id, (name, attempt) in state.ledger.open_groups.items()
     }
-    return replace(
-        state,
-        scored=tuple(scored for scored in state.scored if scored.group_id not in lost),
-        requeued=(*state.requeued, *(s.group.prompt for s in state.scored if s.group_id in lost)),
-        ledger=replace(state.ledger, open_groups=open_groups),
-    )
+    return replace(state, requeued=(*state.requeued, *prompts), ledger=replace(state.ledger, open_groups=open_groups))
 
 
 def write_run_state(directory: Path, state: RunState, waiting: Sequence[RolloutGroup] = ()) -> None:
@@ -91,11 +93,16 @@ def read_run_state(directory: Path) -> RunState:
     """
     path = directory / RUN_STATE
     try:
-        state: RunState = _ADAPTER.validate_python(json.loads(path.read_text(encoding="ascii")))
+        values = json.loads(path.read_text(encoding="ascii"))
+        # Of a version that kept waiting groups in this file: their prompts are sampled again.
+        before = values.pop("scored", None) or ()
+        state: RunState = _ADAPTER.validate_python(values)
+        if before:
+            return _given_back(state, [_PROMPT.validate_python(scored["group"]["prompt"]) for scored in before])
         path = directory / WAITING
         waiting = read_groups(path) if path.exists() else []
         return replace(state, scored=tuple(group.scored for group in waiting))
-    except (OSError, ValueError, KeyError, ValidationError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
         raise CheckpointError(
             f"{path} cannot be read as the state of a run ({type(error).__name__}: {str(error).splitlines()[0]}); "
             "use an older checkpoint or the version of Shoal that wrote it"

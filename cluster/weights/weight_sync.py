@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.config import RunConfig
-from cluster.errors import ActorFailedError, StageTimeoutError
+from cluster.errors import ActorFailedError, ObjectLostError, StageTimeoutError
 from cluster.fleet.actors import Fleet, SamplerActor
 from cluster.fleet.deadlines import finish, finish_all
 from cluster.fleet.handles import LearnerHandle, SamplerHandle, by_reference
@@ -202,7 +202,8 @@ class _Receivers:
         )
         answered: dict[str, T] = {}
         for actor, answer in zip(actors, answers, strict=True):
-            if isinstance(answer, ActorFailedError | StageTimeoutError | EngineError):
+            # A chunk that is gone with rank 0: the digest that rank 0 is asked for next tells whose fault it was.
+            if isinstance(answer, ActorFailedError | StageTimeoutError | EngineError | ObjectLostError):
                 self.failed[actor.name] = answer
                 if actor in self.left:
                     self.left.remove(actor)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import ray.exceptions
 
-from cluster.errors import GroupsLostError, ObjectLostError, StageTimeoutError
+from cluster.errors import ClusterError, GroupsLostError, ObjectLostError, StageTimeoutError
 from cluster.fleet.deadlines import finish
 from cluster.fleet.objects import RayObjects, open_groups
 from rollout.types import RolloutGroup, SampledGroup, facts_of
@@ -74,6 +74,9 @@ def test_rays_errors_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
 
     raises(LOST)
     with pytest.raises(ObjectLostError, match="gone with the process or node"):
+        RayObjects().get(["reference"], deadline_s=2.0)
+    raises(ray.exceptions.OutOfDiskError("no room"))
+    with pytest.raises(ClusterError, match="did not give 1 objects: OutOfDiskError"):
         RayObjects().get(["reference"], deadline_s=2.0)
     raises(ray.exceptions.GetTimeoutError())
     with pytest.raises(StageTimeoutError, match="fetch: Ray did not finish 1 objects within 2 s"):

@@ -1,6 +1,7 @@
 import asyncio
 import dataclasses
 import errno
+import json
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,19 @@ def test_a_state_comes_back_as_it_was_odd_text_included(tmp_path: Path) -> None:
     assert again.scored[0].group.payload.completions[0].text == ODD
     assert isinstance(again.requeued[0].token_ids, tuple)
     assert (tmp_path / RUN_STATE).read_bytes().isascii()
+
+
+def test_groups_that_an_older_version_kept_in_the_state_are_sampled_again(tmp_path: Path) -> None:
+    """Before they had a file of their own."""
+    state = dataclasses.replace(state_at(3), scored=(), requeued=())
+    waiting = dataclasses.asdict(scored(7, [ok(1.0), failed()]).group.prompt)
+    group_id = scored(7, [ok(1.0), failed()]).group_id
+    values = dataclasses.asdict(state) | {"scored": [{"group": {"prompt": waiting, "completions": []}, "rewards": []}]}
+    values["ledger"]["open_groups"] = {group_id: ["scored", 2], "g": ["pending", 1]}
+    (tmp_path / RUN_STATE).write_text(json.dumps(values))
+    again = read_run_state(tmp_path)
+    assert (again.scored, [prompt.group_id for prompt in again.requeued]) == ((), [group_id])
+    assert again.ledger.open_groups == {group_id: ("pending", 2), "g": ("pending", 1)}
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"step": 1}', "{not json"])

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from cluster.config import RunConfig
+from cluster.errors import ActorFailedError, ObjectLostError
 from cluster.weights.weight_sync import MAX_CANARY_TOKENS, SyncReport, WeightSync, canary_errors, serve_as_loaded
 from learner.config import LearnerConfig
 from rollout.config import ReasoningGymTask, RolloutConfig
 from rollout.errors import WeightSyncError
+from rollout.transfer.manifest import WeightChunk
 from rollout.types import Prompt
 from tests.cluster.examples import ok, scored
 from tests.cluster.fakes import FakeLearner, FakeSampler, Journal, fleet_of
@@ -106,6 +108,32 @@ def test_another_digest_of_the_whole_means_that_nobody_serves() -> None:
         publish(journal, samplers)
     assert [sampler.served for sampler in samplers] == [None, None]
     assert not any(entry[0] in ("canary", "serve") for entry in journal)
+
+
+@pytest.mark.parametrize("is_rank_0_dead", [False, True])
+def test_a_chunk_that_is_gone_is_the_fault_of_whoever_does_not_answer(is_rank_0_dead: bool) -> None:
+    died = ActorFailedError("sync", "learner-0", "the digest", "ActorDiedError: killed", died=True)
+
+    class Starved(FakeSampler):
+        def load_chunk(self, chunk: WeightChunk) -> None:
+            raise ObjectLostError("sync: chunk 0 was gone")
+
+    class Dead(FakeLearner):
+        def weights_digest(self) -> str:
+            raise died
+
+    journal: Journal = []
+    samplers = [Starved(journal, name="sampler-0"), FakeSampler(journal, name="sampler-1")]
+    learner = (Dead if is_rank_0_dead else FakeLearner)(journal)
+    sync = WeightSync(CONFIG, fleet := fleet_of(samplers=samplers, learners=[learner]), [PROMPT])
+    if is_rank_0_dead:
+        with pytest.raises(ActorFailedError, match="learner-0 failed on the digest"):
+            asyncio.run(sync.publish(fleet.samplers))
+        assert [sampler.served for sampler in samplers] == [None, None]
+        return
+    report = asyncio.run(sync.publish(fleet.samplers))
+    assert (report.synced, list(report.failed)) == (("sampler-1",), ["sampler-0"])
+    assert [sampler.served for sampler in samplers] == [None, 4]
 
 
 def test_prompts_of_one_token_cannot_verify_anything() -> None:
