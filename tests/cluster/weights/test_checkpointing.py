@@ -12,6 +12,7 @@ from cluster.errors import ResumeError
 from cluster.groups.ledger import LedgerState
 from cluster.weights.checkpointing import Checkpoints, check_fingerprints
 from cluster.weights.run_state import RUN_STATE, Fingerprints, RunState, read_run_state, write_run_state
+from learner.saving import files
 from learner.saving.files import newest_valid
 from rollout.errors import CheckpointError
 from rollout.prompts.stream import PromptStreamState
@@ -103,6 +104,29 @@ def test_what_is_saved_is_found_again_and_loaded_by_every_rank(tmp_path: Path) -
     asyncio.run(checkpoints.load_learners(fleet_of(learners=ranks), path))
     assert sorted(journal[2:]) == [("load", "learner-0", "weights"), ("load", "learner-1", "weights")]
     assert warnings == []
+
+
+def test_nothing_is_hashed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A10: each file once when it is written, and once when the checkpoint is found again; ranks are told so."""
+    hashed: list[str] = []
+    sha256 = files.file_sha256
+
+    def counted(path: Path) -> str:
+        hashed.append(path.name)
+        return sha256(path)
+
+    monkeypatch.setattr(files, "file_sha256", counted)
+    checkpoints, _, learner = saving(tmp_path)
+    fleet = fleet_of(learners=[learner])
+    path = asyncio.run(checkpoints.save(fleet, state_at(2)))
+    written = sorted(hashed)
+    assert len(set(written)) == len(written) >= 3
+    assert asyncio.run(checkpoints.save(fleet, state_at(2))) == path, "stopped right after a periodic save"
+    assert sorted(hashed) == written
+    hashed.clear()
+    newest, _ = checkpoints.newest()
+    asyncio.run(checkpoints.load_learners(fleet, newest))
+    assert sorted(hashed) == written
 
 
 def test_only_the_newest_are_kept_and_an_equal_one_is_not_written_twice(tmp_path: Path) -> None:
