@@ -39,10 +39,10 @@ def errors_of(outputs: dict[str, Any], model: torch.nn.Module, temperature: floa
     errors = []
     for request_id, output in outputs.items():
         prompt = PROMPTS[int(request_id.split("-")[0])]
-        ids = torch.tensor([[*prompt, *output.token_ids]])
+        ids = torch.tensor([[*prompt, *output.token_ids.tolist()]])
         with torch.no_grad():
             logprobs = (model(ids).logits[0, len(prompt) - 1 : -1] / temperature).log_softmax(-1)
-        expected = logprobs.gather(1, torch.tensor(output.token_ids)[:, None])[:, 0]
+        expected = logprobs.gather(1, torch.tensor(output.token_ids).long()[:, None])[:, 0]
         errors += (expected - torch.tensor(output.logprobs)).abs().tolist()
     return errors
 
@@ -86,23 +86,23 @@ def outcomes_of(reasons: Sequence[str]) -> list[str]:
     found: list[str] = []
     for reason in reasons:
         sampled = SimpleNamespace(
-            token_ids=[5, 6], logprobs=[{5: SimpleNamespace(logprob=-1.0)}], text="", finish_reason=reason
+            token_ids=[5, 6], logprobs=SimpleNamespace(logprobs=[-1.0]), text="", finish_reason=reason
         )
         if reason in ("stop", "length", "repetition"):
-            sampled.logprobs.append({6: SimpleNamespace(logprob=-2.0)})
+            sampled.logprobs.logprobs.append(-2.0)
         sampled.weight_versions = None
         output = vllm_engine._engine_output(SimpleNamespace(request_id="0", outputs=[sampled]))
-        assert len(output.token_ids) == len(output.logprobs) == len(sampled.logprobs)
+        assert len(output.token_ids) == len(output.logprobs) == len(sampled.logprobs.logprobs)
         found.append(output.finish_reason)
     return found
 
 
-def executors() -> dict[str, Any]:
+def executors(model_dir: str) -> dict[str, Any]:
     """GPUs of an engine -> (tensor parallel size, vLLM's way of running its workers)."""
     found: dict[str, Any] = {}
     for num_gpus in (0, 1, 4):
         rollout = RolloutConfig(gpus_per_engine=num_gpus)
-        args = vllm_engine.engine_args("m", ModelConfig(path="m"), rollout, seed=0)
+        args = vllm_engine.engine_args(model_dir, ModelConfig(path=model_dir), rollout, seed=0)
         found[str(num_gpus)] = (args.tensor_parallel_size, args.distributed_executor_backend)
     return found
 
@@ -113,11 +113,11 @@ def main(model_dir: str) -> None:
     engine = vllm_engine.VLLMEngine(model_dir, ModelConfig(path=model_dir, max_context_tokens=64), rollout, seed=0)
     first, again = sample(engine), sample(engine)
     report: dict[str, Any] = {
-        "same_tokens_again": all(first[i].token_ids == again[i].token_ids for i in first),
-        "distinct_samples": len({first[f"0-{i}"].token_ids for i in range(8)}),
+        "same_tokens_again": all(np.array_equal(first[i].token_ids, again[i].token_ids) for i in first),
+        "distinct_samples": len({first[f"0-{i}"].token_ids.tobytes() for i in range(8)}),
         "sampled_error": max(errors_of(first, model)),
         "sampled_error_at_0.7": max(errors_of(sample(engine, temperature=0.7), model, 0.7)),
-        "executors": executors(),
+        "executors": executors(model_dir),
         "failed_request": outcome_of_a_failed_request(engine),
         "finish_reasons": outcomes_of([*FINISH_REASON_STRINGS, "of a later version"]),
         "sync_errors": [],
