@@ -7,6 +7,7 @@ Dimensions: B sequences of a micro-batch, T token positions, N completion tokens
 """
 
 import asyncio
+import importlib
 import pickle
 import random
 from collections import Counter
@@ -129,9 +130,8 @@ KINDS = ("encoded", "cut in a character", "other tokens of the same text", "spec
 
 
 def byte_token(tokenizer: Any, byte: int) -> int:
-    from transformers import convert_slow_tokenizer
-
-    letters: Any = convert_slow_tokenizer  # without types
+    # By its whole name: once transformers has loaded it, a function of the same name stands in the package.
+    letters: Any = importlib.import_module("transformers.convert_slow_tokenizer")
     return int(tokenizer.convert_tokens_to_ids(letters.bytes_to_unicode()[byte]))
 
 
