@@ -48,10 +48,8 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The virtual schedules run in a process of their own: their clock must not meet threads that other tests left.
 test: lint
-	$(BIN)/python -m pytest -n $(WORKERS) --ignore tests/faults/test_soak.py -m "not slow and not gpu and (not faults or quick)"
-	$(BIN)/python -m pytest -m "not slow and not gpu and (not faults or quick)" tests/faults/test_soak.py
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not gpu and (not faults or quick)"
 
 # For development alone: the page has no build step and no package.
 check-scripts:

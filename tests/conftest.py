@@ -1,7 +1,12 @@
 """Which tests go to which process when they are spread over the cores (`pytest -n 2`)."""
 
+import os
 from pathlib import Path
 from typing import Any
+
+# A call of Ray's outside a session fails, here and in what tests start. Left alone it joins the cluster that another
+# test has, and this process is ended 60 s after that cluster: it was seen as a worker of xdist that died of itself.
+os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling

@@ -30,12 +30,17 @@ class Objects(Protocol):
 
 
 class RayObjects:
-    """The store of the Ray session that this process is in."""
+    """The store of the Ray session that this process is in.
+
+    Errors: `ClusterError` where it is in none. Left alone, Ray would join whichever cluster it finds on the machine,
+    and end this process 60 s after that one ends.
+    """
 
     def put(self, value: Any) -> Any:
         """See `Objects`."""
         import ray
 
+        _check_session(ray)
         return ray.put(value)
 
     def get(self, references: Sequence[Any], *, deadline_s: float) -> list[Any]:
@@ -43,6 +48,9 @@ class RayObjects:
         import ray
         import ray.exceptions
 
+        if not references:
+            return []
+        _check_session(ray)
         try:
             return list(ray.get(list(references), timeout=deadline_s))
         except ray.exceptions.GetTimeoutError:
@@ -52,6 +60,11 @@ class RayObjects:
         except ray.exceptions.RayError as error:
             cause = f"{type(error).__name__}: {first_line(error)}"
             raise ClusterError(f"Ray's object store did not give {len(references)} objects: {cause}") from error
+
+
+def _check_session(ray: Any) -> None:
+    if not ray.is_initialized():
+        raise ClusterError("Ray's object store was asked before this process joined a Ray session")
 
 
 async def open_groups(objects: Objects, groups: Sequence[SampledGroup]) -> list[RolloutGroup]:

@@ -33,7 +33,18 @@ from learner.config import LearnerConfig
 from learner.types import ComputedTokens, RankShare, StepOutput
 from reward.types import GroupScores, RewardOutcome, RewardResult
 from rollout.config import ReasoningGymTask, RolloutConfig
-from rollout.types import Completion, FinishReason, GroupFacts, Prompt, RolloutGroup, VersionSpan, facts_of
+from rollout.types import (
+    Completion,
+    FinishReason,
+    GroupFacts,
+    Logprobs,
+    LossMask,
+    Prompt,
+    RolloutGroup,
+    TokenIds,
+    VersionSpan,
+    facts_of,
+)
 from tests.cluster.fakes import FakeHandle, FakeLearner, FakeObjects, FakeSampler, NoLauncher
 from tests.faults.world import FINGERPRINTS, Stream
 
@@ -61,10 +72,12 @@ class Clock:
 class Learner(FakeLearner):
     """Trains at once, and answers for every token."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, max_tokens: int) -> None:
         super().__init__([])
         self.version = 0
         self._clock = clock
+        # Made once: new memory of this size takes the loop 0.2 s, which a learner in its own process does not.
+        self._values_N = np.full(max_tokens, -1.0, np.float32)
 
     def train_step(self, share: RankShare, *_groups: RolloutGroup) -> tuple[StepOutput, ComputedTokens]:
         self.version += 1
@@ -73,7 +86,7 @@ class Learner(FakeLearner):
     def _answer(self, share: RankShare) -> tuple[StepOutput, ComputedTokens]:
         sequences = [sequence for part in share.micro_batches for sequence in part]
         lengths = tuple(sequence.num_completion_tokens for sequence in sequences)
-        values_N = np.full(sum(lengths), -1.0, np.float32)
+        values_N = self._values_N[: sum(lengths)]
         tokens = ComputedTokens(
             keys=tuple(sequence.key for sequence in sequences),
             lengths=lengths,
@@ -91,12 +104,30 @@ class Learner(FakeLearner):
         (Path(directory) / "learner-0.bin").write_bytes(b"weights")
 
 
-class Sampler(FakeSampler):
-    """Samples random tokens, each group its own."""
+class SharedMemory:
+    """Where groups lie, as in Ray's store: one mapping of two steps' tokens, of which each group has views. Memory of a
+    group's own would go back to the system when it is dropped, which costs the loop 45 ms a step and no real run."""
 
-    def __init__(self, name: str, num_tokens: int, clock: Clock) -> None:
+    def __init__(self, num_groups: int, group_size: int, num_tokens: int) -> None:
+        rng = np.random.default_rng(0)
+        shape = (2 * num_groups, group_size, num_tokens)
+        self._token_ids, self._logprobs = rng.integers(0, 50_000, shape, np.int32), -rng.random(shape, np.float32)
+        self._mask = np.ones(num_tokens, np.bool_)
+        self._next = 0
+
+    def group(self) -> tuple[TokenIds, Logprobs, LossMask]:
+        """Token ids and log-probabilities of [G, T], and a mask of [T] for each."""
+        slot = self._next
+        self._next = (slot + 1) % len(self._token_ids)
+        return self._token_ids[slot], self._logprobs[slot], self._mask
+
+
+class Sampler(FakeSampler):
+    """Samples random tokens."""
+
+    def __init__(self, name: str, memory: SharedMemory, clock: Clock) -> None:
         super().__init__([], name=name)
-        self._num_tokens = num_tokens
+        self._memory = memory
         self._clock = clock
         self._rng = np.random.default_rng(0)
 
@@ -109,10 +140,8 @@ class Sampler(FakeSampler):
         return self._clock(lambda: self._group(key))
 
     def _group(self, key: tuple[str, str, int]) -> tuple[GroupFacts, RolloutGroup]:
-        request, length = self._requests.pop(key), self._num_tokens
-        shape = (request.group_size, length)
-        token_ids, logprobs = self._rng.integers(0, 50_000, shape, np.int32), -self._rng.random(shape, np.float32)
-        mask = np.ones(length, np.bool_)
+        request, (token_ids, logprobs, mask) = self._requests.pop(key), self._memory.group()
+        length = len(mask)
         completions = tuple(
             Completion(
                 sample_index=i,
@@ -180,12 +209,13 @@ def parts_of(folder: Path, sizes: Sequence[int], clock: Clock) -> RunParts:
         checkpoint=CheckpointConfig(every=0),
     )
     run = RunDirectory.create(folder / "run", config)
+    memory = SharedMemory(num_prompts, group_size, num_tokens)
     fleet = Fleet(
         samplers=tuple(
-            Actor(name=f"sampler-{i}", handle=FakeHandle(Sampler(f"sampler-{i}", num_tokens, clock)))  # type: ignore[arg-type]
+            Actor(name=f"sampler-{i}", handle=FakeHandle(Sampler(f"sampler-{i}", memory, clock)))  # type: ignore[arg-type]
             for i in range(num_samplers)
         ),
-        learners=(Actor(name="learner-0", handle=FakeHandle(Learner(clock))),),  # type: ignore[arg-type]
+        learners=(Actor(name="learner-0", handle=FakeHandle(Learner(clock, num_prompts * group_size * num_tokens))),),  # type: ignore[arg-type]
         rewards=tuple(
             Actor(name=f"reward-{i}", handle=FakeHandle(Reward(f"reward-{i}", clock)))  # type: ignore[arg-type]
             for i in range(num_samplers)

@@ -72,6 +72,7 @@ def test_rays_errors_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr("ray.get", get)
 
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
     raises(LOST)
     with pytest.raises(ObjectLostError, match="gone with the process or node"):
         RayObjects().get(["reference"], deadline_s=2.0)
@@ -81,3 +82,12 @@ def test_rays_errors_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     raises(ray.exceptions.GetTimeoutError())
     with pytest.raises(StageTimeoutError, match="fetch: Ray did not finish 1 objects within 2 s"):
         RayObjects().get(["reference"], deadline_s=2.0)
+
+
+def test_no_cluster_is_joined_by_asking_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray._private.auto_init_hook.enable_auto_connect", True)
+    monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("a cluster was looked for"))
+    assert RayObjects().get([], deadline_s=1.0) == []
+    for ask in (lambda: RayObjects().get(["reference"], deadline_s=1.0), lambda: RayObjects().put(1)):
+        with pytest.raises(ClusterError, match="before this process joined a Ray session"):
+            ask()
