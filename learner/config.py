@@ -1,10 +1,13 @@
 """Configuration of the learner: the paper's symbols, their ranges and units."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from rollout.config import Config
+
+DecayRate = Annotated[float, Field(ge=0, lt=1)]
+"""Share of a running mean that stays at each step."""
 
 
 class GRPOConfig(Config):
@@ -38,8 +41,8 @@ class LearnerConfig(Config):
     lr: float = Field(default=1e-6, gt=0)
     """Highest learning rate."""
     schedule: ScheduleConfig = ScheduleConfig()
-    betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW's decay rates."""
+    betas: tuple[DecayRate, DecayRate] = (0.9, 0.999)
+    """AdamW's decay rates, of the mean gradient and of its square."""
     eps: float = Field(default=1e-8, gt=0)
     """AdamW's epsilon, added to the root of the second moment."""
     weight_decay: float = Field(default=0.0, ge=0)

@@ -131,7 +131,7 @@ class RewardInput:
     prompt: str
     """The prompt as the policy read it, template and special tokens included."""
     completion: str
-    """Decoded completion without special tokens."""
+    """The completion's text, special tokens too, without what ended it: end token, stop token or stop string."""
     token_ids: TokenIds = field(default_factory=lambda: read_only((), np.int32))
     """[T] int32, read-only, the completion's tokens: its length in tokens is their number."""
     finish_reason: FinishReason = FinishReason.STOP

@@ -120,8 +120,12 @@ class SamplingConfig(Config):
     """Draw from this many of the most probable tokens; 0 keeps all tokens."""
     max_tokens: int = Field(default=64, ge=1)
     """Longest completion, in tokens."""
-    stop: tuple[str, ...] = ()
-    """Strings that end a completion; not part of its text, their tokens are kept."""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Strings that end a completion, besides the model's own end tokens; the text of a special token may be one. Not
+    part of the completion's text, their tokens are kept."""
+    stop_token_ids: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Tokens that end a completion, besides the model's own end tokens. Not part of the completion's text; they are
+    kept as its last token and trained on."""
 
 
 class ModelConfig(Config):

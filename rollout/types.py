@@ -98,7 +98,7 @@ class Completion:
     loss_mask: LossMask
     """[T] bool, True where the policy sampled the token, so that it may be trained on."""
     text: str
-    """Decoded tokens without special ones; a stop string that ended it is not part of it."""
+    """Decoded tokens, special ones too; the end token, stop token or stop string that ended it is not part of it."""
     finish_reason: FinishReason
     version_spans: tuple[VersionSpan, ...]
     """Which weights sampled which tokens; spans follow one another and cover all T tokens."""

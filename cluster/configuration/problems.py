@@ -18,6 +18,7 @@ _WORDS = (
     ("a valid boolean", "true or false"),
     ("a valid array", "a list"),
     ("an object", "a mapping"),
+    ("String should have at least 1 character", "text that is not empty"),
 )
 """pydantic speaks JSON's words; recipes are YAML."""
 

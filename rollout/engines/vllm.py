@@ -242,6 +242,12 @@ def _sampling_params(sampling: SamplingConfig, seed: int | None) -> SamplingPara
         top_k=sampling.top_k,
         max_tokens=sampling.max_tokens,
         stop=list(sampling.stop),
+        stop_token_ids=list(sampling.stop_token_ids),
+        # Rewards read what was sampled, special tokens too: <think> and <answer> are tokens of their own in some
+        # vocabularies. What ended a completion is no part of its text in either case. Nor are blanks that nobody
+        # sampled, which vLLM would put between two special tokens.
+        skip_special_tokens=False,
+        spaces_between_special_tokens=False,
         seed=seed,
         logprobs=0,
         # Lists of numbers in place of a dictionary and an object for each token.

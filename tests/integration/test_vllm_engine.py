@@ -26,6 +26,7 @@ def test_engine_follows_its_weights(tied: bool, tmp_path: Path) -> None:
     (reason, num_tokens), good = report["failed_request"]["bad"], report["failed_request"]["good"]
     assert (reason, num_tokens < 12) == ("error", True), "one request fails, and the engine goes on"
     assert good[0] in ("stop", "length")
+    check_texts(report["texts"])
     for version, sync in enumerate(report["sync_errors"], start=1):
         assert sync["stale"] > 0.01, "the new weights are different enough to see"
         assert sync["probe"] < 1e-4
@@ -33,6 +34,20 @@ def test_engine_follows_its_weights(tied: bool, tmp_path: Path) -> None:
         assert sync["mean"] < 1e-5
         assert sync["versions"] == [version]
     assert (report["unrepaired_head"] > 0.01) == tied
+
+
+def check_texts(texts: dict[str, list[Any]]) -> None:
+    """A completion's text is all its tokens, special ones too, but for the one that ended it."""
+    special, letter = texts["special"][1], texts["letter"][1]
+    for reason, _, pieces, text in texts["none"]:
+        assert text == "".join(pieces[:-1] if reason == "stop" else pieces)
+    assert any("<unk>" in text for *_, text in texts["none"]), "a special token that ends nothing is read"
+    for name, stop in (("string", special), ("token", letter)):
+        ended = [token_ids for reason, token_ids, *_ in texts[name] if reason == "stop"]
+        assert sum(token_ids[-1] == stop for token_ids in ended) > 2, f"some completions end with the stop {name}"
+        assert all(stop not in token_ids[:-1] for _, token_ids, *_ in texts[name]), "and none goes on behind it"
+        for reason, _, pieces, text in texts[name]:
+            assert text == "".join(pieces[:-1] if reason == "stop" else pieces)
 
 
 def make_model(directory: Path, *, tied: bool) -> Path:

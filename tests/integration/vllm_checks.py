@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from vllm.v1.engine import FINISH_REASON_STRINGS
 
 from rollout.config import ModelConfig, RolloutConfig, SamplingConfig
@@ -19,8 +19,8 @@ from rollout.transfer.manifest import TensorSpec
 PROMPTS = [[10, 20, 30, 40, 50], [7, 8, 9, 10, 11, 12, 13]]
 
 
-def sample(engine: Any, *, temperature: float = 1.0, num_samples: int = 8) -> dict[str, Any]:
-    sampling = SamplingConfig(max_tokens=12, temperature=temperature)
+def sample(engine: Any, *, temperature: float = 1.0, num_samples: int = 8, **stops: Any) -> dict[str, Any]:
+    sampling = SamplingConfig(max_tokens=12, temperature=temperature, **stops)
     engine.add(
         [
             SampleSpec(request_id=f"{p}-{i}", token_ids=tuple(prompt), sampling=sampling, seed=100 * p + i)
@@ -97,6 +97,25 @@ def outcomes_of(reasons: Sequence[str]) -> list[str]:
     return found
 
 
+def texts(engine: Any, model_dir: str) -> dict[str, list[Any]]:
+    """How completions end, and their texts, without a stop and with two kinds of them. In this tokenizer every token is
+    a text of its own, so that a completion's text follows from its tokens."""
+    pieces = {index: piece for piece, index in AutoTokenizer.from_pretrained(model_dir).get_vocab().items()}
+    special, letter = next(i for i in pieces if pieces[i] == "<unk>"), next(i for i in pieces if pieces[i] == "e")
+    found: dict[str, list[Any]] = {"special": ["<unk>", special], "letter": ["e", letter]}
+    for name, stops in (
+        ("none", {}),
+        ("string", {"stop": ("<unk>",)}),
+        ("token", {"stop_token_ids": (letter,)}),
+    ):
+        outputs = sample(engine, num_samples=32, **stops)
+        found[name] = [
+            (output.finish_reason, output.token_ids.tolist(), [pieces[int(i)] for i in output.token_ids], output.text)
+            for _, output in sorted(outputs.items())
+        ]
+    return found
+
+
 def executors(model_dir: str) -> dict[str, Any]:
     """GPUs of an engine -> (tensor parallel size, vLLM's way of running its workers)."""
     found: dict[str, Any] = {}
@@ -117,6 +136,7 @@ def main(model_dir: str) -> None:
         "distinct_samples": len({first[f"0-{i}"].token_ids.tobytes() for i in range(8)}),
         "sampled_error": max(errors_of(first, model)),
         "sampled_error_at_0.7": max(errors_of(sample(engine, temperature=0.7), model, 0.7)),
+        "texts": texts(engine, model_dir),
         "executors": executors(model_dir),
         "failed_request": outcome_of_a_failed_request(engine),
         "finish_reasons": outcomes_of([*FINISH_REASON_STRINGS, "of a later version"]),

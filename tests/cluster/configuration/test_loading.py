@@ -69,7 +69,10 @@ def test_another_kind_of_task_drops_the_keys_of_the_old_one() -> None:
     [
         ("learner.lrr=1", "quickstart: learner.lrr: no such key; did you mean learner.lr?"),
         ("stepz=1", "quickstart: stepz: no such key; did you mean steps?"),
-        ("rollout.sampling.zz=1", "no such key; allowed here: max_tokens, stop, temperature, top_k, top_p"),
+        (
+            "rollout.sampling.zz=1",
+            "no such key; allowed here: max_tokens, stop, stop_token_ids, temperature, top_k, top_p",
+        ),
         ("task.generatr=x", "quickstart: task.generatr: no such key; did you mean task.generator?"),
         ("steps.x=3", "steps: this is one value (15), it has no key 'x'"),
         ("steps=0", "quickstart: steps: got 0, allowed: greater than or equal to 1"),
@@ -83,6 +86,10 @@ def test_another_kind_of_task_drops_the_keys_of_the_old_one() -> None:
         ("rollout.dtype=fp32", "quickstart: rollout.dtype: got 'fp32', allowed: 'float32' or 'bfloat16'"),
         ("learner.lr=.inf", "quickstart: learner.lr: got inf, allowed: a finite number"),
         ("task.template=\udcff", "quickstart: task.template: got '\\udcff', allowed: text in UTF-8"),
+        ('rollout.sampling.stop=[""]', "quickstart: rollout.sampling.stop.0: got '', allowed: text that is not empty"),
+        ("rollout.sampling.stop_token_ids=[-1]", "stop_token_ids.0: got -1, allowed: greater than or equal to 0"),
+        ("learner.betas=[1.5, 0.9]", "quickstart: learner.betas.0: got 1.5, allowed: less than 1"),
+        ("learner.betas=[0.9, -1]", "learner.betas.1: got -1, allowed: greater than or equal to 0"),
         ("learner.betas=[0.9]", "quickstart: learner.betas.1: missing"),
         (
             "task.kind=gsm9k",

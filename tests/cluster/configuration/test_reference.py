@@ -89,7 +89,10 @@ def test_a_key_has_type_range_default_and_help() -> None:
         ("learner.lrr", r"^learner\.lrr: no such key; did you mean learner\.lr\?$"),
         ("lerner.lr", r"^lerner: no such key; did you mean learner\?$"),
         ("steps.x", r"^steps: this is one value, it has no key 'x'$"),
-        ("eval.sampling.zz", r"no such key; allowed here: max_tokens, stop, temperature, top_k, top_p$"),
+        (
+            "eval.sampling.zz",
+            r"no such key; allowed here: max_tokens, stop, stop_token_ids, temperature, top_k, top_p$",
+        ),
     ],
 )
 def test_a_key_that_is_not_there_is_told(key: str, sentence: str) -> None:
