@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.commands.export import export_command
+from cluster.commands.start_checks import check_stop_tokens, ending_warnings
 from cluster.commands.train import read_eval_prompts
 from cluster.config import RunConfig
 from cluster.fleet.actors import launch_fleet
@@ -24,6 +25,7 @@ from cluster.weights.weight_sync import serve_as_loaded
 from learner.model.source import resolve_model
 from reward.worker import validate_reward_config
 from rollout.prompts.chat import load_tokenizer
+from rollout.prompts.stream import eval_prompts
 
 SERVE_DEADLINE_S = 60.0
 
@@ -44,7 +46,12 @@ def _evaluate(model_or_run: str, config: RunConfig, reporter: Reporter) -> dict[
     validate_reward_config(config.reward)
     with _model_directory(model_or_run, config, reporter) as model_dir:
         tokenizer = load_tokenizer(model_dir, trust_remote_code=config.model.trust_remote_code)
-        prompts = read_eval_prompts(config, tokenizer)
+        samplings = {"eval.sampling": config.eval.sampling}
+        check_stop_tokens(samplings, tokenizer)
+        held_out = read_eval_prompts(config, tokenizer)
+        prompts = eval_prompts(held_out, config.eval.num_prompts)
+        for text in (*held_out.report.warnings, *ending_warnings(samplings, tokenizer, model_dir)):
+            reporter.warn(text)
         bundles = plan_bundles(config, with_learner=False)
         reporter.phase(f"starting {len(bundles)} actors")
         with ray_session(num_cpus=total_resources(bundles).get("CPU", 1.0)):

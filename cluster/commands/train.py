@@ -12,6 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cluster.commands.start_checks import (
+    check_stop_tokens,
+    ending_warnings,
+    prefill_warnings,
+    samplings_of,
+    stop_warnings,
+)
 from cluster.config import RunConfig
 from cluster.configuration.loading import config_fingerprint
 from cluster.errors import StoppedError
@@ -55,6 +62,8 @@ class Inputs:
     fingerprints: Fingerprints
     vocabulary: list[str]
     """[V] the text of each token."""
+    warnings: tuple[str, ...]
+    """What a person was told of prompts and endings before anything started."""
 
 
 def train_command(config: RunConfig, run_path: Path, *, resume: bool) -> RunSummary:
@@ -192,6 +201,8 @@ async def _train(start: _Start, fleet: Fleet, stop: asyncio.Event, received: lis
             run.append_event(event)
         run.append_event(run_instant(Instant.RESUMED, f"from {checkpoint.name}", step=state.step))
     run.write_vocabulary(inputs.vocabulary)
+    for text in inputs.warnings:  # told already; a run that never began keeps no record
+        append_if_possible(run, run_instant(Instant.WARNING, text))
     trackers = start_trackers(config, run.path, start.warn)
     try:
         parts = RunParts(
@@ -270,6 +281,7 @@ def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
         reporter.phase(f"model {model.path} is in {model_dir}")
     _check_reward_model(config)
     tokenizer = load_tokenizer(model_dir, trust_remote_code=model.trust_remote_code)
+    check_stop_tokens(samplings_of(config), tokenizer)
     max_tokens = config.rollout.sampling.max_tokens
     # No question that could be evaluated is trained on, not even when it comes from another task.
     train = build_prompts(
@@ -278,7 +290,17 @@ def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
     reporter.phase(str(train.report))
     evaluation = config.eval
     is_evaluated = evaluation.at_start or evaluation.at_end or evaluation.every > 0
-    questions = read_eval_prompts(config, tokenizer) if is_evaluated else ()
+    warnings = [*train.report.warnings, *ending_warnings(samplings_of(config), tokenizer, model_dir)]
+    warnings += [*stop_warnings(config), *prefill_warnings(config, train.prompts)]
+    questions: tuple[Prompt, ...] = ()
+    if is_evaluated:
+        held_out = read_eval_prompts(config, tokenizer)
+        questions = eval_prompts(held_out, evaluation.num_prompts)
+        warnings += (
+            held_out.report.warnings if config.eval_task is not None else ()
+        )  # else said of the training prompts
+    for text in warnings:
+        reporter.warn(text)
     return Inputs(
         model_dir=model_dir,
         train=train,
@@ -291,21 +313,20 @@ def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
             config=config_fingerprint(config),
         ),
         vocabulary=token_pieces(tokenizer),
+        warnings=tuple(warnings),
     )
 
 
-def read_eval_prompts(config: RunConfig, tokenizer: Any) -> tuple[Prompt, ...]:
-    """The held-out questions. Errors: `DataError` when there are none."""
-    evaluation = config.eval
+def read_eval_prompts(config: RunConfig, tokenizer: Any) -> PromptSet:
+    """All held-out questions. Errors: `DataError` when there are none."""
     task = config.eval_task or config.task
-    held_out = build_prompts(tokenizer, task, config.model, split="eval", max_tokens=evaluation.sampling.max_tokens)
-    prompts = eval_prompts(held_out, evaluation.num_prompts)
-    if not prompts:
+    held_out = build_prompts(tokenizer, task, config.model, split="eval", max_tokens=config.eval.sampling.max_tokens)
+    if not held_out.prompts:
         raise DataError(
             f"task {held_out.report.task} has no held-out question that fits; raise task.eval_fraction or "
             "model.max_context_tokens, or turn evaluation off (eval.at_start=false eval.at_end=false)"
         )
-    return prompts
+    return held_out
 
 
 def _check_reward_model(config: RunConfig) -> None:

@@ -27,10 +27,19 @@ def load_tokenizer(model_dir: str | Path, *, trust_remote_code: bool = False) ->
         from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=trust_remote_code)
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=trust_remote_code
+        )
     except Exception as error:  # a broken file makes the tokenizers library raise a plain Exception
         detail = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(f"the tokenizer in {folder} cannot be loaded: {detail}") from error
+    templates = tokenizer.chat_template
+    if isinstance(templates, dict) and "default" not in templates:
+        raise ModelError(
+            f"the tokenizer in {folder} has the chat templates {', '.join(map(repr, templates))} and none of them is "
+            "the default one; copy the one that is meant to chat_template.jinja there"
+        )
+    return tokenizer
 
 
 def messages_for(row: TaskRow, task: TaskConfig) -> tuple[ChatMessage, ...]:
@@ -84,31 +93,48 @@ def tokenize_rows(tokenizer: Any, rows: Sequence[TaskRow], task: TaskConfig) -> 
         yield from zip(batch, _tokenize_batch(tokenizer, batch, task), strict=True)
 
 
-def _tokenize_batch(tokenizer: Any, rows: Sequence[TaskRow], task: TaskConfig) -> list[list[int]]:
-    from jinja2 import TemplateError
+def ask_template(tokenizer: Any, conversations: Sequence[Sequence[ChatMessage]], *, tokenize: bool) -> list[Any]:
+    """Each conversation through the chat template, as token ids or as text. Errors: whatever a template raises."""
+    turns = [[{"role": turn.role, "content": turn.content} for turn in messages] for messages in conversations]
+    # return_dict=False: since transformers 5 the default is a BatchEncoding, whose items are its keys.
+    rendered: list[Any] = tokenizer.apply_chat_template(
+        turns, add_generation_prompt=True, tokenize=tokenize, return_dict=False
+    )
+    return rendered
 
+
+def _tokenize_batch(tokenizer: Any, rows: Sequence[TaskRow], task: TaskConfig) -> list[list[int]]:
     conversations = [messages_for(row, task) for row in rows]
     if not tokenizer.chat_template:
-        # Special tokens are added as the tokenizer is used to: a base model expects its beginning-of-text token.
-        token_ids: list[list[int]] = tokenizer([plain_text(messages) for messages in conversations])["input_ids"]
+        token_ids = _tokenize_texts(tokenizer, [plain_text(messages) for messages in conversations])
     else:
-        turns = [[{"role": turn.role, "content": turn.content} for turn in turns] for turns in conversations]
         try:
-            # return_dict=False: since transformers 5 the default is a BatchEncoding, whose items are its keys.
-            token_ids = tokenizer.apply_chat_template(
-                turns, add_generation_prompt=True, tokenize=True, return_dict=False
-            )
-        except TemplateError as error:
+            token_ids = ask_template(tokenizer, conversations, tokenize=True)
+        except Exception as error:  # a template is a program that came with the model: it may raise anything
             if len(rows) > 1:  # find the row: most templates refuse an order of roles
                 for row in rows:
                     _tokenize_batch(tokenizer, [row], task)
             roles = ", ".join(turn.role for turn in conversations[0])
+            detail = " ".join(str(error).split())[:300] or type(error).__name__
             raise DataError(
-                f"{rows[0].source}: the model's chat template refuses turns of roles {roles}: {error}; change "
+                f"{rows[0].source}: the model's chat template refuses turns of roles {roles}: {detail}; change "
                 "task.system_prompt or task.few_shot, or take another model"
             ) from error
     assert len(token_ids) == len(rows), (len(token_ids), len(rows))
     for row, ids in zip(rows, token_ids, strict=True):
         if not ids:
             raise DataError(f"{row.source}: the question gives no tokens; the tokenizer does not know its characters")
+    return token_ids
+
+
+def _tokenize_texts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """[len(texts)] token ids, with the special tokens that the tokenizer puts before a text: a base model expects its
+    beginning-of-text token. Those that it puts behind one are left out: after an end token nothing is asked."""
+    token_ids: list[list[int]] = tokenizer(list(texts))["input_ids"]
+    for text, whole in zip(texts, token_ids, strict=True):
+        bare: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        starts = [i for i in range(len(whole) - len(bare) + 1) if whole[i : i + len(bare)] == bare]
+        if bare and len(starts) == 1:  # else the text is itself an end token, and does not tell; the next one does
+            num_behind = len(whole) - len(bare) - starts[0]
+            return [ids[: len(ids) - num_behind] for ids in token_ids]
     return token_ids

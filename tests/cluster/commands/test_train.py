@@ -14,7 +14,7 @@ from cluster.configuration.loading import load_config
 from cluster.record.run_directory import RunDirectory
 from cluster.record.terminal import make_reporter
 from rollout.prompts.stream import PromptStream
-from tests.rollout.byte_tokenizer import byte_tokenizer
+from tests.rollout.byte_tokenizer import CHAT_TEMPLATE, byte_tokenizer
 
 Read = Callable[[RunConfig], Inputs]
 
@@ -81,3 +81,20 @@ def test_the_fingerprint_is_of_the_prompts_that_are_trained_on(read: Read, tmp_p
 
 def test_every_key_that_may_change_is_a_key() -> None:
     assert set(CHANGEABLE) <= RunConfig.model_fields.keys()
+
+
+def test_what_a_person_should_know_of_prompts_is_told_at_once_and_kept(
+    read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    no_system = CHAT_TEMPLATE.replace("%}<|{{", "if m['role'] != 'system' %}<|{{", 1)
+    monkeypatch.setattr(train, "load_tokenizer", lambda *_, **__: byte_tokenizer(no_system))
+    inputs = read(
+        load_config(
+            "tiny", ["task.system_prompt=Be brief.", 'rollout.sampling.stop=["x"]', "model.max_context_tokens=200"]
+        )
+    )
+    left_out, elsewhere = inputs.warnings
+    assert "the model's chat template leaves out the system turn (task.system_prompt)" in left_out
+    assert elsewhere.startswith("eval.sampling does not stop at 'x'")
+    said = capsys.readouterr()
+    assert left_out[:60] in said.out + said.err

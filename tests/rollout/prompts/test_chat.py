@@ -8,7 +8,7 @@ from rollout.config import JsonlTask
 from rollout.errors import DataError, ModelError
 from rollout.prompts.chat import RENDER_BATCH, fill_template, load_tokenizer, messages_for, plain_text, tokenize_rows
 from rollout.prompts.rows import ChatMessage, TaskRow
-from tests.rollout.byte_tokenizer import STRICT_TEMPLATE, byte_tokenizer
+from tests.rollout.byte_tokenizer import CHAT_TEMPLATE, STRICT_TEMPLATE, byte_tokenizer
 
 TASK = JsonlTask(
     path="unused",
@@ -70,6 +70,21 @@ def test_without_a_chat_template_the_tokenizer_adds_its_own_special_tokens() -> 
     assert tokenizer.decode(token_ids, skip_special_tokens=False) == "<|bos|>2?"
 
 
+@pytest.mark.parametrize("template", ["<|bos|> $A <|end|>", "$A <|end|>", "<|bos|> $A <|end|> <|end|>"])
+def test_what_a_tokenizer_puts_behind_a_text_is_no_part_of_the_prompt(template: str) -> None:
+    from tokenizers import processors
+
+    tokenizer = byte_tokenizer(chat_template=None)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=template, special_tokens=[("<|bos|>", 0), ("<|end|>", 1)]
+    )
+    before = "<|bos|>" if template.startswith("<|bos|>") else ""
+    asked = [row("2?"), row("<|end|>"), row("é<|end|>")]
+    for rows in (asked, asked[1:], asked[:1]):
+        for item, token_ids in tokenize_rows(tokenizer, rows, JsonlTask(path="unused")):
+            assert tokenizer.decode(token_ids, skip_special_tokens=False) == before + str(item.question)
+
+
 def test_batches_give_what_single_rows_give() -> None:
     tokenizer = byte_tokenizer()
     rows = [row(f"{n} + {n}?") for n in range(RENDER_BATCH + 3)]
@@ -104,4 +119,25 @@ def test_a_directory_without_a_usable_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text('{"version": 1}')
     with pytest.raises(ModelError, match="cannot be loaded") as caught:
         load_tokenizer(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_without_a_default_template(tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = {"tool_use": "{{ messages }}", "rag": "{{ messages }}"}
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"has the chat templates '(tool_use|rag)', '(rag|tool_use)' and none of them"):
+        load_tokenizer(tmp_path)
+    tokenizer.chat_template = {"default": CHAT_TEMPLATE, "rag": "{{ messages }}"}
+    tokenizer.save_pretrained(tmp_path / "with")
+    ((_, token_ids),) = tokenize_rows(load_tokenizer(tmp_path / "with"), [row("2?")], JsonlTask(path="unused"))
+    assert tokenizer.decode(token_ids, skip_special_tokens=False) == "<|user|>2?<|end|><|assistant|>"
+
+
+@pytest.mark.parametrize("broken", ["{{ messages[0]['content'] + 3 }}", "{% for %}", "{{ messages[7].x.y }}"])
+def test_a_template_that_fails_names_the_row(broken: str) -> None:
+    with pytest.raises(
+        DataError, match=r"rows\.jsonl:1: the model's chat template refuses turns of roles user: "
+    ) as caught:
+        list(tokenize_rows(byte_tokenizer(broken), [row("2?")], JsonlTask(path="unused")))
     assert "\n" not in str(caught.value)

@@ -1,0 +1,89 @@
+"""What is looked at before anything starts, once tokenizer and prompts are there: what ends a completion, and whether
+prompts and rewards fit each other."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cluster.config import RunConfig
+from rollout.config import SamplingConfig
+from rollout.errors import ConfigError
+from rollout.prompts.prompt_checks import end_token_ids, shown, turn_end
+from rollout.types import Prompt
+
+Samplings = Mapping[str, SamplingConfig]
+"""Key of the configuration -> how completions are drawn there."""
+
+
+def samplings_of(config: RunConfig) -> Samplings:
+    """Those of a training run."""
+    return {"rollout.sampling": config.rollout.sampling, "eval.sampling": config.eval.sampling}
+
+
+def check_stop_tokens(samplings: Samplings, tokenizer: Any) -> None:
+    """Raises ConfigError for a stop token that the model does not have: it would end every engine."""
+    for key, sampling in samplings.items():
+        for token_id in sampling.stop_token_ids:
+            if token_id >= len(tokenizer):
+                raise ConfigError(
+                    f"{key}.stop_token_ids: got {token_id}, allowed: tokens of the model, 0 to {len(tokenizer) - 1}"
+                )
+
+
+def ending_warnings(samplings: Samplings, tokenizer: Any, model_dir: Path) -> Iterator[str]:
+    """Completions that would go on behind their end."""
+    own = end_token_ids(tokenizer, model_dir)
+    if not own and (endless := [key for key, s in samplings.items() if not s.stop and not s.stop_token_ids]):
+        yield (
+            f"the model in {model_dir} names no end token, so that every completion is as long as its max_tokens; set "
+            f"{' and '.join(f'{key}.stop_token_ids' for key in endless)}, or stop"
+        )
+    end = turn_end(tokenizer)
+    end_id = None if end is None else int(tokenizer.convert_tokens_to_ids(end))
+    if own and end is not None and end_id not in own:
+        behind = [key for key, s in samplings.items() if not _stops_at(s, end, end_id)]
+        names = ", ".join(repr(tokenizer.convert_ids_to_tokens(i)) for i in sorted(own))
+        if behind:
+            yield (
+                f"the chat template ends a turn with {end!r}, which does not end a completion of this model (what does "
+                f"is {names}), so that completions go on behind it; set "
+                f"{' and '.join(f'{key}.stop_token_ids=[{end_id}]' for key in behind)}"
+            )
+
+
+def stop_warnings(config: RunConfig) -> Iterator[str]:
+    """An evaluation that does not stop where training does."""
+    trained, evaluated = config.rollout.sampling, config.eval.sampling
+    missing = [*trained.stop, *trained.stop_token_ids]
+    missing = [stop for stop in missing if stop not in (*evaluated.stop, *evaluated.stop_token_ids)]
+    if missing:
+        yield (
+            f"eval.sampling does not stop at {', '.join(map(repr, missing))} as rollout.sampling does, so that "
+            "evaluated completions go on where trained ones end; give eval.sampling the same stop and stop_token_ids"
+        )
+
+
+def prefill_warnings(config: RunConfig, prompts: Sequence[Prompt]) -> Iterator[str]:
+    """A think tag that the prompt opens already, so that no completion has it, and `format` would give 0 for ever; or
+    one that `format` is told is there, and is not."""
+    text = prompts[0].text
+    for function in config.reward.functions:
+        tag = function.params.get("think_tag", "think")
+        if function.function != "format" or tag is None:
+            continue
+        opened, told = text.rstrip().endswith(f"<{tag}>"), bool(function.params.get("prefilled", False))
+        if opened and not told:
+            yield (
+                f"the prompts end with <{tag}>, so that completions begin inside it, and the reward function "
+                f"{function.component} asks for one that opens it; set its param prefilled to true; the first prompt "
+                f"is {shown(text)}"
+            )
+        elif told and not opened:
+            yield (
+                f"the param prefilled of the reward function {function.component} says that prompts end with <{tag}>, "
+                f"and they do not; the first one is {shown(text)}; set it to false, or end the prompt so"
+            )
+
+
+def _stops_at(sampling: SamplingConfig, text: str, token_id: int | None) -> bool:
+    return token_id in sampling.stop_token_ids or any(stop in text for stop in sampling.stop)

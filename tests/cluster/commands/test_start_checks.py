@@ -1,0 +1,103 @@
+"""Completions that would go on behind their end, and prompts that do not fit the rewards: told at the start."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.commands.start_checks import (
+    check_stop_tokens,
+    ending_warnings,
+    prefill_warnings,
+    samplings_of,
+    stop_warnings,
+)
+from cluster.config import RunConfig
+from cluster.configuration.loading import load_config
+from rollout.errors import ConfigError
+from rollout.types import Prompt
+from tests.rollout.byte_tokenizer import byte_tokenizer
+
+
+def endings(tokenizer: Any, folder: Path, *overrides: str) -> list[str]:
+    return list(ending_warnings(samplings_of(load_config("tiny", overrides)), tokenizer, folder))
+
+
+def other_end() -> Any:
+    """A tokenizer whose end token is not the one with which its chat template ends a turn."""
+    tokenizer = byte_tokenizer()
+    tokenizer.eos_token = "<|bos|>"
+    return tokenizer
+
+
+def test_a_stop_token_that_the_model_does_not_have_is_refused() -> None:
+    tokenizer = byte_tokenizer()
+    assert len(tokenizer) == 262
+    check_stop_tokens(samplings_of(load_config("tiny", ["rollout.sampling.stop_token_ids=[261]"])), tokenizer)
+    wrong = load_config("tiny", ["eval.sampling.stop_token_ids=[1, 262]"])
+    with pytest.raises(ConfigError, match=r"^eval\.sampling\.stop_token_ids: got 262, allowed: .*, 0 to 261$"):
+        check_stop_tokens(samplings_of(wrong), tokenizer)
+
+
+def test_a_turn_that_ends_with_the_end_token_is_no_matter(tmp_path: Path) -> None:
+    assert endings(byte_tokenizer(), tmp_path) == []
+
+
+def test_a_turn_that_ends_with_another_token_is_told_unless_it_stops(tmp_path: Path) -> None:
+    (only,) = endings(other_end(), tmp_path)
+    assert only == (
+        "the chat template ends a turn with '<|end|>', which does not end a completion of this model (what does is "
+        "'<|bos|>'), so that completions go on behind it; set rollout.sampling.stop_token_ids=[1] and "
+        "eval.sampling.stop_token_ids=[1]"
+    )
+    (only,) = endings(other_end(), tmp_path, "rollout.sampling.stop_token_ids=[1]")
+    assert only.endswith("set eval.sampling.stop_token_ids=[1]")
+    assert endings(other_end(), tmp_path, 'rollout.sampling.stop=["<|end|>"]', "eval.sampling.stop_token_ids=[1]") == []
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [0, 1]}')
+    assert endings(other_end(), tmp_path) == []
+
+
+def test_a_model_without_an_end_is_told(tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer(None)
+    tokenizer.eos_token = None
+    (only,) = endings(tokenizer, tmp_path, 'rollout.sampling.stop=["x"]')
+    assert "names no end token, so that every completion is as long as its max_tokens" in only
+    assert "eval.sampling.stop_token_ids" in only
+    assert "rollout.sampling" not in only
+
+
+def test_an_evaluation_that_stops_elsewhere_is_told() -> None:
+    assert list(stop_warnings(load_config("tiny"))) == []
+    same = ['rollout.sampling.stop=["x"]', 'eval.sampling.stop=["x", "y"]']
+    assert list(stop_warnings(load_config("tiny", same))) == []
+    (only,) = stop_warnings(load_config("tiny", ['rollout.sampling.stop=["x"]', "rollout.sampling.stop_token_ids=[3]"]))
+    assert only.startswith("eval.sampling does not stop at 'x', 3 as rollout.sampling does")
+
+
+def with_format(**params: object) -> RunConfig:
+    return load_config("tiny", [f"reward.functions={json.dumps([{'function': 'format', 'params': params}])}"])
+
+
+def prompt(text: str) -> Prompt:
+    return Prompt(
+        uid="0" * 16, epoch=0, index=0, token_ids=(1,), text=text, question="q", ground_truth=None, task="t", row={}
+    )
+
+
+@pytest.mark.parametrize(
+    ("params", "text", "told"),
+    [
+        ({}, "q<|assistant|>", None),
+        ({}, "q<|assistant|><think>\n", "the prompts end with <think>, so that completions begin inside it"),
+        ({"prefilled": True}, "q<|assistant|><think>\n", None),
+        ({"prefilled": True}, "q<|assistant|>", "says that prompts end with <think>, and they do not"),
+        ({"think_tag": "plan"}, "q<|assistant|><think>\n", None),
+        ({"think_tag": None}, "q<|assistant|><think>\n", None),
+    ],
+)
+def test_a_think_tag_that_the_prompt_opens(params: dict[str, object], text: str, told: str | None) -> None:
+    found = list(prefill_warnings(with_format(**params), [prompt(text)]))
+    assert len(found) == (told is not None)
+    assert told is None or told in found[0]
+    assert list(prefill_warnings(load_config("tiny"), [prompt(text)])) == []
