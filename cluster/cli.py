@@ -18,6 +18,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from cluster.commands.dashboard import add_dashboard_commands, dashboard_beside
+from cluster.commands.selection import add_selection_commands
 from cluster.run_files import CONFIG
 from rollout.errors import ConfigError, ShoalError
 from rollout.module_loading import loading_modules
@@ -110,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--format", choices=("text", "json"), default="text")
     add("recipes", _recipes, "list the shipped recipes")
     add_dashboard_commands(add)
+    add_selection_commands(add)
     return parser
 
 

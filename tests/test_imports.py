@@ -47,7 +47,7 @@ ORDERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ),
         ("types config errors columns run_files", "configuration", "record", "dashboard", "commands", "cli"),
     ),
-    "cluster/dashboard": (("records", "files figures", "index", "views", "doctor", "web", "exports"),),
+    "cluster/dashboard": (("records", "files figures", "index", "views selection", "doctor", "web", "exports"),),
 }
 """Folder -> the orders of its rooms (folders and files). A room imports those before it in one of the orders; rooms of
 one string stand side by side and do not know each other. cluster/ is two towers on one ground, joined at the commands:

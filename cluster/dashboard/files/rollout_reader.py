@@ -1,7 +1,8 @@
 """Reads completions in full from a rollouts file: those of one group, in parts that fit into memory."""
 
+import bisect
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pyarrow
 import pyarrow.parquet
 
 from cluster.dashboard.files.arrow_arrays import arrow_types, indices
-from cluster.dashboard.files.rollout_file import scalar_columns
+from cluster.dashboard.files.rollout_file import UnreadableRolloutsError, scalar_columns
 from cluster.dashboard.files.tail import open_inside
 from cluster.dashboard.records import RolloutRecord, RolloutRow
 
@@ -21,12 +22,16 @@ _TYPES = arrow_types(
 )
 
 
+PlacedValues = tuple[int, dict[str, Any]]
+"""A place in a file, and the values of its row by column."""
+
+
 def read_records(path: Path, rows: Sequence[RolloutRow], places: Sequence[int]) -> list[RolloutRecord]:
     """The completions that stand at `places` of the file, as `rows` has them in the index. Empty when the file is gone
     or has others there by now: it was replaced, and the index follows with its next refresh."""
     try:
         with open_inside(path) as source, pyarrow.parquet.ParquetFile(source, pre_buffer=False) as file:
-            found = _read(file, places)
+            found = {place: values for part in _parts(file, places, _TYPES) for place, values in part}
     except (OSError, pyarrow.ArrowException, ValueError, TypeError, KeyError):
         # What pyarrow raises for a file that is being written or is no Parquet any more.
         return []
@@ -42,26 +47,37 @@ def read_records(path: Path, rows: Sequence[RolloutRow], places: Sequence[int]) 
     return records
 
 
-def _read(file: Any, places: Sequence[int]) -> dict[int, dict[str, Any]]:
+def read_parts(path: Path, places: Sequence[int], types: dict[str, Any]) -> Iterator[list[PlacedValues]]:
+    """What stands at `places` of the file, some rows at a time, in order of the file; null for a column that it lacks.
+    Raises UnreadableRolloutsError for what is no whole table (any more)."""
+    try:
+        with open_inside(path) as source, pyarrow.parquet.ParquetFile(source, pre_buffer=False) as file:
+            yield from _parts(file, places, types)
+    except OSError as error:
+        raise UnreadableRolloutsError(f"cannot be read: {error.strerror or error}") from error
+    except (pyarrow.ArrowException, ValueError, TypeError, KeyError) as error:
+        raise UnreadableRolloutsError(f"is no whole table of rollouts: {error}") from error
+
+
+def _parts(file: Any, places: Sequence[int], types: dict[str, Any]) -> Iterator[list[PlacedValues]]:
     present = set(file.schema_arrow.names)
     metadata = file.metadata
     total = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
     rows = max(1, min(4096, _PART_BYTES * max(1, metadata.num_rows) // max(1, 2 * total)))
     wanted = sorted(set(places))
-    found: dict[int, dict[str, Any]] = {}
     first = 0
-    columns = [name for name in _TYPES if name in present]
+    columns = [name for name in types if name in present]
     for batch in file.iter_batches(batch_size=rows, columns=columns, use_threads=False):
-        here = [place - first for place in wanted if first <= place < first + batch.num_rows]
+        start, stop = (bisect.bisect_left(wanted, at) for at in (first, first + batch.num_rows))
+        here = [place - first for place in wanted[start:stop]]
         if here:
             part = pyarrow.Table.from_batches([batch]).take(indices(here))
-            for name, column in scalar_columns(part, _TYPES).items():
-                for place, value in zip(here, column.to_pylist(), strict=True):
-                    found.setdefault(first + place, {})[name] = value
+            values = {name: column.to_pylist() for name, column in scalar_columns(part, types).items()}
+            records = (dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True))
+            yield list(zip(wanted[start:stop], records, strict=True))
         first += batch.num_rows
         if first > wanted[-1]:
             break
-    return found
 
 
 def _record(row: RolloutRow, values: dict[str, Any]) -> RolloutRecord:

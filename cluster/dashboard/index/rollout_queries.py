@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from cluster.dashboard.index.schema import FILE_SHIFT
@@ -16,12 +17,24 @@ _ROW = (
     f" g.truth, substr(g.question, 1, {_QUESTION_CHARS}), r.preview from rows as r"
     f" join groups as g on g.id = (r.id >> {FILE_SHIFT} << {FILE_SHIFT}) + r.grp"
 )
+_PLACED = _ROW.replace("r.preview", "r.preview, r.row, f.name") + f" join files as f on f.id = (r.id >> {FILE_SHIFT})"
 _STATS = (
     "select uid, count(*), sum(num_scored),"
     " case when sum(num_judged) then cast(sum(num_correct) as real) / sum(num_judged) end as pass_rate,"
     " case when sum(num_scored) then sum(reward_sum) / sum(num_scored) end as mean_reward"
     " from groups where phase = 'train'"
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedRow:
+    """A row of the index, and where it came from."""
+
+    row: RolloutRow
+    place: int
+    """In its file, from 0."""
+    file: str
+    """For example "step-000004.parquet"."""
 
 
 def table_steps(connection: sqlite3.Connection, phase: str) -> list[int]:
@@ -54,6 +67,13 @@ def rows_by_id(connection: sqlite3.Connection, ids: Sequence[int]) -> list[Rollo
     return [row_of(row) for row in rows if row is not None]
 
 
+def placed_rows(connection: sqlite3.Connection, ids: Sequence[int]) -> list[PlacedRow]:
+    """In the order of `ids`, with where each stands; those that are gone are left out."""
+    statement = f"{_PLACED} where r.id = ?"
+    rows = (connection.execute(statement, (id_,)).fetchone() for id_ in ids)
+    return [PlacedRow(row=row_of(row[:-2]), place=row[-2], file=row[-1]) for row in rows if row is not None]
+
+
 def group_rows(connection: sqlite3.Connection, address: GroupAddress) -> tuple[list[RolloutRow], list[int], str]:
     """(its rows, where each stands in the file, the file's name); empty where there is no such group."""
     group = _group_id(connection, address)
@@ -61,11 +81,10 @@ def group_rows(connection: sqlite3.Connection, address: GroupAddress) -> tuple[l
         return [], [], ""
     file, number = group >> FILE_SHIFT, group & ((1 << FILE_SHIFT) - 1)
     rows = connection.execute(
-        f"{_ROW.replace('r.preview', 'r.preview, r.row')} where r.id >= ? and r.id < ? and r.grp = ? order by r.id",
+        f"{_PLACED} where r.id >= ? and r.id < ? and r.grp = ? order by r.id",
         (file << FILE_SHIFT, (file + 1) << FILE_SHIFT, number),
     ).fetchall()
-    (name,) = connection.execute("select name from files where id = ?", (file,)).fetchone()
-    return [row_of(row[:-1]) for row in rows], [row[-1] for row in rows], name
+    return [row_of(row[:-2]) for row in rows], [row[-2] for row in rows], rows[0][-1] if rows else ""
 
 
 def neighbours(

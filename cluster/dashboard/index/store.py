@@ -9,7 +9,6 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,17 +16,14 @@ from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cluster.dashboard.files.file_problems import Seen, file_problems, source_of
 from cluster.dashboard.files.file_set import FileSet
 from cluster.dashboard.files.liveness import run_status
 from cluster.dashboard.files.rollout_reader import read_records
 from cluster.dashboard.index import event_queries, ledger_queries, rollout_queries
-from cluster.dashboard.index.columns import Columns, TextSearch
-from cluster.dashboard.index.filters import parse_filter, parse_sort
+from cluster.dashboard.index.filtered_table import FilteredTable
 from cluster.dashboard.index.index_db import IndexDb
-from cluster.dashboard.index.index_query import Evaluator
 from cluster.dashboard.index.ingest_logs import LogIngest, clear_events, clear_ledger, insert_events, insert_ledger
 from cluster.dashboard.index.rollout_folder import RolloutFolder
 from cluster.dashboard.records import (
@@ -51,8 +47,6 @@ from cluster.run_files import ROLLOUTS, Phase, log_name
 T = TypeVar("T")
 P = ParamSpec("P")
 _MAX_PAGE_ROWS = 1000
-_KEPT_RESULTS = 4
-"""Filtered and sorted tables that are kept, each 4 bytes a row: the next page of the same table costs nothing."""
 _CACHED = ("events", "ledger", "rollouts", "ledger and rollouts")
 _COMMIT_S = 0.5
 """Readers see what was indexed after this time, and the write-ahead log stays small."""
@@ -78,9 +72,7 @@ class RunStore:
         self._file_problems: list[Problem] = []
         self._index_problem: Problem | None = None
         self._folder = RolloutFolder(self.path / ROLLOUTS, self._version_before)
-        self._search = TextSearch(self._db.read)
-        self._columns: Columns | None = None
-        self._results: OrderedDict[tuple[str, str], NDArray[np.int32]] = OrderedDict()
+        self._table = FilteredTable(self._db.read)
         self._cache: dict[str, dict[Any, Any]] = {source: {} for source in _CACHED}
 
     def refresh(self, *, max_s: float | None = None, max_files: int | None = None) -> frozenset[str]:
@@ -161,20 +153,20 @@ class RunStore:
 
     def query(self, filter_text: str, sort: str, offset: int, limit: int) -> RolloutPage:
         """Rows `offset` to `offset + limit` (at most 1000) of the filtered, sorted table. Raises FilterError."""
-        node = parse_filter(filter_text)
-        field, descending = parse_sort(sort)
-        columns = self._current_columns()
-        key = (filter_text.strip(), sort.strip())
-        with self._lock:
-            places = self._results.get(key) if columns is self._columns else None
-        if places is None:
-            evaluator = Evaluator(columns, self._db.read, self._search)
-            places = evaluator.order(evaluator.rows(node), field, descending=descending).astype(np.int32)
-            self._keep_result(columns, key, places)
+        columns, places = self._table.rows(filter_text, sort)
         offset, limit = max(0, offset), max(0, min(limit, _MAX_PAGE_ROWS))
         ids = columns.row_ids(places[offset : offset + limit].astype(np.int64))
         rows = self._ask(rollout_queries.rows_by_id, ids)
         return RolloutPage(rows=rows, total=len(places), offset=offset)
+
+    def select(self, filter_text: str) -> list[int]:
+        """Ids of all rows that pass, in order of their files, in a file in order of dispatch. Raises FilterError."""
+        columns, places = self._table.rows(filter_text, "")
+        return columns.row_ids(places.astype(np.int64))
+
+    def selected(self, ids: Sequence[int]) -> list[rollout_queries.PlacedRow]:
+        """The rows with these ids, each with its file and its place in it; those that are gone are left out."""
+        return self._ask(rollout_queries.placed_rows, ids)
 
     def rollout(self, address: GroupAddress, sample_index: int) -> RolloutRecord | None:
         """One completion in full; None where there is none (any more)."""
@@ -345,7 +337,7 @@ class RunStore:
         self._unread, self._anomalies = frozenset(self._logs), {}
         self._db.rebuild()
         self._folder.forget()
-        self._search.forget()
+        self._table.forget_texts()
         self._drop_caches(("events", "ledger", "rollouts"))
 
     def _undo(self) -> None:
@@ -359,8 +351,7 @@ class RunStore:
                 self._cache[source] = {}
                 self._cache["ledger and rollouts"] = {}
             if "rollouts" in sources:
-                self._columns = None
-                self._results.clear()
+                self._table.forget()
 
     def _ask(self, ask: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **named: P.kwargs) -> T:
         with self._db.read() as connection:
@@ -373,19 +364,6 @@ class RunStore:
             cache[name] = self._ask(ask)
         found: T = cache[name]
         return found
-
-    def _current_columns(self) -> Columns:
-        with self._lock:
-            if self._columns is None:
-                self._columns = Columns(self._db.read)
-            return self._columns
-
-    def _keep_result(self, columns: Columns, key: tuple[str, str], places: NDArray[np.int32]) -> None:
-        with self._lock:
-            if columns is self._columns:
-                self._results[key] = places
-            while len(self._results) > _KEPT_RESULTS:
-                self._results.popitem(last=False)
 
     def _version_before(self, step: int) -> int:
         """Version of the weights that a training step starts from."""

@@ -7,16 +7,17 @@ import contextlib
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from cluster.dashboard.files.encoding import encode
 from cluster.dashboard.views.compare import compare
 from cluster.dashboard.views.frame import run_info
-from cluster.dashboard.web.endpoints import DEFAULT_POINTS, MAX_POINTS, Asked, endpoint_of, saved_views
+from cluster.dashboard.web.endpoints import DEFAULT_POINTS, MAX_POINTS, Asked, Download, endpoint_of, saved_views
 from cluster.dashboard.web.params import RequestError, bad, names, parse_query, shown, whole
 from cluster.dashboard.web.stream import Follower
 
+Part = TypeVar("Part", str, bytes)
 MAX_COMPARED = 8
 """Runs beside each other; more cannot be told apart."""
 
@@ -27,8 +28,11 @@ class Answer:
 
     body: bytes | None
     etag: str | None
-    parts: Iterator[str] | None = None
+    parts: Iterator[str] | Iterator[bytes] | None = None
     """May be taken in another thread; the run stays open until the last was."""
+    media_type: str = "application/json"
+    file_name: str = ""
+    """Of a file that is to be saved; empty for what is not."""
 
 
 class Api:
@@ -73,9 +77,12 @@ class Api:
             value = endpoint.view(Asked(run=run, store=run.store, parts=parts, values=values))
             if isinstance(value, dict):
                 return Answer(body=encode(value), etag=etag)
+            if isinstance(value, Download):
+                held = self._held(name, value.parts)
+                return Answer(body=None, etag=None, parts=held, media_type=value.media_type, file_name=value.name)
             return Answer(body=None, etag=etag, parts=self._held(name, value))
 
-    def _held(self, name: str, parts: Iterator[str]) -> Iterator[str]:
+    def _held(self, name: str, parts: Iterator[Part]) -> Iterator[Part]:
         with self._follower.use(name):
             yield from parts
 

@@ -1,6 +1,7 @@
 """The addresses below /api/runs/{run}: what each takes, within which bounds, and the view that answers it."""
 
 import dataclasses
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,10 @@ from cluster.dashboard.doctor.diagnose import doctor_page
 from cluster.dashboard.files.liveness import run_times
 from cluster.dashboard.index.filter_fields import VIEWS
 from cluster.dashboard.records import GroupAddress
+from cluster.dashboard.selection.export import Asked as ExportQuestion
+from cluster.dashboard.selection.export import open_export
+from cluster.dashboard.selection.training_pairs import SHAPES
+from cluster.dashboard.selection.writers import FORMATS, MEDIA_TYPES
 from cluster.dashboard.views.config_view import config_page
 from cluster.dashboard.views.fleet import fleet
 from cluster.dashboard.views.frame import frame
@@ -24,6 +29,7 @@ from cluster.dashboard.web.open_run import OpenRun
 from cluster.dashboard.web.params import (
     RequestError,
     names,
+    one_of,
     optional_seconds,
     optional_whole,
     path_id,
@@ -64,8 +70,18 @@ class Asked:
     """The parameters."""
 
 
-View = Callable[[Asked], dict[str, Any] | Iterator[str]]
-"""To JSON, or to its text in parts where it may be too long for the memory. Raises RequestError."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """A file that is made while it is sent."""
+
+    parts: Iterator[bytes]
+    media_type: str
+    name: str
+    """That the browser saves it under; ASCII without quotes."""
+
+
+View = Callable[[Asked], dict[str, Any] | Iterator[str] | Download]
+"""To JSON, to its text in parts where it may be too long for the memory, or to a file. Raises RequestError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +150,30 @@ def _rollouts(asked: Asked) -> dict[str, Any]:
         sort=asked.values.get("sort", ""),
         offset=whole(asked.values, "offset", 0, 0, MAX_OFFSET),
         limit=whole(asked.values, "limit", DEFAULT_ROWS, 1, MAX_ROWS),
+    )
+
+
+def _export(asked: Asked) -> Download:
+    progress = asked.store.progress()
+    if not progress.complete:
+        raise RequestError(
+            503,
+            f"the rollouts are still being read ({progress.files_done} of {progress.files_total} files); ask again in "
+            "a moment for a whole file",
+        )
+    format = one_of(asked.values, "format", FORMATS)
+    shape = one_of(asked.values, "as", SHAPES)
+    question = ExportQuestion(
+        filter=asked.values.get("filter", ""),
+        shape=shape,
+        format=format,
+        tokens=bool(whole(asked.values, "tokens", 0, 0, 1)),
+    )
+    run = re.sub(r"[^A-Za-z0-9._-]", "_", asked.run.name)
+    return Download(
+        parts=open_export(asked.store, question).parts,
+        media_type=MEDIA_TYPES[format],
+        name=f"{run}-{shape}.{format}",
     )
 
 
@@ -213,6 +253,7 @@ ENDPOINTS = (
     _at("steps", _steps, "phase", rollouts=True),
     _at("steps/*/*", _step, rollouts=True),
     _at("rollouts", _rollouts, "filter", "sort", "offset", "limit", rollouts=True),
+    _at("export", _export, "filter", "as", "format", "tokens", rollouts=True),
     _at("rollouts/*/*/*/*", _rollout, rollouts=True),
     _at("groups/*/*/*", _group, rollouts=True),
     _at("timeline", _timeline, "from", "to", "limit"),

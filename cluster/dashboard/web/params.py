@@ -2,13 +2,14 @@
 
 import math
 import re
-from collections.abc import Collection, Mapping
-from typing import cast
+from collections.abc import Collection, Mapping, Sequence
+from typing import TypeVar, cast
 from urllib.parse import parse_qsl
 
 from cluster.run_files import Phase
 from rollout.errors import ShoalError
 
+Word = TypeVar("Word", bound=str)
 MAX_TEXT = 4000
 """Characters of a parameter: a filter that a person writes is shorter."""
 MAX_FIELDS = 16
@@ -54,6 +55,15 @@ def whole(values: Mapping[str, str], name: str, default: int, low: int, high: in
     if text == "":
         return default
     return _whole(name, text, low, high)
+
+
+def one_of(values: Mapping[str, str], name: str, allowed: Sequence[Word]) -> Word:
+    """One of some words; the first of them when it is absent or empty."""
+    text = values.get(name, "") or allowed[0]
+    for word in allowed:
+        if word == text:
+            return word
+    raise bad(f"{name} is {shown(text)}, allowed: {', '.join(allowed)}")
 
 
 def optional_whole(values: Mapping[str, str], name: str, low: int = 0, high: int = MAX_STEP) -> int | None:

@@ -29,7 +29,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from cluster.dashboard.web.address import ServerOptions, address, listening_socket
-from cluster.dashboard.web.api import Api
+from cluster.dashboard.web.api import Answer, Api
 from cluster.dashboard.web.changes import Change, change_of
 from cluster.dashboard.web.page import Page, served_page, static_files
 from cluster.dashboard.web.params import RequestError, parse_query, shown
@@ -73,12 +73,7 @@ def make_app(follower: Follower, access: Access, folders: Sequence[str]) -> Star
     def api_answer(request: Request) -> Response:
         path = _raw_path(request).removeprefix("/api/")
         answer = api.answer(path, request.url.query, request.headers.get("if-none-match"))
-        headers = {"cache-control": REVALIDATE} | ({"etag": answer.etag} if answer.etag else {})
-        if answer.parts is not None:
-            return StreamingResponse(answer.parts, media_type="application/json", headers=headers)
-        if answer.body is None:
-            return Response(status_code=304, headers=headers)
-        return Response(answer.body, media_type="application/json", headers=headers)
+        return _api_response(answer)
 
     async def stream(request: Request) -> Response:
         return await _stream(follower, request)
@@ -110,6 +105,17 @@ def make_app(follower: Follower, access: Access, folders: Sequence[str]) -> Star
     )
     app.router.redirect_slashes = False  # an address that is not there is 404, not a way to another
     return app
+
+
+def _api_response(answer: Answer) -> Response:
+    headers = {"cache-control": REVALIDATE} | ({"etag": answer.etag} if answer.etag else {})
+    if answer.parts is not None:
+        if answer.file_name:
+            headers["content-disposition"] = f'attachment; filename="{answer.file_name}"'
+        return StreamingResponse(answer.parts, media_type=answer.media_type, headers=headers)
+    if answer.body is None:
+        return Response(status_code=304, headers=headers)
+    return Response(answer.body, media_type="application/json", headers=headers)
 
 
 def _page_response(page: Page) -> Response:

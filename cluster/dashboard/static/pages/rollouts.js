@@ -6,6 +6,7 @@ import { useApi } from "shoal/frame/api.js";
 import { go, replaceParams } from "shoal/frame/route.js";
 import { useKeys } from "shoal/frame/keys.js";
 import { VirtualTable } from "shoal/parts/table.js";
+import { Download } from "shoal/rollouts/download.js";
 import { FilterBox, FilterHelp } from "shoal/rollouts/filter_box.js";
 import { combined } from "shoal/rollouts/filter_language.js";
 import { addressOf, allColumns, chosenColumns, DEFAULT_COLUMNS } from "shoal/rollouts/rollout_columns.js";
@@ -187,6 +188,7 @@ export default function RolloutsPage({ run, route, frame }) {
         inputRef=${filterInput} helpOpen=${help} onHelp=${() => setHelp(!help)} onApply=${(text) => change({ filter: text })} />
       <${SearchBox} value=${search} inputRef=${searchInput} onSearch=${(text) => change({ q: text })} />
       <${ColumnChoice} all=${all} shown=${shown} onChange=${(names) => replaceParams({ cols: names.join(",") === DEFAULT_COLUMNS.join(",") ? null : names.join(",") })} />
+      <${Download} run=${run} asked=${asked} total=${rows.total} />
     </div>
     ${help ? html`<${FilterHelp} fields=${fields} onTry=${(text) => change({ filter: text })} />` : null}
     ${head.error && !refused ? html`<${Problem} error=${head.error} retry=${head.refresh} />` : null}

@@ -1,0 +1,50 @@
+"""The command `shoal rollouts`: what passes a filter, listed or written to a file."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from cluster.commands.dashboard import Add
+
+SHAPES = ("rollouts", "sft", "dpo", "sft-text", "dpo-text")
+
+
+def add_selection_commands(add: Add) -> None:
+    """Adds the parser."""
+    rollouts = add("rollouts", _rollouts, "list the rollouts that pass a filter, or write them to a file")
+    rollouts.add_argument("run", type=Path, metavar="RUN", help="a run directory; the run may be live")
+    rollouts.add_argument(
+        "--filter", default="", metavar="FILTER", help="as in the dashboard, for example 'correct & step:10-20'"
+    )
+    rollouts.add_argument(
+        "-o", "--out", type=Path, metavar="FILE", help="ends in .jsonl, .csv or .parquet; without it a table is printed"
+    )
+    rollouts.add_argument(
+        "--as",
+        dest="shape",
+        choices=SHAPES,
+        default="rollouts",
+        help="rollouts: every column; sft: prompt and completion; dpo: of each group the best and the worst; both as "
+        "turns of a chat, or with -text as strings",
+    )
+    rollouts.add_argument("--tokens", action="store_true", help="with the columns that have a value for each token")
+
+
+def _rollouts(arguments: argparse.Namespace) -> int:
+    from cluster.dashboard.exports.rollouts import export_command, format_of, list_command
+    from cluster.dashboard.selection.export import Asked
+    from rollout.errors import ConfigError
+
+    if arguments.out is None:
+        if arguments.shape != "rollouts" or arguments.tokens:
+            raise ConfigError("--as and --tokens are for a file; name one, as in -o rollouts.jsonl")
+        list_command(arguments.run, arguments.filter, sys.stdout)
+        return 0
+    asked = Asked(
+        filter=arguments.filter,
+        shape=arguments.shape,
+        format=format_of(arguments.out),
+        tokens=arguments.tokens,
+    )
+    export_command(arguments.run, asked, arguments.out)
+    return 0

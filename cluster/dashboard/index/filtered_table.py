@@ -1,0 +1,57 @@
+"""The table of rollouts, filtered and sorted, at the index's present state; the last few tables are kept."""
+
+import threading
+from collections import OrderedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.dashboard.index.columns import Columns, Read, TextSearch
+from cluster.dashboard.index.filters import parse_filter, parse_sort
+from cluster.dashboard.index.index_query import Evaluator
+
+_KEPT_RESULTS = 4
+"""Filtered and sorted tables that are kept, each 4 bytes a row: the next page of the same table costs nothing."""
+
+
+class FilteredTable:
+    """Safe to use from several threads."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self._lock = threading.Lock()
+        self._search = TextSearch(read)
+        self._columns: Columns | None = None
+        self._results: OrderedDict[tuple[str, str], NDArray[np.int32]] = OrderedDict()
+
+    def rows(self, filter_text: str, sort: str) -> tuple[Columns, NDArray[np.int32]]:
+        """(columns, places of the rows that pass, in the order of the sort). Raises FilterError."""
+        node = parse_filter(filter_text)
+        field, descending = parse_sort(sort)
+        key = (filter_text.strip(), sort.strip())
+        with self._lock:
+            if self._columns is None:
+                self._columns = Columns(self._read)
+            columns, places = self._columns, self._results.get(key)
+        if places is None:
+            evaluator = Evaluator(columns, self._read, self._search)
+            places = evaluator.order(evaluator.rows(node), field, descending=descending).astype(np.int32)
+            self._keep(columns, key, places)
+        return columns, places
+
+    def forget(self) -> None:
+        """After the rollouts in the index changed."""
+        with self._lock:
+            self._columns = None
+            self._results.clear()
+
+    def forget_texts(self) -> None:
+        """After the index was made anew."""
+        self._search.forget()
+
+    def _keep(self, columns: Columns, key: tuple[str, str], places: NDArray[np.int32]) -> None:
+        with self._lock:
+            if columns is self._columns:
+                self._results[key] = places
+            while len(self._results) > _KEPT_RESULTS:
+                self._results.popitem(last=False)

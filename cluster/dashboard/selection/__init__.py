@@ -1,0 +1,1 @@
+"""A filtered part of a run's rollouts, as something that leaves the dashboard."""
