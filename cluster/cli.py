@@ -162,6 +162,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
     recipe, overrides = _recipe_and_overrides(arguments.words)
     config = load_config(_required(recipe), overrides)
+    _late("reward.worker", "validate_reward_config")(config.reward)
     plan = make_plan(config)
     print(dump_config(config))
     print(format_plan(plan))

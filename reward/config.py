@@ -1,8 +1,8 @@
 """Configuration of rewards."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rollout.config import Config
 
@@ -12,7 +12,28 @@ _CODE_MARGIN_S = 1.0
 """For the start and the end of its sandboxes."""
 
 
-class RewardFunctionConfig(Config):
+RowValue: TypeAlias = str | int | float | bool | None
+
+
+class ScoredRows(Config):
+    """Which rows a component of the reward scores. A component that scores a row has no part in the others."""
+
+    tasks: tuple[str, ...] = ()
+    """Names of tasks (`task.name`) whose rows it scores; empty scores those of all."""
+    rows: dict[str, tuple[RowValue, ...]] = Field(default_factory=dict)
+    """Column of the row -> the values with which it scores the row, as in `rows: {source: [gsm8k, math]}`; empty scores
+    all. `a.b` is key `b` in column `a`."""
+
+    @field_validator("rows", mode="before")
+    @classmethod
+    def _one_value_is_a_list(cls, rows: Any) -> Any:
+        if not isinstance(rows, dict):
+            return rows
+        # Tuples, since what a validator returns is checked as strictly as what stands in JSON, but as Python.
+        return {column: tuple(v) if isinstance(v, (list, tuple)) else (v,) for column, v in rows.items()}
+
+
+class RewardFunctionConfig(ScoredRows):
     """One component of the reward."""
 
     function: str
@@ -30,7 +51,7 @@ class RewardFunctionConfig(Config):
         return self.name or self.function.rsplit(":", 1)[-1]
 
 
-class RewardModelConfig(Config):
+class RewardModelConfig(ScoredRows):
     """A sequence-classification model as a component of the reward, in actors of its own."""
 
     path: str
@@ -50,22 +71,31 @@ class RewardModelConfig(Config):
     gpus: float = Field(default=0.0, ge=0)
     """What the model's actor asks of Ray."""
 
+    @property
+    def component(self) -> str:
+        """Name of the component in records."""
+        return self.name
+
 
 class RewardConfig(Config):
     """Scoring: which functions, how long they may take, who does it."""
 
     functions: tuple[RewardFunctionConfig, ...] = (RewardFunctionConfig(function="math"),)
-    """Components of the reward: the weighted sum of their values is what the policy is trained on."""
+    """Components of the reward: the weighted sum of their values is what the policy is trained on. One run may have a
+    reward for each task, or for each kind of row (`tasks`, `rows`)."""
     reward_model: RewardModelConfig | None = None
     """One more component: a scoring model; null has none."""
     accuracy: str | None = None
-    """Component that decides whether a completion is right; null takes the first function."""
+    """Component that decides whether a completion is right; null takes the first that scores the row."""
     accuracy_threshold: float = 1.0
     """A completion is right when that component is at least this."""
     num_workers: int = Field(default=1, ge=1)
     """Reward actors. Each scores in child processes of its own."""
     children_per_worker: int = Field(default=2, ge=1)
     """Child processes of one reward actor."""
+    import_timeout_s: float = Field(default=120.0, gt=0)
+    """Time for importing the functions, with what they prepare, in each process that runs them; a run whose functions
+    take longer does not start."""
     timeout_s: float = Field(default=5.0, gt=0)
     """Time for one completion; then its child process is killed and the outcome is `timeout`."""
     warn_failure_fraction: float = Field(default=0.01, ge=0, le=1)
@@ -78,9 +108,7 @@ class RewardConfig(Config):
 
     @model_validator(mode="after")
     def _check_components(self) -> "RewardConfig":
-        names = [function.component for function in self.functions]
-        if self.reward_model is not None:
-            names.append(self.reward_model.name)
+        names = [component.component for component in self.components]
         if not names:
             raise ValueError("no reward: give at least one entry in functions, or a reward_model")
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -100,11 +128,6 @@ class RewardConfig(Config):
         return self
 
     @property
-    def accuracy_component(self) -> str:
-        """Name of the component that decides whether a completion is right."""
-        if self.accuracy is not None:
-            return self.accuracy
-        if self.functions:
-            return self.functions[0].component
-        assert self.reward_model is not None
-        return self.reward_model.name
+    def components(self) -> tuple[RewardFunctionConfig | RewardModelConfig, ...]:
+        """All components: the functions in their order, then the model."""
+        return (*self.functions, *([self.reward_model] if self.reward_model is not None else []))

@@ -4,7 +4,6 @@ This module imports nothing heavy: the built-in functions are imported when a co
 """
 
 import importlib
-import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from reward.config import RewardFunctionConfig
-from reward.functions import REGISTRY, RegisteredFunction
+from reward.functions import REGISTRY, CallForm, RegisteredFunction, form_of
+from reward.params import checked_params
 from rollout.errors import ConfigError
 
 # Where the built-in names live. A name is imported when it is asked for, because math-verify alone takes a second.
@@ -37,8 +37,9 @@ class LoadedFunction:
     """Name of the component in records."""
     function: Callable[..., Any]
     params: Mapping[str, Any]
-    is_batched: bool
+    form: CallForm
     warm_up: Callable[[], None] | None = None
+    check_row: Callable[..., None] | None = None
 
 
 def load_function(config: RewardFunctionConfig) -> LoadedFunction:
@@ -48,14 +49,20 @@ def load_function(config: RewardFunctionConfig) -> LoadedFunction:
         ConfigError: module or attribute not found, not callable, or params that do not fit its signature.
     """
     found = _resolve(config.function)
-    _check_params(config, found)
+    params = _checked(config, found)
     return LoadedFunction(
         component=config.component,
         function=found.function,
-        params=config.params,
-        is_batched=bool(getattr(found.function, "__reward_batched__", False)),
+        params=params,
+        form=form_of(found.function),
         warm_up=found.warm_up,
+        check_row=found.check_row,
     )
+
+
+def is_shipped(path: str) -> bool:
+    """Whether `path` is a name of ours, and no import path: importing it runs no code of the user."""
+    return ":" not in path
 
 
 def _resolve(path: str) -> RegisteredFunction:
@@ -105,23 +112,14 @@ def _import_path(path: str) -> RegisteredFunction:
     return RegisteredFunction(function=function)
 
 
-def _check_params(config: RewardFunctionConfig, found: RegisteredFunction) -> None:
-    try:
-        signature = inspect.signature(found.function)
-    except ValueError:
-        return  # some functions written in C do not tell their signature
-    try:
-        signature.bind(object(), **config.params)
-    except TypeError as error:
-        raise ConfigError(
-            f"reward function {config.function!r} cannot be called with params {sorted(config.params)}: {error}; its "
-            f"signature is {signature}"
-        ) from error
+def _checked(config: RewardFunctionConfig, found: RegisteredFunction) -> dict[str, Any]:
+    params = checked_params(config.function, found.function, config.params)
     if found.check is not None:
         try:
-            found.check(**config.params)
+            found.check(**params)
         except ValueError as error:
             raise ConfigError(f"reward function {config.function!r}: {error}") from error
+    return params
 
 
 def load_functions(configs: Sequence[RewardFunctionConfig]) -> tuple[LoadedFunction, ...]:

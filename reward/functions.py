@@ -1,17 +1,19 @@
 """What a reward function is, and how it gets a name.
 
-A function has one of three shapes; `params` of the configuration arrive as keyword arguments:
+A function has one of three forms; `params` of the configuration arrive as keyword arguments:
 
     def f(item: RewardInput, **params) -> float                 one completion
-    async def f(item: RewardInput, **params) -> float           the same, in the child process's event loop
+    async def f(item: RewardInput, **params) -> float           the same; all of a group at once, in one event loop
     @batched
     def f(items: list[RewardInput], **params) -> list[float]    all completions of a group at once (or async)
 
 None, NaN, an infinity, a string or a list of the wrong length means "not scored" (`invalid`), never a reward of 0.
 """
 
+import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from reward.types import RewardInput
@@ -34,6 +36,39 @@ def reward_input(prompt: Prompt, completion: Completion, max_tokens: int | None 
     )
 
 
+def row_input(prompt: Prompt) -> RewardInput:
+    """What a function's `check_row` sees: the row, and an empty completion."""
+    return RewardInput(
+        question=prompt.question,
+        prompt=prompt.text,
+        completion="",
+        ground_truth=prompt.ground_truth,
+        row=prompt.row,
+        task=prompt.task,
+    )
+
+
+class CallForm(StrEnum):
+    """How a function wants to be called."""
+
+    SINGLE = "single"
+    """One completion; others wait for a child of their own."""
+    CONCURRENT = "concurrent"
+    """One completion, by a coroutine: those of a group run in one child together."""
+    BATCHED = "batched"
+    """All completions of a group in one call."""
+
+
+def form_of(function: Callable[..., Any]) -> CallForm:
+    """The form of a function. One that returns an awaitable, and is no coroutine function, is called by itself."""
+    if getattr(function, "__reward_batched__", False):
+        return CallForm.BATCHED
+    is_coroutine = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004  # an object whose own call is a coroutine function
+    )
+    return CallForm.CONCURRENT if is_coroutine else CallForm.SINGLE
+
+
 class RewardFunction(Protocol):
     """The shape of a function for one completion; see the top of the file for the batched one."""
 
@@ -52,6 +87,9 @@ class RegisteredFunction:
     function: Callable[..., Any]
     check: Callable[..., None] | None = None
     """Called with the configuration's params; raises ValueError for values that its signature cannot refuse."""
+    check_row: Callable[..., None] | None = None
+    """Called before a run with an item whose completion is empty, and the params, for each row that the function will
+    score; raises ValueError for a row that it cannot score, whatever the completion."""
     warm_up: Callable[[], None] | None = None
     """Called once before the child processes are forked, to fill caches that they then share."""
 
@@ -62,7 +100,11 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def register(
-    name: str, *, check: Callable[..., None] | None = None, warm_up: Callable[[], None] | None = None
+    name: str,
+    *,
+    check: Callable[..., None] | None = None,
+    check_row: Callable[..., None] | None = None,
+    warm_up: Callable[[], None] | None = None,
 ) -> Callable[[_Function], _Function]:
     """Give a reward function a short name for configurations.
 
@@ -75,7 +117,7 @@ def register(
         # The same module may be executed twice (importlib.reload): only another function is a clash.
         if taken is not None and taken.function.__qualname__ != function.__qualname__:
             raise ValueError(f"reward function name {name!r} is taken by {taken.function.__qualname__}; choose another")
-        REGISTRY[name] = RegisteredFunction(function=function, check=check, warm_up=warm_up)
+        REGISTRY[name] = RegisteredFunction(function=function, check=check, check_row=check_row, warm_up=warm_up)
         return function
 
     return add

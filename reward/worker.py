@@ -2,6 +2,7 @@
 
     score(group) --+-- completion 0: functions one after the other --> child process, timeout_s
                    +-- completion 1: ...                           --> child process, timeout_s
+                   +-- coroutine function: all completions at once --> child process, timeout_s each
                    +-- batched function: all completions at once   --> child process, timeout_s * G
                    +-- reward model: all completions at once       --> the callable that was given (an actor)
 
@@ -13,35 +14,52 @@ import hashlib
 import math
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import replace
 
 from reward.children.child import one_line
-from reward.children.pool import CONTROL_DEADLINE_S, ComponentAnswer, ScoringChildren
+from reward.children.owned_template import CONTROL_DEADLINE_S
+from reward.children.pool import ComponentAnswer, ScoringChildren, longest_together_s
+from reward.components import RowComponents, components_of, why_unscored
 from reward.config import RewardConfig
 from reward.errors import RewardError
-from reward.function_loading import load_functions
-from reward.functions import ScoreWithModel, reward_input, weighted_sum
+from reward.function_loading import is_shipped, load_functions
+from reward.functions import CallForm, ScoreWithModel, reward_input, weighted_sum
 from reward.math.extraction import final_answer
 from reward.math.normalization import normalize_answer
 from reward.types import GroupScores, RewardInput, RewardOutcome, RewardResult
+from rollout.errors import ConfigError
 from rollout.types import RolloutGroup
 
 MAX_VOTE_CHARACTERS = 64
 """A longer text votes by its digest: two that differ still differ, and no text travels for a count."""
 
-Answers = list[list[ComponentAnswer]]
-"""[functions of a call][completions of a call]"""
+Answers = list[list[tuple[ComponentAnswer, float]]]
+"""[functions of a call][completions of a call]: what was said, and the seconds that it took"""
+
+
+Said = dict[int, ComponentAnswer]
+"""Number of a component -> what it said of one completion."""
 
 
 def validate_reward_config(config: RewardConfig) -> None:
-    """Import the reward functions and check their params, in this process, without starting anything.
+    """Import the reward functions and check their params. Modules of the user are imported in a process of their own,
+    which ends with this: they may start threads, take memory, or hang.
 
     Raises:
-        ConfigError: a function that cannot be found, called, or called with its params.
+        ConfigError: a function that cannot be found, called, called with its params, or imported in time.
     """
-    load_functions(config.functions)
+    load_functions([function for function in config.functions if is_shipped(function.function)])
+    foreign = [function for function in config.functions if not is_shipped(function.function)]
+    if foreign:
+        children = ScoringChildren(foreign, num_children=0, start_deadline_s=config.import_timeout_s)
+        try:
+            children.start()
+        except RewardError as error:
+            raise ConfigError(str(error)) from error
+        finally:
+            children.close()
 
 
 class RewardWorker:
@@ -65,19 +83,17 @@ class RewardWorker:
         self._config = config
         self._reward_model = reward_model
         self._max_tokens = max_tokens
-        self._components = [function.component for function in config.functions]
-        self._weights = {function.component: function.weight for function in config.functions}
-        if config.reward_model is not None:
-            self._components.append(config.reward_model.name)
-            self._weights[config.reward_model.name] = config.reward_model.weight
-        self._children = ScoringChildren(config.functions, num_children=config.children_per_worker)
+        self._components = [component.component for component in config.components]
+        self._weights = {component.component: component.weight for component in config.components}
+        self._children = ScoringChildren(
+            config.functions, num_children=config.children_per_worker, start_deadline_s=config.import_timeout_s
+        )
         # One thread for each child: a request that has to wait for a child waits in the executor's queue, where its
         # own deadline does not run yet.
         self._threads = ThreadPoolExecutor(config.children_per_worker, thread_name_prefix=f"{name}-child")
         self._start_lock = threading.Lock()
         self._is_started = False
-        self._single: list[int] = []
-        self._batched: list[int] = []
+        self._forms: tuple[CallForm, ...] = ()
         self._lock = threading.Lock()
         self._queued_s = 0.0
 
@@ -90,9 +106,7 @@ class RewardWorker:
         """
         with self._start_lock:
             if not self._is_started:
-                is_batched = self._children.start() if self._config.functions else ()
-                self._single = [number for number, batched in enumerate(is_batched) if not batched]
-                self._batched = [number for number, batched in enumerate(is_batched) if batched]
+                self._forms = self._children.start() if self._config.functions else ()
                 self._is_started = True
 
     def score(self, group: RolloutGroup) -> GroupScores:
@@ -104,29 +118,43 @@ class RewardWorker:
         self.start()
         started_s = time.time()
         items = [reward_input(group.prompt, completion, self._max_tokens) for completion in group.completions]
-        singles = [self._submit(self._single, [item]) for item in items] if self._single else []
-        batches = [self._submit([number], items) for number in self._batched]
-        # While the children work.
-        model_answers = self._ask_model(items) if self._reward_model is not None else []
-        answers: list[dict[str, ComponentAnswer]] = [{} for _ in items]
-        durations_s = [0.0] * len(items)
-        for index, future in enumerate(singles):
-            columns, duration_s = self._result(future)
-            durations_s[index] += duration_s
-            for number, column in zip(self._single, columns, strict=True):
-                answers[index][self._components[number]] = column[0]
-        for number, future in zip(self._batched, batches, strict=True):
-            (column,), duration_s = self._result(future)
-            for index, answer in enumerate(column):
-                answers[index][self._components[number]] = answer
-                durations_s[index] += duration_s / len(items)
-        for index, answer in enumerate(model_answers):
-            answers[index][self._components[-1]] = answer
+        why = why_unscored(self._config, group.prompt)
+        if why is None:
+            of_row = components_of(self._config, group.prompt.task, group.prompt.row)
+            answers = self._ask(of_row, items)
+            results = [self._combine(of_row, *answer) for answer in answers]
+        else:  # checked before the run; a prompt from elsewhere is an outcome, like anything that a row does wrong
+            detail = one_line(f"the row cannot be scored: {why}")
+            results = [RewardResult(outcome=RewardOutcome.ERROR, reward=None, detail=detail)] * len(items)
         rewards = tuple(
-            _with_answer(self._combine(by_component, duration_s), completion.text)
-            for by_component, duration_s, completion in zip(answers, durations_s, group.completions, strict=True)
+            _with_answer(result, completion.text) for result, completion in zip(results, group.completions, strict=True)
         )
         return GroupScores(rewards=rewards, worker=self.name, started_s=started_s, finished_s=time.time())
+
+    def _ask(
+        self, of_row: RowComponents, items: Sequence[RewardInput]
+    ) -> list[tuple[dict[int, ComponentAnswer], float]]:
+        """For each item, what each of the row's components says of it, and the seconds that it took."""
+        forms = {number: self._forms[number] for number in of_row.numbers if number < len(self._forms)}
+        single = [number for number, form in forms.items() if form is CallForm.SINGLE]
+        singles = [self._submit(single, [item]) for item in items] if single else []
+        whole = {number: self._submit([number], items) for number in forms if number not in single}
+        answers: list[Said] = [{} for _ in items]
+        durations_s = [0.0] * len(items)
+        model = len(self._config.functions)
+        if model in of_row.numbers:  # while the children work
+            for index, answer in enumerate(self._ask_model(items)):
+                answers[index][model] = answer
+        for index, future in enumerate(singles):
+            for number, column in zip(single, self._result(future), strict=True):
+                ((answers[index][number], duration_s),) = column
+                durations_s[index] += duration_s
+        for number, future in whole.items():
+            (column,) = self._result(future)
+            for index, (answer, duration_s) in enumerate(column):
+                answers[index][number] = answer
+                durations_s[index] += duration_s
+        return list(zip(answers, durations_s, strict=True))
 
     def close(self) -> None:
         """Kill all child processes; groups that are being scored end with RewardError or `error`. Idempotent."""
@@ -134,26 +162,32 @@ class RewardWorker:
         self._children.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def _submit(self, numbers: Sequence[int], items: Sequence[RewardInput]) -> "Future[tuple[Answers, float]]":
+    def _submit(self, numbers: Sequence[int], items: Sequence[RewardInput]) -> "Future[Answers]":
         """A request on its way. Its deadline is `timeout_s` for each completion in it, however many functions."""
+        is_together = self._forms[numbers[0]] is CallForm.CONCURRENT
         timeout_s = self._config.timeout_s * len(items)
+        longest_s = longest_together_s(self._config.timeout_s, len(items)) if is_together else timeout_s
         with self._lock:
-            self._queued_s += timeout_s
+            self._queued_s += longest_s
 
-        def run() -> tuple[Answers, float]:
+        def run() -> Answers:
             started_s = time.monotonic()
             try:
-                return self._children.call(numbers, items, timeout_s), time.monotonic() - started_s
+                if is_together:
+                    return [self._children.call_together(numbers[0], items, self._config.timeout_s)]
+                columns = self._children.call(numbers, items, timeout_s)
+                share_s = (time.monotonic() - started_s) / len(items) / len(numbers)
+                return [[(answer, share_s) for answer in column] for column in columns]
             finally:
                 with self._lock:
-                    self._queued_s -= timeout_s
+                    self._queued_s -= longest_s
 
         try:
             return self._threads.submit(run)
         except RuntimeError as error:  # the executor's way to say that it was shut down
             raise RewardError(f"{self.name} is closed") from error
 
-    def _result(self, future: "Future[tuple[Answers, float]]") -> tuple[Answers, float]:
+    def _result(self, future: "Future[Answers]") -> Answers:
         # Everything in front of it may take its full time, and each kill a template's; one that takes longer is a
         # fault of ours, and the error names it instead of a hang.
         with self._lock:
@@ -185,31 +219,32 @@ class RewardWorker:
             for value in values
         ]
 
-    def _combine(self, answers: Mapping[str, ComponentAnswer], duration_s: float) -> RewardResult:
+    def _combine(self, of_row: RowComponents, answers: Said, duration_s: float) -> RewardResult:
         """One result: `ok` when every component is; else the first that is not, in the order of the configuration."""
-        values = {name: answers[name].value for name in self._components}
-        components = {name: value for name, value in values.items() if value is not None}
-        for name in self._components:
-            if answers[name].outcome is not RewardOutcome.OK:
+        named = {self._components[number]: answers[number] for number in of_row.numbers}
+        components = {name: answer.value for name, answer in named.items() if answer.value is not None}
+        for answer in named.values():
+            if answer.outcome is not RewardOutcome.OK:
                 return RewardResult(
-                    outcome=answers[name].outcome,
+                    outcome=answer.outcome,
                     reward=None,
                     components=components,
-                    detail=answers[name].detail,
+                    detail=answer.detail,
                     duration_s=duration_s,
                 )
-        reward = weighted_sum(components, self._weights)
+        reward = weighted_sum(components, {name: self._weights[name] for name in named})
         if not math.isfinite(reward):
             detail = f"the weighted sum of the components is {reward}"
             return RewardResult(
                 outcome=RewardOutcome.INVALID, reward=None, components=components, detail=detail, duration_s=duration_s
             )
+        assert of_row.accuracy is not None
         return RewardResult(
             outcome=RewardOutcome.OK,
             reward=reward,
             components=components,
-            correct=components[self._config.accuracy_component] >= self._config.accuracy_threshold,
-            detail=one_line("; ".join(answers[name].detail for name in self._components if answers[name].detail)),
+            correct=components[of_row.accuracy] >= self._config.accuracy_threshold,
+            detail=one_line("; ".join(answer.detail for answer in named.values() if answer.detail)),
             duration_s=duration_s,
         )
 

@@ -28,9 +28,24 @@ LIGHT = ("types.py", "config.py", "errors.py")
 """Files that every process reads first, and that import none of HEAVY, directly or through each other."""
 CONTRACT_ROOM = "types config errors columns run_files"
 ORDERS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "rollout": (("types errors", "config module_loading", "prompts transfer sandbox", "engines leases", "worker"),),
+    "rollout": (
+        (
+            "types errors value_problems",
+            "config module_loading",
+            "prompts transfer sandbox",
+            "engines leases",
+            "worker",
+        ),
+    ),
     "reward": (
-        ("types config errors", "functions", "function_loading", "math code models children", "rules", "worker"),
+        (
+            "types config errors",
+            "functions components params",
+            "function_loading",
+            "row_checks math code models children",
+            "rules",
+            "worker",
+        ),
     ),
     "learner": (("types config metrics", "algorithm model backend", "transfer", "saving", "worker"),),
     "cluster": (

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cluster.commands.scored_rows import scored_prompts
 from cluster.commands.start_checks import (
     check_stop_tokens,
     ending_warnings,
@@ -40,6 +41,7 @@ from cluster.weights.checkpointing import Checkpoints, check_fingerprints
 from cluster.weights.run_state import Fingerprints, RunState
 from cluster.weights.weight_sync import NUM_CANARY_PROMPTS
 from learner.model.source import model_fingerprint, resolve_model, tokenizer_fingerprint
+from reward.components import check_components_are_used
 from reward.worker import validate_reward_config
 from rollout.errors import DataError, ModelError
 from rollout.prompts.chat import load_tokenizer
@@ -272,7 +274,7 @@ def _signals(stop: asyncio.Event, received: list[int]) -> Iterator[None]:
 def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
     """Finds the model and reads the prompts; nothing is started yet, so every mistake in them costs nothing.
 
-    Errors: `ModelError`, `DataError`.
+    Errors: `ModelError`, `DataError`; `ConfigError` for a reward that no row is for.
     """
     model = config.model
     started_s = time.monotonic()
@@ -287,6 +289,7 @@ def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
     train = build_prompts(
         tokenizer, config.task, model, split="train", max_tokens=max_tokens, eval_task=config.eval_task
     )
+    train = scored_prompts(config.reward, config.task, train)
     reporter.phase(str(train.report))
     evaluation = config.eval
     is_evaluated = evaluation.at_start or evaluation.at_end or evaluation.every > 0
@@ -301,6 +304,7 @@ def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
         )  # else said of the training prompts
     for text in warnings:
         reporter.warn(text)
+    check_components_are_used(config.reward, (*train.prompts, *questions))
     return Inputs(
         model_dir=model_dir,
         train=train,
@@ -321,6 +325,7 @@ def read_eval_prompts(config: RunConfig, tokenizer: Any) -> PromptSet:
     """All held-out questions. Errors: `DataError` when there are none."""
     task = config.eval_task or config.task
     held_out = build_prompts(tokenizer, task, config.model, split="eval", max_tokens=config.eval.sampling.max_tokens)
+    held_out = scored_prompts(config.reward, task, held_out)
     if not held_out.prompts:
         raise DataError(
             f"task {held_out.report.task} has no held-out question that fits; raise task.eval_fraction or "

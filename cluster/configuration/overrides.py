@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cluster.configuration.problems import unknown_key
 from cluster.configuration.recipe_yaml import parse_scalar
 from cluster.configuration.schema import KIND, Place, allowed_keys, places_at
 from rollout.errors import ConfigError
+from rollout.value_problems import unknown_key
 
 
 def merge(root: type[BaseModel], base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

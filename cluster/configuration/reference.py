@@ -11,9 +11,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from cluster.config import RunConfig
-from cluster.configuration.problems import unknown_key
 from cluster.configuration.schema import KIND, Place, alternatives, kinds_of, place_of
 from rollout.errors import ConfigError
+from rollout.value_problems import unknown_key
 
 _TYPES = {int: "integer", float: "number", str: "text", bool: "true or false", NoneType: "null", Any: "any value"}
 _RANGES = (

@@ -35,7 +35,9 @@ from rollout.engines.protocol import Engine
 from rollout.module_loading import loading_modules
 from rollout.worker import RolloutWorker
 
-REWARD_START_DEADLINE_S = 180.0
+REWARD_PROCESS_S = 60.0
+"""Of the start of a reward worker, the part that is not the import of its functions."""
+REWARD_MODEL_START_S = 180.0
 # Calls that an actor may have at once: far above the groups in flight, so that none waits behind another's wait.
 MAX_CALLS = 10_000
 
@@ -220,6 +222,11 @@ LEARNER: Role[Learner, LearnerHandle] = Role(
 )
 
 
+def reward_start_deadline_s(config: RunConfig) -> float:
+    """Seconds that a reward worker may take to start, the import of its functions included."""
+    return config.reward.import_timeout_s + REWARD_PROCESS_S
+
+
 def _reward_arguments(site: Site, seat: Seat, _: Any) -> Mapping[str, Any]:
     config = site.config.reward
     models = None
@@ -227,7 +234,7 @@ def _reward_arguments(site: Site, seat: Seat, _: Any) -> Mapping[str, Any]:
         models = RewardModels(
             f"{site.fleet_name}.{REWARD_MODEL.name}-",
             deadline_s=model_deadline_s(config),
-            patience_s=REWARD_START_DEADLINE_S,
+            patience_s=REWARD_MODEL_START_S,
         )
     return {
         "config": config,
@@ -245,7 +252,7 @@ REWARD: Role[Reward, RewardHandle] = Role(
     threads=lambda _config, _cores, _neighbours: 1,
     calls_at_once=lambda config: config.reward.children_per_worker + 2,
     ready=lambda handle: handle.start.remote(),
-    start_deadline_s=lambda _: REWARD_START_DEADLINE_S,
+    start_deadline_s=reward_start_deadline_s,
 )
 
 
@@ -272,7 +279,7 @@ REWARD_MODEL: Role[RewardModel, RewardModelHandle] = Role(
     # All calls that there may be, and who asks whether it gets on with them.
     calls_at_once=lambda config: 2 * config.reward.num_workers * REWARD.calls_at_once(config) + 8,
     ready=lambda handle: handle.__ray_ready__.remote(),
-    start_deadline_s=lambda _: REWARD_START_DEADLINE_S,
+    start_deadline_s=lambda _: REWARD_MODEL_START_S,
     probe=lambda handle: handle.probe.remote(),
     is_looked_up=True,
 )

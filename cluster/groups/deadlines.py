@@ -2,7 +2,7 @@
 
 from cluster.config import RunConfig
 from cluster.fleet.reward_models import model_deadline_s
-from cluster.fleet.roles import REWARD_START_DEADLINE_S
+from cluster.fleet.roles import REWARD_MODEL_START_S, reward_start_deadline_s
 
 MIN_SCORING_ATTEMPTS = 3
 
@@ -22,7 +22,7 @@ def scoring_deadline_s(config: RunConfig, num_completions: int, *, num_children:
         return 60.0 + functions_s
     model = reward.reward_model
     num_batches = 1 + num_completions * reward.num_workers / model.batch_size / model.num_workers
-    return 60.0 + functions_s + REWARD_START_DEADLINE_S + num_batches * model_deadline_s(reward)
+    return 60.0 + functions_s + REWARD_MODEL_START_S + num_batches * model_deadline_s(reward)
 
 
 def longest_scoring_s(config: RunConfig) -> float:
@@ -30,7 +30,7 @@ def longest_scoring_s(config: RunConfig) -> float:
     groups = (config.max_policy_lag + 1) * config.rollout.prompts_per_step + config.eval.num_prompts
     completions = groups * max(config.rollout.group_size, config.eval.num_samples)
     once = scoring_deadline_s(config, completions, num_children=config.reward.children_per_worker)
-    return max_scoring_attempts(config) * (once + REWARD_START_DEADLINE_S)
+    return max_scoring_attempts(config) * (once + reward_start_deadline_s(config))
 
 
 def batch_deadline_s(config: RunConfig) -> float:

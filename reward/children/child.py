@@ -1,6 +1,7 @@
 """What runs in a child process: call the reward functions that a request names, answer one message for each.
 
-A child is expendable. Its owner kills it at the deadline, so nothing here watches the clock.
+A child is expendable. Its owner kills it at the deadline, so nothing here watches the clock, but for coroutines that
+run side by side: each of them has its own end, which costs the others nothing.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from typing import Any
 
 from reward.children.messages import PeerClosedError, receive_pickle, send_json
 from reward.function_loading import LoadedFunction
+from reward.functions import CallForm
 from reward.types import ExplainedScore, RewardInput, RewardOutcome
 
 MAX_DETAIL_CHARS = 300
@@ -25,30 +27,55 @@ def serve(requests: socket.socket, functions: Sequence[LoadedFunction]) -> None:
     loop = asyncio.new_event_loop()
     while True:
         try:
-            numbers, items = receive_pickle(requests)
+            numbers, items, timeout_s = receive_pickle(requests)
         except PeerClosedError:
             return
         for number in numbers:
             # One message for each function: what answered before a later one hangs or dies is kept.
-            send_json(requests, evaluate(functions[number], items, loop))
+            loaded = functions[number]
+            if loaded.form is CallForm.CONCURRENT:
+                loop.run_until_complete(_evaluate_together(loaded, items, timeout_s, requests))
+            else:
+                send_json(requests, evaluate(loaded, items, loop))
 
 
 def evaluate(loaded: LoadedFunction, items: Sequence[RewardInput], loop: asyncio.AbstractEventLoop) -> list[Answer]:
     """One function on `items`: one answer for each. A function that is not batched gets exactly one item."""
-    assert loaded.is_batched or len(items) == 1, (loaded.component, len(items))
+    is_batched = loaded.form is CallForm.BATCHED
+    assert is_batched or len(items) == 1, (loaded.component, len(items))
     try:
-        value = loaded.function(list(items) if loaded.is_batched else items[0], **loaded.params)
+        value = loaded.function(list(items) if is_batched else items[0], **loaded.params)
         if inspect.isawaitable(value):
             value = loop.run_until_complete(_awaited(value))
-        values = _as_list(value) if loaded.is_batched else [value]
+        values = _as_list(value) if is_batched else [value]
         if values is None:
             return [_invalid(loaded, f"returned {_describe(value)} instead of a list of numbers")] * len(items)
         if len(values) != len(items):
             return [_invalid(loaded, f"returned {len(values)} values for {len(items)} completions")] * len(items)
         return [_answer(loaded, value) for value in values]
     except BaseException as error:  # noqa: BLE001 - boundary: user code, which may raise anything, SystemExit included
-        detail = one_line(f"{loaded.component} raised {type(error).__name__}: {_message(error)}")
-        return [(RewardOutcome.ERROR.value, None, detail)] * len(items)
+        return [_raised(loaded, error)] * len(items)
+
+
+async def _evaluate_together(
+    loaded: LoadedFunction, items: Sequence[RewardInput], timeout_s: float, requests: socket.socket
+) -> None:
+    """A coroutine function on each of `items`, side by side: a message [index, answer] for each, as it ends."""
+
+    async def answer(index: int, item: RewardInput) -> None:
+        limit = asyncio.timeout(timeout_s)
+        try:
+            async with limit:
+                found = _answer(loaded, await loaded.function(item, **loaded.params))
+        except BaseException as error:  # noqa: BLE001 - boundary: user code, which may raise anything
+            if isinstance(error, TimeoutError) and limit.expired():
+                detail = one_line(f"{loaded.component} did not answer within {timeout_s:g} s")
+                found = (RewardOutcome.TIMEOUT.value, None, detail)
+            else:
+                found = _raised(loaded, error)
+        send_json(requests, [index, found])
+
+    await asyncio.gather(*(answer(index, item) for index, item in enumerate(items)))
 
 
 def one_line(text: str) -> str:
@@ -79,6 +106,11 @@ def _answer(loaded: LoadedFunction, value: Any) -> Answer:
         one_line(f"{loaded.component}: {value.detail}") if isinstance(value, ExplainedScore) and value.detail else ""
     )
     return (RewardOutcome.OK.value, number, detail)
+
+
+def _raised(loaded: LoadedFunction, error: BaseException) -> Answer:
+    detail = one_line(f"{loaded.component} raised {type(error).__name__}: {_message(error)}")
+    return (RewardOutcome.ERROR.value, None, detail)
 
 
 def _invalid(loaded: LoadedFunction, what: str) -> Answer:

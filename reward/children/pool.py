@@ -12,44 +12,24 @@ a model wrote runs in a sandbox of its own below a child, which ends with it (ro
 """
 
 import itertools
-import json
-import os
 import select
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from reward.children.child import one_line
 from reward.children.messages import PeerClosedError, receive_json, send_pickle
-from reward.children.template import FORK, PID, REAP
+from reward.children.owned_template import Child, Template
 from reward.config import RewardFunctionConfig
 from reward.errors import RewardError
+from reward.functions import CallForm
 from reward.types import RewardInput, RewardOutcome
-from rollout.errors import ConfigError
 
-CONTROL_DEADLINE_S = 30.0
-"""A fork takes milliseconds; a template that needs longer than this is stuck, and is replaced."""
-_CLOSE_DEADLINE_S = 5.0
-
-# The path is handed over as it is: the template has to find the modules that its owner finds.
-_BOOTSTRAP = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[3]); from reward.children.template import main; "
-    "main(int(sys.argv[1]), int(sys.argv[2]))"
-)
-# Libraries that start a thread for each core at import would make the template multi-threaded, and each child slow.
-_ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "NUMEXPR_NUM_THREADS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
+_TOGETHER_MARGIN_S = 1.0
+"""A child ends coroutines at their deadline by itself; one that has not said so after this is stuck."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,128 +40,6 @@ class ComponentAnswer:
     value: float | None
     """None unless the outcome is `ok`."""
     detail: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Child:
-    pid: int
-    requests: socket.socket
-
-
-class _Template:
-    """One template process: start it, fork children from it, kill and reap them, end it."""
-
-    def __init__(self, functions: Sequence[RewardFunctionConfig], start_deadline_s: float) -> None:
-        self._lock = threading.Lock()
-        self._control, theirs = socket.socketpair()
-        self._ended = threading.Event()
-        try:
-            self._process = self._start(theirs)
-        finally:
-            theirs.close()
-        try:
-            send_pickle(self._control, list(functions), time.monotonic() + start_deadline_s)
-            answer = receive_json(self._control, time.monotonic() + start_deadline_s)
-        except (PeerClosedError, TimeoutError) as error:
-            self.close()
-            late = isinstance(error, TimeoutError)
-            what = f"were not imported within {start_deadline_s:g} s" if late else "could not be imported"
-            raise RewardError(
-                f"the reward functions {[function.function for function in functions]} {what} by the process that "
-                f"runs them (exit code {self._process.returncode}); its error output says why"
-            ) from error
-        if "config_error" in answer:
-            self.close()
-            raise ConfigError(answer["config_error"])
-        self.is_batched: tuple[bool, ...] = tuple(answer["is_batched"])
-        """For each function, whether it takes a whole group."""
-
-    def _start(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
-        """Start the process from a thread that lives as long as it: PR_SET_PDEATHSIG fires when that thread ends."""
-        started: list[subprocess.Popen[bytes] | OSError] = []
-        is_started = threading.Event()
-        # Absolute, because "" means the working directory and that may change; strings, because tools add others.
-        path = [os.path.abspath(entry) for entry in sys.path if isinstance(entry, str)]
-        command = [sys.executable, "-c", _BOOTSTRAP, str(theirs.fileno()), str(os.getpid()), json.dumps(path)]
-
-        def keep() -> None:
-            try:
-                started.append(
-                    subprocess.Popen(
-                        command,
-                        stdin=subprocess.DEVNULL,
-                        pass_fds=[theirs.fileno()],
-                        env={**os.environ, **_ONE_THREAD},
-                        start_new_session=True,
-                    )
-                )
-            except OSError as error:
-                started.append(error)
-            is_started.set()
-            self._ended.wait()
-
-        threading.Thread(target=keep, name="reward-template-parent", daemon=True).start()
-        if not is_started.wait(CONTROL_DEADLINE_S):
-            raise RewardError(f"the process for reward functions did not start within {CONTROL_DEADLINE_S:g} s")
-        if isinstance(started[0], OSError):
-            raise RewardError(f"the process for reward functions could not be started: {started[0]}") from started[0]
-        return started[0]
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def fork(self) -> _Child:
-        """A fresh child.
-
-        Raises:
-            PeerClosedError, TimeoutError: the template is gone or stuck.
-        """
-        ours, theirs = socket.socketpair()
-        try:
-            with theirs, self._lock:
-                self._control.settimeout(CONTROL_DEADLINE_S)
-                socket.send_fds(self._control, [FORK], [theirs.fileno()])
-                pid = receive_json(self._control, time.monotonic() + CONTROL_DEADLINE_S)["pid"]
-        except OSError as error:
-            ours.close()
-            raise _as_gone(error) from error
-        except PeerClosedError:
-            ours.close()
-            raise
-        return _Child(pid=pid, requests=ours)
-
-    def reap(self, child: _Child) -> int:
-        """Kill `child` with its process group; its exit code, or minus the signal that ended it.
-
-        Raises:
-            PeerClosedError, TimeoutError: the template is gone or stuck; the child dies with it.
-        """
-        child.requests.close()
-        try:
-            with self._lock:
-                self._control.settimeout(CONTROL_DEADLINE_S)
-                self._control.sendall(REAP + PID.pack(child.pid))
-                return int(receive_json(self._control, time.monotonic() + CONTROL_DEADLINE_S)["exit_code"])
-        except OSError as error:
-            raise _as_gone(error) from error
-
-    def close(self) -> None:
-        """End the template and all children; idempotent."""
-        # Shut down, not only closed: a thread that waits in `fork` or `reap` wakes up, and the template reads the end.
-        with suppress(OSError):
-            self._control.shutdown(socket.SHUT_RDWR)
-        try:
-            self._process.wait(_CLOSE_DEADLINE_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()  # the children die with it: PR_SET_PDEATHSIG
-            self._process.wait(_CLOSE_DEADLINE_S)
-        self._ended.set()
-        self._control.close()
-
-
-def _as_gone(error: OSError) -> Exception:
-    return error if isinstance(error, TimeoutError) else PeerClosedError(f"the template is gone: {error}")
 
 
 class ScoringChildren:
@@ -197,14 +55,14 @@ class ScoringChildren:
         self._num_children = num_children
         self._start_deadline_s = start_deadline_s
         self._lock = threading.Lock()
-        self._template: _Template | None = None
-        self._free: list[tuple[_Template, _Child]] = []
+        self._template: Template | None = None
+        self._free: list[tuple[Template, Child]] = []
         self._is_closed = False
 
-    def start(self) -> tuple[bool, ...]:
+    def start(self) -> tuple[CallForm, ...]:
         """Import the functions and fork the children, so that the first completion does not pay for it.
 
-        Returns for each function whether it is batched. They are imported there and not here: a module of the user
+        Returns the form of each function. They are imported there and not here: a module of the user
         may start threads, take memory, or hang.
 
         Raises:
@@ -218,7 +76,7 @@ class ScoringChildren:
             except (PeerClosedError, TimeoutError) as error:
                 self._replace(template)
                 raise RewardError(f"no process for reward functions could be forked: {error}") from error
-        return template.is_batched
+        return template.forms
 
     def call(
         self, numbers: Sequence[int], items: Sequence[RewardInput], timeout_s: float
@@ -235,7 +93,7 @@ class ScoringChildren:
         deadline_s = time.monotonic() + timeout_s
         answers: list[list[ComponentAnswer]] = []
         try:
-            send_pickle(child.requests, (list(numbers), list(items)), deadline_s)
+            send_pickle(child.requests, (list(numbers), list(items), timeout_s), deadline_s)
             while len(answers) < len(numbers):  # what came before an error is kept
                 answers.append(_checked(receive_json(child.requests, deadline_s), len(items)))
         except TimeoutError:
@@ -250,6 +108,38 @@ class ScoringChildren:
             return answers
         num_missing = len(numbers) - len(answers)
         return answers + list(itertools.repeat([failure] * len(items), num_missing))
+
+    def call_together(
+        self, number: int, items: Sequence[RewardInput], timeout_s: float
+    ) -> list[tuple[ComponentAnswer, float]]:
+        """A coroutine function on all items side by side in one child, each within `timeout_s`: its answer, and the
+        seconds until it came. One that blocks the event loop keeps the others waiting: then they may have
+        `longest_together_s`, like items that are scored in turn.
+
+        Raises:
+            RewardError: as `call`.
+        """
+        template, child = self._take()
+        started_s = time.monotonic()
+        deadline_s = started_s + longest_together_s(timeout_s, len(items))
+        name = self._functions[number].component
+        answers: dict[int, tuple[ComponentAnswer, float]] = {}
+        try:
+            send_pickle(child.requests, ([number], list(items), timeout_s), deadline_s)
+            while len(answers) < len(items):
+                index, answer = _checked_place(receive_json(child.requests, deadline_s), len(items))
+                answers[index] = (answer, time.monotonic() - started_s)
+        except TimeoutError:
+            self._kill(template, child)
+            detail = f"{name} did not answer within {deadline_s - started_s:g} s: something in it blocks the event loop"
+            failure = _failure(RewardOutcome.TIMEOUT, detail)
+        except (PeerClosedError, ValueError, OSError) as error:
+            failure = _failure(RewardOutcome.ERROR, f"{name}: {self._cause(template, child, error)}")
+        else:
+            self._give_back(template, child)
+            return [answers[index] for index in range(len(items))]
+        duration_s = time.monotonic() - started_s
+        return [answers.get(index, (failure, duration_s)) for index in range(len(items))]
 
     def close(self) -> None:
         """Kill all children and the template; calls that run get an `error` answer. Idempotent."""
@@ -268,15 +158,15 @@ class ScoringChildren:
             template = [self._template.pid] if self._template is not None else []
             return template + [child.pid for _, child in self._free]
 
-    def _running_template(self) -> _Template:
+    def _running_template(self) -> Template:
         with self._lock:
             if self._is_closed:
                 raise RewardError("this reward worker is closed")
             if self._template is None:
-                self._template = _Template(self._functions, self._start_deadline_s)
+                self._template = Template(self._functions, self._start_deadline_s)
             return self._template
 
-    def _take(self) -> tuple[_Template, _Child]:
+    def _take(self) -> tuple[Template, Child]:
         while True:
             with self._lock:
                 if not self._free:
@@ -299,7 +189,7 @@ class ScoringChildren:
         except (PeerClosedError, TimeoutError) as error:
             raise RewardError(f"no process for reward functions could be forked, twice in a row: {error}") from error
 
-    def _replace(self, template: _Template) -> None:
+    def _replace(self, template: Template) -> None:
         with self._lock:
             if self._template is template:
                 self._template = None
@@ -309,14 +199,14 @@ class ScoringChildren:
                     child.requests.close()
         template.close()
 
-    def _give_back(self, template: _Template, child: _Child) -> None:
+    def _give_back(self, template: Template, child: Child) -> None:
         with self._lock:
             if template is self._template and len(self._free) < self._num_children:
                 self._free.append((template, child))
                 return
         self._kill(template, child)
 
-    def _kill(self, template: _Template, child: _Child) -> int | None:
+    def _kill(self, template: Template, child: Child) -> int | None:
         """Kill `child`; its exit code, None when the template is gone (and the child with it)."""
         try:
             return template.reap(child)
@@ -324,7 +214,7 @@ class ScoringChildren:
             self._replace(template)
             return None
 
-    def _cause(self, template: _Template, child: _Child, error: Exception) -> str:
+    def _cause(self, template: Template, child: Child, error: Exception) -> str:
         exit_code = self._kill(template, child)
         if not isinstance(error, PeerClosedError):
             return f"the process answered with something that is no answer: {error}"
@@ -338,6 +228,18 @@ def _is_readable(peer: socket.socket) -> bool:
     poll = select.poll()
     poll.register(peer, select.POLLIN)
     return bool(poll.poll(0))
+
+
+def longest_together_s(timeout_s: float, num_items: int) -> float:
+    """Seconds until a child that runs so many coroutines is killed: each may have its full time before the others."""
+    return timeout_s * num_items + _TOGETHER_MARGIN_S
+
+
+def _checked_place(message: Any, num_items: int) -> tuple[int, ComponentAnswer]:
+    """[index, answer] of a child. Raises ValueError for anything else."""
+    if not isinstance(message, list) or len(message) != 2 or message[0] not in range(num_items):
+        raise ValueError("malformed answer: not [index, answer]")
+    return int(message[0]), _checked([message[1]], 1)[0]
 
 
 def _failure(outcome: RewardOutcome, detail: str) -> ComponentAnswer:

@@ -8,7 +8,9 @@ process id kills and reaps that child. End of file kills everything.
 """
 
 import ctypes
+import dis
 import gc
+import inspect
 import os
 import resource
 import signal
@@ -16,8 +18,9 @@ import socket
 import struct
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from reward.children.child import serve
 from reward.children.messages import PeerClosedError, receive_pickle, send_json
@@ -43,6 +46,7 @@ def main(control_fd: int, owner_pid: int) -> None:
     try:
         functions = load_functions(receive_pickle(control))
         for loaded in functions:
+            import_what_it_imports(loaded.function)
             if loaded.warm_up is not None:
                 loaded.warm_up()
     except ConfigError as error:
@@ -53,7 +57,7 @@ def main(control_fd: int, owner_pid: int) -> None:
     gc.freeze()
     children: set[int] = set()
     signal.signal(signal.SIGTERM, lambda *_: _end(children))
-    send_json(control, {"is_batched": [loaded.is_batched for loaded in functions]})
+    send_json(control, {"forms": [loaded.form for loaded in functions]})
     try:
         while True:
             command, fds, _, _ = socket.recv_fds(control, 1, 1)
@@ -74,6 +78,23 @@ def main(control_fd: int, owner_pid: int) -> None:
     except (PeerClosedError, ConnectionResetError):
         pass  # the owner died between a command and its answer: the same as end of file
     _end(children)
+
+
+def import_what_it_imports(function: Callable[..., object]) -> None:
+    """Import the modules that stand in `import` statements inside a function. Left to its calls, an import that takes
+    longer than a call may would be begun anew by each child, killed each time, and never be done."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    scope = getattr(inspect.unwrap(function), "__globals__", {})
+    constants: list[Any] = []
+    for step in dis.get_instructions(code) if code is not None else ():
+        if step.opname == "IMPORT_NAME":
+            # The two constants before it: the level (0 is absolute) and the names that `from ... import` asks for.
+            level, names = constants[-2:]
+            # What fails here fails in the call, where the function may expect it and the outcome says why.
+            with suppress(Exception):
+                __import__(step.argval, scope, None, names or (), level)
+        elif step.opname == "LOAD_CONST":
+            constants.append(step.argval)
 
 
 def _fork(control: socket.socket, requests_fd: int, functions: tuple[LoadedFunction, ...]) -> int:

@@ -8,7 +8,13 @@ from reward.functions import register
 from reward.types import RewardInput
 
 
-@register("exact_match")
+def needs_truth(item: RewardInput, **_params: object) -> None:
+    """A function's `check_row`: the row has a ground truth."""
+    if item.ground_truth is None or not item.ground_truth.strip():
+        raise ValueError("it needs a ground truth, and the row has none")
+
+
+@register("exact_match", check_row=needs_truth)
 def exact_match(item: RewardInput, strip: bool = True, ignore_case: bool = False) -> float:
     """1 when the whole completion is the ground truth, else 0.
 
@@ -19,9 +25,7 @@ def exact_match(item: RewardInput, strip: bool = True, ignore_case: bool = False
     return float(_canonical(item.completion, strip, ignore_case) == _canonical(item.ground_truth, strip, ignore_case))
 
 
-def _check_regex(pattern: str, mode: str = "search", group: int | str | None = None, **_flags: bool) -> None:
-    if mode not in ("search", "full"):
-        raise ValueError(f"mode has to be 'search' or 'full', got {mode!r}")
+def _check_regex(pattern: str, group: int | str | None = None, **_others: object) -> None:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
@@ -31,7 +35,12 @@ def _check_regex(pattern: str, mode: str = "search", group: int | str | None = N
         raise ValueError(f"pattern {pattern!r} has no group {group!r}")
 
 
-@register("regex", check=_check_regex)
+def _check_regex_row(item: RewardInput, group: int | str | None = None, **_others: object) -> None:
+    if group is not None:
+        needs_truth(item)
+
+
+@register("regex", check=_check_regex, check_row=_check_regex_row)
 def regex(
     item: RewardInput,
     pattern: str,

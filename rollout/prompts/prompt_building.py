@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rollout.config import ModelConfig, TaskConfig
@@ -91,12 +93,25 @@ def build_prompts(
     return PromptBuilder(tokenizer, task, model, max_tokens=max_tokens).build(rows)
 
 
+def without(prompt_set: PromptSet, places: Collection[int], why: str) -> PromptSet:
+    """The set without the prompts at these places, which are counted as rows left out, under `why`."""
+    kept = [prompt for place, prompt in enumerate(prompt_set.prompts) if place not in places]
+    prompts = tuple(replace(prompt, index=index) for index, prompt in enumerate(kept))
+    report = replace(
+        prompt_set.report,
+        num_prompts=len(prompts),
+        skipped={**prompt_set.report.skipped, why: len(prompt_set) - len(prompts)},
+        longest_tokens=max((len(prompt.token_ids) for prompt in prompts), default=0),
+    )
+    return PromptSet(prompts=prompts, report=report, fingerprint=_fingerprint(prompts))
+
+
 def prompt_uid(task: str, question: str) -> str:
     """16 hex digits that name a question in every epoch and run."""
     return hashlib.sha256(f"{task}\0{question}".encode()).hexdigest()[:16]
 
 
-def _fingerprint(prompts: list[Prompt]) -> str:
+def _fingerprint(prompts: Sequence[Prompt]) -> str:
     digest = hashlib.sha256()
     for prompt in prompts:
         digest.update(json.dumps([prompt.uid, prompt.token_ids, prompt.ground_truth]).encode())

@@ -29,7 +29,8 @@ FILES = {
     "twice.yaml": "base: tiny\nsteps: 1\nsteps: 2\n",
     "list.yaml": "- 1\n",
     "no_task.yaml": "steps: 1\n",
-    "my_reward.py": "LIMIT = 3\n\ndef score(item):\n    return 1.0\n",
+    "my_reward.py": "LIMIT = 3\n\ndef score(item):\n    return 1.0\n\n"
+    "def typed(item, limit: int = 1):\n    return 1.0\n",
     "broken_reward.py": "raise KeyError('boom')\n",
     "a_file": "x",
 }
@@ -209,17 +210,39 @@ def test_an_unknown_generator(shoal: Shoal) -> None:
         ("broken_reward:score", "importing 'broken_reward' raised KeyError: 'boom'"),
         ("my_reward:", " is no import path: write it as `module:function`"),
         ("mth", " is not known: use one of code, exact_match, format,"),
-        ("my_reward:score, params: {limit: 1}", "cannot be called with params ['limit']: got an unexpected keyword"),
+        ("my_reward:score, params: {limit: 1}", "params.limit: no such key; allowed here: none"),
+        ("my_reward:typed, params: {limit: '1'}", "params.limit: got '1', allowed: an integer"),
+        ("overlong, params: {buffer_tokens: '4'}", "params.buffer_tokens: got '4', allowed: an integer"),
+        ("exact_match, params: {strip: 'no'}", "params.strip: got 'no', allowed: true or false"),
         ("regex, params: {pattern: '('}", "pattern '(' is no regular expression"),
     ],
 )
-def test_reward_functions(shoal: Shoal, function: str, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(os.getcwd())
+def test_reward_functions(shoal: Shoal, function: str, sentence: str) -> None:
     name, comma, rest = function.partition(", ")
     code, said = shoal(*JSONL, f'reward.functions=[{{function: "{name}"{comma}{rest}}}]')
     assert code == 2
     assert said.startswith(f"shoal: reward function {name!r}")
     assert sentence in said
+
+
+@pytest.mark.parametrize("function", ["mth", "nowhere:score", "overlong, params: {buffer_tokens: '4'}"])
+def test_a_plan_checks_reward_functions_too(shoal: Shoal, function: str) -> None:
+    name, comma, rest = function.partition(", ")
+    code, said = shoal("plan", *JSONL[1:], f'reward.functions=[{{function: "{name}"{comma}{rest}}}]')
+    assert code == 2
+    assert said.startswith(f"shoal: reward function {name!r}")
+
+
+@pytest.mark.parametrize(
+    ("functions", "code", "sentence"),
+    [
+        ("{function: math, rows: {kind: sum}}", 1, "no component of the reward is for it (its task is 'rows', kind is"),
+        ("{function: math}, {function: exact_match, tasks: [row]}", 2, "reward component 'exact_match' scores none of"),
+    ],
+)
+def test_rows_and_rewards_that_do_not_meet(shoal: Shoal, functions: str, code: int, sentence: str) -> None:
+    got, said = shoal(*JSONL, f"reward.functions=[{functions}]")
+    assert (got, sentence in said) == (code, True)
 
 
 def test_a_reward_model_that_is_not_there(shoal: Shoal) -> None:

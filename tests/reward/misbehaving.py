@@ -1,6 +1,7 @@
 """Reward functions that do, for a completion that names it, each thing that a reward function must not do."""
 
 import asyncio
+import contextlib
 import ctypes
 import math
 import os
@@ -35,6 +36,26 @@ async def slow_echo(item: RewardInput, seconds: float = 0.0) -> float:
     if item.completion == "async raise":
         raise KeyError("missing")
     return float(item.completion)
+
+
+async def waits_or_blocks(item: RewardInput) -> float:
+    """Waits as long as the completion says; "block" holds the event loop for ever."""
+    if item.completion == "block":
+        time.sleep(1000)  # noqa: ASYNC251
+    if item.completion == "stubborn":
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(1000)
+    if item.completion == "own deadline":
+        raise TimeoutError("the judge did not answer")
+    await asyncio.sleep(float(item.completion))
+    return float(item.completion)
+
+
+def imports_inside(item: RewardInput) -> float:
+    import tests.reward.slow_to_import as slow
+
+    return slow.VALUE
 
 
 async def loop_identity(item: RewardInput) -> float:

@@ -15,8 +15,8 @@ def item(completion: str, ground_truth: str | None = "1", num_tokens: int = 1, *
     return RewardInput(completion=completion, ground_truth=ground_truth, **values)  # type: ignore[arg-type]
 
 
-def group(texts: list[str], ground_truth: str | None = "1", row: dict[str, object] | None = None) -> RolloutGroup:
-    prompt = Prompt(
+def prompt(ground_truth: str | None = "1", row: dict[str, object] | None = None, task: str = "t") -> Prompt:
+    return Prompt(
         uid="0" * 16,
         epoch=0,
         index=3,
@@ -24,11 +24,16 @@ def group(texts: list[str], ground_truth: str | None = "1", row: dict[str, objec
         text="q",
         question="q",
         ground_truth=ground_truth,
-        task="t",
+        task=task,
         row=row or {},
     )
+
+
+def group(
+    texts: list[str], ground_truth: str | None = "1", row: dict[str, object] | None = None, task: str = "t"
+) -> RolloutGroup:
     return RolloutGroup(
-        prompt=prompt,
+        prompt=prompt(ground_truth, row, task),
         completions=tuple(_completion(index, text) for index, text in enumerate(texts)),
         attempt=1,
         worker="sampler-0",

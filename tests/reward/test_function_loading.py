@@ -6,6 +6,7 @@ import pytest
 
 from reward.config import RewardConfig, RewardFunctionConfig
 from reward.function_loading import load_function
+from reward.functions import CallForm
 from reward.worker import validate_reward_config
 from rollout.errors import ConfigError
 
@@ -32,7 +33,7 @@ def config(function: str, **params: object) -> RewardFunctionConfig:
 def test_builtin_functions_load_by_name(function: str, params: dict[str, object]) -> None:
     loaded = load_function(config(function, **params))
     assert loaded.component == function
-    assert not loaded.is_batched
+    assert loaded.form is CallForm.SINGLE
 
 
 @pytest.mark.parametrize(
@@ -43,14 +44,22 @@ def test_builtin_functions_load_by_name(function: str, params: dict[str, object]
         (f"{MODULE}:absent", {}, "has no attribute 'absent'"),
         (f"{MODULE}:NOT_CALLABLE", {}, "is a int, which cannot be called"),
         (f"{MODULE}:", {}, "is no import path"),
-        ("regex", {}, "missing a required argument: 'pattern'"),
+        ("regex", {}, "params.pattern: missing; this parameter has no default"),
         ("regex", {"pattern": "("}, "is no regular expression"),
         ("regex", {"pattern": "a", "group": 1}, "has no group 1"),
-        ("regex", {"pattern": "a", "mode": "match"}, "mode has to be 'search' or 'full', got 'match'"),
-        ("math", {"tolerance": 1}, "unexpected keyword argument 'tolerance'"),
+        ("regex", {"pattern": "a", "mode": "match"}, "params.mode: got 'match', allowed: 'search' or 'full'"),
+        ("regex", {"pattern": "a", "group": 1.5}, "params.group: got 1.5, allowed: an integer or text"),
+        ("regex", {"pattern": "a", "dot_all": True}, "params.dot_all: no such key; did you mean params.dotall?"),
+        ("math", {"tolerance": 1}, "params.tolerance: no such key; allowed here: "),
+        ("overlong", {"buffer_tokens": "4"}, "params.buffer_tokens: got '4', allowed: an integer"),
+        ("overlong", {"buffer_tokens": True}, "params.buffer_tokens: got True, allowed: an integer"),
+        ("exact_match", {"strip": "no"}, "params.strip: got 'no', allowed: true or false"),
+        ("length", {"target_tokens": None}, "params.target_tokens: got None, allowed: an integer"),
         ("overlong", {"buffer_tokens": 9, "max_tokens": 8}, "buffer_tokens is 9, more than max_tokens = 8"),
         ("length", {"target_tokens": 0}, "at least 1, got 0"),
         ("format", {"think_tag": "a b"}, "a tag is a word"),
+        (f"{MODULE}:slow_echo", {"seconds": "1"}, "params.seconds: got '1', allowed: a number"),
+        (f"{MODULE}:slow_echo", {"second": 1}, "params.second: no such key; did you mean params.seconds?"),
     ],
 )
 def test_mistakes_are_one_sentence(function: str, params: dict[str, object], message: str) -> None:
@@ -78,5 +87,7 @@ def test_the_working_directory_is_importable(tmp_path: Path, monkeypatch: pytest
     assert loaded.function(None) == 0.25
 
 
-def test_batched_functions_are_marked() -> None:
-    assert load_function(config(f"{MODULE}:rank_by_length")).is_batched
+def test_the_form_of_a_function() -> None:
+    assert load_function(config(f"{MODULE}:rank_by_length")).form is CallForm.BATCHED
+    assert load_function(config(f"{MODULE}:slow_echo")).form is CallForm.CONCURRENT
+    assert load_function(config(f"{MODULE}:length_of_text")).form is CallForm.SINGLE

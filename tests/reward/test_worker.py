@@ -17,7 +17,7 @@ from reward.config import RewardConfig, RewardFunctionConfig, RewardModelConfig
 from reward.errors import RewardError
 from reward.functions import ScoreWithModel
 from reward.types import RewardInput, RewardOutcome, RewardResult
-from reward.worker import RewardWorker
+from reward.worker import RewardWorker, validate_reward_config
 from rollout.errors import ConfigError
 from tests.reward.samples import group, gsm8k_file
 
@@ -110,6 +110,77 @@ def test_async_functions_share_the_loop_of_their_child(make: Make) -> None:
     assert (raised.outcome, raised.detail) == (ERROR, "slow_echo raised KeyError: 'missing'")
     hanging = make(RewardFunctionConfig(function=f"{MODULE}:slow_echo", params={"seconds": 99.0}), timeout_s=0.3)
     assert score(hanging, "1")[0].outcome is TIMEOUT
+
+
+def test_coroutines_run_side_by_side_and_each_has_its_own_deadline(make: Make) -> None:
+    worker = make("waits_or_blocks", "length_of_text", children_per_worker=1, timeout_s=0.6)
+    worker.start()
+    started_s = time.monotonic()
+    results = score(worker, *["0.3"] * 20, "99", "own deadline", "bad")
+    # One after the other they would take 20 * 0.3 s and more.
+    assert time.monotonic() - started_s < 3.0
+    assert [result.outcome for result in results] == [OK] * 20 + [TIMEOUT, ERROR, ERROR]
+    assert results[0].components == {"waits_or_blocks": 0.3, "length_of_text": 3.0}
+    assert all(0.3 <= result.duration_s < 1.5 for result in results[:20])
+    assert results[20].detail == "waits_or_blocks did not answer within 0.6 s"
+    assert results[21].detail == "waits_or_blocks raised TimeoutError: the judge did not answer"
+    assert results[22].components == {"length_of_text": 3.0}
+
+
+def test_a_coroutine_that_blocks_the_others_ends_with_its_child(make: Make) -> None:
+    worker = make("waits_or_blocks", children_per_worker=1, timeout_s=0.2)
+    worker.start()
+    for misdeed in ("block", "stubborn"):
+        started_s = time.monotonic()
+        first, last = score(worker, "0", misdeed)
+        # 2 * 0.2 s and the margin of 1 s.
+        assert 1.4 <= time.monotonic() - started_s < 3.0
+        assert (first.outcome, last.outcome) == (OK if misdeed == "stubborn" else TIMEOUT, TIMEOUT)
+        assert last.detail.startswith("waits_or_blocks did not answer within 1.4 s: something in it blocks")
+    assert score(worker, "0")[0].outcome is OK
+
+
+def test_a_run_may_have_another_reward_for_each_row(make: Make) -> None:
+    worker = make(
+        RewardFunctionConfig(function="exact_match", rows={"kind": ("text",)}),
+        RewardFunctionConfig(function=f"{MODULE}:length_of_text", name="length", tasks=("long",), weight=0.5),
+        RewardFunctionConfig(function=f"{MODULE}:rank_by_length", name="rank", tasks=("long",)),
+    )
+
+    def of(task: str, row: dict[str, object]) -> list[tuple[object, ...]]:
+        rewards = worker.score(group(["1", "22"], row=row, task=task)).rewards
+        return [(result.reward, result.correct, dict(result.components)) for result in rewards]
+
+    assert of("t", {"kind": "text"}) == [(1.0, True, {"exact_match": 1.0}), (0.0, False, {"exact_match": 0.0})]
+    # 0.5 * length + rank, and the first that scores the row says what is right: a length of at least 1.
+    assert of("long", {}) == [
+        (1.5, True, {"length": 1.0, "rank": 1.0}),
+        (3.0, True, {"length": 2.0, "rank": 2.0}),
+    ]
+    assert of("long", {"kind": "text"})[1] == (3.0, False, {"exact_match": 0.0, "length": 2.0, "rank": 2.0})
+    (result,) = worker.score(group(["1"])).rewards
+    assert (result.outcome, result.reward) == (ERROR, None)
+    assert result.detail.startswith("the row cannot be scored: no component of the reward is for it (its task is 't'")
+
+
+def test_a_function_that_imports_when_it_is_called_does_not_pay_for_it_in_its_call(make: Make) -> None:
+    worker = make("imports_inside", timeout_s=0.5)
+    assert [result.reward for result in score(worker, "a", "b", "c")] == [0.5, 0.5, 0.5]
+
+
+def test_an_import_that_takes_too_long_ends(make: Make) -> None:
+    slow = RewardFunctionConfig(function="tests.reward.slow_to_import:constant")
+    worker = make(slow, import_timeout_s=0.5)
+    with pytest.raises(RewardError, match=r"slow_to_import:constant were not imported within 0\.5 s"):
+        worker.start()
+    assert worker._children.process_ids() == []
+    with pytest.raises(ConfigError) as raised:
+        validate_reward_config(RewardConfig(functions=(slow,), import_timeout_s=0.5))
+    assert str(raised.value) == (
+        "the reward functions tests.reward.slow_to_import:constant were not imported within 0.5 s "
+        "(reward.import_timeout_s): import less in their modules, or allow more"
+    )
+    validate_reward_config(RewardConfig(functions=(slow,)))
 
 
 def test_batched_functions_see_the_whole_group(make: Make) -> None:

@@ -54,6 +54,9 @@ def test_a_number_in_the_path_is_a_place_in_a_list() -> None:
     functions = "reward.functions=[{function: math}, {function: format}]"
     config = load_config("quickstart", [functions, "reward.functions.1.weight=0.5"])
     assert [function.weight for function in config.reward.functions] == [1.0, 0.5]
+    rows = load_config("quickstart", ["reward.functions=[{function: math, rows: {a: x, b.c: [1, true, null]}}]"])
+    assert rows.reward.functions[0].rows == {"a": ("x",), "b.c": (1, True, None)}
+    assert parse_config(dump_config(rows), source="here") == rows
     assert "reward.functions is a list of 2: got place '2', allowed: 0 to 1" in problem(
         "quickstart", functions, "reward.functions.2.weight=1"
     )

@@ -256,10 +256,10 @@ def test_without_a_sandbox_a_run_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"score": "half"}, "score has to be 'all' or 'fraction', got 'half'"),
-        ({"backend": "docker"}, "backend has to be 'auto', 'bwrap' or 'namespaces'"),
+        ({"score": "half"}, "params.score: got 'half', allowed: 'all' or 'fraction'"),
+        ({"backend": "docker"}, "params.backend: got 'docker', allowed: 'auto', 'bwrap' or 'namespaces'"),
         ({"memory_mib": 1}, "memory_mib has to be at least 64, got 1"),
-        ({"time_limit_s": "1"}, "time_limit_s has to be at least 0.1, got '1'"),
+        ({"time_limit_s": "1"}, "params.time_limit_s: got '1', allowed: a number"),
     ],
 )
 def test_params_are_checked(params: dict[str, Any], message: str) -> None:
