@@ -26,7 +26,7 @@ def test_runs_are_picked_reordered_and_taken_away(page: Any, dashboard: Dashboar
     page.get_by_test_id("picked-healthy").wait_for()
     page.get_by_test_id("add-run").select_option("stale_weights")
     page.wait_for_url(re.compile("runs=healthy%2Cstale_weights"))
-    page.get_by_label("make stale_weights the base").click()
+    page.get_by_role("button", name="make base stale_weights").click()
     page.wait_for_url(re.compile("runs=stale_weights%2Chealthy"))
     assert "base" in page.get_by_test_id("picked-stale_weights").inner_text()
     page.get_by_label("remove healthy").click()

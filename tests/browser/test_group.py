@@ -98,7 +98,7 @@ def test_two_answers_are_compared_word_by_word(dashboard: Dashboard, address: st
     assert group.get_by_test_id("diff").is_disabled()
     for key in ("j", "x"):
         group.keyboard.press(key)
-    group.get_by_label(f"compare sample {other['sample_index']}", exact=True).click()
+    group.get_by_role("button", name=f"compare sample {other['sample_index']}", exact=True).click()
     group.keyboard.press("c")
     left = group.get_by_test_id("diff-left").locator(".gr-body")
     right = group.get_by_test_id("diff-right").locator(".gr-body")

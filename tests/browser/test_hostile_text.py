@@ -204,7 +204,7 @@ def test_group_its_differences_and_its_neighbour(show: Any, groups: list[str]) -
     expect_harmless(page)
     for key in ("j", "x"):
         page.keyboard.press(key)
-    page.get_by_label("compare sample 1", exact=True).click()
+    page.get_by_role("button", name="compare sample 1", exact=True).click()
     expect_quick(page, lambda: page.keyboard.press("c"), page.get_by_test_id("diff-left").locator(".gr-body"))
     expect_harmless(page)
     page.get_by_test_id("diff").click()
@@ -220,7 +220,7 @@ def test_group_with_lines_of_a_million_characters(show: Any, groups: list[str]) 
     expect_harmless(page)
     expect_quick(page, unfold.click, columns.nth(1).get_by_text("show less"))
     for sample in (0, 1):
-        page.get_by_label(f"compare sample {sample}", exact=True).click()
+        page.get_by_role("button", name=f"compare sample {sample}", exact=True).click()
     expect_quick(page, page.get_by_test_id("diff").click, page.get_by_test_id("diff-left").locator(".gr-body"))
     expect_quick(page, lambda: page.keyboard.press("J"), page.get_by_test_id("group-page"))
 

@@ -222,7 +222,7 @@ def test_more_than_one_update_is_said(open_sample: Any, page: Any) -> None:
         route.fulfill(response=response, json=response.json() | {"updates_per_batch": 2})
 
     page.route("**/api/runs/crafted/rollouts/**", two_updates)
-    open_sample(1)
+    open_sample(1, "?colour=credit")
     page.get_by_test_id("legend").get_by_text("in the first of 2 updates").wait_for()
     _token(page, 2).hover()
     page.get_by_test_id("token-card").get_by_text("ratio, first update").wait_for()

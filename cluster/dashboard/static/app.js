@@ -21,19 +21,23 @@ import Timeline from "shoal/pages/timeline.js";
 
 const SOURCES_OF_FRAME = null; // anything may change what the frame shows
 
-/** Page -> [component, its title]. */
+/**
+ * Page -> [component, its title, what is to be seen on it]. The page of a step has its step in its heading, and none here.
+ *
+ * @type {Record<string, [any, string, string?]>}
+ */
 const PAGES = {
-  overview: [Overview, "Overview"],
+  overview: [Overview, "Overview", "Is the model learning, is training stable, and where does the time go?"],
   steps: [Steps, "Steps"],
   step: [Steps, "Step"],
-  rollouts: [Rollouts, "Rollouts"],
-  group: [Group, "Group"],
-  rollout: [Rollout, "Rollout"],
-  timeline: [Timeline, "Timeline"],
-  fleet: [Fleet, "Fleet"],
-  ledger: [Ledger, "Ledger"],
-  doctor: [Doctor, "Doctor"],
-  config: [Config, "Config"],
+  rollouts: [Rollouts, "Rollouts", "Every answer that the model wrote: find some by a filter or a word, open one to see it token by token."],
+  group: [Group, "Group", "One question and all answers that were sampled for it; the better ones of a group are reinforced, the worse ones discouraged."],
+  rollout: [Rollout, "Completion", "One answer: what it was rewarded for, and what each of its tokens contributed to training."],
+  timeline: [Timeline, "Timeline", "What each process did and when, and who waited for whom."],
+  fleet: [Fleet, "Fleet", "The processes of the run: how each is, how fast, and what it holds."],
+  ledger: [Ledger, "Ledger", "Every group from the moment a question was given out until it was trained on once, or rejected with a reason."],
+  doctor: [Doctor, "Doctor", "What looks wrong in this run, how that is known, and what to try."],
+  config: [Config, "Configuration", "What this run was told to do."],
 };
 
 /** A page that fails says so and leaves the frame standing. */
@@ -57,13 +61,14 @@ function RunPage({ route, openHelp }) {
   const { run, page } = route;
   const { data, error, stale } = useApi(`/runs/${encodeURIComponent(run)}`, SOURCES_OF_FRAME);
   const frame = stale && data?.info.run !== run ? null : data;
-  const [Page, title] = PAGES[page] ?? [NotFound, "?"];
+  const [Page, title, about] = PAGES[page] ?? [NotFound, "No such page"];
+  const hasHeading = Page === Steps;
   useFrameKeys({ run, route, frame, onHelp: openHelp });
   useFollow(route, frame);
   useEffect(() => {
     document.title = `${run} · ${title}`;
   }, [run, title]);
-  return html`<${RunFrame} run=${run} route=${route} frame=${frame} error=${error} onHelp=${openHelp}>
+  return html`<${RunFrame} run=${run} route=${route} frame=${frame} error=${error} title=${hasHeading ? null : title} about=${about} onHelp=${openHelp}>
     ${error?.status === 404
       ? html`<${Empty} title="There is no such run."><a href=${href("runs")}>All runs</a><//>`
       : html`<${Boundary} name=${run + page}><${Page} key=${run} run=${run} route=${route} frame=${frame} page=${page} /><//>`}
@@ -77,7 +82,9 @@ function PlainPage({ route, openHelp }) {
   useEffect(() => {
     document.title = isCompare ? "Compare · shoal" : "shoal";
   }, [isCompare]);
-  return html`<${PlainFrame} current=${route.page} title=${isCompare ? "Compare" : "Runs"} onHelp=${openHelp}>
+  const known = isCompare || route.page === "runs";
+  const about = isCompare ? "Runs side by side: what they were told, what they reached, how they came there." : "Every run below the folders that were named, the newest first.";
+  return html`<${PlainFrame} current=${route.page} title=${isCompare ? "Compare" : known ? "Runs" : "No such page"} about=${known ? about : null} onHelp=${openHelp}>
     <${Boundary} name=${route.page}><${Page} run=${null} route=${route} frame=${null} page=${route.page} /><//>
   <//>`;
 }

@@ -1,13 +1,13 @@
 // Line charts (uPlot): one crosshair over all charts of a page, threshold bands, click on a step, brush a range.
 
 import uPlot from "uplot";
-import { Help, fmt, html, useEffect, useMemo, useRef } from "shoal/parts/ui.js";
+import { Help, fmt, html, useEffect, useMemo, useRef, useState } from "shoal/parts/ui.js";
+import { ChartTable, IN_NUMBER, said, shownValue } from "shoal/charts/chart_values.js";
+import { Text } from "shoal/parts/text.js";
 import { series as seriesColour, token, useTheme } from "shoal/parts/colours.js";
 
 const BAND_OPACITY = { watch: 0.07, alarm: 0.09, ok: 0.05 };
 const DRAG_PIXELS = 4;
-/** Units that are part of the number; every other one stands beside the title. */
-const BUILT_IN = new Set(["share", "%", "fraction", "s", "bytes"]);
 const STACK_OPACITY = 0.35;
 
 function faded(colour, opacity) {
@@ -64,7 +64,7 @@ function isPowerOfTen(value) {
 }
 
 function axisValue(value, unit) {
-  return BUILT_IN.has(unit) ? fmt.withUnit(value, unit).replace(" ", "\u202f") : fmt.number(value, 3);
+  return IN_NUMBER.has(unit) ? fmt.withUnit(value, unit).replace(" ", "\u202f") : fmt.number(value, 3);
 }
 
 function fromZero(_, low, high) {
@@ -170,7 +170,7 @@ function isSparse(plot, index) {
 function Legend({ series, unit, valueRefs, single }) {
   return html`<div class="chart-legend">
     ${series.map((line, i) => line.role === "low" || line.role === "high" ? null : html`<span class="chart-key" key=${line.label}>
-      ${single ? null : html`<i class="swatch" style=${{ background: colourOf(line, i) }}></i><span class="chart-name">${line.label}</span>`}
+      ${single ? null : html`<i class="swatch" style=${{ background: colourOf(line, i) }}></i><span class="chart-name"><${Text} value=${line.label} inline /></span>`}
       <b ref=${(element) => void (valueRefs.current[i] = element)}></b></span>`)}
   </div>`;
 }
@@ -185,7 +185,7 @@ function showValues({ spec, elements, place, index }) {
   const { x, series, unit, formatX, xLabel } = spec;
   series.forEach((line, i) => {
     const at = index ?? lastKnown(line.values);
-    if (elements[i]) elements[i].textContent = at < 0 ? "–" : fmt.withUnit(line.values[at], BUILT_IN.has(unit) ? unit : "");
+    if (elements[i]) elements[i].textContent = at < 0 ? "–" : shownValue(line.values[at], unit);
   });
   if (place) place.textContent = index === null || x[index] === undefined ? "" : `${xLabel} ${formatX(x[index])}`;
 }
@@ -228,15 +228,45 @@ export function Chart({ title, help, x, series, bands = [], scale = "linear", un
     if (plot.current && plot.current.data !== data) plot.current.setData(data);
     handlers.current.onCursor(plot.current?.cursor.idx ?? null);
   }, [data, shape]);
+  const [table, setTable] = useState(false);
+  const shown = series.filter((line) => line.role !== "low" && line.role !== "high");
   return html`<figure class="chart" ...${rest}>
     <figcaption>
-      <span class="chart-title">${title}${unit && !BUILT_IN.has(unit) ? html`<span class="chart-unit">${unit}</span>` : null}${help ? html`<${Help} text=${help} />` : null}</span><span class="chart-place" ref=${place}></span>
-      <${Legend} series=${series} unit=${unit} valueRefs=${valueRefs} single=${series.filter((line) => line.role !== "low" && line.role !== "high").length === 1} />
+      <span class="chart-title">${title}${unit && !IN_NUMBER.has(unit) ? html`<span class="chart-unit">${unit}</span>` : null}${help ? html`<${Help} text=${help} />` : null}</span>
+      <span class="chart-right"><span class="chart-place" ref=${place}></span>
+        ${empty ? null : html`<button type="button" class="chart-as-table" aria-pressed=${table} aria-label=${`${title} as a table`} title="The values as a table"
+          onClick=${() => setTable(!table)} data-testid="as-table">≡</button>`}</span>
+      <${Legend} series=${series} unit=${unit} valueRefs=${valueRefs} single=${shown.length === 1} />
     </figcaption>
-    <div class=${"chart-box" + (onClick ? " pickable" : "")} ref=${box} style=${{ height: `${height}px` }} role="img" aria-label=${title}>
-      ${empty ? html`<span class="chart-empty">no values</span>` : null}
-    </div>
+    <${Box} spec=${spec} box=${box} plot=${plot} place=${place} valueRefs=${valueRefs} title=${title} height=${height} empty=${empty} onClick=${onClick} hidden=${table} />
+    ${table ? html`<${ChartTable} title=${title} x=${x} xLabel=${xLabel} formatX=${formatX} series=${series} unit=${unit} height=${height} />` : null}
   </figure>`;
+}
+
+/** Where the plot is drawn. With the focus in it the arrows move the crosshair, and Enter opens what it stands on. */
+function Box({ spec, box, plot, place, valueRefs, title, height, empty, onClick, hidden }) {
+  const [at, setAt] = useState(null);
+  const last = spec.x.length - 1;
+  const index = at === null ? last : Math.min(at, last);
+  const show = (to) => {
+    setAt(to);
+    showValues({ spec, elements: valueRefs.current, place: place.current, index: to });
+    const made = plot.current;
+    if (made) made.setCursor({ left: to === null ? -10 : made.valToPos(spec.x[to], "x"), top: to === null ? -10 : 1 });
+  };
+  const onKeyDown = (event) => {
+    const to = { ArrowLeft: index - (at === null ? 0 : 1), ArrowRight: index + 1, Home: 0, End: last, PageUp: index - 10, PageDown: index + 10 }[event.key];
+    if (to !== undefined && !empty) show(Math.min(last, Math.max(0, to)));
+    else if (event.key === "Enter" && at !== null && onClick) onClick(index);
+    else if (event.key === "Escape" && at !== null) show(null);
+    else return;
+    event.preventDefault();
+  };
+  const what = empty ? { role: "img" } : { role: "slider", tabindex: 0, "aria-valuemin": 0, "aria-valuemax": last, "aria-valuenow": index, "aria-valuetext": said(spec, index) };
+  return html`<div class=${"chart-box" + (onClick ? " pickable" : "")} ref=${box} style=${{ height: `${height}px` }} hidden=${hidden} aria-label=${title}
+      onKeyDown=${onKeyDown} onBlur=${() => at !== null && show(null)} ...${what}>
+    ${empty ? html`<span class="chart-empty">no values</span>` : null}
+  </div>`;
 }
 
 function makeHandlers({ spec, plot, place, valueRefs, onClick, onRange }) {

@@ -13,6 +13,8 @@ function readReport() {
 /** True in an exported report: nothing but the embedded answers is there. */
 export const isReport = report !== null;
 
+const STILL_OPENING = 503; // what a run is answered with whose files are being read for the first time
+
 export class ApiError extends Error {
   constructor(message, status) {
     super(message);
@@ -29,8 +31,12 @@ export function canonical(path) {
   return (base.startsWith("/api/") ? base : "/api" + (base.startsWith("/") ? "" : "/") + base) + (tail ? "?" + tail : "");
 }
 
+/** Answers that are the same whatever is asked of them: a report has the whole run's charts, not those of a range. */
+const WHOLE_RUN = /\/(overview|timeline|ledger\/groups)$/;
+
 function fromReport(url) {
-  const found = report?.get(url) ?? report?.get(url.split("?")[0]);
+  const base = url.split("?")[0];
+  const found = report?.get(url) ?? (WHOLE_RUN.test(base) ? report?.get(base) : undefined);
   if (found === undefined) throw new ApiError("This is not part of the exported report; the running dashboard has it.", 404);
   return found;
 }
@@ -190,8 +196,13 @@ function makeFetcher(path, setState) {
       const data = await get(path, { signal: control.signal });
       if (!control.signal.aborted) setState({ path, data, error: null, loading: false });
     } catch (error) {
-      // What was read before stays in sight when it is of the same path: a server that restarts blanks no page.
-      if (!control.signal.aborted) {
+      if (control.signal.aborted) return;
+      if (error instanceof ApiError && error.status === STILL_OPENING) {
+        // No error: a large run is being read for the first time, and answers as soon as its files are.
+        setState((old) => ({ path, data: old.path === path ? old.data : null, error: null, loading: true }));
+        again = true;
+      } else {
+        // What was read before stays in sight when it is of the same path: a server that restarts blanks no page.
         setState((old) => ({ path, data: old.path === path ? old.data : null, error, loading: false }));
       }
     }

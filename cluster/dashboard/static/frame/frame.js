@@ -1,6 +1,6 @@
 // What stands around every page of a run: which run, how it is, where one can go.
 
-import { Badge, Button, KeyHint, Problem, Tooltip, fmt, html, useEffect, useRef, useState } from "shoal/parts/ui.js";
+import { Badge, Button, KeyHint, Problem, Tooltip, fmt, html, useEffect, useLayoutEffect, useRef, useState } from "shoal/parts/ui.js";
 import { isReport, useApi, useStreamState } from "shoal/frame/api.js";
 import { toggleTheme, useTheme } from "shoal/parts/colours.js";
 import { knownKeys, useKeys } from "shoal/frame/keys.js";
@@ -19,6 +19,7 @@ const PAGES = [
   ["doctor", "Doctor", "d"],
   ["config", "Config", ","],
 ];
+const MANY_RUNS = 12; // beyond, the menu of runs can be searched
 const PARENT = { step: "steps", group: "rollouts", rollout: "rollouts" };
 const STATUS = {
   live: ["LIVE", "live"],
@@ -34,6 +35,27 @@ export function Status({ status, error }) {
   return html`<${Badge} state=${state} title=${error || undefined} data-testid="status">${word}<//>`;
 }
 
+/** What a screen reader is told without asking: how the run is, and whether the page still hears of it. Steps are not
+ *  among it: a run of short ones would never fall silent. */
+function Announced({ info }) {
+  const connection = useStreamState();
+  const words = [
+    info.status ? `run ${STATUS[info.status]?.[0].toLowerCase() ?? info.status}` : "reading the run",
+    info.status && info.status !== "live" ? `${info.step} steps` : "",
+    connection === "lost" ? "the dashboard does not answer" : "",
+  ];
+  return html`<p class="visually-hidden" role="status" data-testid="announced">${words.filter(Boolean).join(", ")}</p>`;
+}
+
+/** First to be reached with Tab: past the header, to what the page is about. */
+function SkipLink() {
+  const skip = (event) => {
+    event.preventDefault(); // the fragment is the page's address
+    document.getElementById("content")?.focus();
+  };
+  return html`<a class="skip" href="#content" onClick=${skip} data-testid="skip">Skip to the content</a>`;
+}
+
 function pageHref(page, run) {
   if (page === "compare") return href("compare", [], { runs: run });
   return href(page, [], {}, run);
@@ -43,7 +65,9 @@ function RunSwitcher({ run, page }) {
   const [open, setOpen] = useState(false);
   const menu = useRef(null);
   const { data } = useApi(open ? "/runs" : null);
+  const [wanted, setWanted] = useState("");
   useEffect(() => {
+    setWanted("");
     if (!open) return undefined;
     const outside = (event) => menu.current?.contains(event.target) || setOpen(false);
     addEventListener("pointerdown", outside);
@@ -51,6 +75,8 @@ function RunSwitcher({ run, page }) {
   }, [open]);
   useKeys(open ? { Escape: [() => setOpen(false), ""] } : {});
   const target = PARENT[page] ?? page;
+  const runs = data?.runs ?? [];
+  const found = runs.filter((info) => `${info.run} ${info.status}`.toLowerCase().includes(wanted.toLowerCase()));
   return html`<div class="switcher" ref=${menu}>
     <button type="button" class="switch" aria-expanded=${open} aria-haspopup="true" onClick=${() => setOpen(!open)} data-testid="run-switcher">
       <${Text} value=${run} inline /><span aria-hidden="true" class="muted">▾</span>
@@ -58,7 +84,11 @@ function RunSwitcher({ run, page }) {
     ${open
       ? html`<div class="menu" data-testid="run-menu">
           <a href=${href("runs")} onClick=${() => setOpen(false)}>All runs</a>
-          ${(data?.runs ?? []).map((info) => html`<a key=${info.run} href=${href(target, [], {}, info.run)} onClick=${() => setOpen(false)}
+          ${runs.length > MANY_RUNS
+            ? html`<input class="field" type="search" placeholder=${`find among ${runs.length}`} aria-label="Find a run" data-testid="run-menu-find"
+                onInput=${(event) => setWanted(event.currentTarget.value)} />`
+            : null}
+          ${found.map((info) => html`<a key=${info.run} href=${href(target, [], {}, info.run)} onClick=${() => setOpen(false)}
             aria-current=${info.run === run ? "true" : undefined}>
             <${Text} value=${info.run} inline /><span class="muted">${info.status}, step ${fmt.number(info.step)}</span></a>`)}
         </div>`
@@ -71,7 +101,8 @@ function DoctorCounts({ counts, run }) {
   const nothing = !error && !warning;
   return html`<a class="doctor-counts" href=${href("doctor", [], {}, run)} data-testid="doctor-counts" title="What the doctor found in this run">
     ${nothing ? html`<span class="muted">${counts ? "● nothing found" : ""}</span>` : null}
-    ${error ? html`<${Badge} state="error">${error}<//>` : null}${warning ? html`<${Badge} state="warning">${warning}<//>` : null}
+    ${error ? html`<${Badge} state="error">${error} ${error === 1 ? "problem" : "problems"}<//>` : null}
+    ${warning ? html`<${Badge} state="warning">${warning} ${warning === 1 ? "warning" : "warnings"}<//>` : null}
   </a>`;
 }
 
@@ -116,16 +147,26 @@ function Problems({ problems }) {
 
 /** The keys that work on this page. */
 export function HelpOverlay({ onClose }) {
-  const close = useRef(null);
+  const dialog = useRef(null);
   useKeys({ Escape: [onClose, ""], "?": [onClose, ""] });
-  useEffect(() => close.current?.focus(), []);
-  return html`<div class="overlay" onClick=${(event) => event.target === event.currentTarget && onClose()}>
-    <div class="dialog" role="dialog" aria-modal="true" aria-label="Keyboard" data-testid="help-overlay">
-      <header><h2>Keyboard</h2><button type="button" class="icon" aria-label="Close" ref=${close} onClick=${onClose}>✕</button></header>
+  // The browser's own dialog: what is behind it takes no focus, and gets it back when the dialog is closed.
+  useLayoutEffect(() => {
+    const shown = dialog.current;
+    shown.showModal();
+    return () => shown.close();
+  }, []);
+  const leave = (event) => {
+    event.preventDefault();
+    onClose();
+  };
+  return html`<dialog class="dialog" aria-label="Keyboard" data-testid="help-overlay" ref=${dialog} onCancel=${leave}
+      onClick=${(event) => event.target === event.currentTarget && onClose()}>
+    <div class="dialog-body">
+      <header><h2>Keyboard</h2><button type="button" class="icon" aria-label="Close" onClick=${onClose}>✕</button></header>
       <div class="key-columns">${knownKeys().map(({ title, keys }) => html`<section key=${title}><h3>${title}</h3>
         <dl>${keys.map(({ key, help }) => html`<dt><${KeyHint} keys=${key} /></dt><dd>${help}</dd>`)}</dl></section>`)}</div>
     </div>
-  </div>`;
+  </dialog>`;
 }
 
 /** Keys of every page: `g o` and its like, theme, help, following. */
@@ -193,17 +234,18 @@ function FollowButton({ route, frame }) {
 }
 
 /** The frame of the pages of one run; `frame` is the answer of /api/runs/RUN, null until it is there. */
-export function RunFrame({ run, route, frame, error, onHelp, children }) {
+export function RunFrame({ run, route, frame, error, title, about, onHelp, children }) {
   const info = frame?.info ?? { run, status: "", step: null, steps: null };
   const current = PARENT[route.page] ?? route.page;
   const { steps = [], reward = [], marks = [] } = frame?.scrubber ?? {};
   return html`<div class="frame">
     <header class="top" data-testid="frame">
+      <${SkipLink} /><${Announced} info=${info} />
       <div class="top-row">
         <a class="brand" href=${href("runs")} title="All runs">shoal</a>
         <${RunSwitcher} run=${run} page=${route.page} />
-        <${Status} status=${info.status || "…"} error=${info.error} />
-        <${Progress} info=${info} eta=${frame?.eta_s} />
+        ${frame ? html`<${Status} status=${info.status} error=${info.error} /><${Progress} info=${info} eta=${frame.eta_s} />` : null}
+        ${frame || error ? null : html`<span class="muted" data-testid="frame-loading">reading the run …</span>`}
         <${IndexProgress} index=${frame?.index} /><${Connection} />
         <span class="spring"></span>
         <${DoctorCounts} counts=${frame?.doctor} run=${run} />
@@ -213,15 +255,22 @@ export function RunFrame({ run, route, frame, error, onHelp, children }) {
       <nav class="nav" aria-label="Pages">
         ${PAGES.map(([page, label]) => html`<a key=${page} href=${pageHref(page, run)} aria-current=${page === current ? "page" : undefined} data-testid=${"nav-" + page}>${label}</a>`)}
       </nav>
-      <${Scrubber} steps=${steps} reward=${reward} marks=${marks} current=${currentStep(route)} range=${rangeOf(route)}
+      <${Scrubber} loaded=${frame !== null && frame !== undefined} steps=${steps} reward=${reward} marks=${marks} current=${currentStep(route)} range=${rangeOf(route)}
         onStep=${(step) => go("step", ["train", step], keptParams(route), run)}
         onRange=${(from, to) => onRange(route, from, to)} onClear=${() => clearRange(route)} />
     </header>
-    <main class="main">
+    <main class="main" id="content" tabindex="-1">
+      <${PageHead} title=${title} about=${about} />
       <${Problem} error=${error} /><${Problems} problems=${frame?.problems} />
       ${children}
     </main>
   </div>`;
+}
+
+/** The page's name and, for who is here the first time, what is to be seen on it. */
+function PageHead({ title, about }) {
+  if (!title) return null;
+  return html`<div class="page-head" data-testid="page-head"><h1>${title}</h1>${about ? html`<p class="muted">${about}</p>` : null}</div>`;
 }
 
 function keptParams({ page, params }) {
@@ -229,11 +278,12 @@ function keptParams({ page, params }) {
 }
 
 /** The frame of pages that are of no single run. */
-export function PlainFrame({ current, title, onHelp, children }) {
+export function PlainFrame({ current, title, about, onHelp, children }) {
   return html`<div class="frame">
     <header class="top" data-testid="frame">
+      <${SkipLink} />
       <div class="top-row">
-        <a class="brand" href=${href("runs")}>shoal</a><span class="top-title">${title}</span><${Connection} /><span class="spring"></span>
+        <a class="brand" href=${href("runs")}>shoal</a><${Connection} /><span class="spring"></span>
         <${ThemeAndHelp} onHelp=${onHelp} />
       </div>
       <nav class="nav" aria-label="Pages">
@@ -241,6 +291,6 @@ export function PlainFrame({ current, title, onHelp, children }) {
         <a href=${href("compare")} aria-current=${current === "compare" ? "page" : undefined} data-testid="nav-compare">Compare</a>
       </nav>
     </header>
-    <main class="main">${children}</main>
+    <main class="main" id="content" tabindex="-1"><${PageHead} title=${title} about=${about} />${children}</main>
   </div>`;
 }

@@ -1,6 +1,6 @@
 // The strip above every page: the reward over the whole run, with marks. Click = that step, drag = a range of steps.
 
-import { fmt, html, sparkPath, useMemo, useRef, useSize, useState } from "shoal/parts/ui.js";
+import { Tooltip, fmt, html, sparkPath, useMemo, useRef, useSize, useState } from "shoal/parts/ui.js";
 
 const HEIGHT = 36;
 const DRAG_PIXELS = 5;
@@ -89,11 +89,12 @@ function usePointer({ toStep, onStep, onRange, steps }) {
  *
  * @param {Record<string, any>} props
  */
-export function Scrubber({ steps = [], reward = [], marks = [], current = null, range = null, onStep, onRange, onClear }) {
+export function Scrubber({ loaded = true, steps = [], reward = [], marks = [], current = null, range = null, onStep, onRange, onClear }) {
   const [box, { width }] = useSize();
   const scale = useMemo(() => place(steps, Math.max(20, width)), [steps, width]);
   const path = useMemo(() => sparkPath(reward, width, HEIGHT, 6, steps.map(scale.x)), [reward, scale]);
   const shown = useMemo(() => thinned(marks, scale.x), [marks, scale]);
+  const kinds = Object.keys(MARKS).filter((kind) => marks.some((mark) => mark.kind === kind));
   const { drag, hover, handlers } = usePointer({ toStep: scale.step, onStep, onRange, steps });
   const onKeyDown = (event) => {
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
@@ -122,7 +123,9 @@ export function Scrubber({ steps = [], reward = [], marks = [], current = null, 
         ? html`<span>step ${hover}</span><span class="muted">reward ${fmt.number(value)}</span>`
         : range
           ? html`<span>steps ${range[0]}–${range[1]}</span><button type="button" class="link" onClick=${onClear} data-testid="range-clear">whole run</button>`
-          : html`<span class="muted">${steps.length ? `steps ${steps[0]}–${steps.at(-1)}` : "no steps yet"}</span>`}
+          : html`<span class="muted">${!loaded ? "reading …" : steps.length ? `steps ${steps[0]}–${steps.at(-1)}` : "no steps yet"}</span>
+            ${kinds.length ? html`<${Tooltip} text=${kinds.map((kind) => `${MARKS[kind][0]} ${MARKS[kind][1]}`).join(", ")}>
+              <span class="scrub-legend muted" tabindex="0" role="note" aria-label=${`Marks: ${kinds.map((kind) => MARKS[kind][1]).join(", ")}`}>${kinds.map((kind) => MARKS[kind][0]).join(" ")}</span><//>` : null}`}
     </div>
   </div>`;
 }

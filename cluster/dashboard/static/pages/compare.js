@@ -9,7 +9,7 @@ import { Differences, Figures } from "shoal/rollouts/compare_tables.js";
 import { usePacedApi } from "shoal/frame/paced.js";
 import { href, replaceParams } from "shoal/frame/route.js";
 import { Text } from "shoal/parts/text.js";
-import { Empty, Panel, Problem, Segmented, fmt, html, useMemo } from "shoal/parts/ui.js";
+import { Empty, Loading, Panel, Problem, Segmented, fmt, html, useMemo } from "shoal/parts/ui.js";
 
 const MOST_RUNS = 8;
 const POINTS = 400;
@@ -37,6 +37,7 @@ export default function ComparePage({ route }) {
   return html`<div class="page compare" data-testid="compare">
     <${Picker} chosen=${chosen} known=${known.data?.runs ?? []} onChoose=${choose} axis=${axis} />
     <${Problem} error=${error} />
+    ${chosen.length && !data && !error ? html`<${Loading} what=${chosen.length > 1 ? "Reading the runs" : "Reading the run"} />` : null}
     ${chosen.length === 0 ? html`<${Empty} title="Choose two runs to compare.">Up to ${MOST_RUNS}; the first is what the others are measured against.<//>` : null}
     ${runs.length
       ? html`<div class=${`page ${stale ? "stale" : ""}`}>
@@ -58,7 +59,7 @@ function Picker({ chosen, known, onChoose, axis }) {
     ${chosen.map((run, index) => html`<span class="picked" key=${run} data-testid=${`picked-${run}`}>
       <i class="swatch" style=${{ background: colourOf(index) }}></i><a href=${href("overview", [], {}, run)}><${Text} value=${run} inline /></a>
       ${index === 0 ? html`<span class="faint" title="differences are against this one">base</span>` : html`<button type="button" class="link faint" title="measure the others against this one"
-        aria-label=${`make ${run} the base`} onClick=${() => onChoose([run, ...chosen.filter((each) => each !== run)])}>to front</button>`}
+        onClick=${() => onChoose([run, ...chosen.filter((each) => each !== run)])}>make base<span class="visually-hidden"> ${run}</span></button>`}
       <button type="button" class="icon" aria-label=${`remove ${run}`} onClick=${() => onChoose(chosen.filter((each) => each !== run))}>✕</button></span>`)}
     ${chosen.length < MOST_RUNS && others.length
       ? html`<select class="field" aria-label="add a run" onChange=${add} data-testid="add-run"><option value="">add a run …</option>

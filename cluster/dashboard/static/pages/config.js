@@ -1,6 +1,6 @@
 // The configuration of the run: what differs from the defaults, all of it, and the file as it is.
 
-import { Button, Empty, Panel, Problem, Segmented, fmt, html, useEffect, useMemo, useRef, useState } from "shoal/parts/ui.js";
+import { Button, Empty, Loading, Panel, Problem, Segmented, fmt, html, useEffect, useMemo, useRef, useState } from "shoal/parts/ui.js";
 import { useApi } from "shoal/frame/api.js";
 import { useKeys } from "shoal/frame/keys.js";
 import { replaceParams } from "shoal/frame/route.js";
@@ -70,9 +70,9 @@ export default function Config({ run, route, frame }) {
   }, [params.find, data === null, view]);
   const empty = data && !data.yaml && !Object.keys(data.config).length;
   return html`<div class="page" data-testid="config-page">
-    <h1>Configuration</h1>
     <${About} info=${frame?.info} /><${Problem} error=${error} retry=${refresh} />
     ${empty ? html`<${Empty} title="This run has no configuration that can be read." />` : null}
+    ${data || error ? null : html`<${Loading} index=${frame?.index} />`}
     ${data && !empty ? html`<${Panel} title=${view === "changed" ? `${data.changed.length} keys differ from their default` : view === "all" ? "All keys" : "config.yaml"}
       actions=${html`${view === "file" ? html`<${CopyButton} text=${data.yaml} />` : html`<input class="field" type="search" placeholder="Find (/)" aria-label="Find a key" ref=${search} data-testid="config-find"
           onInput=${(event) => replaceParams({ find: event.currentTarget.value || null })} />`}

@@ -6,7 +6,7 @@ import { useKeys } from "shoal/frame/keys.js";
 import { usePacedApi } from "shoal/frame/paced.js";
 import { go, href } from "shoal/frame/route.js";
 import { Text } from "shoal/parts/text.js";
-import { Badge, Panel, Problem, fmt, glyph, html, useEffect, useRef } from "shoal/parts/ui.js";
+import { Badge, Loading, Panel, Problem, fmt, glyph, html, useEffect, useRef } from "shoal/parts/ui.js";
 
 const SEVERITIES = ["error", "warning", "info"];
 const SIGNS = { error: "✖", warning: "▲", info: "i" };
@@ -21,7 +21,7 @@ export default function DoctorPage({ run, route, frame }) {
   useEffect(() => {
     if (wanted && data) document.getElementById(`finding-${wanted}`)?.scrollIntoView({ block: "center" });
   }, [wanted, data === null]);
-  if (!data) return html`<div class="page"><${Problem} error=${error} /><section class="panel doctor-waiting"></section></div>`;
+  if (!data) return html`<div class="page"><${Problem} error=${error} />${error ? null : html`<${Loading} index=${frame?.index} />`}</div>`;
   const serious = findings.filter((each) => each.severity !== "info");
   return html`<div class="page doctor" data-testid="doctor">
     <${Problem} error=${error} />
@@ -65,7 +65,7 @@ function Well({ num, frame }) {
       ${fish.map(([x, y]) => html`<path key=${x} transform=${`translate(${x} ${y})`} d="M0 0l8 5c6-8 18-8 25 0c-7 8-19 8-25 0l-8 5z" />`)}
     </svg>
     <div>
-      <h1>All is well${step ? ` at step ${step}` : ""}.</h1>
+      <h2>All is well${step ? ` at step ${step}` : ""}.</h2>
       <p class="muted">${num} rules were checked and none has anything to say that needs you.</p>
     </div>
   </section>`;

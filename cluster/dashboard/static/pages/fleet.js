@@ -3,7 +3,7 @@
 import { usePacedApi } from "shoal/frame/paced.js";
 import { href, replaceParams } from "shoal/frame/route.js";
 import { Text } from "shoal/parts/text.js";
-import { Badge, Empty, Problem, Segmented, Spark, fmt, html, useEffect, useState } from "shoal/parts/ui.js";
+import { Badge, Empty, Loading, Problem, Segmented, Spark, fmt, html, useEffect, useState } from "shoal/parts/ui.js";
 
 // State -> [glyph, how it is coloured, what it means].
 const STATES = {
@@ -23,7 +23,7 @@ export default function FleetPage({ run, route, frame }) {
   const live = frame?.info?.status === "live";
   useClock(live);
   const order = route.params.order === "trouble" ? "trouble" : "role";
-  if (!data) return html`<div class="page"><${Problem} error=${error} /><div class="fleet"><section class="panel actor"></section></div></div>`;
+  if (!data) return html`<div class="page"><${Problem} error=${error} />${error ? null : html`<${Loading} index=${frame?.index} />`}</div>`;
   const actors = order === "trouble" ? [...data.actors].sort((a, b) => trouble(b) - trouble(a)) : data.actors;
   const fastest = fastestByRole(data.actors);
   return html`<div class="page">

@@ -1,6 +1,6 @@
 // One prompt and its G answers: side by side, clustered by answer, two of them compared; the prompt's past and future.
 
-import { Badge, Button, Empty, fmt, html, Problem, Segmented, useEffect, useState } from "shoal/parts/ui.js";
+import { Badge, Button, Empty, fmt, html, Loading, Problem, Segmented, useEffect, useState } from "shoal/parts/ui.js";
 import { useApi } from "shoal/frame/api.js";
 import { addressParts, go, href, replaceParams } from "shoal/frame/route.js";
 import { useKeys } from "shoal/frame/keys.js";
@@ -86,14 +86,14 @@ function Head({ group, parts, onGo }) {
 function Below({ group }) {
   return html`<div class="gr-below">
     <section class="gr-section">
-      <h3>This prompt over time <span class="tk-dim">${group.history.length} ${group.history.length === 1 ? "group" : "groups"}, pass rate by step</span></h3>
+      <h2>This prompt over time <span class="tk-dim">${group.history.length} ${group.history.length === 1 ? "group" : "groups"}, pass rate by step</span></h2>
       <${History} history=${group.history} current=${group} />
     </section>
     <section class="gr-section">
-      <h3>
+      <h2>
         Its life in the ledger
         ${lifeSpan(group.ledger) ? html`<a href=${href("timeline", [], lifeSpan(group.ledger))} data-testid="to-timeline">on the timeline (t)</a>` : null}
-      </h3>
+      </h2>
       <${LedgerLife} entries=${group.ledger} />
     </section>
   </div>`;
@@ -149,7 +149,7 @@ export default function GroupPage({ run, route }) {
   const toggleFold = () => setOpen(!open);
   useKeys(bindings({ shown, current, setCurrent, chosen, choose, toggleDiff, group, onGo, linkParts, toggleFold }), "Group");
 
-  if (!group) return error ? html`<${Problem} error=${error} />` : html`<${Empty} title="Reading the group …" />`;
+  if (!group) return error ? html`<${Problem} error=${error} />` : html`<${Loading} what="Reading the group" />`;
   const flagged = new Set(group.flags.filter((flag) => flag.kind === "same_answer_different_reward").flatMap((flag) => flag.samples));
   return html`<div class="gr-page" data-testid="group-page">
     <${Head} group=${group} parts=${address} onGo=${onGo} />

@@ -6,17 +6,17 @@ import { usePacedApi } from "shoal/frame/paced.js";
 import { LETTERS, PixelGrid } from "shoal/charts/pixel_grid.js";
 import { replaceParams } from "shoal/frame/route.js";
 import { Text } from "shoal/parts/text.js";
-import { Empty, Panel, Problem, fmt, html, useEffect, useRef, useState } from "shoal/parts/ui.js";
+import { Empty, Loading, Panel, Problem, fmt, html, useEffect, useRef, useState } from "shoal/parts/ui.js";
 
 const HOVER_PAUSE_MS = 80; // what the pointer only passes over is not fetched
 
-export default function LedgerPage({ run, route }) {
+export default function LedgerPage({ run, route, frame }) {
   const { data, error } = usePacedApi(`/runs/${encodeURIComponent(run)}/ledger`, ["ledger", "rollouts", "checkpoints"]);
   const entries = useEntries(run, data);
   const [chosen, setChosen] = useState(-1);
   const timer = useRef(0);
   useEffect(() => () => clearTimeout(timer.current), []);
-  if (!data) return html`<div class="page"><${Problem} error=${error} /><section class="panel doctor-waiting"></section></div>`;
+  if (!data) return html`<div class="page"><${Problem} error=${error} />${error ? null : html`<${Loading} index=${frame?.index} />`}</div>`;
   const { groups, counts } = data;
   const { params } = route;
   const only = LETTERS[params.state] ? params.state : null;

@@ -1,6 +1,6 @@
 // Is the run all right? Six tiles, then everything that is measured, over one x axis with one crosshair.
 
-import { Button, Empty, Problem, Segmented, Tile, fmt, html, useMemo } from "shoal/parts/ui.js";
+import { Button, Empty, Loading, Problem, Segmented, Tile, fmt, html, useMemo } from "shoal/parts/ui.js";
 import { useApi } from "shoal/frame/api.js";
 import { Chart } from "shoal/charts/chart.js";
 import { series, useTheme } from "shoal/parts/colours.js";
@@ -31,8 +31,8 @@ function Tiles({ tiles }) {
       const [value, unit] = tileValue(tile);
       const title = [tile.threshold, tile.delta_text && `change ${tile.delta_text}`].filter(Boolean).join("; ");
       return html`<${Tile} key=${tile.id} label=${tile.label} value=${value} unit=${unit} delta=${tile.delta} deltaText=${tile.delta_text}
-        better=${tile.better} spark=${tile.spark} state=${tile.state} note=${tile.note} title=${title} data-state=${tile.state}
-        format=${tile.unit === "share" ? fmt.percent : (delta) => fmt.number(delta, 2)} data-testid=${"tile-" + tile.id} />`;
+        better=${tile.better} judged=${tile.id === "accuracy" || tile.state === "watch" || tile.state === "alarm"} spark=${tile.spark} state=${tile.state} note=${tile.note} title=${title} data-state=${tile.state}
+        format=${tile.unit === "share" ? fmt.points : (delta) => fmt.number(delta, 2)} data-testid=${"tile-" + tile.id} />`;
     })}
   </div>`;
 }
@@ -97,7 +97,7 @@ const AXIS_FORMATS = {
   time: { id: "time", label: "after", format: (x) => fmt.seconds(x) },
 };
 
-export default function Overview({ run, route }) {
+export default function Overview({ run, route, frame }) {
   const { params } = route;
   const query = new URLSearchParams({ points: String(POINTS) });
   for (const name of ["from", "to"]) if (params[name]) query.set(name, params[name]);
@@ -110,8 +110,7 @@ export default function Overview({ run, route }) {
   if (error && !data) return html`<${Problem} error=${error} retry=${refresh} />`;
   return html`<div class="page overview" data-testid="overview">
     <${Problem} error=${error} retry=${refresh} />
-    ${data ? html`<${Tiles} tiles=${data.tiles} />` : html`<div class="tiles">${[0, 1, 2, 3, 4, 5].map((i) => html`<div class="tile" key=${i}></div>`)}</div>`}
-    <${Controls} params=${params} range=${range} />
+    ${data ? html`<${Tiles} tiles=${data.tiles} /><${Controls} params=${params} range=${range} />` : html`<${Loading} index=${frame?.index} />`}
     ${data && !data.x.step.length ? html`<${Empty} title=${range ? "No step in this range." : "No training step yet."}>The charts begin with the first one.<//>` : null}
     ${groups.filter(({ items }) => items.length).map(({ name, question, items }) => html`<section class="chart-group" key=${name} data-testid=${"group-" + name.toLowerCase()}>
       <h2>${name}<span class="muted">${question}</span></h2>

@@ -1,6 +1,6 @@
 // One completion: its figures, then its tokens, its text, or everything as JSON.
 
-import { Badge, Button, Empty, fmt, html, Problem, Tabs, useState } from "shoal/parts/ui.js";
+import { Badge, Button, fmt, html, Loading, Problem, Tabs, useState } from "shoal/parts/ui.js";
 import { get, useApi } from "shoal/frame/api.js";
 import { addressParts, go, href } from "shoal/frame/route.js";
 import { useKeys } from "shoal/frame/keys.js";
@@ -41,11 +41,11 @@ function CopyButton({ label, text }) {
 
 function TextTab({ rollout }) {
   return html`<div class="ro-text" data-testid="text-tab">
-    <h3>Prompt, as the model read it</h3>
+    <h2>Prompt, as the model read it</h2>
     <div class="ro-foreign"><${Text} value=${rollout.prompt_text} /></div>
-    <h3>Completion</h3>
+    <h2>Completion</h2>
     <div class="ro-foreign"><${Text} value=${rollout.text} /></div>
-    ${rollout.detail ? html`<h3>What the grader said</h3><div class="ro-foreign"><${Text} value=${rollout.detail} /></div>` : null}
+    ${rollout.detail ? html`<h2>What the grader said</h2><div class="ro-foreign"><${Text} value=${rollout.detail} /></div>` : null}
   </div>`;
 }
 
@@ -134,7 +134,7 @@ export default function RolloutPage({ run, route }) {
     },
     "Rollout",
   );
-  if (!rollout) return error ? html`<${Problem} error=${error} />` : html`<${Empty} title="Reading the completion …" />`;
+  if (!rollout) return error ? html`<${Problem} error=${error} />` : html`<${Loading} what="Reading the completion" />`;
   const view = VIEWS.some((one) => one.id === params.view) ? params.view : "tokens";
   return html`<div class="ro-page" data-testid="rollout-page">
     <${Head} rollout=${rollout} parts=${parts} kept=${kept} beside=${beside} />

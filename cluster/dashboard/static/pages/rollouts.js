@@ -1,6 +1,6 @@
 // Every rollout of the run as one table: filter, search, saved views, columns by choice, pins.
 
-import { Button, Empty, fmt, html, Problem, useEffect, useLayoutEffect, useRef, useState } from "shoal/parts/ui.js";
+import { Button, Empty, fmt, html, Loading, Problem, useEffect, useLayoutEffect, useRef, useState } from "shoal/parts/ui.js";
 import { Text } from "shoal/parts/text.js";
 import { useApi } from "shoal/frame/api.js";
 import { go, replaceParams } from "shoal/frame/route.js";
@@ -41,7 +41,22 @@ function SearchBox({ value, onSearch, inputRef }) {
 
 function ColumnChoice({ all, shown, onChange }) {
   const names = shown.map(({ key }) => key);
-  return html`<details class="rl-columns" data-testid="column-choice">
+  const menu = useRef(null);
+  const close = () => {
+    if (!menu.current?.open) return false;
+    menu.current.open = false;
+    menu.current.querySelector("summary").focus();
+    return true;
+  };
+  useEffect(() => {
+    const outside = (event) => {
+      if (menu.current?.open && !menu.current.contains(event.target)) menu.current.open = false;
+    };
+    addEventListener("pointerdown", outside);
+    return () => removeEventListener("pointerdown", outside);
+  }, []);
+  useKeys({ Escape: [close, ""] });
+  return html`<details class="rl-columns" data-testid="column-choice" ref=${menu}>
     <summary>columns</summary>
     <div>
       ${all.map(
@@ -50,7 +65,7 @@ function ColumnChoice({ all, shown, onChange }) {
           <${Text} value=${label} inline />
         </label>`,
       )}
-      <${Button} onClick=${() => onChange(DEFAULT_COLUMNS)}>as usual<//>
+      <${Button} onClick=${() => onChange(DEFAULT_COLUMNS)}>usual columns<//>
     </div>
   </details>`;
 }
@@ -69,8 +84,7 @@ function Status({ rows, frame, stale }) {
   const { head, total, fresh, showFresh } = rows;
   const index = frame?.index;
   return html`<div class="rl-status" role="status" data-testid="status">
-    <span class=${stale ? "rl-stale" : ""}><b data-testid="total">${fmt.count(total)}</b> ${total === 1 ? "rollout" : "rollouts"}</span>
-    ${head.data && !stale ? html`<span class="tk-dim">${fmt.seconds(head.data.elapsed_ms / 1000)}</span>` : null}
+    ${head.data ? html`<span class=${stale ? "rl-stale" : ""}><b data-testid="total">${fmt.count(total)}</b> ${total === 1 ? "rollout" : "rollouts"}</span>` : null}
     ${index && !index.ready ? html`<span class="tk-dim">still reading: ${index.files_done} of ${index.files_total} files</span>` : null}
     ${fresh > 0 ? html`<${Button} data-testid="fresh" onClick=${showFresh}>show ${fmt.count(fresh)} new<//>` : null}
     <span class="tk-dim rl-keyline">j k move · Enter open · x pin · c compare · / search · f filter</span>
@@ -104,11 +118,11 @@ function componentNames(rows) {
 }
 
 /** The table; in its place the pinned ones side by side, or why there is nothing to see. `change` changes the question. */
-function TableOrWhyNot({ run, rows, pins, comparing, refused, asked, change, table }) {
+function TableOrWhyNot({ run, rows, index, pins, comparing, refused, asked, change, table }) {
   const { head } = rows;
   if (comparing) return html`<${PinnedSideBySide} run=${run} pins=${pins} />`;
-  if (refused && rows.total === 0) return html`<${Empty} title="Mend the filter to see rollouts" />`;
-  if (head.data === null && !head.error) return html`<${Empty} title="Reading the rollouts …" />`;
+  if (refused && rows.total === 0) return html`<${Empty} title="The filter cannot be read" >What is wrong stands under it.<//>`;
+  if (head.data === null && !head.error) return html`<${Loading} what="Reading the rollouts" index=${index} />`;
   if (rows.total === 0 && !head.stale && !head.loading && !head.error) {
     return html`<${Empty} title="No rollout passes this filter" data-testid="none">
       ${asked ? html`<${Button} onClick=${() => change({ filter: null, q: null, from: null, to: null })}>show all<//>` : "The run has not finished a step yet."}
@@ -118,9 +132,15 @@ function TableOrWhyNot({ run, rows, pins, comparing, refused, asked, change, tab
     onVisible=${rows.onVisible} onSort=${(name) => change({ sort: name })} ...${table} />`;
 }
 
-function onOpen(row, index) {
-  replaceParams({ row: index }); // so that going back comes back to this row
-  go("rollout", [row.phase, row.step, row.group_id, row.sample_index]);
+/** The colour of the tokens that shows what the table is sorted by, and whether the token that stands out most is opened. */
+const COLOUR_OF_SORT = { max_gap: "gap", k3: "gap", entropy: "entropy", advantage: "credit" };
+
+function opener(sort) {
+  const colour = COLOUR_OF_SORT[sort.replace(/^[-+]/, "")];
+  return (row, index) => {
+    replaceParams({ row: index }); // so that going back comes back to this row
+    go("rollout", [row.phase, row.step, row.group_id, row.sample_index], colour ? { colour, t: colour === "gap" ? "most" : null } : {});
+  };
 }
 
 /** What the address asks for. */
@@ -194,8 +214,8 @@ export default function RolloutsPage({ run, route, frame }) {
     ${head.error && !refused ? html`<${Problem} error=${head.error} retry=${head.refresh} />` : null}
     <${Status} rows=${rows} frame=${frame} stale=${stale} />
     <div ref=${tableRef} class=${stale && rows.total ? "rl-stale-table" : ""}>
-      <${TableOrWhyNot} run=${run} rows=${rows} pins=${pins} comparing=${comparing} refused=${refused} asked=${asked} change=${change}
-        table=${{ columns: shown, sort, selected, onSelect: setSelected, onOpen, height }} />
+      <${TableOrWhyNot} run=${run} rows=${rows} index=${frame?.index} pins=${pins} comparing=${comparing} refused=${refused} asked=${asked} change=${change}
+        table=${{ columns: shown, sort, selected, onSelect: setSelected, onOpen: opener(sort), height }} />
     </div>
     ${pins.length
       ? html`<${PinTray} pins=${pins} comparing=${comparing} onChange=${(next) => replaceParams({ pins: next.join(","), compare: next.length < 2 ? null : params.compare })}

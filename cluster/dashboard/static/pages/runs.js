@@ -1,6 +1,6 @@
 // The runs there are, newest first; some of them can be chosen and compared.
 
-import { Button, Empty, Panel, Problem, fmt, html, useEffect, useMemo, useRef } from "shoal/parts/ui.js";
+import { Button, Empty, Loading, Panel, Problem, fmt, html, useEffect, useMemo, useRef } from "shoal/parts/ui.js";
 import { useApi } from "shoal/frame/api.js";
 import { Status } from "shoal/frame/frame.js";
 import { useKeys } from "shoal/frame/keys.js";
@@ -109,6 +109,7 @@ export default function Runs({ route }) {
       actions=${html`<input class="field" type="search" placeholder="Find (/)" aria-label="Find a run" ref=${search} data-testid="runs-find" onInput=${(event) => replaceParams({ find: event.currentTarget.value || null })} />
         <${Button} kind=${chosen.length > 1 ? "primary" : ""} disabled=${chosen.length < 2} onClick=${compare} data-testid="compare-button">
           ${chosen.length > 1 ? `Compare ${chosen.length} runs` : "Choose runs to compare"}<//>`}>
+      ${data || error ? null : html`<${Loading} what="Looking for runs" />`}
       ${data && !data.runs.length ? html`<${Empty} title="No runs here yet.">A run appears as soon as its directory does: ${data.folders.join(", ")}.<//>` : null}
       ${data?.runs.length ? html`<div class="scroll-x"><table class="plain runs-table"><${Head} order=${sort} />
         <tbody>${runs.map((info) => html`<${Row} key=${info.run} info=${info} chosen=${chosen.includes(info.run)} full=${chosen.length >= MOST_COMPARED} focused=${info.run === at} onChoose=${choose} />`)}</tbody></table></div>` : null}

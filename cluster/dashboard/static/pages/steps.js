@@ -1,6 +1,6 @@
 // One step in one glance: every completion as a cell, what became of the groups, how rewards and lengths are spread.
 
-import { Empty, Panel, Problem, Segmented, fmt, html, useEffect, useMemo, useState } from "shoal/parts/ui.js";
+import { Empty, Loading, Panel, Problem, Segmented, fmt, html, useEffect, useMemo, useState } from "shoal/parts/ui.js";
 import { Text } from "shoal/parts/text.js";
 import { useApi } from "shoal/frame/api.js";
 import { Histogram } from "shoal/charts/histogram.js";
@@ -82,7 +82,7 @@ function Figures({ metrics }) {
       ${chosen.map(([name, label, format]) => html`<div key=${name} title=${name}><dt>${label}</dt><dd>${format(metrics[name])}</dd></div>`)}
       <div><dt><button type="button" class="link" aria-expanded=${all} onClick=${() => setAll(!all)} data-testid="all-metrics">${all ? "fewer" : `all ${rest.length}`}</button></dt></div>
     </dl>
-    ${all ? html`<dl class="metric-list" data-testid="metric-list">${rest.map(([name, value]) => html`<div key=${name}><dt><${Text} value=${name} inline /></dt><dd>${fmt.number(value, 4)}</dd></div>`)}</dl>` : null}`;
+    ${all ? html`<dl class="metric-list" data-testid="metric-list">${rest.map(([name, value]) => html`<div key=${name}><dt><${Text} value=${name} inline /></dt><dd>${fmt.metric(name, value)}</dd></div>`)}</dl>` : null}`;
 }
 
 function filterLink(run, phase, step, field, low, high, isLast) {
@@ -158,8 +158,9 @@ export default function Steps({ run, route, frame }) {
   return html`<div class="page step-page" data-testid="step-page" data-step=${data?.step} data-phase=${data?.phase}>
     <${StepPicker} run=${run} phase=${phase} step=${step ?? ""} steps=${steps} data=${data} params=${params} />
     <${Problem} error=${error ?? listError} retry=${refresh} />
+    ${data || error || listError || none ? null : html`<${Loading} index=${frame?.index} />`}
     ${none ? html`<${Empty} title=${phase === "eval" ? "No evaluation with rollouts yet." : "No step with rollouts yet."}>
-      ${frame?.index.ready === false ? "The rollouts are still being read." : "This page fills with the first one."}<//>` : null}
+      ${frame?.index.ready === false ? "The rollouts are still being read." : frame?.info.status === "live" ? "This page fills with the first one." : "The run ended without one."}<//>` : null}
     ${data ? html`
       <${Figures} metrics=${data.metrics} />
       <div class="step-top">

@@ -8,7 +8,7 @@ import { usePacedApi } from "shoal/frame/paced.js";
 import { replaceParams } from "shoal/frame/route.js";
 import { Legend, SpanPanel, StepTimes, Waits } from "shoal/timeline/panels.js";
 import { timelinePath, useTimeline } from "shoal/timeline/window.js";
-import { Button, Empty, Panel, Problem, fmt, html, useMemo, useRef, useState } from "shoal/parts/ui.js";
+import { Button, Empty, Loading, Panel, Problem, fmt, html, useMemo, useRef, useState } from "shoal/parts/ui.js";
 
 const ZOOM = 0.6;
 const PAN = 0.2;
@@ -24,7 +24,7 @@ export default function TimelinePage({ run, route, frame }) {
   const actions = useActions({ extent, view, setView, windows });
   useKeys(actions.keys, "Timeline");
   if (!data) {
-    return html`<div class="page timeline"><${Problem} error=${timeline.error} /><${Panel} title="Timeline" class="timeline-waiting"><//></div>`;
+    return html`<div class="page timeline"><${Problem} error=${timeline.error} />${timeline.error ? null : html`<${Loading} index=${frame?.index} />`}</div>`;
   }
   if (!data.lanes.length) {
     return html`<div class="page timeline"><${Empty} title="No spans yet." data-testid="timeline-empty">

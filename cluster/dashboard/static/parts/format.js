@@ -34,6 +34,11 @@ function percent(value, digits = 1) {
   return (Number(text) === 0 ? "0" : trimmed(text)).replace("-", "−") + "%";
 }
 
+/** A difference of two shares: 0.531 -> "53.1 points", since "53.1%" might be of the first of them. */
+function points(value, digits = 1) {
+  return absent(value) ? NONE : percent(value, digits).replace("%", Math.abs(value) === 0.01 ? " point" : " points");
+}
+
 /** 0.34 -> "340 ms", 75 -> "1m 15s", 11520 -> "3h 12m". */
 function seconds(value) {
   if (absent(value)) return NONE;
@@ -86,6 +91,15 @@ function withUnit(value, unit) {
   return number(value) + (unit ? " " + unit : "");
 }
 
+/** A metric by its name, which ends with its unit: "time/ended_s" is a time of day, "time/step_s" a duration. */
+function metric(name, value, digits = 4) {
+  if (absent(value)) return NONE;
+  if (/(^|[/_])(ended|started)_s$/.test(name)) return `${date(value)}, ${time(value)}`.replace(/ \d\d:\d\d,/, ",");
+  if (/_s$/.test(name) && !/_per_s$/.test(name)) return seconds(value);
+  if (/_bytes$/.test(name)) return bytes(value);
+  return number(value, digits);
+}
+
 /** Any value of a configuration or an extra as one line. */
 function plain(value) {
   if (value === null || value === undefined) return "none";
@@ -93,4 +107,4 @@ function plain(value) {
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
-export const fmt = { number, count, percent, seconds, bytes, time, date, ago, withUnit, plain };
+export const fmt = { number, count, percent, points, seconds, bytes, time, date, ago, withUnit, metric, plain };

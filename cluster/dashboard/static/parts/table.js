@@ -2,6 +2,7 @@
 
 import { html, useEffect, useLayoutEffect, useRef, useState } from "shoal/parts/ui.js";
 import { useKeys } from "shoal/frame/keys.js";
+import { Text } from "shoal/parts/text.js";
 
 export const ROW_HEIGHT = 26;
 const OVERSCAN = 8;
@@ -12,10 +13,10 @@ function Header({ columns, sort, onSort }) {
     ${columns.map(({ key, label, width, align, title, sortable }) => {
       const direction = sort === key ? "ascending" : sort === "-" + key ? "descending" : undefined;
       const style = cellStyle(width);
-      if (!sortable) return html`<div role="columnheader" class=${"vt-cell " + (align ?? "")} style=${style} title=${title} key=${key}>${label}</div>`;
+      if (!sortable) return html`<div role="columnheader" class=${"vt-cell " + (align ?? "")} style=${style} title=${title} key=${key}><${Text} value=${label} inline /></div>`;
       return html`<div role="columnheader" aria-sort=${direction} class=${"vt-cell " + (align ?? "")} style=${style} key=${key}>
         <button type="button" title=${title} data-sort=${key} onClick=${() => onSort?.(direction === "descending" ? key : "-" + key)}>
-          ${label}<span class="sort-mark">${direction === "ascending" ? "↑" : direction === "descending" ? "↓" : ""}</span>
+          <${Text} value=${label} inline /><span class="sort-mark">${direction === "ascending" ? "↑" : direction === "descending" ? "↓" : ""}</span>
         </button></div>`;
     })}
   </div>`;
@@ -72,11 +73,12 @@ export function VirtualTable({ columns, total, rowAt, onVisible, sort, onSort, s
     return true;
   };
   useKeys(keys ? tableKeys(move, open, total, selected, height) : {}, "Table");
-  return html`<div class="vtable" role="grid" aria-label=${label} aria-rowcount=${total} ...${rest}>
-    <div class="vt-scroll" ref=${scroller} tabindex="0" style=${{ height: `${height}px` }} onScroll=${(event) => setScrollTop(event.currentTarget.scrollTop)}>
-      <${Header} columns=${columns} sort=${sort} onSort=${onSort} />
-      <div class="vt-body" style=${{ height: `${view.pixels}px` }}>
-        <div class="vt-window" style=${{ transform: `translateY(${view.shift}px)` }}>
+  return html`<div class="vtable" ...${rest}>
+    <div class="vt-scroll" ref=${scroller} role="grid" aria-label=${label} aria-rowcount=${total} tabindex="0" style=${{ height: `${height}px` }}
+        onScroll=${(event) => setScrollTop(event.currentTarget.scrollTop)}>
+      <div class="vt-headgroup" role="rowgroup"><${Header} columns=${columns} sort=${sort} onSort=${onSort} /></div>
+      <div class="vt-body" role="rowgroup" style=${{ height: `${view.pixels}px` }}>
+        <div class="vt-window" role="presentation" style=${{ transform: `translateY(${view.shift}px)` }}>
           ${Array.from({ length: view.last - view.first }, (_, i) => view.first + i).map(
             (index) => html`<${Row} key=${index} index=${index} row=${rowAt(index)} columns=${columns} selected=${index === selected}
               onSelect=${onSelect} onOpen=${onOpen} testid=${rowTestid} />`,

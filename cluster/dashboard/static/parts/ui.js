@@ -91,6 +91,17 @@ export function Tabs({ items, current, label, ...rest }) {
   </nav>`;
 }
 
+/**
+ * What stands where an answer is on its way: never "nothing here" before anybody knows. `index`: how far the rollouts of
+ * the run have been read, as the frame has it.
+ *
+ * @param {Record<string, any>} props
+ */
+export function Loading({ what = "Reading the run", index = null, ...rest }) {
+  const files = index && !index.ready ? `, ${fmt.count(index.files_done)} of ${fmt.count(index.files_total)} files` : "";
+  return html`<div class="loading" role="status" data-testid="loading" ...${rest}><span class="loading-bar" aria-hidden="true"></span>${what} …${files}</div>`;
+}
+
 /** What stands where there is nothing to show, in words. */
 export function Empty({ title, children, ...rest }) {
   return html`<div class="empty" ...${rest}><p class="empty-title">${title}</p>${children ? html`<p>${children}</p>` : null}</div>`;
@@ -109,15 +120,14 @@ export function KeyHint({ keys }) {
   return html`<span class="keys">${keys.split(" ").map((key) => html`<kbd>${key}</kbd>`)}</span>`;
 }
 
-/** A figure that is to be read from afar: value, change, sparkline, state against its threshold. */
-export function Tile({ label, value, unit, delta, deltaText, better, spark, state = "none", note, format = fmt.number, ...rest }) {
+/** A figure that is to be read from afar: value, change, sparkline, state against its threshold. The change has a colour only
+ *  where it is `judged`: within its threshold it is noise, whichever way it goes. */
+export function Tile({ label, value, unit, delta, deltaText, better, judged = false, spark, state = "none", note, format = fmt.number, ...rest }) {
   return html`<div class=${`tile ${state}`} ...${rest}>
     <div class="tile-label"><span class="glyph" aria-hidden="true">${state === "none" ? "" : glyph(state)}</span>${label}</div>
     <div class="tile-value">${value}${unit ? html`<small>${unit}</small>` : null}</div>
-    <div class="tile-foot">
-      ${delta ? html`<span class=${"delta " + judge(delta, better)} title=${deltaText}>${arrow(delta)} ${format(Math.abs(delta))}</span>` : null}
-      <span class="tile-note" title=${note}>${note || "\u00a0"}</span>
-    </div>
+    ${delta || deltaText ? html`<div class=${"tile-delta delta " + (judged ? judge(delta, better) : "")}>${delta ? html`${arrow(delta)} ${format(Math.abs(delta))} <span class="muted">${deltaText}</span>` : null}</div>` : null}
+    ${note ? html`<div class="tile-note">${note}</div>` : null}
     <${Spark} values=${spark ?? []} state=${state} />
   </div>`;
 }

@@ -11,7 +11,7 @@ export function RunHeads({ runs }) {
 // table [{name, label, values: {run: value}, better}]; differences are against the first run.
 export function Figures({ runs, table }) {
   return html`<${Panel} title="Last figures" help="Of training: the mean of the last ten steps, since a single one is mostly noise. Differences are against the first run.">
-    <div class="wide"><table class="plain" data-testid="figures"><thead><tr><th>metric</th><${RunHeads} runs=${runs} /></tr></thead>
+    <div class="wide" tabindex="0" role="region" aria-label="Last figures"><table class="plain" data-testid="figures"><thead><tr><th>metric</th><${RunHeads} runs=${runs} /></tr></thead>
       <tbody>${table.map((row) => html`<tr key=${row.name} title=${row.name}><td>${row.label}${row.unit && !IN_VALUE.has(row.unit) ? html`<span class="faint"> ${row.unit}</span>` : null}</td>
         ${runs.map((run, index) => html`<td class="right" key=${run}><${Figure} row=${row} run=${run} base=${index === 0 ? null : row.values[runs[0]]} /></td>`)}</tr>`)}</tbody>
     </table></div>
@@ -43,7 +43,7 @@ export function Differences({ runs, config }) {
     : null;
   return html`<${Panel} title="Configuration" actions=${field} help="Only what is not the same in all of them.">
     ${config.length === 0 ? html`<${Empty} title="They have the same configuration." />` : null}
-    ${config.length === 0 ? null : html`<div class="wide"><table class="plain" data-testid="differences"><thead><tr><th>key</th><${RunHeads} runs=${runs} /></tr></thead>
+    ${config.length === 0 ? null : html`<div class="wide" tabindex="0" role="region" aria-label="What differs in the configuration"><table class="plain" data-testid="differences"><thead><tr><th>key</th><${RunHeads} runs=${runs} /></tr></thead>
       <tbody>${shown.map((row) => html`<tr key=${row.key}><td><code>${row.key}</code></td>
         ${runs.map((run) => html`<td class="right config-value" key=${run}>${run in row.values ? html`<${Text} value=${fmt.plain(row.values[run])} inline fold=${200} />` : html`<span class="faint">not set</span>`}</td>`)}</tr>`)}</tbody>
     </table></div>`}

@@ -78,8 +78,8 @@ export function Columns({ rollouts, prefix, open, onToggle, current, chosen, onC
       return html`<article key=${linkOf(rollout)} class=${names.filter(Boolean).join(" ")} data-testid="column" data-sample=${index} onClick=${() => onCurrent?.(index)}>
         <${ColumnHead} rollout=${rollout} link=${linkOf(rollout)} title=${titleOf && titleOf(rollout)} apart=${flagged.has(index)}>
           ${onChoose
-            ? html`<button type="button" class="gr-choose" aria-pressed=${chosen.includes(index)} aria-label=${`compare sample ${index}`}
-                title="choose two to see their differences (x)" onClick=${() => onChoose(index)}>${chosen.includes(index) ? "◆" : "◇"} diff</button>`
+            ? html`<button type="button" class="gr-choose" aria-pressed=${chosen.includes(index)}
+                title="Choose two answers to see word by word where they differ (x)" onClick=${() => onChoose(index)}><span aria-hidden="true">${chosen.includes(index) ? "◆" : "◇"} </span>compare<span class="visually-hidden"> sample ${index}</span></button>`
             : null}
         <//>
         <${Body} text=${rollout.text} prefix=${prefix} open=${open} onToggle=${onToggle} />

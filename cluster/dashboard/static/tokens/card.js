@@ -60,10 +60,10 @@ export function TokenCard({ tokens, rollout, t, rect }) {
 /** The pinned token, with the same position in the other completions on demand. */
 export function PinnedToken({ tokens, rollout, run, t, onUnpin }) {
   return html`<section class="tk-side-part" data-testid="pinned-token" aria-live="polite">
-    <h3>
+    <h2>
       Token ${t}
       <button class="tk-link" onClick=${onUnpin} aria-label="Unpin the token">unpin</button>
-    </h3>
+    </h2>
     <${TokenFacts} tokens=${tokens} rollout=${rollout} t=${t} />
     <${SamePosition} tokens=${tokens} rollout=${rollout} run=${run} t=${t} />
   </section>`;

@@ -120,11 +120,14 @@ export function withScales(tokens) {
   return { ...tokens, seams, versionIndex: new Map(versions.map((v, i) => [v, i])), creditMax: Math.max(0.5, creditMax) };
 }
 
-/** The mode named, if this completion has its numbers, else the first that it has. */
+/** Of what a completion has, in this order, where no colour is named. Not the advantage times the ratio: unless the
+ *  weights have moved on, it is the same for every token. */
+const PREFERRED = ["entropy", "gap", "prob"];
+
+/** The mode named, if this completion has its numbers, else the one preferred of those that it has. */
 export function chooseMode(id, tokens) {
-  const wanted = MODES.find((mode) => mode.id === id);
-  if (wanted && wanted.values(tokens)) return wanted;
-  return MODES.find((mode) => mode.values(tokens)) ?? MODES[4];
+  const found = [id, ...PREFERRED].map((one) => MODES.find((mode) => mode.id === one));
+  return found.find((mode) => mode?.values(tokens)) ?? MODES[4];
 }
 
 /** [count] levels, null where the token has no number. */

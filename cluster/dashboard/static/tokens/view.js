@@ -26,7 +26,7 @@ function Legend({ mode, tokens, rollout }) {
 function Outliers({ mode, tokens, found, current, onPick }) {
   const values = mode.values(tokens);
   return html`<section class="tk-side-part">
-    <h3>Stand out <span class="tk-dim">[ and ] step through</span></h3>
+    <h2>Stand out <span class="tk-dim">[ and ] step through</span></h2>
     ${found.length === 0
       ? html`<p class="tk-note">No token stands out in this colouring.</p>`
       : html`<ol class="tk-outliers" data-testid="outliers">
@@ -57,8 +57,9 @@ function Missing({ tokens, rollout }) {
   </ul>`;
 }
 
-/** The position that the address names, or null. */
-function pinnedOf(params, count) {
+/** The position that the address names, or null; "most" is the one that stands out most in the colouring. */
+function pinnedOf(params, count, found) {
+  if (params.t === "most") return found[0] ?? null;
   const t = /^\d+$/.test(params.t ?? "") ? Number(params.t) : null;
   return t !== null && t < count ? t : null;
 }
@@ -92,7 +93,7 @@ function Side({ mode, tokens, rollout, run, found, pinned, onPick }) {
   return html`<aside class="tk-side" aria-label="Token details" data-colour=${mode.id}>
     <${Outliers} mode=${mode} tokens=${tokens} found=${found} current=${pinned} onPick=${onPick} />
     ${pinned === null
-      ? html`<section class="tk-side-part"><h3>Token</h3><p class="tk-note">Hover for the numbers of a token; click, or step with ← and →, to pin it here.</p></section>`
+      ? html`<section class="tk-side-part"><h2>Token</h2><p class="tk-note">Hover for the numbers of a token; click, or step with ← and →, to pin it here.</p></section>`
       : html`<${PinnedToken} tokens=${tokens} rollout=${rollout} run=${run} t=${pinned} onUnpin=${() => onPick(null, false)} />`}
   </aside>`;
 }
@@ -117,7 +118,7 @@ export function TokenView({ rollout, run, params }) {
   const mode = chooseMode(params.colour, tokens);
   const levels = useMemo(() => levelsOf(mode, tokens), [mode, tokens]);
   const found = useMemo(() => outliersOf(mode, tokens), [mode, tokens]);
-  const pinned = pinnedOf(params, tokens.count);
+  const pinned = pinnedOf(params, tokens.count, found);
   const [hover, setHover] = useState(null);
   const [viewport, setViewport] = useState([0, tokens.count]);
   const [target, setTarget] = useState({ t: pinned });
