@@ -14,8 +14,8 @@ from cluster.types import EndStatus
 RunStatus = Literal["live", "stopped"] | EndStatus
 """`stopped`: there is no summary and no process that still writes."""
 SpanKind = str
-"""One of `EventKind`, or WAIT or DOWN, which the dashboard makes; a run of another version may have others."""
-WAIT, DOWN = "wait", "down"
+"""One of `EventKind`, or WAIT, DOWN or STOPPED, which the dashboard makes; a run of another version may have others."""
+WAIT, DOWN, STOPPED = "wait", "down", "stopped"
 
 SOURCES = ("config", *LOGS, ROLLOUTS, CHECKPOINTS, "summary", "vocabulary")
 """What a run consists of; also the names by which the page is told what changed."""

@@ -14,7 +14,7 @@ from urllib.parse import quote, quote_plus
 
 from cluster.dashboard.files.encoding import encode
 from cluster.dashboard.views.runs import find_runs, is_run
-from cluster.dashboard.web.endpoints import Asked, endpoint_of, saved_views
+from cluster.dashboard.web.endpoints import MAX_SPANS, Asked, endpoint_of, saved_views
 from cluster.dashboard.web.open_run import OpenRun
 from cluster.dashboard.web.page import report_page
 from cluster.dashboard.web.params import RequestError
@@ -119,14 +119,14 @@ class Answers:
 
     def _add_timeline(self) -> None:
         """The whole run where all its spans fit, else its last steps."""
-        whole = self._view("timeline")
-        if whole.get("merged"):
-            spans = [span for lane in whole["lanes"] for span in lane["spans"] if span.get("step") is not None]
-            last = max((span["step"] for span in spans), default=0)
-            of_last = [span for span in spans if span["step"] > last - TIMELINE_STEPS]
+        most = {"limit": str(MAX_SPANS)}  # nothing can be asked for anew when somebody zooms in
+        whole = self._view("timeline", most)
+        if whole["waits_window"] is not None and whole["waits_window"][0] > whole["from"]:
+            of_last = self._store.spans.steps()[-TIMELINE_STEPS:]
             if of_last:
-                ends = (min(span["start"] for span in of_last), max(span["end"] for span in of_last))
-                whole = self._view("timeline", {"from": f"{ends[0]:.6f}", "to": f"{ends[1]:.6f}"}) | {"extent": ends}
+                ends = (of_last[0].start_s, of_last[-1].end_s)
+                within = {"from": f"{ends[0]:.6f}", "to": f"{ends[1]:.6f}"}
+                whole = self._view("timeline", most | within) | {"extent": ends}
         self._put(f"{self._base}/timeline", whole)
 
     def _add_steps(self, steps: Iterable[tuple[Phase, Sequence[int]]]) -> list[dict[str, Any]]:

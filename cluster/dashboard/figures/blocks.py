@@ -12,7 +12,6 @@ weights. What overlaps and belongs to different steps, as when sampling runs ahe
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from cluster.dashboard.figures.coverage import union_s
 from cluster.dashboard.figures.lanes import SHARED_KINDS, version_of
 from cluster.dashboard.records import Span, SpanKind
 
@@ -38,12 +37,6 @@ class Block:
     def id(self) -> int:
         """The first span's: by it the page asks for the block."""
         return self.parts[0].id
-
-    @property
-    def busy(self) -> float:
-        """Share of its length in which at least one part ran: below 1 where short ones with gaps were joined."""
-        length = self.end_s - self.start_s
-        return union_s(self.parts, self.start_s, self.end_s) / length if length > 0 else 1.0
 
     @property
     def group_ids(self) -> set[str]:
@@ -76,23 +69,6 @@ def in_rows(blocks: Iterable[Block]) -> list[Block]:
         row_ends[row : row + 1] = [block.end_s]
         placed.append(replace(block, row=row))
     return placed
-
-
-def coarser(blocks: Sequence[Block], width_s: float) -> list[Block]:
-    """The blocks of one lane for a screen on which `width_s` is a pixel's share: shorter ones of one kind and row are
-    joined while nothing else of their row is between them and their distance is below `width_s`."""
-    runs: list[list[Block]] = []
-    last: dict[int, tuple[int, float, bool]] = {}  # row -> place in runs, end, whether what is there is short
-    for block in sorted(blocks, key=lambda b: b.start_s):
-        place, end_s, short = last.get(block.row, (-1, 0.0, False))
-        small = block.end_s - block.start_s < width_s
-        if small and short and runs[place][0].kind == block.kind and block.start_s - end_s < width_s:
-            runs[place].append(block)
-        else:
-            runs.append([block])
-            place = len(runs) - 1
-        last[block.row] = place, block.end_s, small
-    return [replace(_block([part for b in run for part in b.parts]), row=run[0].row) for run in runs]
 
 
 def _block(parts: Sequence[Span]) -> Block:

@@ -40,9 +40,12 @@ def covered(spans: Iterable[Stretch], start_s: float, end_s: float) -> list[tupl
     return parts
 
 
-def utilisation(spans: Sequence[Span], start_s: float, end_s: float) -> dict[str, float]:
-    """Kind -> share of the time in which one actor did it, and `idle`, the rest. An actor may do two things at once."""
-    length = end_s - start_s
+def utilisation(
+    spans: Sequence[Span], start_s: float, end_s: float, *, running_s: float | None = None
+) -> dict[str, float]:
+    """Kind -> share of the time in which one actor did it, and `idle`, the rest. An actor may do two things at once.
+    `running_s`: how much of the time the run was running, None for all."""
+    length = end_s - start_s if running_s is None else running_s
     if length <= 0:
         return {}
     drawn = [span for span in spans if span.kind != EventKind.INSTANT]

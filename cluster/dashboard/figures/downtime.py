@@ -6,15 +6,17 @@ from cluster.dashboard.records import DOWN, Span
 from cluster.types import ActorState, Instant
 
 
-def downtimes(instants: Sequence[Span], run_end_s: float) -> list[Span]:
+def downtimes(instants: Sequence[Span], stops: Sequence[Span], *, run_end_s: float) -> list[Span]:
     """A span of kind `down` for each time that an actor was DEAD and then, or never, HEALTHY. It has the id of the
     instant that it begins with, and its reason. One that is still down is so until `run_end_s`, or until the run is
-    resumed: all actors are new processes then."""
+    stopped to be resumed: all actors are new processes then."""
+    stopped = {stop.id: stop.start_s for stop in stops}
     since: dict[str, Span] = {}
     found: list[Span] = []
     for instant in instants:
         if instant.extra.get("name") == Instant.RESUMED:
-            found += [_down(death, instant.start_s) for death in since.values()]
+            ended_s = stopped.get(instant.id, instant.start_s)
+            found += [_down(death, ended_s) for death in since.values() if death.start_s < ended_s]
             since.clear()
         if instant.extra.get("name") != Instant.STATE:
             continue
@@ -26,15 +28,15 @@ def downtimes(instants: Sequence[Span], run_end_s: float) -> list[Span]:
     return [*found, *(_down(death, max(run_end_s, death.start_s)) for death in since.values())]
 
 
-def with_downtime(
-    lanes: Mapping[str, Sequence[Span]], instants: Sequence[Span], start_s: float, end_s: float, *, run_end_s: float
+def with_spans(
+    lanes: Mapping[str, Sequence[Span]], added: Sequence[Span], start_s: float, end_s: float
 ) -> dict[str, list[Span]]:
-    """The lanes with the downtimes that touch [start_s, end_s], in order of their start."""
+    """The lanes with those of `added` that touch [start_s, end_s], in order of their start."""
     joined = {actor: list(own) for actor, own in lanes.items()}
-    for down in downtimes(instants, run_end_s):
-        if down.start_s <= end_s and down.end_s >= start_s:
-            joined.setdefault(down.actor, []).append(down)
-            joined[down.actor].sort(key=lambda span: (span.start_s, span.end_s))
+    for span in added:
+        if span.start_s <= end_s and span.end_s >= start_s:
+            joined.setdefault(span.actor, []).append(span)
+            joined[span.actor].sort(key=lambda s: (s.start_s, s.end_s))
     return joined
 
 

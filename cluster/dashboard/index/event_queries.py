@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,6 @@ from cluster.dashboard.figures.lanes import role_of
 from cluster.dashboard.records import ActorStats, Span
 from cluster.types import EventKind
 
-MAX_WHOLE_SPANS = 1000
-"""Spans beyond which ids and extra are left out of a window."""
 _COLUMNS = "id, kind, actor, start_s, end_s, step"
 _WHOLE = f"select {_COLUMNS}, ids, extra from spans join span_details using (id)"
 _BATCH = 2000
@@ -29,19 +28,80 @@ def actors(connection: sqlite3.Connection) -> list[str]:
     return [actor for (actor,) in connection.execute("select distinct actor from spans order by actor")]
 
 
-def spans_between(connection: sqlite3.Connection, from_s: float, to_s: float, limit: int) -> tuple[list[Span], bool]:
-    """Spans that overlap the window by their start; the longest `limit`, and whether shorter ones were left out."""
-    window = "from spans where start_s <= ? and end_s >= ?"
+def spans_between(
+    connection: sqlite3.Connection, from_s: float, to_s: float, limit: int, longest_s: float, actor: str | None = None
+) -> tuple[list[Span], bool]:
+    """Spans that overlap the window by their start, of one actor or of all; the first `limit`, and whether later ones
+    were left out. `longest_s`: of any span, so that the index tells where to begin."""
+    # The + keeps the planner from the index of times, where an actor's own spans are few among all.
+    where = "start_s between ?1 and ?2" if actor is None else "actor = ?5 and +start_s between ?1 and ?2"
+    values = (from_s - longest_s, to_s, from_s, limit + 1, *(() if actor is None else (actor,)))
     found = connection.execute(
-        f"select {_COLUMNS} {window} order by end_s - start_s desc, id limit ?", (to_s, from_s, limit + 1)
+        f"{_WHOLE} where {where} and end_s >= ?3 order by start_s, id limit ?4", values
     ).fetchall()
-    cut = len(found) > limit
-    if len(found) > MAX_WHOLE_SPANS:
-        spans = [_span(row) for row in found[:limit]]
-    else:
-        ids = [row[0] for row in found[:limit]]
-        spans = [_span(row) for row in _whole(connection, ids)]
-    return sorted(spans, key=lambda span: (span.start_s, span.id)), cut
+    return [_span(row) for row in found[:limit]], len(found) > limit
+
+
+def counts_between(connection: sqlite3.Connection, from_s: float, to_s: float) -> dict[str, int]:
+    """Actor -> spans that overlap the window."""
+    window = "where start_s <= ? and end_s >= ?"
+    return dict(connection.execute(f"select actor, count(*) from spans {window} group by actor", (to_s, from_s)))
+
+
+def start_of_last(connection: sqlite3.Connection, to_s: float, number: int) -> float | None:
+    """When the last `number` of the spans that begin before `to_s` began; None where there are fewer."""
+    found = connection.execute(
+        "select start_s from spans where start_s <= ? order by start_s desc limit 1 offset ?", (to_s, number - 1)
+    ).fetchone()
+    return None if found is None else float(found[0])
+
+
+def longest_s(connection: sqlite3.Connection) -> float:
+    """Seconds of the longest span; 0 without one."""
+    return float(connection.execute("select max(end_s - start_s) from spans").fetchone()[0] or 0.0)
+
+
+def kinds(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    """(actor, kind) of all that have a duration."""
+    found = connection.execute("select distinct actor, kind from spans where kind != ?", (str(EventKind.INSTANT),))
+    return [(actor, kind) for actor, kind in found]
+
+
+def trained(connection: sqlite3.Connection) -> Iterator[tuple[int, float]]:
+    """(training step, when a learner had trained it)."""
+    for actor in actors(connection):
+        yield from connection.execute(
+            "select step, end_s from spans where actor = ? and kind = ? and step is not null",
+            (actor, str(EventKind.TRAIN)),
+        )
+
+
+def synced(connection: sqlite3.Connection) -> Iterator[tuple[str, int, float]]:
+    """(sampler, version of the weights, when it had them), in order of time. A sync that does not say its version has
+    that of its step."""
+    yield from connection.execute(
+        "select actor, coalesce(policy_version, step), end_s from spans where kind = ?"
+        " and coalesce(policy_version, step) is not null order by end_s",
+        (str(EventKind.SYNC),),
+    )
+
+
+def sampled_before(connection: sqlite3.Connection, time_s: float) -> int | None:
+    """The least version that was sampled with in spans that began before a time; None where none says one."""
+    query = "select min(policy_version) from spans where start_s < ? and kind = ?"
+    found: int | None = connection.execute(query, (time_s, str(EventKind.GENERATE))).fetchone()[0]
+    return found
+
+
+def worked_until(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, float]:
+    """Id -> when the last span ended of those between the id before it and it; absent where there is none."""
+    found: dict[int, float] = {}
+    for before, id_ in pairwise((-1, *ids)):
+        query = "select max(end_s) from spans where id > ? and id < ? and kind != ?"
+        (end_s,) = connection.execute(query, (before, id_, str(EventKind.INSTANT))).fetchone()
+        if end_s is not None:
+            found[id_] = end_s
+    return found
 
 
 def span(connection: sqlite3.Connection, id_: int) -> Span | None:
@@ -142,7 +202,6 @@ def _whole(connection: sqlite3.Connection, ids: Sequence[int]) -> list[Any]:
 
 
 def _span(row: Sequence[Any]) -> Span:
-    ids, extra = (row[6], row[7]) if len(row) > 6 else ("[]", "{}")
     return Span(
         id=row[0],
         kind=row[1],
@@ -150,6 +209,6 @@ def _span(row: Sequence[Any]) -> Span:
         start_s=row[3],
         end_s=row[4],
         step=row[5],
-        ids=tuple(json.loads(ids)),
-        extra=json.loads(extra),
+        ids=tuple(json.loads(row[6])),
+        extra=json.loads(row[7]),
     )

@@ -5,7 +5,7 @@ one range of ids and whatever came from it is removed by two bounds. What filter
 as columns: `chunks` has a NumPy array for each file and name, which is a thousand times less work to scan than rows.
 """
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """Raised with every change of the tables or of what is computed into them: an older index is removed and made anew."""
 
 FILE_SHIFT = 32
@@ -50,7 +50,7 @@ create table spans (
     id integer primary key, kind text, actor text, start_s real, end_s real, step integer, tokens integer,
     policy_version integer, num_groups integer
 );
-create index spans_by_start on spans (start_s);
+create index spans_by_start on spans (start_s, end_s);
 create index spans_by_actor on spans (actor, kind, start_s, end_s, tokens, num_groups, policy_version);
 create table span_details (id integer primary key, ids text, extra text);
 

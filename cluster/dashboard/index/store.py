@@ -26,6 +26,7 @@ from cluster.dashboard.index.filtered_table import FilteredTable
 from cluster.dashboard.index.index_db import IndexDb
 from cluster.dashboard.index.ingest_logs import LogIngest, clear_events, clear_ledger, insert_events, insert_ledger
 from cluster.dashboard.index.rollout_folder import RolloutFolder
+from cluster.dashboard.index.span_index import SpanIndex
 from cluster.dashboard.records import (
     ActorStats,
     Checkpoint,
@@ -74,6 +75,7 @@ class RunStore:
         self._folder = RolloutFolder(self.path / ROLLOUTS, self._version_before)
         self._table = FilteredTable(self._db.read)
         self._cache: dict[str, dict[Any, Any]] = {source: {} for source in _CACHED}
+        self.spans = SpanIndex(self._ask, self._once)
 
     def refresh(self, *, max_s: float | None = None, max_files: int | None = None) -> frozenset[str]:
         """Reads what is new; returns the SOURCES that changed. Stops after about `max_s` with the rest for the next
@@ -197,11 +199,6 @@ class RunStore:
     def actors(self) -> list[str]:
         """All that have a span, by name."""
         return self._once("events", "actors", event_queries.actors)
-
-    def spans(self, from_s: float, to_s: float, *, limit: int) -> tuple[list[Span], bool]:
-        """Spans that overlap the window, by their start; the longest `limit`, True when shorter ones were left out.
-        Above 1000 they come without ids and extra."""
-        return self._ask(event_queries.spans_between, from_s, to_s, limit)
 
     def span(self, id: int) -> Span | None:
         """None where there is no such line."""

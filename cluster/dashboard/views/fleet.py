@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cluster.dashboard.figures.coverage import union_s
+from cluster.dashboard.figures.covers import union
 from cluster.dashboard.figures.lanes import IDLE_KINDS, lane_order, role_of
 from cluster.dashboard.figures.series import Values, column, last_known, thin
 from cluster.dashboard.figures.settings import setting, written
+from cluster.dashboard.figures.stops import sessions
 from cluster.dashboard.records import ActorStats, LedgerEntry, RunStatus, Span
+from cluster.dashboard.views.bars import covers_of
 from cluster.dashboard.views.fault_records import lease_of, restarts_used, since_resume, states_of
-from cluster.dashboard.views.timeline import with_evaluations
 from cluster.types import ActorState, EventKind, GroupState, Instant
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 RECENT_S = 60.0
 """The last minute of the run: what `busy` is a share of."""
-MAX_READ = 8000
-"""Spans that are read for one answer."""
 SPARK_POINTS = 60
 NUM_CHANGES, NUM_LEASES = 8, 8
 """Changes of its state, and leases, that a card lists."""
@@ -230,22 +229,18 @@ def _spark(actor: str, stats: ActorStats | None, facts: Facts) -> list[float | N
 
 
 def _recent(store: "RunStore") -> dict[str, float]:
+    """Actor -> share of the last minute of the run in which it worked; of less, where it was resumed in it."""
     extent = store.extent_s()
     if extent is None:
         return {}
-    end_s, length = extent[1], min(RECENT_S, extent[1] - extent[0])
-    spans, left_out = store.spans(end_s - length, end_s, limit=MAX_READ)
-    while left_out and length > 0.1:  # a shorter time that is whole says more than a minute with holes
-        length /= 4
-        spans, left_out = store.spans(end_s - length, end_s, limit=MAX_READ)
-    if length <= 0:
-        return {}
-    by_actor: dict[str, list[Span]] = {actor: [] for actor in store.actors()}
-    for span in spans:
-        by_actor.setdefault(span.actor, []).append(span)
+    start_s, end_s = max(extent[0], extent[1] - RECENT_S), extent[1]
+    running_s = sum(b - a for a, b in sessions(store.spans.stops(), start_s, end_s))
+    covers = store.spans.covers()
+    work = {actor: covers_of(actor, covers, {}) for actor in store.actors()}
     return {
-        actor: union_s([s for s in own if s.kind not in IDLE_KINDS], end_s - length, end_s) / length
-        for actor, own in with_evaluations(by_actor).items()
+        actor: union(c for kind, c in kinds.items() if kind not in IDLE_KINDS).seconds(start_s, end_s) / running_s
+        for actor, kinds in work.items()
+        if running_s > 0
     }
 
 

@@ -1,33 +1,47 @@
 """The timeline page: a lane for each actor, its waits, the versions of the weights, the critical path of each step.
 
-Times are Unix seconds. A run of many steps has more spans than a screen has pixels: the store then gives the longest,
-blocks are joined to what can be seen, and the waits, for which every span is needed, are those of the last part of the
-window that could be read whole (`waits_window`).
+Times are Unix seconds. A run of many steps has more spans than a screen has pixels: a lane is then drawn by the share
+of each kind in each pixel, of all its spans. The waits, for which every span is read, are those of the last part of the
+window then (`waits_window`). A run that was stopped and resumed has `stops`: they are in no wait, share or step.
 """
 
+import math
+from bisect import bisect
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cluster.dashboard.figures.blocks import Block, blocks_of, coarser, in_rows
+from cluster.dashboard.figures.blocks import Block, blocks_of
 from cluster.dashboard.figures.coverage import utilisation
-from cluster.dashboard.figures.downtime import with_downtime
-from cluster.dashboard.figures.lanes import SHARED_KINDS, lane_order, role_of, step_of_groups, version_of, with_steps
+from cluster.dashboard.figures.covers import Cover
+from cluster.dashboard.figures.downtime import downtimes, with_spans
+from cluster.dashboard.figures.lanes import lane_order, role_of, step_of_groups, with_steps
 from cluster.dashboard.figures.settings import written
+from cluster.dashboard.figures.stops import sessions
 from cluster.dashboard.figures.waits import Chains, Wait, critical_path, recorded_waits, totals, waits_of
-from cluster.dashboard.records import WAIT, Span
+from cluster.dashboard.records import DOWN, WAIT, Span
+from cluster.dashboard.views.bars import Drawing, cells, covers_of, drawn, instants_of, shares_of
 from cluster.types import EventKind
 
 if TYPE_CHECKING:
     from cluster.dashboard.index.store import RunStore
 
-MAX_READ = 8_000
-"""Spans that are read for one answer: about 0.1 s."""
+MAX_READ, MAX_TAIL = 8_000, 4_000
+"""Spans up to which a window is read span by span, which takes about 0.3 s; of one with more, so many of the last are
+read for the waits."""
 MAX_PATHS = 40
 """Steps of a window whose critical path is told; with more of them a path is a few pixels."""
+MAX_STEPS, MAX_VERSIONS = 1000, 2000
+"""That are told one by one; of more, those spread evenly over all."""
+LEAST_PIXELS = 256
+"""Of a lane that is drawn by shares. There are 1000 with the usual limit, and fewer for each lane of many."""
+MAX_SWOLLEN = 0.02
+"""Share of the window by which the bars of a lane may grow when the shortest of them are drawn as wide as a pixel."""
 SHORTEST_WAIT = 1e-3
 """Share of the window below which a gap is not drawn; it is counted all the same."""
+SLACK_S = 1e-3
+"""The page asks in milliseconds: a step that it has asked for may end so much later."""
 LOOK_AHEAD_S = 120.0
 """How far behind the window, at least, the span is looked for that ended a wait."""
 
@@ -38,11 +52,43 @@ class Window:
 
     start_s: float
     end_s: float
+    extent: tuple[float, float]
+    """Of the run."""
+    counts: Mapping[str, int]
+    """Actor -> spans that overlap the window."""
     spans: Sequence[Span]
     """All actors, in order of their start, each with its step where known; those that begin after `end_s` tell what
     ended a wait."""
     whole_from_s: float
     """From here on no span was left out."""
+    stops: Sequence[Span]
+    """Of the whole run."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every span of the window was read."""
+        return self.whole_from_s <= self.start_s
+
+    @property
+    def told(self) -> tuple[float, float]:
+        """The part whose waits are known. Before the run's first moment and after its last nobody waits."""
+        return max(self.whole_from_s, self.extent[0]), min(self.end_s, self.extent[1])
+
+    @property
+    def running_s(self) -> float:
+        """Seconds of the window in which the run was running."""
+        start_s, end_s = max(self.start_s, self.extent[0]), min(self.end_s, self.extent[1])
+        return math.fsum(b - a for a, b in sessions(self.stops, start_s, end_s))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """The spans between two stops: no chain of work leads out of them."""
+
+    start_s: float
+    end_s: float
+    spans: Sequence[Span]
+    chains: Chains
 
 
 def timeline(store: "RunStore", from_s: float | None, to_s: float | None, limit: int) -> dict[str, Any]:
@@ -50,82 +96,36 @@ def timeline(store: "RunStore", from_s: float | None, to_s: float | None, limit:
     extent = store.extent_s()
     if extent is None:
         return {"extent": None, "from": None, "to": None, "lanes": [], "versions": [], "waits": [], "merged": False,
-                "waits_window": None, "critical": []}  # fmt: skip
+                "waits_window": None, "critical": [], "stops": [], "steps": []}  # fmt: skip
     start_s = extent[0] if from_s is None else from_s
-    end_s = extent[1] if to_s is None else to_s
-    end_s = max(end_s, start_s + 1e-3)
+    end_s = max(extent[1] if to_s is None else to_s, start_s + 1e-3)
     window = _read(store, start_s, end_s, limit)
+    down = downtimes(store.instants(), window.stops, run_end_s=extent[1])
     by_actor: dict[str, list[Span]] = {actor: [] for actor in store.actors()}
     for span in window.spans:
         by_actor.setdefault(span.actor, []).append(span)
-    by_actor = with_downtime(with_evaluations(by_actor), store.instants(), start_s, end_s, run_end_s=extent[1])
-    chains = Chains(window.spans)
-    # Before the run's first moment and after its last nobody waits.
-    wait_from_s, wait_to_s = max(window.whole_from_s, extent[0]), min(end_s, extent[1])
-    waits = {
-        # The controller has no work of its own to wait for: it is what waits for all the others.
-        actor: [] if role_of(actor) == "controller" else _waits(actor, spans, chains, wait_from_s, wait_to_s)
-        for actor, spans in by_actor.items()
-    }
+    by_actor = with_spans(with_evaluations(by_actor), down, start_s, end_s)
+    parts = _sessions(window)
+    # The controller has no work of its own to wait for: it is what waits for all the others.
+    waits = {actor: [] if role_of(actor) == "controller" else _waits(actor, spans, parts, window)
+             for actor, spans in by_actor.items()}  # fmt: skip
     shown = {actor: [s for s in spans if s.start_s <= end_s] for actor, spans in by_actor.items()}
-    blocks, joined = _fit({actor: blocks_of(spans) for actor, spans in shown.items()}, end_s - start_s, limit)
-    draw = _Drawing(
-        shortest_wait_s=(end_s - start_s) * SHORTEST_WAIT,
-        with_parts=sum(len(block.parts) for found in blocks.values() for block in found) <= limit,
-        num_groups=Counter(s.step for s in window.spans if s.kind == EventKind.SCORE and s.step is not None),
-    )
-    lanes = [
-        {
-            "actor": actor,
-            "role": role_of(actor),
-            "rows": 1 + max((block.row for block in blocks[actor]), default=0),
-            "spans": _drawn(blocks[actor], waits[actor], draw),
-            "utilisation": _shares(shown[actor], waits[actor], wait_from_s, wait_to_s),
-        }
-        for actor in lane_order(by_actor)
-    ]
+    lanes, merged = _lanes(store, window, shown, waits, down, limit)
     every_wait = [wait for actor in by_actor for wait in (*waits[actor], *recorded_waits(shown[actor]))]
     return {
         "extent": list(extent),
         "from": start_s,
         "to": end_s,
         "lanes": lanes,
-        "versions": versions([s for s in window.spans if s.start_s <= end_s], start_s),
+        "versions": _versions(store, window),
         "waits": [{"actor": who, "for": on, "seconds": seconds} for who, on, seconds in totals(every_wait)],
-        "waits_window": [wait_from_s, wait_to_s],
-        "merged": joined or window.whole_from_s > start_s,
-        "critical": _critical(window, chains),
-    }
-
-
-def span_page(store: "RunStore", span_id: int) -> dict[str, Any] | None:
-    """One span, the groups of the block that it is drawn in, and where they are. None when there is no such span."""
-    span = store.span(span_id)
-    if span is None:
-        return None
-    block = _block_around(store, span)
-    addresses = store.find_groups(sorted(block.group_ids | set(span.ids)))
-    steps = {a.step for a in addresses if a.phase == "train"}
-    step = block.step if span.step is None else span.step
-    if step is None and len(steps) == 1:
-        step = steps.pop()
-    return {
-        "id": span.id,
-        "kind": span.kind,
-        "actor": span.actor,
-        "start": span.start_s,
-        "end": span.end_s,
-        "step": step,
-        "version": version_of(span),
-        "label": _label(span),
-        "ids": list(span.ids),
-        "extra": dict(span.extra),
-        "block": {"start": block.start_s, "end": block.end_s, "count": len(block.parts)},
-        "groups": [
-            {"phase": a.phase, "step": a.step, "group_id": a.group_id}
-            for a in sorted(addresses, key=lambda a: (a.phase != "train", a.step, a.group_id))
-        ],
-    }
+        "waits_window": list(window.told),
+        "merged": merged,
+        "critical": _critical(window, parts),
+        "stops": [{"start": stop.start_s, "end": stop.end_s, "label": str(stop.extra["name"])} for stop in window.stops
+                  if stop.start_s <= end_s and stop.end_s >= start_s],
+        "steps": _steps(store, window),
+    }  # fmt: skip
 
 
 def with_evaluations(by_actor: Mapping[str, Sequence[Span]]) -> dict[str, list[Span]]:
@@ -154,190 +154,182 @@ def with_evaluations(by_actor: Mapping[str, Sequence[Span]]) -> dict[str, list[S
     return lanes
 
 
-def versions(spans: Sequence[Span], start_s: float) -> list[dict[str, Any]]:
-    """From when on which version of the weights served: when the last sampler had it. What served at `start_s` is
-    known from the spans that were sampled with it."""
-    arrived: dict[int, float] = {}
-    for span in spans:
-        version = version_of(span)
-        if span.kind == EventKind.SYNC and version is not None:
-            arrived[version] = max(arrived.get(version, 0.0), span.end_s)
-    found = sorted((time_s, version) for version, time_s in arrived.items())
-    sampled = [(s.start_s, version_of(s)) for s in spans if s.kind == EventKind.GENERATE and version_of(s) is not None]
-    first_s = found[0][0] if found else float("inf")
-    earlier = [version for time_s, version in sampled if time_s < first_s and version is not None]
-    if earlier:
-        found.insert(0, (start_s, min(earlier)))
-    return [{"time_s": time_s, "version": version} for time_s, version in found]
-
-
 def _read(store: "RunStore", start_s: float, end_s: float, limit: int) -> Window:
     """The spans of the window and of what follows it."""
-    most = min(MAX_READ, 4 * limit)
-    spans, left_out = store.spans(start_s, end_s, limit=most)
+    counts, whole_from_s = store.spans.counts(start_s, end_s), start_s
+    if sum(counts.values()) > min(MAX_READ, 4 * limit):
+        last_s = store.spans.start_of_last(end_s, min(MAX_TAIL, 4 * limit))
+        whole_from_s = start_s if last_s is None else max(start_s, last_s)
+    spans, _ = store.spans.between(whole_from_s, end_s, limit=2 * MAX_READ)
     found = {span.id: span for span in spans}
-    whole_from_s, length = start_s, end_s - start_s
-    if left_out:  # spans are spread evenly enough to guess what can be read whole
-        extent = store.extent_s() or (start_s, end_s)
-        num_spans = sum(sum(actor.counts.values()) for actor in store.actor_stats())
-        length = min(length, 4 * 0.8 * most * (extent[1] - extent[0]) / max(1, num_spans))
-    while left_out and length > 0.01:
-        length /= 4
-        whole_from_s = end_s - length
-        spans, left_out = store.spans(whole_from_s, end_s, limit=most)
-        found |= {span.id: span for span in spans}
-    following, _ = store.spans(end_s, end_s + max(length, LOOK_AHEAD_S), limit=1000)
+    following, _ = store.spans.between(end_s, end_s + max(end_s - whole_from_s, LOOK_AHEAD_S), limit=1000)
     found |= {span.id: span for span in following if span.id not in found}
+    return Window(
+        start_s=start_s,
+        end_s=end_s,
+        extent=store.extent_s() or (start_s, end_s),
+        counts=counts,
+        spans=_resolved(store, list(found.values())),
+        whole_from_s=whole_from_s,
+        stops=store.spans.stops(),
+    )
+
+
+def _resolved(store: "RunStore", spans: Sequence[Span]) -> list[Span]:
     in_step_order = written(store.config(), "max_policy_lag", int) == 0
-    resolved = with_steps(list(found.values()), step_of_groups(found.values()), in_step_order=in_step_order)
-    return Window(start_s=start_s, end_s=end_s, spans=resolved, whole_from_s=whole_from_s)
+    return with_steps(spans, step_of_groups(spans), in_step_order=in_step_order)
 
 
-def _waits(actor: str, spans: Sequence[Span], chains: Chains, start_s: float, end_s: float) -> list[Wait]:
-    """The gaps of the lane, one that reaches beyond `end_s` cut there."""
-    last_s = max((span.end_s for span in spans), default=start_s)
-    return waits_of(actor, spans, chains, start_s, max(end_s, last_s), cut_s=end_s)
+def _sessions(window: Window) -> list[Session]:
+    """Those that the part of the window whose waits are told has something of."""
+    found: list[Session] = []
+    # By the middle of a stop: clocks of other machines may differ a little from the controller's.
+    middles = [(stop.start_s + stop.end_s) / 2 for stop in window.stops]
+    spans: dict[int, list[Span]] = defaultdict(list)
+    for span in window.spans:
+        spans[bisect(middles, span.start_s)].append(span)
+    for start_s, end_s in sessions(window.stops, *window.told):
+        own = spans[bisect(middles, start_s)]
+        found.append(Session(start_s=start_s, end_s=end_s, spans=own, chains=Chains(own)))
+    return found
 
 
-def _fit(lanes: Mapping[str, list[Block]], length_s: float, limit: int) -> tuple[dict[str, list[Block]], bool]:
-    """(the lanes with `limit` blocks or hardly more, whether blocks were joined for it). When there are too many, each
-    lane has its share of the limit, so that a lane of short spans does not blur the others."""
-    if sum(len(blocks) for blocks in lanes.values()) <= limit:
-        return dict(lanes), False
-    share = max(16, limit // len(lanes))
-    return {actor: _fit_lane(blocks, length_s, share) for actor, blocks in lanes.items()}, True
+def _waits(actor: str, spans: Sequence[Span], parts: Sequence[Session], window: Window) -> list[Wait]:
+    """The gaps of the lane, one that reaches beyond the window cut there."""
+    found: list[Wait] = []
+    for part in parts:
+        own = [span for span in spans if span.end_s > part.start_s]
+        if part.end_s < window.told[1]:  # ended by a stop: what comes after it ended no wait
+            own = [span for span in own if span.start_s < part.end_s]
+        last_s = max((span.end_s for span in own), default=part.start_s)
+        found += waits_of(actor, own, part.chains, part.start_s, max(part.end_s, last_s), cut_s=part.end_s)
+    return found
 
 
-def _fit_lane(blocks: list[Block], length_s: float, most: int) -> list[Block]:
-    fitted, pixels = blocks, 4096.0  # more than a wide screen has: the first try takes nothing that can be seen
-    while len(fitted) > most and pixels >= 16:
-        fitted = in_rows(coarser(blocks, length_s / pixels))
-        pixels /= 2
-    return fitted
+def _lanes(
+    store: "RunStore",
+    window: Window,
+    shown: Mapping[str, Sequence[Span]],
+    waits: Mapping[str, Sequence[Wait]],
+    down: Sequence[Span],
+    limit: int,
+) -> tuple[list[dict[str, Any]], bool]:
+    """(the lanes, whether one of them is drawn by the shares of its pixels)"""
+    order = lane_order(shown)
+    share = limit // max(1, len(order))
+    blocks = {actor: blocks_of(shown[actor]) for actor in order}
+    fits = sum(map(len, blocks.values())) <= limit
+    pixels = max(LEAST_PIXELS, min(limit // 4, 4 * share))
+    draw = Drawing(
+        shortest_wait_s=(window.end_s - window.start_s) * SHORTEST_WAIT,
+        with_parts=sum(len(block.parts) for found in blocks.values() for block in found) <= limit,
+        num_groups=Counter(s.step for s in window.spans if s.kind == EventKind.SCORE and s.step is not None),
+    )
+    lanes = []
+    for actor in order:
+        own: Sequence[Span] = shown[actor]
+        bars = blocks[actor] if window.is_whole and (fits or len(blocks[actor]) <= share) else None
+        drawn_waits = waits[actor] if window.is_whole else ()
+        if not window.is_whole and window.counts.get(actor, 0) <= share and role_of(actor) != "sampler":
+            own = with_spans({actor: _whole_lane(store, window, actor)}, down, window.start_s, window.end_s)[actor]
+            bars = blocks_of(own)
+        if bars is not None and _swollen(bars, window, pixels) <= MAX_SWOLLEN:
+            lanes.append(_lane(actor, own, bars, drawn_waits, draw, window))
+        else:
+            added: dict[str, Sequence[Span | Wait]] = {DOWN: [d for d in down if d.actor == actor], WAIT: drawn_waits}
+            kinds = covers_of(actor, store.spans.covers(), added)
+            lanes.append(_lane_of_shares(actor, store.instants(), kinds, window, pixels))
+    return lanes, any("cells" in lane for lane in lanes)
 
 
-def _shares(spans: Sequence[Span], waits: Sequence[Wait], start_s: float, end_s: float) -> dict[str, float]:
-    """Kind -> share of the time; the gaps that were waits are `wait`, what remains is `idle`."""
-    gaps = [
-        Span(id=-1, kind=WAIT, actor=wait.actor, start_s=wait.start_s, end_s=wait.end_s)
-        for wait in waits
-        if wait.end_s > wait.start_s
-    ]
-    return utilisation([*spans, *gaps], start_s, end_s)
+def _swollen(blocks: Sequence[Block], window: Window, pixels: int) -> float:
+    """Share of the window that the bars have too much, as none of them is narrower than a pixel."""
+    length = window.end_s - window.start_s
+    bars = (block for block in blocks if block.kind != EventKind.INSTANT)
+    return math.fsum(max(0.0, length / pixels - (bar.end_s - bar.start_s)) for bar in bars) / length
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Drawing:
-    """What all bars of an answer have in common."""
-
-    shortest_wait_s: float
-    with_parts: bool
-    """Whether each bar tells the spans that it holds."""
-    num_groups: Mapping[int | None, int]
-    """Step -> groups that were scored for it: for training steps that were read without their groups."""
+def _whole_lane(store: "RunStore", window: Window, actor: str) -> list[Span]:
+    spans, _ = store.spans.between(window.start_s, window.end_s, limit=MAX_READ, actor=actor)
+    return _resolved(store, spans)
 
 
-def _drawn(blocks: Sequence[Block], waits: Sequence[Wait], draw: _Drawing) -> list[dict[str, Any]]:
-    """A lane's bars in order of their start."""
-    bars = [_bar(block, draw) for block in blocks]
-    for wait in waits:
-        if wait.end_s - wait.start_s >= draw.shortest_wait_s:
-            shares = sorted(wait.shares.items(), key=lambda item: -item[1])
-            bars.append(
-                {
-                    "id": None,
-                    "kind": WAIT,
-                    "start": wait.start_s,
-                    "end": wait.end_s,
-                    "step": wait.step,
-                    "version": None,
-                    "label": f"waits for {wait.on}" if wait.on else "waits",
-                    "groups": 0,
-                    "count": 1,
-                    "row": 0,
-                    "for": wait.on,
-                    "shares": [{"actor": on, "seconds": seconds} for on, seconds in shares],
-                }
-            )
-    return sorted(bars, key=lambda bar: (bar["start"], bar["row"]))
-
-
-def _bar(block: Block, draw: _Drawing) -> dict[str, Any]:
-    first = block.parts[0]
-    num_groups = len(block.group_ids)
-    if num_groups == 0 and block.kind in SHARED_KINDS:
-        num_groups = len(block.parts)
-    elif num_groups == 0 and block.kind == EventKind.TRAIN:
-        num_groups = draw.num_groups.get(block.step, 0)
-    bar: dict[str, Any] = {
-        "id": block.id,
-        "kind": block.kind,
-        "start": block.start_s,
-        "end": block.end_s,
-        "step": block.step,
-        "version": block.version,
-        "label": _label(first),
-        "groups": num_groups,
-        "count": len(block.parts),
-        "row": block.row,
+def _lane(
+    actor: str, spans: Sequence[Span], blocks: Sequence[Block], waits: Sequence[Wait], draw: Drawing, window: Window
+) -> dict[str, Any]:
+    """A lane whose bars are drawn one by one."""
+    gaps = [Span(id=-1, kind=WAIT, actor=actor, start_s=w.start_s, end_s=w.end_s) for w in waits if w.end_s > w.start_s]
+    start_s, end_s = max(window.start_s, window.extent[0]), min(window.end_s, window.extent[1])
+    return {
+        "actor": actor,
+        "role": role_of(actor),
+        "rows": 1 + max((block.row for block in blocks), default=0),
+        "spans": drawn(blocks, waits, draw),
+        "utilisation": utilisation([*spans, *gaps], start_s, end_s, running_s=window.running_s),
     }
-    if block.busy < 0.999:
-        bar["busy"] = round(block.busy, 3)
-    if block.kind == WAIT:
-        bar["for"] = str(first.extra.get("for", ""))
-    if draw.with_parts and len(block.parts) > 1:
-        bar["parts"] = [[part.id, part.start_s, part.end_s] for part in block.parts]
-    return bar
 
 
-def _label(span: Span) -> str:
-    """What a bar says besides its kind: what happened in an instant, a checkpoint's name, why an actor was down."""
-    if span.kind == EventKind.INSTANT:
-        name = span.extra.get("state") or span.extra.get("name") or span.kind
-        why = span.extra.get("text") or span.extra.get("reason")
-        return f"{name}: {why}" if why else str(name)
-    facts = (span.extra.get(name) for name in ("name", "checkpoint", "reason"))
-    return next((str(fact) for fact in facts if fact), str(span.kind))
+def _lane_of_shares(
+    actor: str, instants: Iterable[Span], kinds: Mapping[str, Cover], window: Window, pixels: int
+) -> dict[str, Any]:
+    """A lane that is drawn by the share of each kind in each pixel, with its instants."""
+    own = [i for i in instants if i.actor == actor and window.start_s <= i.start_s <= window.end_s]
+    draw = Drawing(shortest_wait_s=math.inf, with_parts=False, num_groups={})
+    return {
+        "actor": actor,
+        "role": role_of(actor),
+        "rows": 1,
+        "spans": drawn(blocks_of(instants_of(own)), (), draw),
+        "cells": cells(kinds, window.start_s, window.end_s, pixels),
+        "utilisation": shares_of(kinds, window.start_s, window.end_s, window.running_s),
+    }
 
 
-def _critical(window: Window, chains: Chains) -> list[dict[str, Any]]:
+def _versions(store: "RunStore", window: Window) -> list[dict[str, Any]]:
+    """From when on which version of the weights served; the first one from the window's start."""
+    found = [(time_s, version) for time_s, version in store.spans.versions() if time_s <= window.end_s]
+    before = [version for time_s, version in found if time_s <= window.start_s]
+    within = [(time_s, version) for time_s, version in found if time_s > window.start_s]
+    listed = [*((window.start_s, version) for version in before[-1:]), *_spread(within, MAX_VERSIONS)]
+    return [{"time_s": time_s, "version": version} for time_s, version in listed]
+
+
+def _steps(store: "RunStore", window: Window) -> list[dict[str, Any]]:
+    """The steps that ended in the window, or the one after: it is what the window shows the beginning of."""
+    found = [s for s in store.spans.steps() if s.end_s >= window.start_s and s.start_s <= window.end_s]
+    return [{"step": s.step, "start": s.start_s, "end": s.end_s} for s in _spread(found, MAX_STEPS)]
+
+
+def _spread(found: Sequence[Any], most: int) -> list[Any]:
+    """At most so many, from the first to the last."""
+    if len(found) <= most:
+        return list(found)
+    return [found[round(i * (len(found) - 1) / (most - 1))] for i in range(most)]
+
+
+def _critical(window: Window, parts: Sequence[Session]) -> list[dict[str, Any]]:
     """The critical path of each step that was trained in the part of the window that is whole."""
-    within = [s for s in window.spans if s.end_s > window.whole_from_s]
-    trained = [s for s in within if s.kind == EventKind.TRAIN and s.step is not None and s.end_s <= window.end_s]
     paths: list[dict[str, Any]] = []
-    for step in sorted({s.step for s in trained if s.step is not None})[-MAX_PATHS:]:
-        path = critical_path(step, within, chains)
-        seconds: dict[tuple[str, str], float] = defaultdict(float)
-        for stretch in path:
-            seconds[stretch.actor, stretch.kind] += stretch.end_s - stretch.start_s
-        longest = sorted(seconds.items(), key=lambda item: -item[1])
-        paths.append(
-            {
-                "step": step,
-                "start": path[0].start_s,
-                "end": path[-1].end_s,
-                "seconds": [{"actor": who, "kind": kind, "seconds": total} for (who, kind), total in longest],
-                "path": [
-                    {"id": s.id, "actor": s.actor, "kind": s.kind, "start": s.start_s, "end": s.end_s} for s in path
-                ],
-            }
-        )
-    return paths
+    for part in parts:
+        within = [s for s in part.spans if s.end_s > window.whole_from_s]
+        trained = [s for s in within if s.kind == EventKind.TRAIN and s.end_s <= window.end_s + SLACK_S]
+        steps = sorted({s.step for s in trained if s.step is not None})[-MAX_PATHS:]
+        # A path needs the training before it, or the first that is known, and all else from the chains.
+        ends = [*within[:1], *(s for s in within if s.kind == EventKind.TRAIN)]
+        paths += [_path(step, ends, part.chains) for step in steps]
+    return paths[-MAX_PATHS:]
 
 
-def _block_around(store: "RunStore", span: Span) -> Block:
-    """The block that a span is drawn in when all of it is on the screen."""
-    if span.kind not in SHARED_KINDS:
-        return blocks_of([span])[0]
-    # A block is a chain of overlapping spans: read further out until it ends inside what was read.
-    margin_s = max(span.end_s - span.start_s, 1.0)
-    while True:
-        start_s, end_s = span.start_s - margin_s, span.end_s + margin_s
-        spans, left_out = store.spans(start_s, end_s, limit=1000)
-        own = [s for s in spans if s.actor == span.actor and s.kind == span.kind and s.id != span.id]
-        resolved = with_steps([*own, span], step_of_groups(spans), in_step_order=False)
-        blocks = blocks_of(resolved)
-        block = next(b for b in blocks if any(part.id == span.id for part in b.parts))
-        if left_out or (block.start_s > start_s and block.end_s < end_s) or margin_s > 3600:
-            return block
-        margin_s *= 4
+def _path(step: int, spans: Sequence[Span], chains: Chains) -> dict[str, Any]:
+    path = critical_path(step, spans, chains)
+    seconds: dict[tuple[str, str], float] = defaultdict(float)
+    for stretch in path:
+        seconds[stretch.actor, stretch.kind] += stretch.end_s - stretch.start_s
+    longest = sorted(seconds.items(), key=lambda item: -item[1])
+    return {
+        "step": step,
+        "start": path[0].start_s,
+        "end": path[-1].end_s,
+        "seconds": [{"actor": who, "kind": kind, "seconds": total} for (who, kind), total in longest],
+        "path": [{"id": s.id, "actor": s.actor, "kind": s.kind, "start": s.start_s, "end": s.end_s} for s in path],
+    }

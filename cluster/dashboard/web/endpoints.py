@@ -22,8 +22,9 @@ from cluster.dashboard.views.groups import group_page
 from cluster.dashboard.views.ledger_view import ledger_groups, ledger_page, prompt_page
 from cluster.dashboard.views.overview import metrics_view, overview
 from cluster.dashboard.views.rollouts import rollout_page, rollout_table
+from cluster.dashboard.views.spans import span_page
 from cluster.dashboard.views.steps import step_list, step_page
-from cluster.dashboard.views.timeline import span_page, timeline
+from cluster.dashboard.views.timeline import timeline
 from cluster.dashboard.views.trace import chrome_trace_text
 from cluster.dashboard.web.open_run import OpenRun
 from cluster.dashboard.web.params import (

@@ -54,23 +54,31 @@ def write_run(path: Path, num_rollouts: int) -> None:
     (path / "checkpoints").mkdir()
     rng = np.random.default_rng(0)
     texts = _texts(random.Random(0))
-    num_groups = -(-num_rollouts // GROUP_SIZE)
-    num_steps = -(-num_groups // PROMPTS_PER_STEP)
-    with (
-        (path / "events.jsonl").open("w") as events,
-        (path / "ledger.jsonl").open("w") as ledger,
-        (path / "metrics.jsonl").open("w") as metrics,
-    ):
-        for step in range(num_steps):
-            groups = range(step * PROMPTS_PER_STEP, min(num_groups, (step + 1) * PROMPTS_PER_STEP))
+    with (path / "metrics.jsonl").open("w") as metrics:
+        for step, groups in enumerate(_steps(num_rollouts)):
             table = _table(step, groups, rng, texts)
             pyarrow.parquet.write_table(table, path / "rollouts" / f"step-{step:06d}.parquet", compression="zstd")
+            _write_lines(metrics, [_metrics(step, table)])
+    write_logs(path, num_rollouts)
+
+
+def write_logs(path: Path, num_rollouts: int) -> None:
+    """What such a run has besides its rollouts and metrics."""
+    steps = _steps(num_rollouts)
+    with (path / "events.jsonl").open("w") as events, (path / "ledger.jsonl").open("w") as ledger:
+        for step, groups in enumerate(steps):
             _write_lines(events, _events(step, groups))
             _write_lines(ledger, _ledger(step, groups))
-            _write_lines(metrics, [_metrics(step, table)])
-    config = f"name: big\nsteps: {num_steps}\nrollout:\n  group_size: 8\n  prompts_per_step: 64\n"
+    config = f"name: big\nsteps: {len(steps)}\nrollout:\n  group_size: 8\n  prompts_per_step: 64\n"
     (path / "config.yaml").write_text(config)
-    (path / "summary.json").write_text(json.dumps({"status": "finished", "num_steps": num_steps, "error": ""}))
+    (path / "summary.json").write_text(json.dumps({"status": "finished", "num_steps": len(steps), "error": ""}))
+
+
+def _steps(num_rollouts: int) -> list[range]:
+    """Of each step its groups."""
+    num_groups = -(-num_rollouts // GROUP_SIZE)
+    starts = range(0, num_groups, PROMPTS_PER_STEP)
+    return [range(start, min(num_groups, start + PROMPTS_PER_STEP)) for start in starts]
 
 
 def group_id(index: int) -> str:

@@ -1,13 +1,19 @@
 """A store that holds nothing but spans, for views of them: what a timeline is made of, without files."""
 
+import dataclasses
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cluster.dashboard.records import ActorStats, GroupAddress, Span
+from cluster.dashboard.files.tail import Line
+from cluster.dashboard.index import event_queries
+from cluster.dashboard.index.ingest_logs import insert_events
+from cluster.dashboard.index.schema import TABLES
+from cluster.dashboard.index.span_index import SpanIndex
+from cluster.dashboard.records import GroupAddress, Span
 
 
 def span(
@@ -39,49 +45,38 @@ def spans_of_file(path: Path) -> list[Span]:
 
 
 class SpanStore:
-    """The part of RunStore that the timeline reads; `cut` is the number of spans from which ids and extra go."""
+    """The part of RunStore that the timeline reads, over the index's own tables in memory."""
 
-    def __init__(self, spans: Sequence[Span], *, max_policy_lag: int = 0, cut: int = 1000) -> None:
+    def __init__(self, spans: Sequence[Span], *, max_policy_lag: int = 0) -> None:
         self.path = Path("runs/made-up")
         self._spans = list(spans)
         self._lag = max_policy_lag
-        self._cut = cut
+        self._index = sqlite3.connect(":memory:")
+        self._index.executescript(TABLES)
+        lines = [Line(number=s.id, offset=0, record=dataclasses.asdict(s) | {"ids": list(s.ids)}) for s in spans]
+        assert insert_events(self._index, lines) == []
+        self.spans = SpanIndex(self._ask, lambda _source, _name, ask: ask(self._index))
+
+    def _ask(self, ask: Callable[..., Any], *values: Any, **named: Any) -> Any:
+        return ask(self._index, *values, **named)
 
     def config(self) -> dict[str, Any]:
         return {"max_policy_lag": self._lag}
 
     def extent_s(self) -> tuple[float, float] | None:
-        if not self._spans:
-            return None
-        return min(s.start_s for s in self._spans), max(s.end_s for s in self._spans)
+        return event_queries.extent(self._index)
 
     def actors(self) -> list[str]:
-        return sorted({s.actor for s in self._spans})
-
-    def spans(self, from_s: float, to_s: float, *, limit: int) -> tuple[list[Span], bool]:
-        found = [s for s in self._spans if s.end_s >= from_s and s.start_s <= to_s]
-        left_out = len(found) > limit
-        if left_out:
-            found = sorted(found, key=lambda s: s.start_s - s.end_s)[:limit]
-        if len(found) > self._cut:
-            found = [replace(s, ids=(), extra={}) for s in found]
-        return sorted(found, key=lambda s: s.start_s), left_out
+        return event_queries.actors(self._index)
 
     def span(self, id: int) -> Span | None:
-        return next((s for s in self._spans if s.id == id), None)
-
-    def actor_stats(self) -> list[ActorStats]:
-        """Of one actor that stands for all: nothing but the counts is asked for."""
-        counts = Counter(str(s.kind) for s in self._spans)
-        nothing: dict[str, Any] = {"last_kind": "", "last_end_s": 0.0, "policy_version": None}
-        empty: dict[str, Any] = {"steps": (), "step_tokens": (), "step_busy_s": (), "tokens": 0, "num_groups": 0}
-        return [ActorStats(actor="all", role="", counts=counts, seconds={}, **nothing, **empty)]
+        return event_queries.span(self._index, id)
 
     def all_spans(self) -> Iterator[Span]:
         return iter(self._spans)
 
     def instants(self) -> list[Span]:
-        return [s for s in self._spans if s.kind == "instant"]
+        return event_queries.instants(self._index)
 
     def find_groups(self, ids: Sequence[str]) -> list[GroupAddress]:
         steps: Mapping[str, int | None] = {g: s.step for s in self._spans if s.kind == "train" for g in s.ids}

@@ -43,7 +43,7 @@ export default function TimelinePage({ run, route, frame }) {
       <${Gantt} ...${shared} data=${data} view=${view} path=${path} origin=${start} depths=${depths.current} name=${describe(data, view, start)}
         onView=${setView} onReset=${actions.whole} />
       ${other !== null ? html`<${SecondStep} ...${{ run, step: other, windows, view, extent, depths: depths.current, shared }} />` : null}
-      <div class="timeline-foot"><${Legend} lanes=${data.lanes} />
+      <div class="timeline-foot"><${Legend} lanes=${data.lanes} stops=${data.stops} />
         <span class="muted">wheel zooms · drag pans · shift-drag measures · double click shows all</span></div>
     <//>
     <div class="timeline-below">
@@ -54,15 +54,13 @@ export default function TimelinePage({ run, route, frame }) {
   </div>`;
 }
 
-// The answer about a part of the run, with what only the answer about the whole run can know: the version at its start,
-// the steps that began before it.
+// The answer about a part of the run, with what only the answer about the whole run can know: the paths of the steps that
+// began before it.
 function useCompleted(data, whole, extent) {
   return useMemo(() => {
     if (!data || data === whole || !whole?.extent) return data;
     const told = new Map([...(data.critical ?? []), ...(whole.critical ?? [])].map((each) => [each.step, each]));
-    const newer = data.versions.filter((each) => each.time_s > whole.extent[1]);
-    const versions = whole.merged ? data.versions : [...whole.versions, ...newer];
-    return { ...data, extent, versions, critical: [...told.values()].sort((a, b) => a.step - b.step) };
+    return { ...data, extent, critical: [...told.values()].sort((a, b) => a.step - b.step) };
   }, [data, whole, extent]);
 }
 
@@ -107,10 +105,8 @@ function useActions({ extent, view, setView, windows }) {
 // The step that the window shows, if it shows one: its middle lies in it and it is no longer than three of them.
 function currentStep(windows, view) {
   const middle = (view.from + view.to) / 2;
-  const index = windows.findIndex((each) => each.end >= middle);
-  if (index < 0) return null;
-  const from = index > 0 ? windows[index - 1].end : windows[index].start;
-  return view.to - view.from < 3 * (windows[index].end - from) ? windows[index].step : null;
+  const found = windows.find((each) => each.end >= middle);
+  return found && view.to - view.from < 3 * (found.end - found.start) ? found.step : null;
 }
 
 function Toolbar({ run, windows, view, actions, other, start, live, path, following }) {

@@ -29,7 +29,7 @@ export function Gantt(props) {
   const theme = useTheme();
   const [pointer, setPointer] = useState(null); // {left, top (in the window), time, lane, span}
   const [measure, setMeasure] = useState(null);
-  const layout = useMemo(() => layoutLanes(data.lanes, depths), [data, depths]);
+  const layout = useMemo(() => layoutLanes(data.lanes, depths, data.stops), [data, depths]);
   const paint = useRef(null);
 
   useLayoutEffect(() => {

@@ -11,7 +11,7 @@ export function seconds(value) {
 // Lines of [name, text] about a span; `origin` is time 0 of the axis.
 export function spanLines(span, origin) {
   const lines = [["from", `${(span.start - origin).toFixed(2)} s`]];
-  if (span.end > span.start) lines.push(["lasted", seconds(span.end - span.start)]);
+  if (span.end > span.start) lines.push([span.kinds ? "of" : "lasted", seconds(span.end - span.start)]);
   if (span.step != null) lines.push(["step", `${span.step}`]);
   if (span.for) lines.push(["waits for", span.for]);
   if (span.groups) lines.push(["groups", `${span.groups}`]);
@@ -35,6 +35,8 @@ export function SpanCard({ pointer, origin }) {
     <div class="span-card-head"><${KindMark} kind=${span.kind} /><b>${span.kind}</b><span class="muted"><${Text} value=${lane.actor} inline /></span></div>
     ${span.label && span.label !== span.kind ? html`<div><${Text} value=${span.label} inline /></div>` : null}
     <${Facts} lines=${spanLines(span, origin)} />
+    ${span.kinds ? html`<${Facts} lines=${span.kinds.map(([kind, share]) => [kind, fmt.percent(share)])} />
+        <div class="muted">zoom in for its spans</div>` : null}
     ${span.groups > 0 ? html`<div class="muted">click for its groups</div>` : null}
   <//>`;
 }

@@ -12,8 +12,12 @@ const PATTERNS = {
   eval: "horizontal",
   wait: "sparse",
   down: "cross",
+  stopped: "gaps",
 };
+const OPEN = new Set(["wait", "down", "stopped"]); // nothing was done: drawn on the background
 const TILE = 8;
+const GAP_FROM_PX = 25; // from here on a gap after a bar takes no more of it than the eye can tell
+const LEAST_STEP_PX = 8;
 const LABEL_FONT = "11px system-ui, sans-serif";
 
 // Paths of a pattern within a tile of 8 x 8, in CSS pixels.
@@ -24,6 +28,7 @@ function traceTile(context, pattern) {
     vertical: [[2, 0, 2, 8], [6, 0, 6, 8]],
     horizontal: [[0, 2, 8, 2], [0, 6, 8, 6]],
     cross: [[0, 8, 8, 0], [0, 0, 8, 8]],
+    gaps: [[0, 4, 3, 4]],
   }[pattern];
   context.beginPath();
   if (pattern === "dots") {
@@ -50,13 +55,13 @@ export function makeFills(context, colours, ratio) {
     tile.width = tile.height = TILE * ratio;
     const paint = /** @type {CanvasRenderingContext2D} */ (tile.getContext("2d"));
     paint.scale(ratio, ratio);
-    const open = kind === "wait" || kind === "down";
+    const open = OPEN.has(kind);
     if (!open) {
       paint.fillStyle = colours[kind];
       paint.fillRect(0, 0, TILE, TILE);
     }
     paint.strokeStyle = paint.fillStyle = open ? colours[kind] : colours.paper;
-    paint.globalAlpha = kind === "down" ? 0.9 : kind === "wait" ? 0.55 : 0.45;
+    paint.globalAlpha = { down: 0.9, wait: 0.55, stopped: 0.55 }[kind] ?? 0.45;
     paint.lineWidth = kind === "down" ? 1.2 : 1;
     traceTile(paint, pattern);
     const repeated = context.createPattern(tile, "repeat");
@@ -84,11 +89,12 @@ function drawSteps(scene) {
   const { context, view, width, height, colours, steps } = scene;
   context.font = LABEL_FONT;
   let lastLabel = -Infinity;
-  for (const each of steps) {
-    if (each.end < view.from || each.end > view.to) continue;
+  const shown = steps.filter((each) => each.end >= view.from && each.end <= view.to);
+  const lines = shown.length * LEAST_STEP_PX < width; // of more of them than that nothing would be seen but lines
+  for (const each of shown) {
     const x = Math.round(toX(view, width, each.end));
     context.fillStyle = colours.step;
-    for (let y = TOP; y < height - 2; y += 4) context.fillRect(x, y, 1, 2);
+    if (lines) for (let y = TOP; y < height - 2; y += 4) context.fillRect(x, y, 1, 2);
     const label = `${each.step}`;
     const room = context.measureText(label).width;
     if (x - room - 4 > lastLabel && x - room - 3 > 0) {
@@ -137,16 +143,46 @@ function drawBox(scene, box, dimmed) {
   if (box.parts && long > 12) drawParts(scene, box, shade);
   else {
     context.globalAlpha = shade;
-    context.fillRect(left, top, long > 3 ? long - 0.5 : long, height);
+    context.fillRect(left, top, long > GAP_FROM_PX ? long - 0.5 : long, height);
   }
   context.globalAlpha = shade;
-  if ((span.kind === "wait" || span.kind === "down") && long > 14) {
+  if (OPEN.has(span.kind) && long > 14) {
     context.strokeStyle = colours[span.kind];
     context.lineWidth = 1;
     context.strokeRect(left + 0.5, top + 0.5, long - 1.5, height - 1);
   }
   if (height >= 16 && long > 34) drawLabel(scene, span, left, long, top + height / 2 + 0.5);
   context.globalAlpha = 1;
+}
+
+// A lane with more spans than can be drawn one by one: in each pixel the share of each kind is its share of the height, so
+// that what is drawn is as much as was done. Column by column: two bars that meet within a pixel would leave a seam.
+function drawCells({ context, view, width, ratio, colours, fills }, lane, dimmed) {
+  const { start, end, sums } = lane.cells;
+  const count = (sums[0]?.[1].length ?? 0) - 1;
+  const cellAt = (x) => Math.max(0, Math.min(count, ((view.from + (x / width) * (view.to - view.from) - start) / (end - start)) * count));
+  context.globalAlpha = dimmed ? 0.22 : 1;
+  for (let left = 0; left < width; left += 1 / ratio) {
+    const [from, to] = [cellAt(left), cellAt(left + 1 / ratio)];
+    const shares = sums.map(([, before]) => (to > from ? (upTo(before, to) - upTo(before, from)) / (to - from) : 0));
+    let share = shares.reduce((sum, each) => sum + each, 0);
+    const height = lane.height / Math.max(1, share);
+    // The whole height first, in the topmost kind's colour, and over it the rest.
+    for (let place = sums.length - 1; place >= 0; place--) {
+      if (shares[place] > 0) {
+        context.fillStyle = fills[sums[place][0]] ?? colours.faint;
+        context.fillRect(left, lane.top + lane.height - share * height, 1 / ratio, share * height);
+      }
+      share -= shares[place];
+    }
+  }
+  context.globalAlpha = 1;
+}
+
+// The sum of so many cells, the last of them in part; before: their sums from 0 on.
+function upTo(before, cells) {
+  const whole = Math.floor(cells);
+  return cells > whole ? before[whole] + (cells - whole) * (before[whole + 1] - before[whole]) : before[whole];
 }
 
 // A block of groups that ran together: how long it lasted in a pale tone, each group as a line in it.
@@ -171,7 +207,7 @@ function drawLabel(scene, span, left, long, middle) {
   const label = [labelOf(span), span.kind].find((text) => context.measureText(text).width + 12 < long);
   if (!label) return;
   const room = context.measureText(label).width;
-  const open = span.kind === "wait" || span.kind === "down";
+  const open = OPEN.has(span.kind);
   // A label that would be off the screen on the left moves in with its span.
   const x = Math.max(left, 0) + 5;
   context.fillStyle = open ? colours.paper : colours[span.kind];
@@ -243,6 +279,7 @@ export function drawScene(scene) {
   }
   drawRibbon(scene);
   for (const lane of layout.lanes) {
+    if (lane.cells) drawCells(scene, lane, highlight && highlight.actor !== lane.actor && highlight.for !== lane.actor);
     for (const box of lane.boxes) drawBox(scene, box, highlight && !inHighlight(highlight, lane, box.span));
   }
   drawSteps(scene);

@@ -10,6 +10,7 @@ export const KINDS = {
   eval: "held-out evaluation",
   wait: "waits for another actor",
   down: "not running",
+  stopped: "the whole run was not running",
   instant: "a moment: restart, state, warning",
 };
 
@@ -46,13 +47,14 @@ function rowHeight(count, crowded) {
 }
 
 // `depths` (actor -> {rows, crowded}) is kept by the caller between windows, so that no lane shrinks while one zooms.
-export function layoutLanes(lanes, depths) {
+// `stops` are drawn in every lane.
+export function layoutLanes(lanes, depths, stops = []) {
   let top = TOP;
   const placed = lanes.map((lane) => {
     const packed = packRows(lane.spans.filter((span) => CONCURRENT.has(span.kind)));
     const known = depths.get(lane.actor) ?? { rows: 1, crowded: false };
     const rows = Math.max(packed.count, known.rows);
-    const crowded = known.crowded || lane.spans.some((span) => span.count > 1 || span.groups > 1 && CONCURRENT.has(span.kind));
+    const crowded = known.crowded || Boolean(lane.cells) || lane.spans.some((span) => span.count > 1 || span.groups > 1 && CONCURRENT.has(span.kind));
     depths.set(lane.actor, { rows, crowded });
     const each = rowHeight(rows, crowded);
     const height = each * rows;
@@ -60,13 +62,25 @@ export function layoutLanes(lanes, depths) {
       const row = packed.rows.get(span);
       return row === undefined ? { span, top, height } : { span, top: top + row * each, height: each - (rows > 1 ? 1 : 0), parts: partsOf(span) };
     });
+    for (const stop of stops) boxes.push({ span: { ...stop, kind: "stopped", id: null, count: 1 }, top, height });
     // Waiting is background: what the actor did meanwhile is drawn, and met by the pointer, above it.
     boxes.sort((a, b) => (a.span.kind === "wait" ? 0 : 1) - (b.span.kind === "wait" ? 0 : 1));
-    const result = { ...lane, top, height, boxes };
+    const result = { ...lane, cells: withSums(lane.cells), top, height, boxes };
     top += height + LANE_GAP;
     return result;
   });
   return { lanes: placed, height: top + FOOT_HEIGHT };
+}
+
+// The shares of a lane's pixels with `sums`: [kind, the sum of the shares before each pixel, and of all].
+function withSums(cells) {
+  if (!cells) return null;
+  const sums = Object.entries(cells.kinds).map(([kind, shares]) => {
+    const before = new Float64Array(shares.length + 1);
+    shares.forEach((share, place) => (before[place + 1] = before[place] + share));
+    return [kind, before];
+  });
+  return { ...cells, sums };
 }
 
 // The spans that a block holds, as {spans: [{start, end, row}], rows}; null for a single one.
@@ -132,33 +146,25 @@ function clock(seconds, step) {
   return `${sign}${Math.floor(minutes / 60)}:${pad(minutes % 60)}:${pad(whole % 60)}`;
 }
 
-// A step ends when the last learner has trained it: [{step, start, end}] in order.
-export function stepWindows(lanes) {
-  const ends = new Map();
-  for (const lane of lanes) {
-    for (const span of lane.spans) {
-      if (span.kind !== "train" || span.step == null) continue;
-      const known = ends.get(span.step);
-      if (!known) ends.set(span.step, { step: span.step, start: span.start, end: span.end });
-      else Object.assign(known, { start: Math.min(known.start, span.start), end: Math.max(known.end, span.end) });
-    }
-  }
-  return [...ends.values()].sort((a, b) => a.end - b.end);
+// The steps of several answers, each once: [{step, start, end}] in order. A step is from the end of the one before it, or
+// from when the run was resumed, until the last learner has trained it.
+export function stepWindows(answers) {
+  const known = new Map();
+  for (const answer of answers) for (const step of answer?.steps ?? []) known.set(step.step, step);
+  return [...known.values()].sort((a, b) => a.end - b.end);
 }
 
-// The window of one step: from the end of the step before it (where one is known) to its own end.
+// The window of one step; of a run of very many, where not all are told, of the last one told before it.
 export function stepView(windows, step, extent) {
-  const index = windows.findIndex((each) => each.step === step);
-  if (index < 0) return null;
-  const from = index > 0 ? windows[index - 1].end : extent[0];
-  return clampView({ from: Math.min(from, windows[index].start), to: windows[index].end }, extent);
+  const found = windows.findLast((each) => each.step <= step);
+  return found ? clampView({ from: found.start, to: found.end }, extent) : null;
 }
 
 // What lies under (x, y): {lane, span} with span null beside all spans, or null outside the lanes.
 export function hit(layout, view, width, x, y) {
   const lane = layout.lanes.find((each) => y >= each.top - LANE_GAP / 2 && y < each.top + each.height + LANE_GAP / 2);
   if (!lane) return null;
-  let best = null;
+  let best = lane.cells ? cellAt(lane, toTime(view, width, x)) : null;
   let bestDistance = REACH_PX;
   for (const box of lane.boxes) {
     if (y < box.top - 0.5 || y > box.top + box.height + 0.5) continue;
@@ -171,6 +177,18 @@ export function hit(layout, view, width, x, y) {
     }
   }
   return { lane, span: best };
+}
+
+// What a lane that is drawn by shares did around a time, like a span: `kinds` are [kind, share], the greatest first.
+function cellAt({ cells }, time) {
+  const count = Object.values(cells.kinds)[0]?.length ?? 0;
+  const each = (cells.end - cells.start) / count;
+  const place = Math.floor((time - cells.start) / each);
+  if (!count || place < 0 || place >= count) return null;
+  const kinds = Object.entries(cells.kinds).map(([kind, values]) => [kind, values[place]]).filter(([, share]) => share > 0);
+  if (!kinds.length) return null;
+  kinds.sort((a, b) => b[1] - a[1]);
+  return { id: null, kind: kinds[0][0], start: cells.start + place * each, end: cells.start + (place + 1) * each, kinds };
 }
 
 // Versions as pieces of the ribbon: each lasts until the next one.

@@ -9,8 +9,9 @@ import { Button, Empty, Panel, Problem, fmt, html } from "shoal/parts/ui.js";
 
 const MOST_LINKS = 200; // a span of more groups is a merged one: zooming in takes it apart
 
-export function Legend({ lanes }) {
-  const seen = new Set(lanes.flatMap((lane) => lane.spans.map((span) => span.kind)));
+export function Legend({ lanes, stops }) {
+  const seen = new Set(lanes.flatMap((lane) => [...lane.spans.map((span) => span.kind), ...Object.keys(lane.cells?.kinds ?? {})]));
+  if (stops?.length) seen.add("stopped");
   return html`<div class="legend" data-testid="legend">
     ${Object.entries(KINDS).map(
       ([kind, help]) => html`<span class=${seen.has(kind) ? "legend-item" : "legend-item absent"} title=${help} key=${kind}>

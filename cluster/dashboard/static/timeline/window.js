@@ -61,7 +61,7 @@ export function useTimeline(run, route, live) {
   const [held, setHeld] = useState(null); // a window that is moving and not in the address yet
   const [part, setAsked] = useWindowAnswer(run);
   // The answer about the whole of a live run is the older one: what came since is in the other.
-  const windows = useMemo(() => stepWindows([...(whole.data?.lanes ?? []), ...(part.data?.lanes ?? [])]), [whole.data, part.data]);
+  const windows = useMemo(() => stepWindows([whole.data, part.data]), [whole.data, part.data]);
   const usual = useUsual(live, windows);
   const extent = useMemo(() => latest(whole.data?.extent, part.data?.extent), [whole.data, part.data]);
   const wish = extent ? (held ?? wishOf(route.params, extent, windows, usual)) : null;

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.dashboard.figures.blocks import blocks_of, coarser, in_rows
+from cluster.dashboard.figures.blocks import blocks_of, in_rows
 from cluster.dashboard.figures.coverage import union_s
 from tests.cluster.dashboard.span_store import span
 
@@ -48,11 +48,3 @@ def test_blocks_keep_every_span_and_no_row_overlaps(times: list[tuple[float, flo
             assert block.start_s >= ends
             ends = block.end_s
     assert [b.row for b in in_rows(blocks)] == [b.row for b in blocks]
-
-
-def test_short_neighbours_are_joined_and_long_ones_stay() -> None:
-    spans = [span("score", "reward-0", i, i + 0.5, step=i, id=i) for i in range(10)]
-    spans.append(span("score", "reward-0", 20, 25, step=20, id=20))
-    blocks = coarser(blocks_of(spans), 1.0)
-    assert [(b.start_s, b.end_s, len(b.parts), b.step) for b in blocks] == [(0, 9.5, 10, None), (20, 25, 1, 20)]
-    assert len(coarser(blocks_of(spans), 0.1)) == 11

@@ -77,10 +77,10 @@ def test_neighbours_cross_steps(store: RunStore) -> None:
 
 def test_spans_actors_ledger_and_prompts(store: RunStore) -> None:
     assert store.extent_s() == (0.0, 24.0)
-    spans, cut = store.spans(10.0, 12.0, limit=10)
+    spans, cut = store.spans.between(10.0, 12.0, limit=10)
     assert ([span.kind for span in spans], cut) == (["generate", "generate"], False)
     assert spans[0].ids == (group(2).group_id,)
-    assert store.spans(0.0, 30.0, limit=2)[1] is True
+    assert store.spans.between(0.0, 30.0, limit=2)[1] is True
     assert [span.id for span in store.all_spans()] == list(range(9))
     sampler = next(stats for stats in store.actor_stats() if stats.actor == "sampler-0")
     assert (sampler.tokens, sampler.counts, sampler.num_groups, sampler.policy_version) == (36, {"generate": 6}, 6, 2)

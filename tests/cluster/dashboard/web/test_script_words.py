@@ -6,7 +6,7 @@ import pytest
 
 from cluster.dashboard.figures.derived import about
 from cluster.dashboard.index.ledger_queries import LETTERS
-from cluster.dashboard.records import DOWN, WAIT
+from cluster.dashboard.records import DOWN, STOPPED, WAIT
 from cluster.dashboard.web.page import STATIC
 from cluster.types import ActorState, EventKind, GroupState
 
@@ -43,7 +43,7 @@ def test_letters_of_the_ledger_are_those_of_the_index() -> None:
 
 @pytest.mark.parametrize(("script", "name"), [("timeline/model.js", "KINDS"), ("timeline/draw.js", "PATTERNS")])
 def test_kinds_of_the_timeline_are_those_of_events(script: str, name: str) -> None:
-    assert {*EventKind, WAIT, DOWN} >= keys_of(script, name) >= {*EventKind} - {EventKind.INSTANT}
+    assert {*EventKind, WAIT, DOWN, STOPPED} >= keys_of(script, name) >= {*EventKind} - {EventKind.INSTANT}
 
 
 def test_states_of_actors_are_those_that_are_recorded() -> None:
