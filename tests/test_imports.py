@@ -60,7 +60,7 @@ ORDERS: dict[str, tuple[tuple[str, ...], ...]] = {
             "commands",
             "cli",
         ),
-        ("types config errors columns run_files", "configuration", "record", "dashboard", "commands", "cli"),
+        ("types config errors columns run_files", "configuration", "record", "dashboard", "notebook commands", "cli"),
     ),
     "cluster/dashboard": (("records", "files figures", "index", "views selection", "doctor", "web", "exports"),),
 }
