@@ -5,16 +5,24 @@ so for those generators an answer has to be plain data or plain arithmetic; any 
 """
 
 import ast
+import contextlib
+import difflib
+import io
+import json
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import reasoning_gym
+from reasoning_gym.factory import DATASETS
 
 from reward.functions import register
-from reward.math.extraction import extract_answer
-from reward.types import RewardInput
+from reward.rules.final_text import final_text
+from reward.rules.reasoning_gym_mends import MENDED, REFUSED, is_no_answer
+from reward.types import ExplainedScore, RewardInput
+
+_Scorer: TypeAlias = Callable[[str | None, dict[str, Any]], float]
 
 # Generators whose scorers evaluate the answer as an expression, and as a Python literal.
 EVALUATED_EXPRESSION = frozenset(
@@ -34,23 +42,67 @@ _FUNCTIONS = frozenset(
 _OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow, ast.USub, ast.UAdd)
 
 
-@register("reasoning_gym")
-def reasoning_gym_score(item: RewardInput, generator: str | None = None) -> float:
-    """The score of the generator's own scorer, in [0, 1].
+def _check(generator: str | None = None, generator_params: dict[str, Any] | None = None) -> None:
+    if generator is not None and generator not in DATASETS:
+        close = difflib.get_close_matches(generator, DATASETS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"reasoning-gym has no generator {generator!r}{hint}")
+    if generator is not None and generator in REFUSED:
+        raise ValueError(f"questions of {generator} cannot be scored: {REFUSED[generator]}")
+    if generator_params and generator is None:
+        raise ValueError("generator_params are those of one generator: name it as generator")
+    try:
+        if generator is not None:
+            _scorer(generator, json.dumps(generator_params or {}, sort_keys=True))
+    except (TypeError, AssertionError, ValueError) as error:
+        raise ValueError(f"generator_params do not fit {generator}: {error}") from error
+
+
+def _check_row(item: RewardInput, generator: str | None = None, **_others: object) -> None:
+    name = generator or _generator_of(item)
+    if name not in DATASETS:
+        raise ValueError(
+            f"{name!r} is no generator of reasoning-gym; give one as params.generator, or rows with "
+            "metadata.source_dataset"
+        )
+    if name in REFUSED:
+        raise ValueError(f"questions of {name} cannot be scored: {REFUSED[name]}")
+    if not isinstance(item.row.get("metadata"), dict):
+        raise ValueError(f"the row of a {name} question has no metadata; its columns are {sorted(item.row)}")
+
+
+@register("reasoning_gym", check=_check, check_row=_check_row)
+def reasoning_gym_score(
+    item: RewardInput, generator: str | None = None, generator_params: dict[str, Any] | None = None
+) -> float:
+    """The score of the generator's own scorer, in [0, 1]; some give a share for an answer that is nearly right.
 
     Its answer is what stands in <answer> tags, else behind another mark, else the whole completion. The generator is
-    `generator`, else the row's `metadata.source_dataset`, else the task's name.
+    `generator`, else the row's `metadata.source_dataset`, else the task's name. `generator_params` are those of the
+    task, for the scorers whose tolerance depends on them. What a scorer cannot read is 0.
 
     Raises:
         ValueError: no such generator, or a row without metadata.
     """
+    _check_row(item, generator)
     name = generator or _generator_of(item)
-    if "metadata" not in item.row:
-        raise ValueError(f"the row of a {name} question has no metadata; its columns are {sorted(item.row)}")
     entry = {"question": item.question, "answer": item.ground_truth, **item.row}
     if name in _COMPARED_WITH_TUPLES:
         entry["metadata"] = {**item.row["metadata"], "output": _as_tuples(item.row["metadata"]["output"])}
-    return float(_scorer(name)(_safe(name, _answer(item.completion), entry["answer"]), entry))
+    answer = _safe(name, final_text(item.completion), entry)
+    if answer is None:
+        return ExplainedScore(0.0, f"no answer of the kind that {name} asks for")
+    if name in MENDED:
+        return MENDED[name](answer, entry)
+    scorer = _scorer(name, json.dumps(generator_params or {}, sort_keys=True))
+    try:
+        score = _quiet(scorer, answer, entry)
+    except Exception as error:  # noqa: BLE001 - boundary: scorers raise whatever an odd answer leads them into
+        _quiet(scorer, item.ground_truth, entry)  # a row at fault fails with its own answer too: that raises
+        return ExplainedScore(0.0, f"the scorer of {name} cannot read the answer ({type(error).__name__}: {error})")
+    if math.isnan(score):
+        return ExplainedScore(0.0, f"the scorer of {name} gave no number")
+    return min(max(score, 0.0), 1.0)
 
 
 def _generator_of(item: RewardInput) -> str:
@@ -60,32 +112,31 @@ def _generator_of(item: RewardInput) -> str:
 
 
 @lru_cache(maxsize=256)
-def _scorer(name: str) -> Callable[[str | None, dict[str, Any]], float]:
+def _scorer(name: str, params: str) -> _Scorer:
     # The library annotates it as a function of nothing.
-    found: Any = reasoning_gym.get_score_answer_fn(name)
-    scorer: Callable[[str | None, dict[str, Any]], float] = found
+    found: Any = reasoning_gym.create_dataset(name, **json.loads(params)).score_answer
+    scorer: _Scorer = found
     return scorer
 
 
-def _answer(completion: str) -> str:
-    extracted = extract_answer(completion)
-    # Without a mark the whole text is the answer: most scorers read words, lists or grids, not the last number.
-    marked = extracted is not None and extracted.mark not in ("number", "bare")
-    return extracted.text if marked and extracted is not None else completion.strip()
+def _quiet(scorer: _Scorer, answer: str | None, entry: dict[str, Any]) -> float:
+    # Some print each answer that is wrong.
+    with contextlib.redirect_stdout(io.StringIO()):
+        return float(scorer(answer, entry))
 
 
 def _as_tuples(value: Any) -> Any:
     return tuple(_as_tuples(element) for element in value) if isinstance(value, (list, tuple)) else value
 
 
-def _safe(name: str, answer: str, oracle: str | None) -> str | None:
-    if answer == oracle:
+def _safe(name: str, answer: str, entry: dict[str, Any]) -> str | None:
+    if answer == entry["answer"]:
         return answer
     if name in EVALUATED_EXPRESSION and not is_plain_arithmetic(answer):
         return None
     if name in EVALUATED_LITERAL and not is_literal(answer):
         return None
-    return answer
+    return None if is_no_answer(name, answer, entry) else answer
 
 
 def is_plain_arithmetic(text: str) -> bool:

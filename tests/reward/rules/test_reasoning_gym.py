@@ -2,12 +2,15 @@
 
 import json
 import re
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
 import reasoning_gym
 from reasoning_gym.factory import DATASETS
 
+from reward.config import RewardFunctionConfig
+from reward.function_loading import load_function
 from reward.rules.reasoning_gym import (
     EVALUATED_EXPRESSION,
     EVALUATED_LITERAL,
@@ -16,11 +19,19 @@ from reward.rules.reasoning_gym import (
     reasoning_gym_score,
 )
 from reward.types import RewardInput
+from rollout.errors import ConfigError
 
 
-def asked(generator: str, completion: str, seed: int = 0) -> tuple[RewardInput, str | None]:
+@lru_cache(maxsize=64)
+def _entry(generator: str, seed: int, params: str) -> str:
+    made = reasoning_gym.create_dataset(generator, size=1, seed=seed, **json.loads(params))
+    return json.dumps(made[0], default=str)
+
+
+def asked(generator: str, completion: str, seed: int = 0, size: int | None = None) -> tuple[RewardInput, str | None]:
     """A question of `generator` as it comes out of a row of JSON, answered with `completion`; and the right answer."""
-    entry = json.loads(json.dumps(reasoning_gym.create_dataset(generator, size=1, seed=seed)[0], default=str))
+    grid = {} if size is None else {"grid_size_x": size, "grid_size_y": size}
+    entry = json.loads(_entry(generator, seed, json.dumps(grid)))
     seen = RewardInput(
         question=entry["question"],
         prompt=entry["question"],
@@ -53,11 +64,32 @@ def test_where_the_answer_is_taken_from() -> None:
 def test_the_generator_may_be_named_and_a_row_without_metadata_is_an_error() -> None:
     seen, _ = asked("chain_sum", "ORACLE")
     assert reasoning_gym_score(seen, generator="basic_arithmetic") == 1.0
-    with pytest.raises(ValueError, match="not registered"):
+    with pytest.raises(ValueError, match="'nothing' is no generator of reasoning-gym"):
         reasoning_gym_score(seen, generator="nothing")
     bare = RewardInput(question="q", prompt="q", completion="1", ground_truth="1", task="chain_sum")
     with pytest.raises(ValueError, match="the row of a chain_sum question has no metadata"):
         reasoning_gym_score(bare)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"generator": "chain_sums"}, "no generator 'chain_sums'; did you mean 'chain_sum'?"),
+        ({"generator_params": {"min_terms": 2}}, "generator_params are those of one generator: name it as generator"),
+        ({"generator": "chain_sum", "generator_params": {"terms": 2}}, "generator_params do not fit chain_sum: "),
+        ({"generator": "chain_sum", "generator_params": {"min_terms": 0}}, "generator_params do not fit chain_sum: "),
+    ],
+)
+def test_wrong_params_are_refused(params: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match="reward function 'reasoning_gym'") as raised:
+        load_function(RewardFunctionConfig(function="reasoning_gym", params=params))
+    assert message in str(raised.value)
+
+
+def test_a_long_answer_is_read_whole() -> None:
+    seen, oracle = asked("game_of_life", "<answer>ORACLE</answer>", size=30)
+    assert len(oracle or "") > 1800
+    assert reasoning_gym_score(seen) == 1.0
 
 
 def test_a_generator_without_ananswer_of_its_own_is_scored() -> None:
