@@ -74,7 +74,9 @@ def _model_directory(model_or_run: str, config: RunConfig, reporter: Reporter) -
     """The directory that the engines load; for a run, an export that lasts as long as the evaluation."""
     if not (Path(model_or_run) / CONFIG).is_file():
         trust = config.model.trust_remote_code
-        yield resolve_model(config.model.path, trust_remote_code=trust, announce=reporter.phase)
+        yield resolve_model(
+            config.model.path, trust_remote_code=trust, announce=reporter.phase, progress=reporter.progress
+        )
         return
     run = Path(model_or_run).resolve()
     try:

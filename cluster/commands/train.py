@@ -4,7 +4,9 @@ run directory -> resolve model -> read prompts -> Ray -> actors -> (load checkpo
 """
 
 import asyncio
+import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ from cluster.config import RunConfig
 from cluster.configuration.loading import config_fingerprint
 from cluster.errors import StoppedError
 from cluster.fleet.actors import Fleet, launch_fleet
+from cluster.fleet.deadlines import first_of
 from cluster.fleet.placement import plan_bundles, total_resources
 from cluster.fleet.ray_session import ray_session
 from cluster.groups.ledger import LedgerState
@@ -31,7 +34,7 @@ from cluster.loop.background import settle
 from cluster.loop.controller import Controller
 from cluster.loop.parts import RunParts
 from cluster.record.instants import append_if_possible, checkpoint_instant, run_instant, warner
-from cluster.record.reporter import Reporter
+from cluster.record.reporter import Part, Reporter
 from cluster.record.run_directory import RunDirectory
 from cluster.record.run_lock import run_lock
 from cluster.record.terminal import make_reporter
@@ -52,6 +55,8 @@ from rollout.prompts.vocabulary import token_pieces
 from rollout.types import Prompt
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+ECHO_S = 1.0
+"""A signal this soon after the first is the same one: `timeout` and others send it to a process and to its group."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +134,7 @@ def _train_locked(config: RunConfig, run: RunDirectory, reporter: Reporter, *, r
         reporter.start(config, run.path)
         bundles = plan_bundles(config)
         with ray_session(num_cpus=total_resources(bundles).get("CPU", 1.0)):
-            reporter.phase(f"starting {len(bundles)} actors")
+            reporter.phase(f"starting {len(bundles)} actors", Part.START)
             return asyncio.run(_run(start))
     finally:
         if not resume:
@@ -175,8 +180,12 @@ async def _run(start: _Start) -> RunSummary:
     """From the first actor to the last."""
     stop = asyncio.Event()
     received: list[int] = []
-    with _signals(stop, received):
-        fleet = await launch_fleet(start.config, model_dir=str(start.inputs.model_dir))
+    with _signals(stop, received, start.reporter):
+        launch = launch_fleet(start.config, model_dir=str(start.inputs.model_dir))
+        in_time, fleet = await first_of(launch, stop)
+        if not in_time:
+            goes_on = "the run directory is removed" if start.is_new else "the run is as it was"
+            raise _stopped(received, f"while its actors were starting; {goes_on}")
         try:
             return await _train(start, fleet, stop, received)
         finally:
@@ -243,24 +252,40 @@ async def _supervise(controller: Controller, run: RunDirectory, reporter: Report
     run.write_summary(summary)
     reporter.finish(summary)
     if summary.status == "interrupted":
-        name = signal.Signals(received[0]).name if received else "a request"
-        raise StoppedError(
-            f"stopped by {name} after {summary.num_steps} steps; `shoal train --resume {run.path}` goes on from there",
-            EXIT_CODES.get(signal.Signals(received[0]), 1) if received else 1,
-        )
+        after = f"after {summary.num_steps} step{'s' if summary.num_steps != 1 else ''}"
+        raise _stopped(received, f"{after}; `shoal train --resume {run.path}` goes on from there")
     return summary
 
 
+def _stopped(received: list[int], when: str) -> StoppedError:
+    """The end that was asked for by a signal, in a sentence."""
+    name = signal.Signals(received[0]).name if received else "a request"
+    code = EXIT_CODES.get(signal.Signals(received[0]), 1) if received else 1
+    return StoppedError(f"stopped by {name} {when}", code)
+
+
 @contextmanager
-def _signals(stop: asyncio.Event, received: list[int]) -> Iterator[None]:
-    """The first SIGINT or SIGTERM asks the run to stop and save; a second one of the same kind ends the program."""
+def _signals(stop: asyncio.Event, received: list[int], reporter: Reporter) -> Iterator[None]:
+    """The first SIGINT or SIGTERM asks the run to stop and save; a second one ends the program at once, and with it its
+    Ray, as if it had been killed: what was saved before is whole."""
     loop = asyncio.get_running_loop()
+    first_s: list[float] = []
+
+    def on_second(number: signal.Signals) -> None:
+        if time.monotonic() - first_s[0] < ECHO_S:
+            return
+        reporter.close()  # a panel hides the cursor
+        print("shoal: ended at once; what came after the last checkpoint is lost", file=sys.stderr, flush=True)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
     def on_signal(number: signal.Signals) -> None:
+        first_s.append(time.monotonic())
         received.append(number)
         stop.set()
-        loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
+        reporter.phase(f"{number.name}: what is being trained or saved is finished first; once more ends it at once")
+        for each in EXIT_CODES:
+            loop.add_signal_handler(each, on_second, each)
 
     for number in EXIT_CODES:
         loop.add_signal_handler(number, on_signal, number)
@@ -278,7 +303,12 @@ def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
     """
     model = config.model
     started_s = time.monotonic()
-    model_dir = resolve_model(model.path, trust_remote_code=model.trust_remote_code, announce=reporter.phase)
+    model_dir = resolve_model(
+        model.path,
+        trust_remote_code=model.trust_remote_code,
+        announce=reporter.phase,
+        progress=reporter.progress,
+    )
     if time.monotonic() - started_s > 1.0:
         reporter.phase(f"model {model.path} is in {model_dir}")
     _check_reward_model(config)

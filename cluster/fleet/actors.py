@@ -128,10 +128,14 @@ class Fleet:
 
     async def close(self) -> None:
         """Ends every actor: asks first, so that children are ended and files closed, then kills."""
+        await asyncio.gather(*(_close(actor) for actor in self.actors))
+        self.kill()
+
+    def kill(self) -> None:
+        """Ends every actor at once, for those that hold nothing yet: one that is starting would answer only then."""
         import ray
         from ray.util.placement_group import remove_placement_group
 
-        await asyncio.gather(*(_close(actor) for actor in self.actors))
         for actor in self.actors:
             ray.kill(actor.handle)
         remove_placement_group(self.placement_group)
@@ -166,7 +170,7 @@ async def launch_fleet(config: RunConfig, *, model_dir: str, with_learner: bool 
     try:
         await fleet.ready()
     except BaseException:
-        await fleet.close()
+        fleet.kill()
         raise
     return fleet
 

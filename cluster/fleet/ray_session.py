@@ -17,6 +17,9 @@ from cluster.errors import ClusterError
 LOCAL_MIN_CPUS = 8
 LOCAL_RECONNECT_S = 5
 """How long processes of a local Ray wait for its head; Ray's default is 60."""
+LOCAL_NICENESS = 0
+"""Ray's own is 15: beside two programs that compute, its workers get a twentieth of the cores, and the threads of a
+matrix product wait for the one of them that was put aside."""
 LOCAL_OBJECT_STORE_BYTES = 2 * 2**30
 # How many times its cores a machine may be asked for: each actor is a process with a model of its own.
 LOCAL_MAX_SHARE = 4
@@ -70,8 +73,11 @@ def ray_session(*, num_cpus: float) -> Iterator[RaySession]:
                 object_store_memory=LOCAL_OBJECT_STORE_BYTES,
                 # Without it a local Ray listens on the machine's outer address.
                 _node_ip_address="127.0.0.1",
-                # Workers that nobody would use: each actor has an environment, and so a process, of its own.
-                _system_config={"prestart_worker_first_driver": False},
+                _system_config={
+                    # Workers that nobody would use: each actor has an environment, and so a process, of its own.
+                    "prestart_worker_first_driver": False,
+                    "worker_niceness": LOCAL_NICENESS,
+                },
             )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         where = f"join the Ray cluster at {address} (RAY_ADDRESS)" if address else "start Ray on this machine"

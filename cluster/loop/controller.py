@@ -39,6 +39,7 @@ from cluster.loop.evaluation import evaluate
 from cluster.loop.parts import RunParts
 from cluster.loop.publisher import Publisher
 from cluster.record.group_table import OpenGroup
+from cluster.record.reporter import Part
 from cluster.record.run_record import RunRecord, TrainedStep
 from cluster.types import EventKind, GroupCounts, RunSummary, StepTimings, Transition, now_s
 from cluster.weights.learner_group import LearnerGroup, LearnerParts
@@ -159,6 +160,7 @@ class Controller:
         if self._config.max_policy_lag > 0:
             # In buffer and pipeline now, which a checkpoint asks: kept here they would be kept for the whole run.
             self._state = replace(self._state, scored=(), requeued=())
+        self._say_training()
         self._background.spawn(self._sample_loop())
         while self._state.step < self._config.steps and not self._stop.is_set():
             wait_started = time.monotonic()
@@ -235,6 +237,7 @@ class Controller:
             # Not cut short: the ranks would go on writing where the last save, of the same step, begins.
             async with self._background.uninterrupted():
                 await self._save(state)
+            self._say_training()
 
     async def _train_and_record(self, opened: list[OpenGroup], *, wait_s: float) -> StepOutput:
         step, version = self._state.step, self._state.policy_version
@@ -309,7 +312,7 @@ class Controller:
         if not self._parts.eval_prompts or self._stop.is_set():
             return
         parts, step, started_s = self._parts, self._state.step, now_s()
-        parts.reporter.phase(f"evaluating on {len(parts.eval_prompts)} held-out questions")
+        parts.reporter.phase(f"evaluating on {len(parts.eval_prompts)} held-out questions", Part.EVALUATION)
         work = evaluate(self._config.eval, parts.eval_prompts, parts.fleet, self._router, self._recovery)
         in_time, evaluation = await first_of(work, self._stop)
         if not in_time:
@@ -319,11 +322,18 @@ class Controller:
         accuracy = evaluation.accuracy
         before = accuracy if step == 0 else self._state.accuracy_before
         self._state = replace(self._state, accuracy=accuracy, accuracy_before=before, evaluated_at=step)
-        parts.reporter.phase("training")
+        if step:
+            self._say_training()
+
+    def _say_training(self) -> None:
+        """At the start of the steps, and after what came between two of them."""
+        if self._state.step < self._config.steps:
+            self._parts.reporter.phase("training", Part.TRAINING)
 
     async def _save(self, state: RunState) -> bool:
         """Whether there is a checkpoint of `state` now."""
         started_s = now_s()
+        self._parts.reporter.phase(f"saving what {state.step} steps have made", Part.SAVING)
         path = await self._learners.use(lambda: self._parts.checkpoints.save(self._parts.fleet, state))
         if path is not None:
             self._ledger.committed(state.step, path.name)

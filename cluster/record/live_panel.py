@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from cluster.config import RunConfig
-from cluster.record.reporter import EvalView, StepView
+from cluster.record.reporter import EvalView, Part, PartClock, StepView
 from cluster.record.terminal_text import (
     RECENT_STEPS,
     duration,
@@ -40,19 +40,27 @@ class RichReporter:
         self._run_dir: Path | None = None
         self._view: StepView | None = None
         self._started_s = time.monotonic()
-        # Last: it draws the panel at once.
+        self._parts = PartClock()
+        self._progress: tuple[str, float] | None = None
+        # Last: it draws the panel at once. What comes before the first step takes its time too.
         self._live = Live(console=self._console, get_renderable=self._panel, refresh_per_second=4, transient=True)
-
-    def start(self, config: RunConfig, run_dir: Path) -> None:
-        """Draws the panel for the first time."""
-        self._headline, self._run_dir = headline(config), run_dir
         self._live.start()
         # An error before `finish`, such as a Ray that does not start, must not leave the cursor hidden.
         atexit.register(self._live.stop)
 
-    def phase(self, text: str) -> None:
+    def start(self, config: RunConfig, run_dir: Path) -> None:
+        """Names the run in the panel."""
+        self._headline, self._run_dir = headline(config), run_dir
+
+    def phase(self, text: str, part: Part | None = None) -> None:
         """Shown at the foot of the panel."""
-        self._phase = printable(text)
+        if part is not None:
+            self._parts.enter(part)
+        self._phase, self._progress = printable(text), None
+
+    def progress(self, text: str, done: float) -> None:
+        """A bar, until the next phase."""
+        self._progress = printable(text), done
 
     def step(self, view: StepView) -> None:
         """Draws the numbers of the step, and notes that it is done."""
@@ -77,7 +85,7 @@ class RichReporter:
     def finish(self, summary: RunSummary) -> None:
         """The summary in place of the panel."""
         self.close()
-        for line in summary_lines(summary, self._run_dir):
+        for line in summary_lines(summary, self._run_dir, self._parts.seconds()):
             self._console.print(printable(line), soft_wrap=True)
 
     def _note(self, text: str) -> None:
@@ -99,6 +107,9 @@ class RichReporter:
             numbers.add_row(Text(name, style="dim"), Text(value, style="bold"))
         parts: list[Any] = [Text(self._headline), ProgressBar(total=total, completed=done), numbers]
         parts.append(Text(f"now: {self._phase}"))
+        if self._progress is not None:
+            text, share = self._progress
+            parts.extend((Text(f"{text}: {share:.0%}"), ProgressBar(total=1.0, completed=share)))
         parts.extend(Text(event, style="dim") for event in self._events)
         title = "shoal" if self._view is None else f"shoal  step {done}/{total}"
         return Panel(Group(*parts), title=Text(title), subtitle=Text(str(self._run_dir or "")))

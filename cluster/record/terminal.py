@@ -1,13 +1,15 @@
 """What a person sees of a run: a live panel on a terminal (`live_panel`), a line for each step anywhere else."""
 
 import sys
+import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
 from cluster.config import RunConfig
 from cluster.record.live_panel import RichReporter
-from cluster.record.reporter import EvalView, StepView
+from cluster.record.reporter import EvalView, Part, PartClock, StepView
 from cluster.record.terminal_text import (
     RECENT_STEPS,
     duration,
@@ -20,6 +22,9 @@ from cluster.record.terminal_text import (
 )
 from cluster.types import RunSummary
 
+PROGRESS_EVERY_S = 3.0
+"""Between two lines on how far a long piece of work is."""
+
 
 def make_reporter(stream: TextIO | None = None) -> "PlainReporter | RichReporter":
     """The live panel where `stream` (standard output) is a terminal, else plain lines."""
@@ -30,9 +35,12 @@ def make_reporter(stream: TextIO | None = None) -> "PlainReporter | RichReporter
 class PlainReporter:
     """A line for each step. Warnings go to the same stream, so that a log file has them in order."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream: TextIO | _Nowhere = stream
         self._run_dir: Path | None = None
+        self._clock = clock
+        self._parts = PartClock(clock)
+        self._progress_s = -PROGRESS_EVERY_S
         self._recent: deque[float] = deque(maxlen=RECENT_STEPS)
 
     def start(self, config: RunConfig, run_dir: Path) -> None:
@@ -41,9 +49,17 @@ class PlainReporter:
         self._write(f"run {run_dir}")
         self._write(headline(config))
 
-    def phase(self, text: str) -> None:
+    def phase(self, text: str, part: Part | None = None) -> None:
         """A line of its own."""
+        if part is not None:
+            self._parts.enter(part)
         self._write(text)
+
+    def progress(self, text: str, done: float) -> None:
+        """A line every few seconds."""
+        if self._clock() - self._progress_s >= PROGRESS_EVERY_S:
+            self._progress_s = self._clock()
+            self._write(f"{text}: {done:.0%}")
 
     def step(self, view: StepView) -> None:
         """A line with the numbers of the step, and the time left."""
@@ -65,7 +81,7 @@ class PlainReporter:
 
     def finish(self, summary: RunSummary) -> None:
         """The summary, line by line."""
-        for line in summary_lines(summary, self._run_dir):
+        for line in summary_lines(summary, self._run_dir, self._parts.seconds()):
             self._write(line)
 
     def _write(self, line: str) -> None:

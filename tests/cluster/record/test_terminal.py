@@ -2,15 +2,16 @@
 
 import io
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cluster.configuration.loading import load_config
 from cluster.record.live_panel import RichReporter
-from cluster.record.reporter import EvalView, StepView, step_view
+from cluster.record.reporter import EvalView, Part, PartClock, StepView, step_view
 from cluster.record.terminal import PlainReporter, make_reporter
-from cluster.record.terminal_text import printable, time_left_s
+from cluster.record.terminal_text import printable, summary_lines, time_left_s
 from cluster.types import RunSummary
 
 VIEW = StepView(
@@ -88,10 +89,14 @@ def test_without_a_terminal_there_is_a_line_for_each_step() -> None:
         "  left 16s",
         "warning: odd text [bold]",
         "finished after 4 steps in 1m15s",
-        "accuracy before 12.5%, after 87.5%",
+        "held-out accuracy rose by 75.0 points: 12.5% before, 87.5% after",
         "groups: 35 dispatched, 32 trained, rejected: 2 too_old",
         "warning: 1 groups are unaccounted for",
         "files in runs/a",
+        "next:",
+        "  shoal dashboard runs/a               look at what was sampled, scored and trained",
+        "  shoal train --resume runs/a steps=8  go on training",
+        "  shoal export runs/a runs/a-model     write the model for transformers or vLLM",
     ]
 
 
@@ -102,10 +107,39 @@ def test_on_a_terminal_there_is_a_panel_and_the_summary_stays() -> None:
     run_through(reporter)
     shown = stream.getvalue()
     assert "step 2/4" in shown
-    assert "accuracy before 12.5%, after 87.5%" in shown
+    assert "held-out accuracy rose by 75.0 points: 12.5% before, 87.5% after" in shown
     assert "files in runs/a" in shown
     assert "odd text [bold]" in shown
     assert "\x1b[2J" not in shown
+
+
+def test_time_is_counted_for_each_part_and_a_part_may_come_again() -> None:
+    now = iter([0.0, 2.0, 5.0, 6.0, 10.0, 11.0])
+    parts = PartClock(lambda: next(now))
+    for part in (Part.START, Part.TRAINING, Part.SAVING, Part.TRAINING):
+        parts.enter(part)
+    assert parts.seconds() == {Part.INPUTS: 2.0, Part.START: 3.0, Part.TRAINING: 2.0, Part.SAVING: 4.0}
+
+
+def test_a_long_piece_of_work_says_how_far_it_is_every_few_seconds() -> None:
+    stream, now = io.StringIO(), [0.0]
+    reporter = PlainReporter(stream, lambda: now[0])
+    for second in range(8):
+        now[0] = float(second)
+        reporter.progress("converting", second / 8)
+    assert stream.getvalue().splitlines() == ["converting: 0%", "converting: 38%", "converting: 75%"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (0.5, 0.25, "held-out accuracy fell by 25.0 points: 50.0% before, 25.0% after"),
+        (0.5, 0.5, "held-out accuracy did not move: 50.0% before, 50.0% after"),
+        (None, 0.5, "held-out accuracy before -, after 50.0%"),
+    ],
+)
+def test_what_was_learned_is_one_sentence(before: float | None, after: float | None, said: str) -> None:
+    assert summary_lines(replace(SUMMARY, accuracy_before=before, accuracy_after=after), None)[1] == said
 
 
 def test_a_reader_that_has_gone_does_not_end_the_run() -> None:

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from learner.model.conversion import Share, convert_in_child
 from learner.model.source import (
     STALE_AFTER_S,
     _cache,
     _make_once,
-    convert_gguf,
     model_fingerprint,
     resolve_model,
     tokenizer_fingerprint,
@@ -228,6 +228,22 @@ def test_fingerprints_follow_the_contents(model: Path, tmp_path: Path) -> None:
     assert model_fingerprint(moved) != before[0]
 
 
+def test_the_share_of_a_conversion_is_read_from_what_the_libraries_draw() -> None:
+    share = Share()
+    assert share.after("stage:import\n") == 0.0
+    assert share.after("some warning\nstage:read\n") == 0.3
+    assert share.after("Converting:   0%|   | 0/272\rConverting:  40%|##  | 41/272") == pytest.approx(0.5)
+    assert share.after("Loading weights:   0%|  |") == pytest.approx(0.5)  # a second bar of the same stage
+    assert share.after("stage:write\n") == pytest.approx(0.8)
+    assert share.after("Writing: 100%|####| 1/1\n") == pytest.approx(1.0)
+
+
+def test_a_file_that_is_no_gguf_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"GGUF but not really")
+    with pytest.raises(ModelError, match=r"model\.gguf cannot be converted: \w+"):
+        convert_in_child(tmp_path / "model.gguf", tmp_path / "out", lambda _: None)
+
+
 @pytest.mark.integration
 @pytest.mark.slow
 def test_the_packages_model_is_converted_whole(tmp_path: Path) -> None:
@@ -239,7 +255,12 @@ def test_the_packages_model_is_converted_whole(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     (gguf,) = Path(spec.submodule_search_locations[0]).glob("*.gguf")
-    convert_gguf(gguf, tmp_path)
+    told: list[float] = []
+    convert_in_child(gguf, tmp_path, told.append)
+    assert told == sorted(told)
+    assert told[0] < 0.3
+    assert told[-1] > 0.9
+    assert any(0.35 < share < 0.75 for share in told), told
     assert resolve_model(str(tmp_path)) == tmp_path
     converted: Any = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     original = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
