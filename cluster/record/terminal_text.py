@@ -78,8 +78,11 @@ def eval_line(view: EvalView) -> str:
 def summary_lines(summary: RunSummary, run_dir: Path | None, seconds: Mapping[Part, float] | None = None) -> list[str]:
     """How a run ended, a few lines. `seconds` is what each part of it took."""
     rejected = ", ".join(f"{number} {reason}" for reason, number in sorted(summary.groups_rejected.items())) or "none"
+    ended = f"{summary.status} after {summary.num_steps} steps in {duration(summary.wall_s)}"
+    if summary.status == "interrupted" and not summary.unaccounted_groups():
+        return [ended]  # who stopped it is told how to go on, and wants no more
     lines = [
-        f"{summary.status} after {summary.num_steps} steps in {duration(summary.wall_s)}",
+        ended,
         _learned(summary),
         f"groups: {summary.groups_dispatched} dispatched, {summary.groups_trained} trained, rejected: {rejected}",
     ]
@@ -101,6 +104,8 @@ def _learned(summary: RunSummary) -> str:
     before, after = summary.accuracy_before, summary.accuracy_after
     if before is None or after is None:
         return f"held-out accuracy before {_number(before, '.1%')}, after {_number(after, '.1%')}"
+    if summary.num_steps == 0:
+        return f"held-out accuracy {before:.1%}, and nothing was trained"
     points = (after - before) * 100
     moved = "did not move" if abs(points) < 0.05 else f"{'rose' if points > 0 else 'fell'} by {abs(points):.1f} points"
     return f"held-out accuracy {moved}: {before:.1%} before, {after:.1%} after"

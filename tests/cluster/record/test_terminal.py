@@ -142,6 +142,12 @@ def test_what_was_learned_is_one_sentence(before: float | None, after: float | N
     assert summary_lines(replace(SUMMARY, accuracy_before=before, accuracy_after=after), None)[1] == said
 
 
+def test_who_stopped_a_run_gets_one_line() -> None:
+    stopped = replace(SUMMARY, status="interrupted", groups_in_flight=1)
+    assert summary_lines(stopped, Path("runs/a")) == ["interrupted after 4 steps in 1m15s"]
+    assert any("unaccounted" in line for line in summary_lines(replace(stopped, groups_in_flight=0), Path("runs/a")))
+
+
 def test_a_reader_that_has_gone_does_not_end_the_run() -> None:
     class Closed(io.StringIO):
         def write(self, text: str) -> int:
