@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from cluster.commands.alerts import add_alert_commands, alerts_beside
 from cluster.commands.dashboard import add_dashboard_commands, dashboard_beside
 from cluster.commands.selection import add_selection_commands
 from cluster.run_files import CONFIG
@@ -112,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     add("recipes", _recipes, "list the shipped recipes")
     add_dashboard_commands(add)
     add_selection_commands(add)
+    add_alert_commands(add)
     return parser
 
 
@@ -143,7 +145,7 @@ def _train(arguments: argparse.Namespace) -> int:
         run_path = arguments.run_dir or _default_run_path(config, arguments.name, _required(recipe))
     check_trackers(config.trackers)
     train = _late("cluster.commands.train", "train_command")
-    with dashboard_beside(run_path) if arguments.dashboard else nullcontext():
+    with alerts_beside(run_path, config.alerts), dashboard_beside(run_path) if arguments.dashboard else nullcontext():
         summary = train(config, run_path, resume=arguments.resume is not None)
     return 0 if summary.status == "finished" else EXIT_FAILED
 
@@ -159,12 +161,13 @@ def _plan(arguments: argparse.Namespace) -> int:
     from cluster.configuration.loading import dump_config, load_config
     from cluster.configuration.plan import make_plan
     from cluster.configuration.plan_text import format_plan
+    from cluster.configuration.redact import redact
 
     recipe, overrides = _recipe_and_overrides(arguments.words)
     config = load_config(_required(recipe), overrides)
     _late("reward.worker", "validate_reward_config")(config.reward)
     plan = make_plan(config)
-    print(dump_config(config))
+    print(dump_config(type(config).model_validate(redact(config.model_dump(mode="json")))))
     print(format_plan(plan))
     return 0
 
@@ -236,7 +239,9 @@ def _eval_config(model_or_run: str, task: str | None, overrides: Sequence[str]) 
     if task is None:
         if not is_run:
             raise ConfigError(f"{model_or_run} is no run, so it needs a task: --task gsm8k, or --task and a recipe")
-        return own_config(RunDirectory(Path(model_or_run)).read_config(), overrides, source=model_or_run)
+        # An evaluation tells nobody: an address that the run did not write down need not be given for it.
+        words = ["alerts.webhook=null", *overrides]
+        return own_config(RunDirectory(Path(model_or_run)).read_config(), words, source=model_or_run)
     config = load_config(EVAL_RECIPES.get(task, task))
     values = config.model_dump(mode="json")
     if is_run:

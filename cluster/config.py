@@ -69,6 +69,39 @@ class TrackerConfig(Config):
     """Name under which Weights & Biases, MLflow and trackio keep the run."""
 
 
+AlertKind = Literal["finding", "stall", "end"]
+
+
+class AlertConfig(Config):
+    """Who is told, without looking, that the doctor found something, that the run stalls, or that it ended. A process
+    beside the run does it: one try for each message, and nothing that goes wrong with it touches the run."""
+
+    webhook: str | None = None
+    """Web address that gets a POST with JSON: `text` (Slack, Mattermost), `content` (Discord), `run`, `kind`. It is a
+    secret that no file of the run has; `webhook_env` is for a recipe that is shared."""
+    webhook_env: str | None = None
+    """Name of the environment variable that holds the address, in place of `webhook`."""
+    command: tuple[str, ...] = ()
+    """Program and arguments, without a shell: the message is added as the last argument, the JSON is its input."""
+    on: tuple[AlertKind, ...] = ("finding", "stall", "end")
+    """Of what."""
+    severity: Literal["error", "warning", "info"] = "warning"
+    """The least severe finding that is told."""
+    deadline_s: float = Field(default=10.0, gt=0, le=300)
+    """Time for a message to be taken."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anybody is to be told."""
+        return self.webhook is not None or self.webhook_env is not None or bool(self.command)
+
+    @model_validator(mode="after")
+    def _check_one_address(self) -> Self:
+        if self.webhook is not None and self.webhook_env is not None:
+            raise ValueError("webhook and webhook_env are both set; leave one of them out")
+        return self
+
+
 class RecoveryConfig(Config):
     """What happens when an actor fails."""
 
@@ -131,6 +164,7 @@ class RunConfig(Config):
     recovery: RecoveryConfig = RecoveryConfig()
     weight_sync: WeightSyncConfig = WeightSyncConfig()
     trackers: TrackerConfig = TrackerConfig()
+    alerts: AlertConfig = AlertConfig()
 
     @model_validator(mode="after")
     def _check_relations(self) -> Self:

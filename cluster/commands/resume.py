@@ -9,7 +9,7 @@ from cluster.configuration.redact import redact, redacted_keys
 from cluster.record.run_directory import RunDirectory
 from rollout.errors import ConfigError
 
-CHANGEABLE = ("name", "runs_dir", "steps", "trackers", "checkpoint", "eval", "recovery", "weight_sync")
+CHANGEABLE = ("name", "runs_dir", "steps", "trackers", "alerts", "checkpoint", "eval", "recovery", "weight_sync")
 """Keys, with all below them, that may differ from the run's own. Keys that end in `_s` are deadlines: they may too, but
 for those that a task or a reward function gave a meaning of its own (`params`)."""
 

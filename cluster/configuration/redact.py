@@ -8,7 +8,8 @@ from typing import Any
 REDACTED = "<redacted>"
 
 _SECRET_NAME = re.compile(
-    r"(?:^|[_\-.])(?:api[_\-]?key|access[_\-]?key|private[_\-]?key|token|password|passwd|secret|credentials?)$", re.I
+    r"(?:^|[_\-.])(?:api[_\-]?key|access[_\-]?key|private[_\-]?key|token|password|passwd|secret|credentials?|webhook(?:[_\-]?url)?)$",
+    re.I,
 )
 """Ends of names that hold secrets. `max_tokens` is none of them."""
 _URL_PASSWORD = re.compile(r"(?P<scheme>[a-z][a-z0-9+.\-]*://)[^\s/@:]*:[^\s/@]+@", re.I)
