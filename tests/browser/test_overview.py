@@ -17,6 +17,23 @@ def over(page: Any, chart: str) -> Any:
     return area
 
 
+def test_one_sentence_says_whether_it_learns_and_leads_to_what_shows_it(page: Any, dashboard: Dashboard) -> None:
+    page.goto(dashboard.url("/r/broken_grader/overview"))
+    verdict = page.get_by_test_id("verdict")
+    verdict.wait_for()
+    text = verdict.inner_text()
+    points = r"\S.*: held-out accuracy [\d.]+ % -> [\d.]+ %, [+-][\d.]+ points \(95 %: .* to .*\), (and|but) "
+    assert re.match(points, text)
+    assert "wrong: The grader fails" in text
+    assert text.endswith(".")
+    targets = [link.get_attribute("href") for link in verdict.locator("a").all()]
+    assert targets == [f"#/r/broken_grader/{page_}" for page_ in ("steps", "step/eval/40", "doctor")]
+    verdict.locator("a").nth(2).click()
+    page.get_by_text("The grader fails").first.wait_for()
+    page.goto(dashboard.url("/r/healthy/overview"))
+    page.get_by_test_id("verdict").get_by_text("nothing is wrong").wait_for()
+
+
 def test_tiles_show_value_and_state(page: Any, dashboard: Dashboard) -> None:
     page.goto(dashboard.url("/r/stale_weights/overview"))
     gap = page.get_by_test_id("tile-gap")

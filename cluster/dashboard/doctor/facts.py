@@ -108,6 +108,7 @@ class Facts:
     """Sampler -> [N] tokens per second while it sampled."""
     held_out: Values = ()
     """Pass@1 of each evaluation, in order."""
+    evaluations: MetricTable = field(default_factory=lambda: MetricTable(steps=(), columns={}))
     rewards_failed_with: str = ""
     """What a failed reward said last."""
     anomalies: Mapping[str, int] = field(default_factory=dict)
@@ -177,6 +178,7 @@ def gather(store: "RunStore") -> Facts:
         digests=tuple(_digests(store)),
         paces=rates(store.actor_stats(), table.steps),
         held_out=column(store.evaluations(), "eval/pass_at_1"),
+        evaluations=store.evaluations(),
         rewards_failed_with=_last_failure(store, metric(table, limits, "reward/failed_share")),
         anomalies={name: count for name, count in store.ledger_anomalies().items() if count},
         instants=tuple(store.instants()),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from cluster.dashboard.doctor import rules_faults as faults
 from cluster.dashboard.doctor import rules_gap as gap
+from cluster.dashboard.doctor import rules_learning as learning
 from cluster.dashboard.doctor import rules_policy as policy
 from cluster.dashboard.doctor import rules_reward as reward
 from cluster.dashboard.doctor import rules_system as system
@@ -43,6 +44,8 @@ RULES = tuple(
         reward.grader_fails,
         reward.reward_constant,
         reward.same_answer_differs,
+        learning.held_out_fell,
+        learning.reward_fell,
         gap.gap_jumped,
         gap.sampler_gap_differs,
         gap.gap_grows,

@@ -14,18 +14,28 @@ from learner.metrics import Metric
 Derive = Callable[[MetricTable, RunFacts], Values]
 REJECTED_IN_STEP = "groups/step_rejected_"
 """Before a reason: groups that were rejected for it during a step (`groups/rejected_` counts them from the start)."""
+NEVER_BELOW_0 = ("train/kl_rollout", "train/kl_ref")
+"""The k3 estimate is 0 or more; what is recorded below 0 is rounding."""
 _FAILURES = ("reward/outcome_timeout", "reward/outcome_error", "reward/outcome_invalid")
 
 
 def metric(table: MetricTable, facts: RunFacts, name: str) -> Values:
     """[N] the recorded or derived column of a name; all None when the run has none."""
     if name in table.columns:
-        return table.columns[name]
+        return recorded(table, name)
     if name in DERIVED:
         return DERIVED[name](table, facts)
     if name.startswith(REJECTED_IN_STEP):
         return difference(column(table, "groups/rejected_" + name.removeprefix(REJECTED_IN_STEP)))
-    return column(table, name)
+    return recorded(table, name)
+
+
+def recorded(table: MetricTable, name: str) -> Values:
+    """[N] a recorded column; all None when the run has none."""
+    values = column(table, name)
+    if name not in NEVER_BELOW_0:
+        return values
+    return [None if value is None else max(0.0, value) for value in values]
 
 
 def metric_names(table: MetricTable, facts: RunFacts) -> list[str]:

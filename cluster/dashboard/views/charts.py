@@ -34,6 +34,9 @@ class SeriesSpec:
         return thinning.greatest(values) if is_greatest else thinning.mean(values)
 
 
+LEAST_ON_LOG = 1e-9
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChartSpec:
     """A chart: what it shows, what it means, when to worry."""
@@ -65,8 +68,7 @@ def chart_of(spec: ChartSpec, table: MetricTable, facts: RunFacts, thinning: Thi
         is_told = any(value is not None if spec.always else bool(value) for value in values)
         if is_told or (spec.always and not series):
             shown = part.thinned(values, thinning)
-            if spec.about.scale == "log":  # the gap of an exact run is 0, or less by rounding
-                shown = [value if value is not None and value > 0 else None for value in shown]
+            shown = on_scale(shown, spec.about.scale)
             series.append({"name": part.name, "label": part.label, "role": part.role, "values": six_digits(shown)})
     if len(series) < spec.at_least:
         return None
@@ -80,6 +82,14 @@ def chart_of(spec: ChartSpec, table: MetricTable, facts: RunFacts, thinning: Thi
         "series": series,
         "bands": spec.threshold(facts).bands(),
     }
+
+
+def on_scale(values: Values, scale: str) -> list[float | None]:
+    """What can be drawn: on a log scale the gap of an exact run, which is 0, is drawn at the lowest that differs from
+    rounding. A hole would look as if nothing had been measured."""
+    if scale != "log":
+        return list(values)
+    return [None if value is None else max(value, LEAST_ON_LOG) for value in values]
 
 
 def _resolve(spec: ChartSpec, table: MetricTable) -> Iterator[SeriesSpec]:

@@ -10,8 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from cluster.dashboard.figures.derived import recorded
+from cluster.dashboard.figures.intervals import Z, noise, share_difference
 from cluster.dashboard.figures.series import Values, axes_of, column, known, last_known, thin, x_of
+from cluster.dashboard.figures.thresholds import facts_of, gap
 from cluster.dashboard.records import MetricTable, PromptStats
+from cluster.dashboard.views.charts import on_scale
 from cluster.dashboard.views.frame import run_info
 from cluster.record.metric_list import metric_of
 
@@ -69,7 +73,7 @@ def compare(stores: Mapping[str, "RunStore"], points: int) -> dict[str, Any]:
         "runs": [run_info(run, store) for run, store in stores.items()],
         "charts": charts(tables, evaluations, points),
         "config": config_differences({run: store.config() for run, store in stores.items()}),
-        "table": final_figures(tables, evaluations),
+        "table": final_figures(tables, evaluations, {run: store.config() for run, store in stores.items()}),
         "prompts": prompts,
         "num_shared": num_shared,
     }
@@ -92,7 +96,7 @@ def charts(
         drawn += [_chart(figure, lines)] if lines else []
     for figure in FIGURES:
         lines = [
-            {"run": run, "x": x[run], "values": cuts[run].mean(column(table, figure.name))}
+            {"run": run, "x": x[run], "values": on_scale(cuts[run].mean(recorded(table, figure.name)), figure.scale)}
             for run, table in tables.items()
             if known(column(table, figure.name))
         ]
@@ -136,20 +140,26 @@ def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def final_figures(tables: Mapping[str, MetricTable], evaluations: Mapping[str, MetricTable]) -> list[dict[str, Any]]:
-    """A line for each figure that at least one run has."""
+def final_figures(
+    tables: Mapping[str, MetricTable],
+    evaluations: Mapping[str, MetricTable],
+    configs: Mapping[str, Mapping[str, Any] | None],
+) -> list[dict[str, Any]]:
+    """A line for each figure that at least one run has. `judged`: the runs whose difference from the first is more than
+    chance (95 %); absent where nothing is known of it."""
     lines: list[dict[str, Any]] = []
 
-    def line(figure: Figure, values: Mapping[str, float | None]) -> None:
+    def line(figure: Figure, values: Mapping[str, float | None], judged: Sequence[str] | None = None) -> None:
         if any(value is not None for value in values.values()):
             lines.append({"name": figure.name, "label": figure.title, "unit": figure.unit, "values": dict(values),
-                          "better": figure.better})  # fmt: skip
+                          "better": figure.better, **({} if judged is None else {"judged": list(judged)})})  # fmt: skip
 
     accuracy = {run: column(table, "eval/pass_at_1") for run, table in evaluations.items()}
     line(Figure(name="steps", title="Training steps"), {run: float(len(table.steps)) for run, table in tables.items()})
     line(
         Figure(name="accuracy_last", title="Held-out pass@1, last", better="up"),
         {run: last_known(values) for run, values in accuracy.items()},
+        _beyond_chance(evaluations),
     )
     line(
         Figure(name="accuracy_best", title="Held-out pass@1, best", better="up"),
@@ -160,7 +170,8 @@ def final_figures(tables: Mapping[str, MetricTable], evaluations: Mapping[str, M
         {run: gain_of(evaluations[run].steps, values) for run, values in accuracy.items()},
     )
     for figure in FIGURES:
-        line(figure, {run: mean_of_last(column(table, figure.name)) for run, table in tables.items()})
+        means = {run: mean_of_last(recorded(table, figure.name)) for run, table in tables.items()}
+        line(figure, means, _beyond_noise(figure, tables, configs))
     axes = {run: axes_of(table) for run, table in tables.items()}
     line(
         Figure(name="tokens", title="Sampled tokens", unit="tokens"),
@@ -171,6 +182,45 @@ def final_figures(tables: Mapping[str, MetricTable], evaluations: Mapping[str, M
         {run: last_known(a.time_s) for run, a in axes.items()},
     )
     return lines
+
+
+def _beyond_chance(evaluations: Mapping[str, MetricTable]) -> list[str]:
+    """The runs whose last accuracy differs from the first run's by more than the number of questions explains."""
+    found: dict[str, tuple[float, float]] = {}
+    for run, table in evaluations.items():
+        accuracy, questions = (last_known(column(table, name)) for name in ("eval/pass_at_1", "eval/questions"))
+        if accuracy is not None and questions:
+            found[run] = accuracy, questions
+    base = next(iter(evaluations), "")
+    differences = {
+        run: share_difference(found[base][0], accuracy, found[base][1], questions)
+        for run, (accuracy, questions) in found.items()
+        if base in found
+    }
+    return [run for run, moved in differences.items() if moved.is_rise or moved.is_fall]
+
+
+def _beyond_noise(
+    figure: Figure, tables: Mapping[str, MetricTable], configs: Mapping[str, Mapping[str, Any] | None]
+) -> list[str]:
+    """The runs whose last steps differ from the first run's by more than they jump about. A gap that is as small as
+    rounding makes it in both is no difference."""
+    last = {run: known(recorded(table, figure.name)[-LAST_STEPS:]) for run, table in tables.items()}
+    base = last[next(iter(last))] if last else []
+    found: list[str] = []
+    for run, own in last.items():
+        if not own or not base:
+            continue
+        chance = Z * math.hypot(noise(base) / math.sqrt(len(base)), noise(own) / math.sqrt(len(own)))
+        if abs(math.fsum(own) / len(own) - math.fsum(base) / len(base)) > chance:
+            found.append(run)
+    if figure.name == "train/kl_rollout":
+        bounds = [gap(facts_of(configs.get(run), table)) for run, table in tables.items()]
+        states = [
+            bound.state(math.fsum(own) / len(own)) for bound, own in zip(bounds, last.values(), strict=True) if own
+        ]
+        return [] if all(state == "ok" for state in states) else found
+    return found
 
 
 def gain_of(steps: Sequence[int], values: Values) -> float | None:

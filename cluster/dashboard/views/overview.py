@@ -1,6 +1,6 @@
 """The overview of a run: tiles, charts, evaluations; and single metrics by name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cluster.dashboard.figures import samplers
@@ -11,6 +11,7 @@ from cluster.dashboard.records import ActorStats, MetricTable
 from cluster.dashboard.views.chart_list import CHARTS
 from cluster.dashboard.views.charts import chart_of
 from cluster.dashboard.views.tiles import held_out, tiles_of
+from cluster.dashboard.views.verdict import verdict
 
 if TYPE_CHECKING:
     from cluster.dashboard.index.store import RunStore
@@ -22,12 +23,13 @@ def overview(
     store: "RunStore",
     stats: Sequence[ActorStats] | None = None,
     *,
+    findings: Sequence[Mapping[str, Any]] = (),
     points: int = DEFAULT_POINTS,
     from_step: int | None = None,
     to_step: int | None = None,
 ) -> dict[str, Any]:
-    """`/api/runs/{run}/overview`. The tiles are about the whole run, whatever the window of steps. `stats` are the
-    store's, where the caller has them."""
+    """`/api/runs/{run}/overview`. Verdict and tiles are about the whole run, whatever the window of steps. `stats` are
+    the store's, where the caller has them, `findings` the doctor's."""
     table, evaluations = store.metrics(), store.evaluations()
     facts = facts_of(store.config(), table)
     thinning = thin(table.steps, points=points, from_step=from_step, to_step=to_step)
@@ -38,6 +40,7 @@ def overview(
         charts.append(per_sampler)
     return {
         "x": x_of(axes_of(table), thinning),
+        "verdict": verdict(table, evaluations, facts, findings),
         "tiles": tiles_of(table, evaluations, facts, stats),
         "charts": charts,
         "evaluations": _evaluations(evaluations, from_step, to_step),

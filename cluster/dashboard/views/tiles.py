@@ -10,6 +10,7 @@ from typing import Any
 
 from cluster.dashboard.figures import samplers, thresholds
 from cluster.dashboard.figures.derived import about, metric
+from cluster.dashboard.figures.intervals import Z, noise, share_difference, wilson
 from cluster.dashboard.figures.series import Values, known, last_known, six_digits, thin
 from cluster.dashboard.figures.thresholds import NO_THRESHOLD, RunFacts, State, Threshold
 from cluster.dashboard.records import ActorStats, MetricTable
@@ -54,13 +55,17 @@ def _reward_tile(table: MetricTable, facts: RunFacts) -> dict[str, Any]:
         note = f"{note}; {failed:.1%} not scored".lstrip("; ")
         judged: tuple[State, State] = (state, thresholds.FAILED_REWARDS.state(failed))
         state = max(judged, key=SEVERITY.index)
-    return _tile(
+    tile = _tile(
         _Head(id="reward", label="Reward", metric="reward/mean"),
         values,
         state=state,
         text=f"watch when all rewards of a step are equal; not scored: {thresholds.FAILED_REWARDS.text(share=True)}",
         note=note,
     )
+    # Of one step against the mean of some: no more than noise is neither good nor bad.
+    before = known(values)[-1 - WINDOW : -1]
+    chance = Z * noise(before) * math.sqrt(1 + 1 / max(1, len(before)))
+    return tile | {"judged": tile["delta"] is not None and len(before) >= WINDOW and abs(tile["delta"]) > chance}
 
 
 def _accuracy_tile(evaluations: MetricTable) -> dict[str, Any]:
@@ -79,19 +84,12 @@ def _accuracy_tile(evaluations: MetricTable) -> dict[str, Any]:
         num_questions = last_known(evaluations.columns.get("eval/questions", ()))
         if is_share and num_questions:
             # Of the questions, not of the samples: those of one question are right or wrong together.
-            first_low, _ = wilson(found[0], num_questions)
             low, high = wilson(found[-1], num_questions)
-            chance = math.hypot(found[0] - first_low, high - found[-1])  # of the difference (Newcombe, 1998)
+            moved = share_difference(found[0], found[-1], num_questions)
             note = f"{num_questions:.0f} questions, {low:.1%} to {high:.1%}"
-            tile |= {"state": "watch" if found[0] - found[-1] > chance else "ok", "note": note}
+            state: State = "watch" if moved.is_fall else "ok"
+            tile |= {"state": state, "note": note, "judged": moved.is_fall or moved.is_rise}
     return tile
-
-
-def wilson(share: float, count: float, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's interval (95 %) of a share of `count`: at 0 and 1 too it has a width, unlike the standard error."""
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _gap_tile(table: MetricTable, facts: RunFacts) -> dict[str, Any]:
@@ -196,6 +194,7 @@ def _tile(head: _Head, values: Values, *, state: State, text: str, note: str) ->
         "delta": found[-1] - sum(before) / len(before) if before else None,
         "delta_text": f"against the mean of the {len(before)} before" if before else "",
         "better": head.about.better,
+        "judged": state in ("watch", "alarm"),
         "spark": six_digits(spark.mean(values)),
         "state": state,
         "threshold": text,

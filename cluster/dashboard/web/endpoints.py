@@ -126,7 +126,8 @@ def _doctor(asked: Asked) -> dict[str, Any]:
 def _overview(asked: Asked) -> dict[str, Any]:
     # The sums over all spans may be a little older than the charts of the metrics.
     stats = asked.run.remember("actors", ("events",), asked.store.actor_stats)
-    return overview(asked.store, stats, points=_points(asked.values), **_step_range(asked.values))
+    findings = _doctor(asked)["findings"]
+    return overview(asked.store, stats, findings=findings, points=_points(asked.values), **_step_range(asked.values))
 
 
 def _metrics(asked: Asked) -> dict[str, Any]:

@@ -4,7 +4,8 @@ import { Button, Empty, Loading, Problem, Segmented, Tile, fmt, html, useMemo } 
 import { useApi } from "shoal/frame/api.js";
 import { Chart } from "shoal/charts/chart.js";
 import { series, useTheme } from "shoal/parts/colours.js";
-import { go, replaceParams } from "shoal/frame/route.js";
+import { go, href, replaceParams } from "shoal/frame/route.js";
+import { Text } from "shoal/parts/text.js";
 import { atSteps, axisOf, smoothed } from "shoal/charts/smooth.js";
 
 const POINTS = 400;
@@ -31,10 +32,18 @@ function Tiles({ tiles }) {
       const [value, unit] = tileValue(tile);
       const title = [tile.threshold, tile.delta_text && `change ${tile.delta_text}`].filter(Boolean).join("; ");
       return html`<${Tile} key=${tile.id} label=${tile.label} value=${value} unit=${unit} delta=${tile.delta} deltaText=${tile.delta_text}
-        better=${tile.better} judged=${tile.id === "accuracy" || tile.state === "watch" || tile.state === "alarm"} spark=${tile.spark} state=${tile.state} note=${tile.note} title=${title} data-state=${tile.state}
+        better=${tile.better} judged=${tile.judged} spark=${tile.spark} state=${tile.state} note=${tile.note} title=${title} data-state=${tile.state}
         format=${tile.unit === "share" ? fmt.points : (delta) => fmt.number(delta, 2)} data-testid=${"tile-" + tile.id} />`;
     })}
   </div>`;
+}
+
+// One sentence: whether it learns, by how much, whether anything is wrong. Each part leads to what shows it.
+function Verdict({ verdict, run }) {
+  if (!verdict) return null;
+  return html`<p class=${`verdict ${verdict.learns}`} data-testid="verdict">
+    ${verdict.parts.map((part, i) => html`<a key=${i} class=${part.state} href=${href(part.page, part.parts, {}, run)}><${Text} value=${part.text} inline /></a>${verdict.joints[i]}`)}
+  </p>`;
 }
 
 function Controls({ params, range }) {
@@ -110,6 +119,7 @@ export default function Overview({ run, route, frame }) {
   if (error && !data) return html`<${Problem} error=${error} retry=${refresh} />`;
   return html`<div class="page overview" data-testid="overview">
     <${Problem} error=${error} retry=${refresh} />
+    <${Verdict} verdict=${data?.verdict} run=${run} />
     ${data ? html`<${Tiles} tiles=${data.tiles} /><${Controls} params=${params} range=${range} />` : html`<${Loading} index=${frame?.index} />`}
     ${data && !data.x.step.length ? html`<${Empty} title=${range ? "No step in this range." : "No training step yet."}>The charts begin with the first one.<//>` : null}
     ${groups.filter(({ items }) => items.length).map(({ name, question, items }) => html`<section class="chart-group" key=${name} data-testid=${"group-" + name.toLowerCase()}>

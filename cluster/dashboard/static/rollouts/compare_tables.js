@@ -10,7 +10,7 @@ export function RunHeads({ runs }) {
 
 // table [{name, label, values: {run: value}, better}]; differences are against the first run.
 export function Figures({ runs, table }) {
-  return html`<${Panel} title="Last figures" help="Of training: the mean of the last ten steps, since a single one is mostly noise. Differences are against the first run.">
+  return html`<${Panel} title="Last figures" help="Of training: the mean of the last ten steps, since a single one is mostly noise. Differences are against the first run, and in colour where they are more than chance.">
     <div class="wide" tabindex="0" role="region" aria-label="Last figures"><table class="plain" data-testid="figures"><thead><tr><th>metric</th><${RunHeads} runs=${runs} /></tr></thead>
       <tbody>${table.map((row) => html`<tr key=${row.name} title=${row.name}><td>${row.label}${row.unit && !IN_VALUE.has(row.unit) ? html`<span class="faint"> ${row.unit}</span>` : null}</td>
         ${runs.map((run, index) => html`<td class="right" key=${run}><${Figure} row=${row} run=${run} base=${index === 0 ? null : row.values[runs[0]]} /></td>`)}</tr>`)}</tbody>
@@ -28,7 +28,7 @@ function Figure({ row, run, base }) {
   const value = row.values[run];
   const absent = [base, value].some((each) => each === null || each === undefined);
   if (absent || value === base) return html`${shown(value, row.unit)}<span class="figure-delta">${"\u00a0"}</span>`;
-  const judged = row.better ? ((value > base) === (row.better === "up") ? "good" : "bad") : "";
+  const judged = row.better && (!row.judged || row.judged.includes(run)) ? ((value > base) === (row.better === "up") ? "good" : "bad") : "";
   const relative = base !== 0 ? `${value > base ? "+" : ""}${fmt.percent((value - base) / Math.abs(base), 0)}` : "";
   return html`${shown(value, row.unit)}<span class=${`figure-delta delta ${judged}`} title=${relative} data-testid="delta">
     ${value > base ? "↑" : "↓"} ${shown(Math.abs(value - base), row.unit, 2)}</span>`;

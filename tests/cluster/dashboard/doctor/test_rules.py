@@ -72,7 +72,31 @@ RISING_REWARD = line(0.2, 0.8)
 FLAT_REWARD = [0.39, 0.41] * (N // 2)
 
 
+JUMPING = ([0.76, 0.76, 0.86, 0.86] * N)[:N]
+"""A mean of 0.81 with a deviation of 0.05."""
+
+
+def evaluated(*accuracy: float, questions: float = 100.0) -> dict[str, Any]:
+    """The facts of evaluations after every ten steps."""
+    columns = {"eval/pass_at_1": accuracy, "eval/questions": [questions] * len(accuracy)}
+    return {"held_out": accuracy, "evaluations": MetricTable(steps=range(0, 10 * len(accuracy), 10), columns=columns)}
+
+
 CASES: dict[str, Case] = {
+    "reward_fell": Case(
+        ill=facts({"reward/mean": [*JUMPING, 0.688, 0.695, 0.562]}),
+        well=facts({"reward/mean": [*JUMPING, 0.74, 0.695, 0.562]}),  # the first is no more than noise
+        severity="warning",
+        says="The mean reward was 0.81 with a deviation of 0.0513 from step to step; since step 30 it is 0.648, 3.15 "
+        "deviations lower.",
+    ),
+    "held_out_fell": Case(
+        # 65 of 100 is 0.2 less than 85: 3.3 times the error of the difference, 0.0596.
+        ill=facts(**evaluated(0.4, 0.85, 0.65)),
+        well=facts(**evaluated(0.4, 0.85, 0.7)),  # 2.6 times
+        severity="warning",
+        says="Of 100 held-out questions 85 % were right after 10 steps, and 65 % after 20.",
+    ),
     "run_ended_badly": Case(
         ill=facts({"reward/mean": flat(0.4)}, {"steps": 100}, status="stopped"),
         well=facts({"reward/mean": flat(0.4)}, {"steps": 100}, status="interrupted"),

@@ -106,11 +106,11 @@ def test_the_time_of_a_step_adds_up() -> None:
     assert {series["role"] for series in found["series"]} == {"stack"}
 
 
-def test_a_log_scale_has_no_values_that_it_cannot_show() -> None:
+def test_what_is_0_is_drawn_at_the_bottom_of_a_log_scale() -> None:
     found = chart("gap", {"train/kl_rollout": [1e-3, 0.0, -1e-12, None]})
     assert found is not None
     assert found["scale"] == "log"
-    assert found["series"][0]["values"] == [1e-3, None, None, None]
+    assert found["series"][0]["values"] == [1e-3, 1e-9, 1e-9, None]
 
 
 def test_a_spike_is_not_averaged_away() -> None:

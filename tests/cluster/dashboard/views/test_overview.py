@@ -13,7 +13,7 @@ from cluster.dashboard.figures.series import thin
 from cluster.dashboard.figures.thresholds import facts_of
 from cluster.dashboard.records import ActorStats, MetricTable
 from cluster.dashboard.views.overview import metrics_view, overview
-from cluster.dashboard.views.tiles import tiles_of, wilson
+from cluster.dashboard.views.tiles import tiles_of
 from cluster.record.run_directory import RunDirectory
 from tests.cluster.dashboard.small_runs import (
     EQUAL,
@@ -156,12 +156,6 @@ def test_a_fall_of_the_held_out_accuracy_counts_when_it_is_more_than_chance() ->
     # All right at first: one wrong answer afterwards is chance.
     assert tile_of("accuracy", {}, evaluations_of(1.0, 0.99))["state"] == "ok"
     assert tile_of("accuracy", {}, evaluations_of(1.0, 0.9))["state"] == "watch"
-
-
-def test_wilson_intervals() -> None:
-    assert wilson(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
-    assert wilson(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
-    assert wilson(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
 
 
 def test_a_reward_without_right_and_wrong_is_held_out_by_its_mean() -> None:
