@@ -49,9 +49,11 @@ class WeightSyncConfig(Config):
     """Time for each part of it, such as one chunk to all engines; who has not answered by then is restarted."""
     canary_max_error: float | None = Field(default=None, gt=0)
     """Largest difference allowed between the engine's and the learner's log-probabilities on fixed prompts after
-    each sync (nats); null takes 1e-4 in fp32 and 2.0 where either side computes in bf16."""
+    each sync (nats); null takes 1e-4 in fp32 and, where either side computes in bf16, 8 times what rounding alone makes
+    of these prompts."""
     canary_mean_error: float | None = Field(default=None, gt=0)
-    """Largest mean difference; null takes 1e-5 in fp32 and 0.15 where either side computes in bf16."""
+    """Largest mean difference; null takes 1e-5 in fp32 and, where either side computes in bf16, 2.5 times what rounding
+    alone makes."""
 
 
 class TrackerConfig(Config):

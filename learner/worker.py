@@ -166,6 +166,15 @@ class LearnerWorker:
             scores |= {key[1]: values.policy_logprobs for key, values in by_completion.items()}
         return [scores[i] for i in range(len(sequences))]
 
+    def rounding_errors(self, sequences: Sequence[Sequence[int]]) -> list[Logprobs]:
+        """[n - 1] what rounding alone makes of the same (nats): as an engine computes it in bf16, minus in fp32. A
+        measure for how far apart two that compute the same function in bf16 may be. Collective, as `score_tokens`."""
+        with self._model.computing_in(torch.float32):
+            exact = self.score_tokens(sequences)
+        with self._model.computing_in(torch.bfloat16):
+            rounded = self.score_tokens(sequences)
+        return [theirs - ours for theirs, ours in zip(rounded, exact, strict=True)]
+
     def save(self, directory: str) -> None:
         """Writes everything the learner needs to go on into a directory that is not yet published. Collective."""
         state = checkpoint.LearnerState(

@@ -4,6 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+LOWEST_TEMPERATURE = 0.01
+"""That an engine draws with; 0 is another thing, without a draw."""
+
 
 class Config(BaseModel):
     """Base of every configuration: frozen, and an unknown key is an error, never a silent default."""
@@ -113,7 +116,7 @@ class SamplingConfig(Config):
     """How completions are drawn."""
 
     temperature: float = Field(default=1.0, ge=0, le=2)
-    """0 is greedy: allowed for evaluation only."""
+    """0 is greedy: allowed for evaluation only. Between 0 and 0.01 there is none."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Draw from the fewest tokens whose probabilities add up to this; 1 keeps all tokens."""
     top_k: int = Field(default=0, ge=0)
@@ -126,6 +129,17 @@ class SamplingConfig(Config):
     stop_token_ids: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """Tokens that end a completion, besides the model's own end tokens. Not part of the completion's text; they are
     kept as its last token and trained on."""
+
+    @field_validator("temperature")
+    @classmethod
+    def _check_temperature(cls, temperature: float) -> float:
+        # vLLM raises such a temperature to 0.01 by itself: the learner would compute with another one.
+        if 0 < temperature < LOWEST_TEMPERATURE:
+            raise ValueError(
+                f"temperature is {temperature:g}, and engines draw with {LOWEST_TEMPERATURE} at least; use that, or 0 "
+                "to draw the most probable token each time"
+            )
+        return temperature
 
 
 class ModelConfig(Config):

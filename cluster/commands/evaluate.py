@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.commands.export import export_command
+from cluster.commands.model_check import check_model, check_tokens
 from cluster.commands.start_checks import check_stop_tokens, ending_warnings
 from cluster.commands.train import read_eval_prompts
 from cluster.config import RunConfig
@@ -45,11 +46,13 @@ def evaluate_command(model_or_run: str, config: RunConfig) -> dict[str, float]:
 def _evaluate(model_or_run: str, config: RunConfig, reporter: Reporter) -> dict[str, float]:
     validate_reward_config(config.reward)
     with _model_directory(model_or_run, config, reporter) as model_dir:
+        num_embeddings = check_model(config, model_dir)
         tokenizer = load_tokenizer(model_dir, trust_remote_code=config.model.trust_remote_code)
         samplings = {"eval.sampling": config.eval.sampling}
         check_stop_tokens(samplings, tokenizer)
         held_out = read_eval_prompts(config, tokenizer)
         prompts = eval_prompts(held_out, config.eval.num_prompts)
+        check_tokens(tokenizer, prompts, model_dir, num_embeddings)
         for text in (*held_out.report.warnings, *ending_warnings(samplings, tokenizer, model_dir)):
             reporter.warn(text)
         bundles = plan_bundles(config, with_learner=False)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cluster.commands.model_check import check_model, check_tokens
 from cluster.commands.scored_rows import scored_prompts
 from cluster.commands.start_checks import (
     check_stop_tokens,
@@ -311,6 +312,7 @@ def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
     )
     if time.monotonic() - started_s > 1.0:
         reporter.phase(f"model {model.path} is in {model_dir}")
+    num_embeddings = check_model(config, model_dir)
     _check_reward_model(config)
     tokenizer = load_tokenizer(model_dir, trust_remote_code=model.trust_remote_code)
     check_stop_tokens(samplings_of(config), tokenizer)
@@ -335,6 +337,7 @@ def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
     for text in warnings:
         reporter.warn(text)
     check_components_are_used(config.reward, (*train.prompts, *questions))
+    check_tokens(tokenizer, (*train.prompts, *questions), model_dir, num_embeddings)
     return Inputs(
         model_dir=model_dir,
         train=train,

@@ -143,6 +143,10 @@ class Learner(Protocol):
         """Log-probabilities (nats) of sequences, computed as in training."""
         ...
 
+    def rounding_errors(self, sequences: Sequence[Sequence[int]]) -> list[Logprobs]:
+        """What rounding to bf16 alone makes of them (nats)."""
+        ...
+
     def save(self, directory: str) -> None:
         """Writes its part of a checkpoint."""
 
@@ -220,6 +224,7 @@ class LearnerHandle(Handle):
     weight_chunk = _remote(Learner.weight_chunk)
     weights_digest = _remote(Learner.weights_digest)
     score_tokens = _remote(Learner.score_tokens)
+    rounding_errors = _remote(Learner.rounding_errors)
     save = _remote(Learner.save)
     load = _remote(Learner.load)
     close = _remote(Learner.close)

@@ -2,8 +2,9 @@
 
     begin (samplers are STALE) -> chunks, each checked tensor by tensor -> digest of the whole -> canary -> serve
 
-The canary compares log-probabilities of fixed prompts, computed by each engine and by the learner. A digest proves that
-the bytes came; only the canary proves that the engine computes with them (on a CPU it computes with packed copies).
+The canary compares log-probabilities of fixed prompts, computed by each engine and by the learner
+(`cluster/weights/canary.py`). A digest proves that the bytes came; only the canary proves that the engine computes with
+them (on a CPU it computes with packed copies).
 Whatever fails, no sampler that failed has served anything: it serves only after `serve`.
 """
 
@@ -13,16 +14,16 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cluster.config import RunConfig
 from cluster.errors import ActorFailedError, ObjectLostError, StageTimeoutError
 from cluster.fleet.actors import Fleet, SamplerActor
 from cluster.fleet.deadlines import finish, finish_all
 from cluster.fleet.handles import LearnerHandle, SamplerHandle, by_reference
+from cluster.weights.canary import Errors, Limits, canary_errors, fp32_limits, rounding_limits, stale_share
 from rollout.errors import EngineError, ShoalError, WeightSyncError
 from rollout.transfer.manifest import WeightChunk
-from rollout.types import Logprobs, Prompt
+from rollout.types import Prompt
 
 T = TypeVar("T")
 
@@ -30,11 +31,6 @@ T = TypeVar("T")
 CHUNKS_IN_FLIGHT = 2
 NUM_CANARY_PROMPTS = 4
 MAX_CANARY_TOKENS = 128
-
-# Largest and mean difference (nats) that rounding may explain. Measured: 2e-6 at most in fp32; in bf16, on the chat
-# template of a 135M model, 0.53 at most and 0.05 on average.
-FP32_TOLERANCE = (1e-4, 1e-5)
-BF16_TOLERANCE = (2.0, 0.15)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +63,9 @@ class WeightSync:
         self._fleet = fleet
         self._deadline_s = config.weight_sync.deadline_s
         self._canary = [list(p.token_ids[:MAX_CANARY_TOKENS]) for p in canary_prompts[:NUM_CANARY_PROMPTS]]
-        exact = config.rollout.dtype == "float32" and config.learner.dtype == "float32"
-        max_error, mean_error = FP32_TOLERANCE if exact else BF16_TOLERANCE
-        self._max_error = config.weight_sync.canary_max_error or max_error
-        self._mean_error = config.weight_sync.canary_mean_error or mean_error
+        self._is_exact = config.rollout.dtype == "float32" and config.learner.dtype == "float32"
+        self._limits: Limits | None = fp32_limits(*self._configured_limits()) if self._is_exact else None
+        self._first: _FirstSync | None = None
 
     async def publish(self, samplers: Sequence[SamplerActor]) -> SyncReport:
         """Sends the learner's current weights to `samplers`, verifies, and lets them serve.
@@ -137,29 +132,56 @@ class WeightSync:
         return cast(Awaitable[WeightChunk], refs[0])  # it is the other ranks that answer None
 
     async def _run_canary(self, receivers: "_Receivers", version: int) -> tuple[float, float]:
+        """(largest, mean) difference of all samplers. Errors: `WeightSyncError`."""
         by_learner, by_samplers = await asyncio.gather(
             self._ranks(lambda rank: rank.score_tokens.remote(self._canary), item="the canary"),
             receivers.call(lambda sampler: sampler.prompt_logprobs.remote(self._canary), item="the canary"),
         )
-        worst = (0.0, 0.0)
-        for name, got in by_samplers.items():
-            errors = canary_errors(by_learner[0], got)
-            if not len(errors):
-                raise WeightSyncError(
-                    f"weights version {version} cannot be verified: the first {len(self._canary)} prompts have one "
-                    "token each, so none has a log-probability; use a template with more text"
-                )
-            max_error, mean_error = float(np.max(errors)), float(np.mean(errors))
-            # `not <=` rather than `>`: a NaN on either side must fail too.
-            if not (max_error <= self._max_error and mean_error <= self._mean_error):
-                raise WeightSyncError(
-                    f"{name} does not compute with weights version {version} that it received: its "
-                    f"log-probabilities of fixed prompts differ from the learner's by {max_error:.3g} nats at most and "
-                    f"{mean_error:.3g} on average (allowed: {self._max_error:g}, {self._mean_error:g}); nothing was "
-                    "sampled from them"
-                )
-            worst = (max(worst[0], max_error), max(worst[1], mean_error))
-        return worst
+        errors = {name: canary_errors(by_learner[0], got) for name, got in by_samplers.items()}
+        if any(not len(errors_N) for errors_N in errors.values()):
+            raise WeightSyncError(
+                f"weights version {version} cannot be verified: the first {len(self._canary)} prompts have one "
+                "token each, so none has a log-probability; use a template with more text"
+            )
+        for name, errors_N in errors.items():
+            await self._check_size(name, errors_N, version)
+        learner_N = np.concatenate(by_learner[0]).astype(np.float64)
+        if errors:
+            self._first = self._first or _FirstSync.of(version, learner_N, list(errors.values()))
+        for name, errors_N in errors.items():
+            self._check_staleness(name, errors_N, learner_N, version)
+        sizes = [np.abs(errors_N) for errors_N in errors.values()]
+        return (
+            max((float(np.max(sizes_N)) for sizes_N in sizes), default=0.0),
+            max((float(np.mean(sizes_N)) for sizes_N in sizes), default=0.0),
+        )
+
+    async def _check_size(self, name: str, errors_N: Errors, version: int) -> None:
+        if self._limits is None or not (self._limits.allow(errors_N) or self._is_exact):
+            # Measured once, and again before anybody is blamed: how much rounding makes changes with the weights.
+            rounding = await self._ranks(lambda rank: rank.rounding_errors.remote(self._canary), item="the canary")
+            self._limits = rounding_limits(rounding[0], *self._configured_limits())
+        if not self._limits.allow(errors_N):
+            raise WeightSyncError(
+                f"{name} does not compute with weights version {version} that it received: its log-probabilities of "
+                f"fixed prompts differ from the learner's by {np.max(np.abs(errors_N)):.3g} nats at most and "
+                f"{np.mean(np.abs(errors_N)):.3g} on average, where rounding explains {self._limits.largest:.3g} and "
+                f"{self._limits.mean:.3g}; nothing was sampled from them"
+            )
+
+    def _check_staleness(self, name: str, errors_N: Errors, learner_N: Errors, version: int) -> None:
+        first = self._first
+        assert first is not None
+        share = 0.0 if self._is_exact else stale_share(errors_N, learner_N - first.logprobs_N, noise=first.noise)
+        if share:
+            raise WeightSyncError(
+                f"{name} computes with old weights in part: its log-probabilities of fixed prompts took no part in "
+                f"{share:.0%} of their change from version {first.version} to version {version}, which rounding does "
+                "not explain; nothing was sampled from them"
+            )
+
+    def _configured_limits(self) -> tuple[float | None, float | None]:
+        return self._config.weight_sync.canary_max_error, self._config.weight_sync.canary_mean_error
 
     async def _ranks(self, ask: Callable[[LearnerHandle], Awaitable[T]], *, item: str) -> list[T]:
         learners = self._fleet.learners
@@ -214,15 +236,19 @@ class _Receivers:
         return answered
 
 
-def canary_errors(by_learner: Sequence[Logprobs], by_sampler: Sequence[Logprobs]) -> NDArray[np.float64]:
-    """Absolute differences (nats) of every token of every fixed prompt, end to end."""
-    lengths = [[len(logprobs_T) for logprobs_T in side] for side in (by_learner, by_sampler)]
-    if lengths[0] != lengths[1]:
-        raise ValueError(f"the canary's sequences have {lengths[0]} and {lengths[1]} log-probabilities")
-    if not sum(lengths[0]):
-        return np.zeros(0)
-    ours, theirs = (np.concatenate(side).astype(np.float64) for side in (by_learner, by_sampler))
-    return np.abs(ours - theirs)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _FirstSync:
+    """What later ones are compared with."""
+
+    version: int
+    logprobs_N: Errors
+    """The learner's, of the fixed prompts."""
+    noise: float
+    """Root mean square of what separated engines and learner (nats)."""
+
+    @classmethod
+    def of(cls, version: int, logprobs_N: Errors, errors: Sequence[Errors]) -> "_FirstSync":
+        return cls(version=version, logprobs_N=logprobs_N, noise=float(np.sqrt(np.mean(np.concatenate(errors) ** 2))))
 
 
 async def serve_as_loaded(fleet: Fleet, deadline_s: float) -> None:

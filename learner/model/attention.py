@@ -1,34 +1,93 @@
-"""Attention on CPUs: the same scaled dot product as elsewhere, computed in fp32.
+"""Attention as the engines compute it, where transformers' own choice is slow or leaves something out.
 
-PyTorch's CPU kernel for bf16 has a slow backward pass. Measured on two cores for 59 sequences of 69 tokens, 9 heads of
-64: forward and backward take 190 ms in bf16 and 35 ms in fp32, casts not counted.
+On CPUs PyTorch's kernel for bf16 has a slow backward pass, so the same scaled dot product is computed in fp32. Measured
+on two cores for 59 sequences of 69 tokens, 9 heads of 64: forward and backward take 190 ms in bf16 and 35 ms in fp32,
+casts not counted.
+
+Some families cap the attention scores (Gemma 2). transformers' fused kernels are handed the cap and pass over it
+without a word, where the engines apply it: such models are computed here, without a fused kernel.
+
+Dimensions: B sequences, A heads, T query positions, S key positions, D values of a head.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 CPU_ATTENTION = "shoal_cpu_fp32"
+CAPPED_ATTENTION = "shoal_capped"
 
 
-def register_cpu_attention() -> str:
-    """Makes the implementation known to transformers; returns the name to load a model with."""
+def attention_for(model_class: "type[PreTrainedModel]", config: "PretrainedConfig", *, slow_kernel: bool) -> str | None:
+    """The name of the implementation to load a model with; None leaves the choice to transformers. `slow_kernel` says
+    that the model will compute in bf16 on a CPU.
+
+    Errors: `NotImplementedError` for a model that caps its scores in code of its own.
+    """
+    is_replaceable = getattr(model_class, "_supports_attention_backend", False)
+    if getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None:
+        if not is_replaceable:
+            raise NotImplementedError(f"{model_class.__name__} caps its attention scores in code of its own")
+        return _register(CAPPED_ATTENTION, capped_attention)
+    # Without the fused kernel there is more to the attention than that kernel knows of, such as sinks.
+    has_fused = getattr(model_class, "_supports_sdpa", False)
+    return _register(CPU_ATTENTION, fp32_attention) if slow_kernel and is_replaceable and has_fused else None
+
+
+def _register(name: str, implementation: Any) -> str:
+    """Makes an implementation known to transformers, with masks that say True where a query may look."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-    AttentionInterface.register(CPU_ATTENTION, fp32_attention)
-    AttentionMaskInterface.register(CPU_ATTENTION, sdpa_mask)
-    return CPU_ATTENTION
+    AttentionInterface.register(name, implementation)
+    AttentionMaskInterface.register(name, sdpa_mask)
+    return name
 
 
 def fp32_attention(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
 ) -> tuple[Tensor, None]:
-    """What transformers calls for each layer: query, key and value [B, heads, T, head size] in any precision."""
+    """What transformers calls for each layer: query, key and value [B, A, T, D] in any precision."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+    assert kwargs.get("softcap") is None, "the fused kernel knows no cap: see `attention_for`"
     # Autocast would put the product back into bf16.
     with torch.autocast(query.device.type, enabled=False):
         output, _ = sdpa_attention_forward(module, query.float(), key.float(), value.float(), *args, **kwargs)
     return output.to(query.dtype), None
+
+
+def capped_attention(  # noqa: PLR0913  # what transformers hands over
+    _: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    softcap: float | None = None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **_others: Any,
+) -> tuple[Tensor, None]:
+    """softmax(cap * tanh(scores / cap)) @ value in fp32, with scores = scaling * query @ key^T (Gemma 2, arXiv
+    2408.00118, section 2). `attention_mask` [B, 1, T, S] is True where a query may look; None is causal."""
+    assert dropout == 0.0, "dropout is off: the engines have none"
+    num_queries, num_keys, head_size = query.shape[2], key.shape[2], query.shape[3]
+    # The engines' several queries for a key and value: each head of keys serves as many in a row.
+    repeats = query.shape[1] // key.shape[1]
+    with torch.autocast(query.device.type, enabled=False):
+        key_BASD, value_BASD = (tensor.float().repeat_interleave(repeats, dim=1) for tensor in (key, value))
+        scores_BATS = query.float() @ key_BASD.transpose(2, 3) * (head_size**-0.5 if scaling is None else scaling)
+        if softcap is not None:
+            scores_BATS = torch.tanh(scores_BATS / softcap) * softcap
+        if attention_mask is None:
+            allowed_TS = torch.ones(num_queries, num_keys, dtype=torch.bool, device=query.device)
+            attention_mask = allowed_TS.tril(num_keys - num_queries)
+        scores_BATS = scores_BATS.masked_fill(~attention_mask, float("-inf"))
+        output_BATD = functional.softmax(scores_BATS, dim=-1) @ value_BASD
+    return output_BATD.transpose(1, 2).contiguous().to(query.dtype), None

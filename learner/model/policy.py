@@ -7,15 +7,15 @@ Dimensions: B sequences, T token positions, N predicted tokens, H hidden, V voca
 """
 
 import copy
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from learner.model.attention import register_cpu_attention
+from learner.model.loading import load_causal_lm
 from learner.model.logprobs import logprobs_from_logits, token_logprobs
-from rollout.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -72,9 +72,38 @@ class LogprobModel(nn.Module):
             found_N: tuple[Tensor, Tensor] = self.head(hidden_NH, targets_N, temperature=temperature, dtype=self.dtype)
             return found_N
 
+    @contextmanager
+    def computing_in(self, dtype: torch.dtype) -> Iterator[None]:
+        """While inside, the forward pass runs in another precision. In bf16 it is rounded where an engine rounds: what
+        goes from layer to layer is bf16 too, which autocast leaves in fp32."""
+        before, self.dtype = self.dtype, dtype
+        rounds = dtype != torch.float32
+        layers = [m for m in self.policy.modules() if rounds and isinstance(m, nn.Embedding | _layer_class())]
+        hooks = [layer.register_forward_hook(lambda _layer, _inputs, output: _cast(output, dtype)) for layer in layers]
+        try:
+            yield
+        finally:
+            self.dtype = before
+            for hook in hooks:
+                hook.remove()
+
     def named_weights(self) -> dict[str, nn.Parameter]:
         """Parameters under their Hugging Face names; a tied output matrix is there once, as the input embedding."""
         return dict(self.policy.named_parameters())
+
+
+def _layer_class() -> type[nn.Module]:
+    """What every layer of transformers' decoders is."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    return GradientCheckpointingLayer
+
+
+def _cast(output: Any, dtype: torch.dtype) -> Any:
+    """The output of a layer, a tensor or a tuple that begins with one."""
+    if isinstance(output, tuple):
+        return (_cast(output[0], dtype), *output[1:])
+    return output.to(dtype) if isinstance(output, Tensor) and output.is_floating_point() else output
 
 
 def _plain_head(policy: "PreTrainedModel") -> nn.Linear | None:
@@ -96,65 +125,13 @@ def _plain_head(policy: "PreTrainedModel") -> nn.Linear | None:
     return head if is_plain else None
 
 
-def load_causal_lm(
-    model_dir: str, *, trust_remote_code: bool = False, attention: str | None = None
-) -> "PreTrainedModel":
-    """A Hugging Face directory as a model with fp32 weights, on the CPU, without dropout and without a cache.
-
-    `attention` names transformers' implementation; None leaves the choice to it.
-    Errors: `ModelError` when the directory cannot be loaded.
-    """
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    if not (Path(model_dir) / "config.json").is_file():
-        raise ModelError(f"{model_dir} is no Hugging Face model directory: it has no config.json")
-    try:
-        config = AutoConfig.from_pretrained(model_dir, trust_remote_code=trust_remote_code)
-        config.use_cache = False
-        _turn_dropout_off(config)
-        model = AutoModelForCausalLM.from_pretrained(
-            model_dir,
-            config=config,
-            dtype=torch.float32,
-            trust_remote_code=trust_remote_code,
-            local_files_only=True,
-            attn_implementation=attention,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"cannot load a causal language model from {model_dir}: {error}") from error
-    _check_layout(model, model_dir)
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    return model
-
-
-def _check_layout(model: nn.Module, model_dir: str) -> None:
-    """Weights travel to the engines under the names that the model's files have; joined ones have none."""
-    from transformers.core_model_loading import WeightConverter
-
-    for conversion in getattr(model, "_weight_conversions", None) or ():
-        if isinstance(conversion, WeightConverter):
-            raise ModelError(
-                f"{model_dir} cannot be trained: its weights {conversion.source_patterns} are joined when they are "
-                "loaded (a mixture of experts), and the engines would not know them; use a model without"
-            )
-
-
-def _turn_dropout_off(config: object) -> None:
-    """Dropout would make the learner's probabilities differ from the sampler's at unchanged weights."""
-    for name, value in vars(config).items():
-        if "drop" in name and isinstance(value, float):
-            setattr(config, name, 0.0)
-
-
 def build_policy(
     model_dir: str, *, dtype: str, gradient_checkpointing: bool, trust_remote_code: bool = False, on_gpu: bool = False
 ) -> LogprobModel:
     """The policy to train, on the CPU as yet; `on_gpu` says where it will compute."""
-    slow_kernel = dtype == "bfloat16" and not on_gpu
-    attention = register_cpu_attention() if slow_kernel else None
-    policy = load_causal_lm(model_dir, trust_remote_code=trust_remote_code, attention=attention)
+    policy = load_causal_lm(
+        model_dir, trust_remote_code=trust_remote_code, slow_kernel=dtype == "bfloat16" and not on_gpu
+    )
     model = LogprobModel(policy, dtype=TORCH_DTYPES[dtype])
     if gradient_checkpointing:
         policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

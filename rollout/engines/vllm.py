@@ -8,7 +8,7 @@ Importing this module sets process-wide defaults of vLLM. An engine must not sha
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ from vllm.distributed.weight_transfer import WeightTransferEngine, WeightTransfe
 from vllm.distributed.weight_transfer.base import WeightTransferInitInfo, WeightTransferUpdateInfo
 from vllm.engine.arg_utils import EngineArgs
 from vllm.inputs import tokens_input
-from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
@@ -71,33 +71,63 @@ class FlatWeightEngine(WeightTransferEngine[_NoInfo, _Tensors]):
     update_info_cls = _Tensors
     model: Any
     """A module with `load_weights`, as every model of vLLM's has."""
+    _loaded: set[str] | None
+    """Names, in the engine's model, of the weights that came in this update; None where the model does not tell."""
 
     def init_transfer_engine(self, init_info: _NoInfo) -> None:
         """Nothing to do: both ends are in this process."""
 
     def start_weight_update(self) -> None:
         """Turns the layers back into what a checkpoint is loaded into."""
+        self._loaded = set()
         initialize_layerwise_reload(self.model)
 
     def receive_weights(self, update_info: _Tensors) -> None:
         """Loads tensors under their checkpoint names."""
-        self.model.load_weights(update_info.tensors)
+        loaded = self.model.load_weights(update_info.tensors)
+        self._loaded = None if loaded is None or self._loaded is None else self._loaded | set(loaded)
 
     def finish_weight_update(self) -> None:
-        """Turns the layers into what the engine computes with."""
+        """Turns the layers into what the engine computes with. Errors: `EngineError` where some kept old weights."""
         finalize_layerwise_reload(self.model, self.model_config)
-        if current_platform.is_cpu() and getattr(self.model_config.hf_text_config, "tie_word_embeddings", False):
-            self._repack_tied_heads()
+        tied = _tied_heads(self.model)
+        self._repack(tied.values())
+        self._check_complete(tied)
 
-    def _repack_tied_heads(self) -> None:
+    def _repack(self, heads: Iterable[ParallelLMHead]) -> None:
         """On CPUs a linear layer computes with a packed copy of its weight, made when the weight is loaded. A head that
         is tied to the embedding receives no weight of its own, so its copy would stay that of the old weights."""
-        for module in self.model.modules():
-            if isinstance(module, ParallelLMHead) and getattr(module, "cpu_linear", None) is not None:
-                module.quant_method.process_weights_after_loading(module)
+        for head in heads:
+            if getattr(head, "cpu_linear", None) is not None:
+                head.quant_method.process_weights_after_loading(head)
+
+    def _check_complete(self, tied: Mapping[str, ParallelLMHead]) -> None:
+        """Every weight of the engine's model came, or is one that came. vLLM only warns of layers that got none."""
+        if self._loaded is None:
+            return
+        names = {name for name, _ in self.model.named_parameters()}
+        kept = names - self._loaded - {f"{head}.weight" for head in tied}
+        if kept:
+            raise EngineError(
+                f"the engine kept {len(kept)} of its weights when new ones came, the first is {min(kept)}: the learner "
+                "has none of that name; the model's config.json and its files do not say the same, save it anew"
+            )
 
     def shutdown(self) -> None:
         """Nothing to do: there is no connection to close."""
+
+
+def _tied_heads(model: torch.nn.Module) -> dict[str, ParallelLMHead]:
+    """Name -> output layer that computes with the weight of an embedding. The layers are asked: vLLM changes what its
+    configuration says of it for models whose files hold both."""
+    modules = dict(model.named_modules())
+    embeddings = {
+        id(module.weight)
+        for module in modules.values()
+        if isinstance(module, VocabParallelEmbedding) and not isinstance(module, ParallelLMHead)
+    }
+    heads = {name: module for name, module in modules.items() if isinstance(module, ParallelLMHead)}
+    return {name: head for name, head in heads.items() if id(head.weight) in embeddings}
 
 
 class WorkerExtension:

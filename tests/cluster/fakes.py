@@ -144,6 +144,9 @@ class FakeLearner:
     def score_tokens(self, sequences: Sequence[Sequence[int]]) -> list[Logprobs]:
         return [np.full(len(sequence) - 1, -0.5, np.float32) for sequence in sequences]
 
+    def rounding_errors(self, sequences: Sequence[Sequence[int]]) -> list[Logprobs]:
+        return [np.full(len(sequence) - 1, 0.05, np.float32) for sequence in sequences]
+
     def save(self, directory: str) -> None:
         self._journal.append(("save", self._name))
         (Path(directory) / f"{self._name}.bin").write_bytes(b"weights")

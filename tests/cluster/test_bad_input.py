@@ -43,7 +43,7 @@ def made_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("model")
     config = LlamaConfig(
-        vocab_size=262, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+        vocab_size=262, hidden_size=64, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
     )
     make: Any = LlamaForCausalLM  # its constructor has no types
     make(config).save_pretrained(folder)
@@ -136,6 +136,8 @@ def test_recipes(shoal: Shoal, recipe: str, sentence: str) -> None:
         ("learnr.lr=1", "learnr: no such key; did you mean learner?"),
         ("rollout.sampling.max_tokens=64", "rollout.sampling.max_tokens is 64, which leaves no room for a prompt"),
         ("max_policy_lag=2", "deterministic is true and max_policy_lag is 2"),
+        ("rollout.sampling.temperature=0.005", "rollout.sampling.temperature: temperature is 0.005, and engines draw"),
+        ("eval.sampling.temperature=0.009", "eval.sampling.temperature: temperature is 0.009, and engines draw"),
         ("reward.functions=[]", "reward: no reward: give at least one entry in functions"),
         ("reward.accuracy=foo", "reward: accuracy is 'foo', which is no component; components are ['math']"),
     ],
@@ -172,6 +174,27 @@ def test_incomplete_models(shoal: Shoal, tmp_path: Path, files: str, lacks: str)
     code, said = shoal(*JSONL)
     assert code == 1
     assert f"/m is no complete model, it lacks {lacks}" in said
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"architectures": ["LlamaForTokenClassification"]}, "{m} is a LlamaForTokenClassification, which gives no"),
+        ({"quantization_config": {"quant_method": "fp8"}}, "{m} has weights quantised with fp8, which have no gradi"),
+        ({"max_position_embeddings": 32}, "model.max_context_tokens is 64, and {m} reads 32 tokens at most (max_posi"),
+        ({"num_attention_heads": 4, "head_dim": 16}, "{m} has attention heads of 16 values, and vLLM's attention on"),
+        ({"num_hidden_layers": 2}, "{m} lacks 9 tensors (model.layers.1.input_layernorm.weight, "),
+        ({"vocab_size": 100}, "{m} does not fit its config.json: lm_head.weight is [262, 64] in the files and [100, 6"),
+        ({"layer_types": ["linear_attention"]}, "{m} has layers that carry a state from token to token (linear_atte"),
+    ],
+)
+def test_models_that_cannot_work(shoal: Shoal, tmp_path: Path, fields: dict[str, Any], sentence: str) -> None:
+    path = tmp_path / "m" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    expected = f"shoal: {sentence.format(m=path.parent.resolve())}"
+    for command in (JSONL, ("eval", "m", "--task", "tiny", *JSONL[3:])):
+        code, said = shoal(*command)
+        assert (code, said[: len(expected)]) == (1, expected)
 
 
 @pytest.mark.parametrize(

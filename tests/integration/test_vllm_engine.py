@@ -14,9 +14,13 @@ from tests.integration.runs import REPOSITORY
 pytestmark = pytest.mark.integration
 
 
-@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-def test_engine_follows_its_weights(tied: bool, tmp_path: Path) -> None:
-    report = run_checks(make_model(tmp_path / "model", tied=tied))
+@pytest.mark.parametrize("layout", ["tied", "tied, with the head in the file", "untied"])
+def test_engine_follows_its_weights(layout: str, tmp_path: Path) -> None:
+    tied = layout != "untied"
+    model_dir = make_model(tmp_path / "model", tied=tied)
+    if layout == "tied, with the head in the file":
+        add_the_head(model_dir)
+    report = run_checks(model_dir)
     assert report["same_tokens_again"], "a seed for each sample fixes what is sampled"
     assert report["distinct_samples"] > 4
     assert report["sampled_error"] < 1e-4
@@ -34,6 +38,17 @@ def test_engine_follows_its_weights(tied: bool, tmp_path: Path) -> None:
         assert sync["mean"] < 1e-5
         assert sync["versions"] == [version]
     assert (report["unrepaired_head"] > 0.01) == tied
+    assert "kept 1 of its weights" in report["left_out"]
+    assert "model.layers.1.self_attn.o_proj.weight" in report["left_out"]
+
+
+def add_the_head(model_dir: Path) -> None:
+    """As some tools save a tied model: vLLM then loads it as untied, and ties it again."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(model_dir / "model.safetensors")
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+    save_file(weights, model_dir / "model.safetensors", {"format": "pt"})
 
 
 def check_texts(texts: dict[str, list[Any]]) -> None:

@@ -28,6 +28,7 @@ def write(path: Path, questions: Sequence[str]) -> str:
 def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Read:
     """`read_inputs` without a model: prompts are all that is looked at."""
     monkeypatch.setattr(train, "resolve_model", lambda *_, **__: tmp_path)
+    monkeypatch.setattr(train, "check_model", lambda *_: len(byte_tokenizer()))
     monkeypatch.setattr(train, "model_fingerprint", lambda _: "model")
     monkeypatch.setattr(train, "tokenizer_fingerprint", lambda _: "tokenizer")
     monkeypatch.setattr(train, "load_tokenizer", lambda *_, **__: byte_tokenizer())

@@ -9,7 +9,8 @@ from torch import nn
 from learner.algorithm.loss import grpo_loss
 from learner.algorithm.plan import plan_step
 from learner.config import GRPOConfig
-from learner.model.policy import LogprobModel, build_policy, freeze_copy, load_causal_lm
+from learner.model.loading import load_causal_lm
+from learner.model.policy import LogprobModel, build_policy, freeze_copy
 from learner.types import TrainBatch
 from rollout.errors import ModelError
 from rollout.types import RolloutGroup
