@@ -46,6 +46,10 @@ def add_dashboard_commands(add: Add) -> None:
     report = add("export-report", _export_report, "write a run as one HTML file that needs no network")
     report.add_argument("run", type=Path, metavar="RUN")
     report.add_argument("-o", "--out", type=Path, required=True, metavar="FILE")
+    report.add_argument(
+        "--steps", metavar="STEPS", help="training steps and evaluations to put in, as in 0,10-20 (some of all)"
+    )
+    report.add_argument("--filter", default="", metavar="FILTER", help="which rollouts, as in the page's table (all)")
 
 
 def _dashboard(arguments: argparse.Namespace) -> int:
@@ -76,10 +80,14 @@ def _sql(arguments: argparse.Namespace) -> int:
 
 
 def _export_report(arguments: argparse.Namespace) -> int:
-    from cluster.dashboard.exports.report import export_report
+    from cluster.dashboard.exports.report import Choice, export_report, parse_steps
 
-    num_bytes = export_report(arguments.run, arguments.out)
-    print(f"{arguments.out}, {num_bytes / 1e6:.1f} MB")
+    steps = parse_steps(arguments.steps) if arguments.steps is not None else ()
+    report = export_report(arguments.run, arguments.out, Choice(steps=steps, filter=arguments.filter))
+    print(
+        f"{arguments.out}, {report.num_bytes / 1e6:.1f} MB: {len(report.steps)} training steps,"
+        f" {report.num_rows:,} of {report.num_rollouts:,} rollouts"
+    )
     return 0
 
 

@@ -1,17 +1,21 @@
 """`shoal export-report RUN -o FILE`: the page and a part of the API's answers in one HTML file, without network.
 
 What goes in, most important first, until the file is full: the pages about the whole run; the first and last steps and
-some between; of these steps the first, last, best, worst and most mixed groups; the tokens of their completions. Lists
-name no more than what is there, so that nothing in the report leads to what is not.
+some between, or those that were chosen; the table of their rollouts, or of those that pass a filter; of these steps the
+first, last, best, worst and most mixed groups; the tokens of their completions. Lists name no more than what is there,
+so that nothing in the report leads to what is not.
 """
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote
 
+from cluster.dashboard.exports.report_rows import report_rows, selected_ids
 from cluster.dashboard.files.encoding import encode
 from cluster.dashboard.views.runs import find_runs, is_run
 from cluster.dashboard.web.endpoints import MAX_SPANS, Asked, endpoint_of, saved_views
@@ -30,9 +34,8 @@ MAX_ANSWERS_BYTES = 3_800_000
 MAX_STEPS = 12
 PHASES: tuple[Phase, ...] = ("train", "eval")
 WHOLE_RUN = ("overview", "doctor", "config", "fleet", "ledger", "ledger/groups")
-TABLE_ROWS = 200
-"""As many rows as the page asks for at a time."""
-DEFAULT_SORT = "-step"
+MAX_TABLE_BYTES = 1_400_000
+"""Of the table of rollouts, which has their whole texts."""
 TIMELINE_STEPS = 3
 
 
@@ -40,8 +43,48 @@ class ReportError(ShoalError):
     """A report that cannot be written."""
 
 
-def export_report(run: Path, out: Path) -> int:
-    """Writes the report and returns its bytes. Raises ConfigError for what is no run, ReportError."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What of the run goes into the report."""
+
+    steps: Sequence[tuple[int, int]] = ()
+    """Ranges of steps, ends included; empty for the first, the last and some between."""
+    filter: str = ""
+    """Which rollouts, in the language of the table; empty for all."""
+
+    def has(self, step: int) -> bool:
+        """Whether the step was chosen."""
+        return not self.steps or any(low <= step <= high for low, high in self.steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What was written."""
+
+    num_bytes: int
+    steps: Sequence[int]
+    """Training steps whose pages are in it."""
+    num_rows: int
+    num_rollouts: int
+    """Rollouts in it, and of the run."""
+
+
+def parse_steps(text: str) -> list[tuple[int, int]]:
+    """ "0,10-20" -> [(0, 0), (10, 20)]. Raises ConfigError."""
+    ranges = []
+    for word in text.split(","):
+        found = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", word)
+        if found is None:
+            raise ConfigError(f"--steps {text!r} has {word!r}; allowed are steps and ranges, as in 0,10-20")
+        low, high = int(found[1]), int(found[2] or found[1])
+        if low > high:
+            raise ConfigError(f"--steps {text!r} has {word.strip()!r}, which ends before it begins; write {high}-{low}")
+        ranges.append((low, high))
+    return ranges
+
+
+def export_report(run: Path, out: Path, choice: Choice | None = None) -> Report:
+    """Writes the report. Raises ConfigError for what is no run or chooses nothing, FilterError, ReportError."""
     from cluster.dashboard.index.store import RunStore
 
     if not is_run(run):
@@ -52,7 +95,10 @@ def export_report(run: Path, out: Path) -> int:
     with contextlib.closing(RunStore(run)) as store:
         store.refresh()
         opened = OpenRun(name=name, path=run, revision=1, store=store)
-        answers = Answers(opened, store, MAX_ANSWERS_BYTES).collect()
+        collected = Answers(opened, store, MAX_ANSWERS_BYTES, choice or Choice())
+        answers = collected.collect()
+        table = answers[f"{collected.base}/rollouts"]
+        steps = answers[f"{collected.base}/steps?phase=train"]["steps"]
     data = report_page(answers, title=f"{name} - Shoal", run=name).html.encode()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -61,38 +107,56 @@ def export_report(run: Path, out: Path) -> int:
         raise ReportError(
             f"cannot write {out}: {getattr(error.__cause__ or error, 'strerror', None) or error}"
         ) from error
-    return len(data)
+    return Report(num_bytes=len(data), steps=steps, num_rows=len(table["rows"]), num_rollouts=table["num_rollouts"])
 
 
 class Answers:
     """Address -> answer, as many as fit."""
 
-    def __init__(self, run: OpenRun, store: "RunStore", max_bytes: int) -> None:
+    def __init__(self, run: OpenRun, store: "RunStore", max_bytes: int, choice: Choice) -> None:
         self._run = run
         self._store = store
         self._left = max_bytes
+        self._choice = choice
         self._answers: dict[str, Any] = {}
-        self._base = f"/api/runs/{_escaped(run.name)}"
+        self.base = f"/api/runs/{_escaped(run.name)}"
+        """Of all addresses below the run."""
 
     def collect(self) -> dict[str, Any]:
         """Address -> answer, when all that fits is in."""
+        steps = self._chosen_steps()
         frame = self._view("")
         frame["info"]["path"] = self._run.path.name  # where it lies on this machine is nobody else's business
         self._put("/api/runs", {"runs": [frame["info"]], "folders": []})
-        self._put(self._base, frame)
+        self._put(self.base, frame)
         self._put("/api/views", {"views": saved_views()})
         for path in WHOLE_RUN:
             self._add(path)
         self._add_timeline()
-        steps: list[tuple[Phase, list[int]]] = [
-            (phase, evenly(self._store.table_steps(phase), MAX_STEPS)) for phase in PHASES
-        ]
         pages = self._add_steps(steps)
+        self._add_table(pages)
         for group in self._add_groups(pages):
             self._add_rollouts(group)
-        self._add_table()
         self._close_lists(steps)
         return self._answers
+
+    def _chosen_steps(self) -> list[tuple[Phase, list[int]]]:
+        """The steps of each phase. Raises ConfigError where nothing was chosen, FilterError."""
+        choice = self._choice
+        listed = {phase: [step for step in self._store.table_steps(phase) if choice.has(step)] for phase in PHASES}
+        if choice.steps and not any(listed.values()):
+            known = self._store.table_steps("train")
+            has = f"its steps are {known[0]} to {known[-1]}" if known else "it has none"
+            raise ConfigError(f"{self._run.path} has no rollouts of the steps that --steps names; {has}")
+        if choice.filter.strip():
+            passing = {
+                phase: [step for step in steps if selected_ids(self._store, phase, step, choice.filter)]
+                for phase, steps in listed.items()
+            }
+            if not any(passing.values()):
+                raise ConfigError(f"no rollout of {self._run.path} passes --filter {choice.filter!r}; try a wider one")
+            listed = passing
+        return [(phase, steps if choice.steps else evenly(steps, MAX_STEPS)) for phase, steps in listed.items()]
 
     def _view(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         found = endpoint_of(path.split("/") if path else [])
@@ -113,7 +177,7 @@ class Answers:
         """The answer of a path below the run, None if it is not there or does not fit."""
         with contextlib.suppress(RequestError):
             answer = self._view(path)
-            if self._put(f"{self._base}/{'/'.join(map(_escaped, path.split('/')))}", answer):
+            if self._put(f"{self.base}/{'/'.join(map(_escaped, path.split('/')))}", answer):
                 return answer
         return None
 
@@ -127,7 +191,7 @@ class Answers:
                 ends = (of_last[0].start_s, of_last[-1].end_s)
                 within = {"from": f"{ends[0]:.6f}", "to": f"{ends[1]:.6f}"}
                 whole = self._view("timeline", most | within) | {"extent": ends}
-        self._put(f"{self._base}/timeline", whole)
+        self._put(f"{self.base}/timeline", whole)
 
     def _add_steps(self, steps: Iterable[tuple[Phase, Sequence[int]]]) -> list[dict[str, Any]]:
         """The pages of steps, first and last before those between: room may run out."""
@@ -138,7 +202,8 @@ class Answers:
     def _add_groups(self, pages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         groups = []
         for page in pages:
-            for group_id in telling_groups(page["groups"]):
+            passing = self._passing_groups(page["phase"], page["step"])
+            for group_id in telling_groups([group for group in page["groups"] if group["group_id"] in passing]):
                 group = self._add(f"groups/{page['phase']}/{page['step']}/{group_id}")
                 groups += [group] if group is not None else []
         return groups
@@ -147,32 +212,35 @@ class Answers:
         for row in group["rollouts"]:
             self._add(f"rollouts/{group['phase']}/{group['step']}/{group['group_id']}/{row['sample_index']}")
 
-    def _add_table(self) -> None:
-        """The first rows of the table of rollouts, and of each saved view, as the page asks for them."""
-        views = [{"filter": "", "sort": DEFAULT_SORT}, *saved_views()]
-        for view in views:
-            query = {"filter": view["filter"], "sort": view["sort"], "offset": "0", "limit": str(TABLE_ROWS)}
-            table = self._view("rollouts", query)
-            table["total"] = min(table["total"], len(table["rows"]))
-            self._put(f"{self._base}/rollouts{_query(query)}", table)
+    def _passing_groups(self, phase: Phase, step: int) -> set[str]:
+        """Groups of the step of which a rollout passes the filter."""
+        ids = selected_ids(self._store, phase, step, self._choice.filter)
+        return {placed.row.group_id for placed in self._store.selected(ids)}
+
+    def _add_table(self, pages: Sequence[Mapping[str, Any]]) -> None:
+        """The rollouts of the steps that are in, with all that the page needs to filter and sort them."""
+        steps = [(page["phase"], page["step"]) for page in pages]
+        table = encode(report_rows(self._store, steps, self._choice.filter, min(MAX_TABLE_BYTES, self._left // 2)))
+        self._left -= len(table)
+        self._answers[f"{self.base}/rollouts"] = json.loads(table)  # always there, if without rows: the page asks it
 
     def _close_lists(self, steps: Iterable[tuple[Phase, Sequence[int]]]) -> None:
         """Takes what is not in the report out of the lists of steps and the ways from page to page."""
         for phase, listed in steps:
-            there = [step for step in listed if f"{self._base}/steps/{phase}/{step}" in self._answers]
-            self._answers[f"{self._base}/steps?phase={phase}"] = {"steps": there}
+            there = [step for step in listed if f"{self.base}/steps/{phase}/{step}" in self._answers]
+            self._answers[f"{self.base}/steps?phase={phase}"] = {"steps": there}
             for before, step, after in _with_neighbours(there):
-                self._answers[f"{self._base}/steps/{phase}/{step}"] |= {"previous": before, "next": after}
+                self._answers[f"{self.base}/steps/{phase}/{step}"] |= {"previous": before, "next": after}
         for kind in ("groups", "rollouts"):
             for address, answer in self._answers.items():
-                if address.startswith(f"{self._base}/{kind}/"):
+                if address.startswith(f"{self.base}/{kind}/"):
                     for way in ("previous", "next"):
                         if answer.get(way) and self._address(kind, answer[way]) not in self._answers:
                             answer[way] = None
 
     def _address(self, kind: str, where: Any) -> str:
         parts = where.split("/") if isinstance(where, str) else [str(part) for part in where.values()]
-        return f"{self._base}/{kind}/{'/'.join(map(_escaped, parts))}"
+        return f"{self.base}/{kind}/{'/'.join(map(_escaped, parts))}"
 
 
 def telling_groups(groups: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -210,9 +278,3 @@ def _with_neighbours(items: Sequence[int]) -> Iterator[tuple[int | None, int, in
 def _escaped(part: str) -> str:
     """As encodeURIComponent of the page does."""
     return quote(part, safe="!'()*~")
-
-
-def _query(values: Mapping[str, str]) -> str:
-    """As the page writes a query: sorted, without empty values, in the escapes of URLSearchParams."""
-    pairs = sorted((name, value) for name, value in values.items() if value != "")
-    return "?" + "&".join(f"{name}={quote_plus(value, safe='*').replace('~', '%7E')}" for name, value in pairs)

@@ -29,18 +29,23 @@ def rollout_table(store: "RunStore", *, filter_text: str, sort: str, offset: int
         "offset": page.offset,
         "sort": sort,
         "filter": filter_text,
-        "fields": [
-            {
-                "name": field.name,
-                "type": field.type,
-                "help": field.help,
-                "aliases": list(field.aliases),
-                "sortable": field.sortable,
-            }
-            for field in FIELDS
-        ],
+        "fields": field_list(),
         "elapsed_ms": round((time.perf_counter() - started_s) * 1000, 3),
     }
+
+
+def field_list() -> list[dict[str, Any]]:
+    """What a filter may compare."""
+    return [
+        {
+            "name": field.name,
+            "type": field.type,
+            "help": field.help,
+            "aliases": list(field.aliases),
+            "sortable": field.sortable,
+        }
+        for field in FIELDS
+    ]
 
 
 def rollout_page(store: "RunStore", address: GroupAddress, sample_index: int) -> dict[str, Any] | None:

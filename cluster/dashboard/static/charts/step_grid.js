@@ -2,6 +2,7 @@
 
 import { HoverCard, fmt, html, useMemo, useState } from "shoal/parts/ui.js";
 import { diverging, rewardColour, sequential, textOn, useTheme } from "shoal/parts/colours.js";
+import { isThere } from "shoal/frame/api.js";
 import { href } from "shoal/frame/route.js";
 import { named, Text } from "shoal/parts/text.js";
 
@@ -65,6 +66,12 @@ function CellCard({ group, cell, x, y }) {
   <//>`;
 }
 
+/** The address of a page; none where an exported report does not have it. */
+function there(page, parts, run) {
+  const answer = `/runs/${encodeURIComponent(run)}/${page}s/${parts.map(encodeURIComponent).join("/")}`;
+  return isThere(answer) ? href(page, parts, {}, run) : undefined;
+}
+
 function cellStyle(colour) {
   return { backgroundColor: colour, color: colour === "transparent" ? "inherit" : textOn(colour) };
 }
@@ -74,14 +81,19 @@ function GroupRow({ run, data, group, index, paint, selected }) {
   const judged = group.cells.some((cell) => known(cell.correct));
   return html`<div class=${"grid-row" + (selected ? " selected" : "") + (group.status === "rejected" ? " rejected" : "")} data-testid="group-row" data-group=${group.group_id} data-row=${index}>
     <span class="cells">${group.cells.map((cell, i) => html`<a key=${cell.sample_index} class=${"cell" + (selected?.[1] === i ? " chosen" : "")} style=${cellStyle(paint(cell))}
-      href=${href("rollout", [...address, cell.sample_index], {}, run)} data-cell=${i} tabindex="-1"
+      href=${there("rollout", [...address, cell.sample_index], run)} data-cell=${i} tabindex="-1" role=${there("rollout", [...address, cell.sample_index], run) ? undefined : "img"}
       aria-label=${`completion ${cell.sample_index}, reward ${fmt.number(cell.reward)}`}>${sign(cell)}</a>`)}</span>
-    <a class="grid-link" href=${href("group", address, {}, run)} data-testid="group-link">
+    <a class="grid-link" href=${there("group", address, run)} data-testid="group-link">
       <span class="grid-mean">${fmt.number(group.reward_mean, 2)}</span>
       <span class="grid-right muted">${judged ? `${group.num_correct}/${group.cells.length}` : ""}</span>
       <span class="grid-question"><${Text} value=${group.question} inline />${group.status === "rejected" ? html`<span class="grid-reason">${group.reason.replaceAll("_", " ")}</span>` : null}</span>
     </a>
   </div>`;
+}
+
+/** Pixels that the cells of a group take: the head stands over what it names. */
+function headWidth(groups) {
+  return 4 + 20 * Math.max(4, ...groups.map((group) => group.cells.length));
 }
 
 /** `groups` in the order to show; `selected`: [row, cell or -1] of the keyboard, or null. */
@@ -101,6 +113,8 @@ export function StepGrid({ run, data, groups, colour, selected }) {
   return html`<div class="step-grid">
     <${Scale} data=${data} colour=${colour} theme=${theme} />
     <div class="grid-rows" onMouseOver=${onOver} onMouseLeave=${() => setHover(null)} data-testid="grid">
+      <div class="grid-row grid-head muted" aria-hidden="true"><span class="cells" style=${{ width: `${headWidth(groups)}px` }}>completions</span>
+        <span class="grid-link"><span class="grid-mean">mean</span><span class="grid-right">right</span><span class="grid-question">question</span></span></div>
       ${groups.map((one, index) => html`<${GroupRow} key=${one.group_id} run=${run} data=${data} group=${one} index=${index} paint=${paint} selected=${selected?.[0] === index ? selected : null} />`)}
     </div>
     ${cell ? html`<${CellCard} group=${group} cell=${cell} x=${hover.x} y=${hover.y} />` : null}

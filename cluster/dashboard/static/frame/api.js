@@ -2,6 +2,7 @@
 // In an exported report the answers are in the page and there is no server.
 
 import { useEffect, useRef, useState } from "preact/hooks";
+import { answerOf } from "shoal/report/answers.js";
 
 const report = readReport();
 
@@ -31,12 +32,13 @@ export function canonical(path) {
   return (base.startsWith("/api/") ? base : "/api" + (base.startsWith("/") ? "" : "/") + base) + (tail ? "?" + tail : "");
 }
 
-/** Answers that are the same whatever is asked of them: a report has the whole run's charts, not those of a range. */
-const WHOLE_RUN = /\/(overview|timeline|ledger\/groups)$/;
+/** Whether there is an answer to `path`: always but in a report, which has a part of them. */
+export function isThere(path) {
+  return !report || answerOf(report, canonical(path)) !== undefined;
+}
 
 function fromReport(url) {
-  const base = url.split("?")[0];
-  const found = report?.get(url) ?? (WHOLE_RUN.test(base) ? report?.get(base) : undefined);
+  const found = report ? answerOf(report, url) : undefined;
   if (found === undefined) throw new ApiError("This is not part of the exported report; the running dashboard has it.", 404);
   return found;
 }

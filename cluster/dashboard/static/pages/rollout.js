@@ -41,8 +41,8 @@ function CopyButton({ label, text }) {
 
 function TextTab({ rollout }) {
   return html`<div class="ro-text" data-testid="text-tab">
-    <h2>Prompt, as the model read it</h2>
-    <div class="ro-foreign"><${Text} value=${rollout.prompt_text} /></div>
+    ${rollout.prompt_text === null ? null : html`<h2>Prompt, as the model read it</h2>
+    <div class="ro-foreign"><${Text} value=${rollout.prompt_text} /></div>`}
     <h2>Completion</h2>
     <div class="ro-foreign"><${Text} value=${rollout.text} /></div>
     ${rollout.detail ? html`<h2>What the grader said</h2><div class="ro-foreign"><${Text} value=${rollout.detail} /></div>` : null}
@@ -70,7 +70,7 @@ function Head({ rollout, parts, kept, beside }) {
     <nav class="ro-crumbs" aria-label="Where this is">
       <a href=${href("step", [rollout.phase, rollout.step])}>${rollout.phase} step ${rollout.step}</a>
       <span aria-hidden="true">/</span>
-      <a href=${href("group", parts.slice(0, 3))} data-testid="to-group">group ${rollout.group_id}</a>
+      ${rollout.tokens ? html`<a href=${href("group", parts.slice(0, 3))} data-testid="to-group">group ${rollout.group_id}</a>` : html`<span>group ${rollout.group_id}</span>`}
       <span aria-hidden="true">/</span>
       <b>sample ${rollout.sample_index}</b>
     </nav>
@@ -92,13 +92,13 @@ function factsOf(rollout) {
     ["truth", rollout.truth === null ? "none" : html`<${Text} value=${rollout.truth} inline fold=${80} />`],
     ["length", `${fmt.count(rollout.length)} tokens`],
     ["finish", html`<${Badge} state=${rollout.finish === "stop" ? "ok" : "watch"}>${rollout.finish}<//>`],
-    ["graded", html`<${Badge} state=${rollout.outcome === "ok" ? "ok" : "alarm"}>${rollout.outcome}<//> ${fmt.seconds(rollout.score_s)}`],
+    ["graded", html`<${Badge} state=${rollout.outcome === "ok" ? "ok" : "alarm"}>${rollout.outcome}<//> ${rollout.score_s === null ? "" : fmt.seconds(rollout.score_s)}`],
     ["entropy", fmt.number(rollout.entropy)],
     ["largest gap", fmt.number(rollout.max_gap)],
     ["k3", fmt.number(rollout.k3)],
     ["repetition", fmt.percent(rollout.repetition)],
     ["lag", rollout.lag === null ? "–" : fmt.number(rollout.lag)],
-    ["by", `${rollout.worker}, ${rollout.reward_worker}${rollout.attempt > 1 ? `, attempt ${rollout.attempt}` : ""}`],
+    ["by", `${[rollout.worker, rollout.reward_worker].filter(Boolean).join(", ")}${rollout.attempt > 1 ? `, attempt ${rollout.attempt}` : ""}`],
   ];
 }
 
@@ -135,14 +135,16 @@ export default function RolloutPage({ run, route }) {
     "Rollout",
   );
   if (!rollout) return error ? html`<${Problem} error=${error} />` : html`<${Loading} what="Reading the completion" />`;
-  const view = VIEWS.some((one) => one.id === params.view) ? params.view : "tokens";
+  // In an exported report some completions have no more than their text.
+  const views = rollout.tokens ? VIEWS : VIEWS.filter((one) => one.id === "text");
+  const view = views.some((one) => one.id === params.view) ? params.view : views[0].id;
   return html`<div class="ro-page" data-testid="rollout-page">
     <${Head} rollout=${rollout} parts=${parts} kept=${kept} beside=${beside} />
     <${Problem} error=${error ?? refused} />
     <div class="ro-question"><span class="tk-dim">asked</span> <${Text} value=${rollout.question} fold=${400} /></div>
     <${Facts} items=${factsOf(rollout)} />
     <${Tabs} label="Views of the completion" current=${view} data-testid="rollout-tabs"
-      items=${VIEWS.map((one) => ({ ...one, href: href("rollout", parts, { ...params, view: one.id === "tokens" ? null : one.id }) }))} />
+      items=${views.map((one) => ({ ...one, href: href("rollout", parts, { ...params, view: one.id === "tokens" ? null : one.id }) }))} />
     ${view === "tokens" ? html`<${TokenView} rollout=${rollout} run=${run} params=${params} />` : null}
     ${view === "text" ? html`<${TextTab} rollout=${rollout} />` : null}
     ${view === "raw" ? html`<${RawTab} rollout=${rollout} />` : null}

@@ -80,11 +80,17 @@ function SavedViews({ views, filter, sort, onChoose }) {
   </nav>`;
 }
 
+/** How much of the run an exported report has. */
+function InReport({ rows, of, filter }) {
+  return html`<span class="tk-dim" data-testid="in-report">of the ${fmt.count(rows)} in this report; the run has ${fmt.count(of)}${filter ? html`; exported were those that pass <code><${Text} value=${filter} inline /></code>` : null}</span>`;
+}
+
 function Status({ rows, frame, stale }) {
   const { head, total, fresh, showFresh } = rows;
   const index = frame?.index;
   return html`<div class="rl-status" role="status" data-testid="status">
     ${head.data ? html`<span class=${stale ? "rl-stale" : ""}><b data-testid="total">${fmt.count(total)}</b> ${total === 1 ? "rollout" : "rollouts"}</span>` : null}
+    ${head.data?.in_report ? html`<${InReport} ...${head.data.in_report} />` : null}
     ${index && !index.ready ? html`<span class="tk-dim">still reading: ${index.files_done} of ${index.files_total} files</span>` : null}
     ${fresh > 0 ? html`<${Button} data-testid="fresh" onClick=${showFresh}>show ${fmt.count(fresh)} new<//>` : null}
     <span class="tk-dim rl-keyline">j k move · Enter open · x pin · c compare · / search · f filter</span>

@@ -1,7 +1,8 @@
 // The columns that the table of rollouts can have, and how each shows its figure.
 
 import { fmt, html } from "shoal/parts/ui.js";
-import { href } from "shoal/frame/route.js";
+import { isThere } from "shoal/frame/api.js";
+import { href, parse } from "shoal/frame/route.js";
 import { Text } from "shoal/parts/text.js";
 import { RewardMark } from "shoal/rollouts/rollout_parts.js";
 import { logShare } from "shoal/tokens/colours.js";
@@ -17,7 +18,11 @@ function heat(share, text) {
 }
 
 /** Links open in a new tab like any other; a plain click on one must not also open the row. */
-const link = (page, parts, text, title) => html`<a href=${href(page, parts)} title=${title} onClick=${(event) => event.stopPropagation()}>${text}</a>`;
+function link(page, parts, text, title) {
+  const answer = `/runs/${encodeURIComponent(parse(location.hash).run ?? "")}/${page}s/${parts.map(encodeURIComponent).join("/")}`;
+  if (!isThere(answer)) return html`<span title=${title}>${text}</span>`; // an exported report has a part of them
+  return html`<a href=${href(page, parts)} title=${title} onClick=${(event) => event.stopPropagation()}>${text}</a>`;
+}
 
 /** [{key, label, width, align, render, help}] of everything there is. `mark` is highlighted in completions, `pins` are the
  *  addresses of the pinned ones, `components` the names of the reward's parts. */
@@ -31,7 +36,7 @@ export function allColumns({ mark, pins, components }) {
       link("group", [row.phase, row.step, row.group_id], row.group_id.replace(/^0*(\d+)-.*$/, "$1").slice(0, 8), row.group_id) },
     { key: "sample_index", label: "sample", width: 76, ...right, help: "sample within the group", render: (row) => html`
       ${pins.includes(addressOf(row)) ? html`<span class="rl-pin" title="pinned">◆ </span>` : null}${row.sample_index}` },
-    { key: "reward", label: "reward", width: 84, ...right, render: (row) => html`<${RewardMark} reward=${row.reward} correct=${row.correct} />`, help: "✓ judged correct, ✗ not" },
+    { key: "reward", label: "reward", width: 104, ...right, render: (row) => html`<${RewardMark} reward=${row.reward} correct=${row.correct} />`, help: "✓ judged correct, ✗ not" },
     ...components.map((name) => ({ key: `reward.${name}`, label: name, width: 84, ...right, render: (row) => fmt.number(row.components[name]), help: `reward component ${name}` })),
     { key: "advantage", label: "adv", width: 72, ...right, help: "advantage", render: (row) => html`<span class=${`gr-adv ${row.advantage > 0 ? "up" : row.advantage < 0 ? "down" : ""}`}>${fmt.number(row.advantage)}</span>` },
     { key: "length", label: "len", width: 64, ...right, render: number("length"), help: "tokens" },
@@ -44,14 +49,14 @@ export function allColumns({ mark, pins, components }) {
     { key: "lag", label: "lag", width: 54, ...right, render: number("lag"), help: "versions between sampling and training" },
     { key: "epoch", label: "epoch", width: 60, ...right, render: number("epoch"), help: "pass over the data" },
     { key: "worker", label: "sampler", width: 92, render: (row) => row.worker, help: "who sampled it" },
+    { key: "question", label: "question", width: 220, render: foreign("question"), help: "its first 120 characters" },
     { key: "answer", label: "answer", width: 104, render: foreign("answer"), help: "final answer that was extracted" },
     { key: "truth", label: "truth", width: 104, render: foreign("truth"), help: "what is right" },
-    { key: "question", label: "question", width: "180px", render: foreign("question"), help: "its first 120 characters" },
     { key: "preview", label: "completion", width: "320px", render: foreign("preview", mark), help: "its first 160 characters" },
   ];
 }
 
-export const DEFAULT_COLUMNS = ["step", "group_id", "sample_index", "reward", "advantage", "length", "finish", "entropy", "max_gap", "lag", "answer", "truth", "preview"];
+export const DEFAULT_COLUMNS = ["step", "group_id", "sample_index", "reward", "advantage", "length", "finish", "entropy", "max_gap", "question", "answer", "truth", "preview"];
 
 /** "train/4/GID/3": the address of a rollout as text. */
 export function addressOf(row) {

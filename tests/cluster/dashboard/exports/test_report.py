@@ -11,17 +11,18 @@ from cluster import cli
 from cluster.dashboard.exports.report import (
     MAX_STEPS,
     Answers,
-    _query,
+    Choice,
     ends_first,
     evenly,
     export_report,
+    parse_steps,
     telling_groups,
 )
 from cluster.dashboard.files.encoding import encode
 from cluster.dashboard.web.open_run import OpenRun
 from cluster.record.run_directory import RunDirectory
 from rollout.errors import ConfigError
-from tests.cluster.dashboard.small_runs import open_store, write_run
+from tests.cluster.dashboard.small_runs import MIXED, QUESTIONS, open_store, write_run
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +30,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     return write_run(tmp_path_factory.mktemp("runs") / "one", num_steps=MAX_STEPS + 8)
 
 
-def collected(run: RunDirectory, max_bytes: int) -> dict[str, Any]:
+def collected(run: RunDirectory, max_bytes: int, choice: Choice | None = None) -> dict[str, Any]:
     store = open_store(run.path)
     try:
         opened = OpenRun(name="one", path=run.path, revision=1, store=store)
-        return Answers(opened, store, max_bytes).collect()
+        return Answers(opened, store, max_bytes, choice or Choice()).collect()
     finally:
         store.close()
 
@@ -48,8 +49,61 @@ def test_the_pages_about_the_whole_run_are_in_it(answers: dict[str, Any]) -> Non
     assert {f"/api/runs/one/{page}" for page in pages} | {"/api/runs", "/api/runs/one", "/api/views"} <= set(answers)
     assert [(info["run"], info["path"]) for info in answers["/api/runs"]["runs"]] == [("one", "one")]
     assert answers["/api/runs/one"]["info"]["path"] == "one"  # not where the run lies on this machine
-    assert answers["/api/runs/one/rollouts?limit=200&offset=0&sort=-step"]["total"] == 168  # 20 steps, 2 evaluations
-    assert "/api/runs/one/rollouts?filter=correct+%26+truncated&limit=200&offset=0&sort=-length" in answers
+
+
+def rows_of(answers: dict[str, Any]) -> list[dict[str, Any]]:
+    table = answers["/api/runs/one/rollouts"]
+    return [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+
+
+def test_the_table_has_whole_texts_and_what_a_filter_asks_of_a_group(answers: dict[str, Any]) -> None:
+    rows = rows_of(answers)
+    assert answers["/api/runs/one/rollouts"]["num_rollouts"] == 168  # 20 steps of 8, 2 evaluations of 4
+    assert len(rows) == MAX_STEPS * 8 + 2 * 4
+    first = [row for row in rows if row["phase"] == "train" and row["step"] == 0][:4]
+    assert [row["text"] for row in first] == [sample.text for sample in MIXED]
+    assert [row["question"] for row in first] == [QUESTIONS[0]] * 4
+    assert [(row["pass_rate"], row["reward_std"]) for row in first] == [(0.5, 0.5)] * 4  # rewards 1, 0, 1, 0
+    order = [(row["step"], row["phase"] == "train") for row in rows]
+    assert order == sorted(order)  # of dispatch: an evaluation before the step of its number
+
+
+def test_chosen_steps_alone_are_in_it(run: RunDirectory) -> None:
+    answers = collected(run, 3_000_000, Choice(steps=((3, 4), (20, 20))))
+    assert answers["/api/runs/one/steps?phase=train"]["steps"] == [3, 4]
+    assert answers["/api/runs/one/steps?phase=eval"]["steps"] == [20]
+    assert {(row["phase"], row["step"]) for row in rows_of(answers)} == {("train", 3), ("train", 4), ("eval", 20)}
+
+
+def test_a_filter_chooses_rollouts_and_the_groups_that_have_some(run: RunDirectory) -> None:
+    answers = collected(run, 3_000_000, Choice(steps=((0, 1),), filter="phase=train & truncated"))
+    rows = rows_of(answers)
+    assert rows
+    assert {(row["finish"], row["phase"]) for row in rows} == {("length", "train")}
+    groups = {key.rsplit("/", 1)[1] for key in answers if key.startswith("/api/runs/one/groups/")}
+    assert groups == {row["group_id"] for row in rows}
+    assert {row["pass_rate"] for row in rows} == {0.5}  # of the whole group, not of what passes
+
+
+def test_ranges_of_steps() -> None:
+    assert parse_steps("0,10-20, 39") == [(0, 0), (10, 20), (39, 39)]
+    for text, said in {"": "''", "1,,2": "''", "a": "'a'", "-3": "'-3'", "1-": "'1-'", "5-1": "write 1-5"}.items():
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            parse_steps(text)
+
+
+def test_a_choice_of_nothing_is_said(run: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["export-report", str(run.path), "-o", str(tmp_path / "x.html")]
+    for more, said in {
+        ("--steps", "500-600"): "has no rollouts of the steps that --steps names; its steps are 0 to 19",
+        ("--filter", "len>1000"): "passes --filter 'len>1000'; try a wider one",
+        ("--filter", "gpa>1"): "filter, character",
+    }.items():
+        assert cli.main([*command, *more]) != 0
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "x.html").exists()
 
 
 def test_steps_lead_only_to_steps_that_are_in_it(answers: dict[str, Any]) -> None:
@@ -89,7 +143,8 @@ def test_what_does_not_fit_is_left_out_and_what_matters_most_is_in(run: RunDirec
 def test_the_file(run: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new folder" / "report.html"
     assert cli.main(["export-report", str(run.path), "-o", str(out)]) == 0
-    assert capsys.readouterr().out == f"{out}, {out.stat().st_size / 1e6:.1f} MB\n"
+    printed = f"{out}, {out.stat().st_size / 1e6:.1f} MB: {MAX_STEPS} training steps, 104 of 168 rollouts\n"
+    assert capsys.readouterr().out == printed
     html = out.read_text(encoding="utf-8")
     data = re.search(r'<script type="application/json" id="report">(.*?)</script>', html, re.S)
     assert data is not None
@@ -125,7 +180,3 @@ def test_choices() -> None:
     ]
     assert telling_groups(groups) == ["a", "f", "b", "e", "d"]
     assert telling_groups([]) == []
-
-
-def test_addresses_are_escaped_as_the_page_does() -> None:
-    assert _query({"sort": "-step", "filter": 'a ~ "b*"&', "limit": ""}) == "?filter=a+%7E+%22b*%22%26&sort=-step"
