@@ -26,6 +26,12 @@ _BUILTIN_MODULES = {
     "overlong": "reward.rules.length",
     "format": "reward.rules.response_format",
     "reasoning_gym": "reward.rules.reasoning_gym",
+    "multiple_choice": "reward.rules.multiple_choice",
+    "text_match": "reward.rules.several_truths",
+    "token_f1": "reward.rules.several_truths",
+    "quantity": "reward.rules.quantity",
+    "json_schema": "reward.rules.json_schema",
+    "sql": "reward.rules.sql",
 }
 
 

@@ -22,6 +22,16 @@ _MAX_MARKS = 32
 def final_text(completion: str) -> str:
     """The answer: what the last `<answer>` block, box, line of `####` or "the answer is" holds, else the whole text."""
     text = without_thought(completion)
+    marked = _marked(text)
+    return text.strip() if marked is None else marked
+
+
+def marked_text(completion: str) -> str | None:
+    """The answer behind a mark; None without one."""
+    return _marked(without_thought(completion))
+
+
+def _marked(text: str) -> str | None:
     tagged = _last_tagged(text)
     if tagged is not None:
         return tagged
@@ -31,8 +41,7 @@ def final_text(completion: str) -> str:
     lines = _HASHES.findall(text)
     if lines:
         return str(lines[-1]).strip()
-    stated = _last_stated(text)
-    return text.strip() if stated is None else stated
+    return _last_stated(text)
 
 
 def without_thought(completion: str) -> str:
