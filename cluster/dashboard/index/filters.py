@@ -146,6 +146,8 @@ class _Parser:
                 return Between(field, low, low)
             self._at += 1
             high = self._float(field)
+            if low > high:
+                self._fail(f"{field}:{low:g}-{high:g} holds no number: write the lower one first", start)
             self._skip()
             return Between(field, low, high)
         if self._text.startswith("none", self._at) and operator in ("=", "!="):

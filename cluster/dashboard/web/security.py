@@ -3,7 +3,7 @@
 Runs hold prompts, completions and paths, so a web page that the user visits elsewhere must not be able to read them:
   - a foreign page whose name was made to point here (DNS rebinding) sends its own name as Host: 421;
   - a foreign page's fetch has its Origin, or `Sec-Fetch-Site: cross-site`: 403;
-  - beyond loopback a random token is needed: 401 without it;
+  - beyond loopback a random token is needed: 401 without it, for who opens the page with a field to paste it into;
   - nothing can be changed: GET and HEAD alone, 405 for all else.
 """
 
@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 from starlette.requests import cookie_parser
+
+from cluster.dashboard.web.token_page import token_page
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -119,6 +121,9 @@ class Guard:
         hosts = [value for key, value in scope["headers"] if key == b"host"]
         refusal = self._refusal(scope["method"], headers, len(hosts))
         entry = {} if refusal else self._enter(scope, headers)
+        if entry is None and _is_for_a_person(scope, headers):
+            await _ask_for_token(_with_headers(send, {}), scope)
+            return
         if entry is None:
             refusal = _refuse(401, "the token is missing or wrong; open the address that was printed at the start")
         if refusal is None:
@@ -180,6 +185,25 @@ _Refusal = tuple[int, dict[str, str], dict[str, str]]
 
 def _refuse(status: int, sentence: str, *, allow: bool = False) -> _Refusal:
     return status, ({"allow": "GET, HEAD"} if allow else {}), {"error": sentence}
+
+
+def _is_for_a_person(scope: "Scope", headers: dict[str, str]) -> bool:
+    """Whether a browser opens the page itself, not a script a part of it."""
+    return scope["path"] == "/" and "text/html" in headers.get("accept", "")
+
+
+async def _ask_for_token(send: "Send", scope: "Scope") -> None:
+    given = dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("token")
+    page = token_page(wrong=bool(given))
+    content = page.html.encode()
+    fields = {
+        "content-type": "text/html; charset=utf-8",
+        "content-length": str(len(content)),
+        "content-security-policy": page.policy,
+    }
+    raw = [(key.encode(), value.encode()) for key, value in fields.items()]
+    await send({"type": "http.response.start", "status": 401, "headers": raw})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else content})
 
 
 async def _answer(send: "Send", status: int, headers: dict[str, str], body: dict[str, str], *, head: bool) -> None:

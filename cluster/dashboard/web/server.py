@@ -8,12 +8,13 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import threading
 import time
 import webbrowser
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import anyio
@@ -31,6 +32,13 @@ from starlette.routing import Route
 from cluster.dashboard.web.address import ServerOptions, address, listening_socket
 from cluster.dashboard.web.api import Answer, Api
 from cluster.dashboard.web.changes import Change, change_of
+from cluster.dashboard.web.connections import (
+    ACCEPTED_AT_ONCE,
+    WAITING,
+    BoundedProtocol,
+    Complaints,
+    close_useless,
+)
 from cluster.dashboard.web.page import Page, served_page, static_files
 from cluster.dashboard.web.params import RequestError, parse_query, shown
 from cluster.dashboard.web.security import Access, Guard, access_for
@@ -38,6 +46,8 @@ from cluster.dashboard.web.stream import Follower
 from rollout.errors import ShoalError
 
 if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
     from cluster.dashboard.index.store import RunStore
 
 MAX_STREAMS = 128
@@ -75,8 +85,10 @@ def make_app(follower: Follower, access: Access, folders: Sequence[str]) -> Star
         answer = api.answer(path, request.url.query, request.headers.get("if-none-match"))
         return _api_response(answer)
 
+    places = Places(MAX_STREAMS)
+
     async def stream(request: Request) -> Response:
-        return await _stream(follower, request)
+        return await _stream(follower, places, request)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -153,15 +165,47 @@ def _defect(_request: Request, error: Exception) -> Response:
     return _error(500, f"internal error: {type(error).__name__}: {error}; the terminal of the dashboard has the trace")
 
 
-async def _stream(follower: Follower, request: Request) -> Response:
+class Places:
+    """Of the streams. Taken and given back in the event loop alone, and taken before the answer begins: as many could
+    come in between as there are clients."""
+
+    def __init__(self, number: int) -> None:
+        self._number = self._free = number
+
+    def take(self) -> None:
+        """Raises RequestError where all are taken."""
+        if self._free <= 0:
+            raise RequestError(503, f"{self._number} pages listen already; close some")
+        self._free -= 1
+
+    def give_back(self) -> None:
+        """When the answer has ended."""
+        self._free += 1
+
+
+class _Stream(EventSourceResponse):
+    """An answer that gives its place back, also where the client has gone before it began."""
+
+    def __init__(self, places: Places, content: AsyncIterator[ServerSentEvent], **options: Any) -> None:
+        super().__init__(content, **options)
+        self._places = places
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._places.give_back()
+
+
+async def _stream(follower: Follower, places: Places, request: Request) -> Response:
     run = parse_query(request.url.query, ("run",)).get("run")
     if run is not None and run not in await run_in_threadpool(follower.paths):
         raise RequestError(404, f"there is no run {shown(run)} here; /api/runs lists those there are")
-    if follower.num_listeners() >= MAX_STREAMS:
-        raise RequestError(503, f"{MAX_STREAMS} pages listen already; close some")
     last_seen = request.headers.get("last-event-id")
     ending = anyio.Event()
-    return EventSourceResponse(
+    places.take()  # nothing is awaited from here to the answer's own end
+    return _Stream(
+        places,
         _events(follower, run, last_seen, ending),
         ping=PING_S,
         send_timeout=SEND_TIMEOUT_S,
@@ -239,13 +283,20 @@ def serve(options: ServerOptions, *, open_browser: bool = False) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Looks twice a second whether it is to end; uvicorn's own looks ten times, a tenth of what a page that follows a
-    run costs."""
+    """Looks twice a second whether it is to end, and which connections are of no use; uvicorn's own looks ten times, a
+    tenth of what a page that follows a run costs."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(Complaints())
+        await super().startup(sockets)
+        for listening in sockets or ():
+            listening.listen(WAITING)  # asyncio's own is how many it accepts at once
 
     async def main_loop(self) -> None:
         is_over = await self.on_tick(0)
         while not is_over:
             await asyncio.sleep(0.5)
+            close_useless(self.server_state.connections)
             is_over = await self.on_tick(0)
 
 
@@ -254,11 +305,12 @@ def make_server(app: Starlette) -> uvicorn.Server:
     return _Server(
         uvicorn.Config(
             app,
-            log_level="warning",
+            log_level="error",  # a request that is none would be a warning, and anybody can send a million of them
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            http="h11",
+            http=BoundedProtocol,
+            backlog=ACCEPTED_AT_ONCE,
             ws="none",
             loop="asyncio",
             timeout_graceful_shutdown=2,

@@ -65,6 +65,7 @@ def test_and_binds_closer_than_or() -> None:
         ("correct=1", "character 1: correct is a flag: write correct or !correct"),
         ("worker<a", "worker is text: allowed are = != ~ !~"),
         ("(correct", "expected )"),
+        ("correct & step:5-1", "character 16: step:5-1 holds no number: write the lower one first"),
         ("correct truncated", "character 9: got 'truncated', expected & or | or the end"),
         ('text~"abc', "a text in quotes has no end"),
         ("text=abc", "text is searched: allowed are ~ and !~"),

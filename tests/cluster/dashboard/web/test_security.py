@@ -131,6 +131,29 @@ def test_the_token_in_the_address_becomes_a_cookie_that_scripts_cannot_read(guar
     assert "set-cookie" not in served.ask("/", Cookie=cookie).headers
 
 
+def test_who_opens_the_page_without_a_token_gets_a_field_for_it(guarded: tuple[Served, Access]) -> None:
+    served, access = guarded
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    for target, is_wrong in (("/", False), ("/?token=", False), ("/?token=guess", True)):
+        reply = served.ask(target, **browser)
+        assert (reply.status, reply.headers["content-type"]) == (401, "text/html; charset=utf-8")
+        assert "set-cookie" not in reply.headers
+        text = reply.body.decode()
+        assert '<input id="token" name="token" type="password"' in text
+        assert ("That is not the token" in text) == is_wrong
+        assert "guess" not in text
+        policy = reply.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; style-src 'sha256-")
+        assert "form-action 'self'" in policy
+        assert "unsafe-inline" not in policy
+    # What a script asks for is JSON still, and nothing else has become a page.
+    assert "error" in served.ask("/api/runs", **browser).json()
+    assert "error" in served.ask("/static/app.js", **browser).json()
+    assert served.ask("/", method="HEAD", **browser).body == b""
+    assert served.ask(f"/?token={access.token}", **browser).status == 200
+    assert served.ask("/", Host="evil.example", **browser).status == 421
+
+
 def test_on_all_addresses_an_address_is_a_good_host_and_a_foreign_name_is_not(guarded: tuple[Served, Access]) -> None:
     served, access = guarded
     bearer = f"Bearer {access.token}"
