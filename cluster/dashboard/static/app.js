@@ -12,6 +12,7 @@ import Doctor from "shoal/pages/doctor.js";
 import Fleet from "shoal/pages/fleet.js";
 import Group from "shoal/pages/group.js";
 import Ledger from "shoal/pages/ledger.js";
+import Metrics from "shoal/pages/metrics.js";
 import Overview from "shoal/pages/overview.js";
 import Rollout from "shoal/pages/rollout.js";
 import Rollouts from "shoal/pages/rollouts.js";
@@ -28,6 +29,7 @@ const SOURCES_OF_FRAME = null; // anything may change what the frame shows
  */
 const PAGES = {
   overview: [Overview, "Overview", "Is the model learning, is training stable, and where does the time go?"],
+  metrics: [Metrics, "Metrics"],
   steps: [Steps, "Steps"],
   step: [Steps, "Step"],
   rollouts: [Rollouts, "Rollouts", "Every answer that the model wrote: find some by a filter or a word, open one to see it token by token."],

@@ -20,6 +20,7 @@ from cluster.dashboard.views.fleet import fleet
 from cluster.dashboard.views.frame import frame
 from cluster.dashboard.views.groups import group_page
 from cluster.dashboard.views.ledger_view import ledger_groups, ledger_page, prompt_page
+from cluster.dashboard.views.metric_charts import metric_charts
 from cluster.dashboard.views.overview import metrics_view, overview
 from cluster.dashboard.views.rollouts import rollout_page, rollout_table
 from cluster.dashboard.views.spans import span_page
@@ -133,6 +134,14 @@ def _overview(asked: Asked) -> dict[str, Any]:
 def _metrics(asked: Asked) -> dict[str, Any]:
     chosen = names(asked.values, "names", MAX_NAMES)
     return metrics_view(asked.store, names=chosen, points=_points(asked.values), **_step_range(asked.values))
+
+
+def _metric_charts(asked: Asked) -> dict[str, Any]:
+    # A line for each: the name of a reward's component may have a comma.
+    chosen = [name for name in asked.values.get("names", "").split("\n") if name]
+    if len(chosen) > MAX_NAMES:
+        raise RequestError(400, f"names has {len(chosen)} lines, allowed: {MAX_NAMES}")
+    return metric_charts(asked.store, names=chosen, points=_points(asked.values), **_step_range(asked.values))
 
 
 def _steps(asked: Asked) -> dict[str, Any]:
@@ -252,6 +261,7 @@ ENDPOINTS = (
     _at("", _frame),
     _at("overview", _overview, "points", "from", "to"),
     _at("metrics", _metrics, "names", "points", "from", "to"),
+    _at("metric-charts", _metric_charts, "names", "points", "from", "to"),
     _at("steps", _steps, "phase", rollouts=True),
     _at("steps/*/*", _step, rollouts=True),
     _at("rollouts", _rollouts, "filter", "sort", "offset", "limit", rollouts=True),

@@ -10,6 +10,7 @@ import { Text } from "shoal/parts/text.js";
 
 const PAGES = [
   ["overview", "Overview", "o"],
+  ["metrics", "Metrics", "m"],
   ["steps", "Steps", "s"],
   ["rollouts", "Rollouts", "r"],
   ["timeline", "Timeline", "t"],
@@ -19,6 +20,8 @@ const PAGES = [
   ["doctor", "Doctor", "d"],
   ["config", "Config", ","],
 ];
+/** Pages that ask for more than a report holds. */
+const SERVED_ONLY = new Set(["metrics"]);
 const MANY_RUNS = 12; // beyond, the menu of runs can be searched
 const PARENT = { step: "steps", group: "rollouts", rollout: "rollouts" };
 const STATUS = {
@@ -253,7 +256,7 @@ export function RunFrame({ run, route, frame, error, title, about, onHelp, child
         <${ThemeAndHelp} onHelp=${onHelp} />
       </div>
       <nav class="nav" aria-label="Pages">
-        ${PAGES.map(([page, label]) => html`<a key=${page} href=${pageHref(page, run)} aria-current=${page === current ? "page" : undefined} data-testid=${"nav-" + page}>${label}</a>`)}
+        ${PAGES.filter(([page]) => !(isReport && SERVED_ONLY.has(page))).map(([page, label]) => html`<a key=${page} href=${pageHref(page, run)} aria-current=${page === current ? "page" : undefined} data-testid=${"nav-" + page}>${label}</a>`)}
       </nav>
       <${Scrubber} loaded=${frame !== null && frame !== undefined} steps=${steps} reward=${reward} marks=${marks} current=${currentStep(route)} range=${rangeOf(route)}
         onStep=${(step) => go("step", ["train", step], keptParams(route), run)}
