@@ -19,6 +19,7 @@ CHECKPOINTS = "checkpoints"
 STACKS = "stacks"
 SUPERSEDED = "superseded"
 TENSORBOARD = "tensorboard"
+TRACKERS = "trackers.json"
 
 LOGS = ("metrics", "evaluations", "events", "ledger")
 """The append-only files, without their ending."""

@@ -215,7 +215,7 @@ async def _train(start: _Start, fleet: Fleet, stop: asyncio.Event, received: lis
     run.write_vocabulary(inputs.vocabulary)
     for text in inputs.warnings:  # told already; a run that never began keeps no record
         append_if_possible(run, run_instant(Instant.WARNING, text))
-    trackers = start_trackers(config, run.path, start.warn)
+    trackers = start_trackers(config, run.path, start.warn, step=None if start.resumed is None else state.step)
     try:
         parts = RunParts(
             config=config,

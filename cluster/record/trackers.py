@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cluster.config import RunConfig, TrackerConfig
 from cluster.configuration.redact import redact, redact_text
-from cluster.record.tracker_sinks import Sink, sink_makers
+from cluster.record.tracker_sinks import Sink, TrackedRun, sink_makers
 from rollout.errors import ConfigError
 
 QUEUE_STEPS = 256
@@ -37,10 +37,14 @@ def enabled_trackers(config: TrackerConfig) -> tuple[str, ...]:
     return tuple(name for name in ("tensorboard", "wandb", "mlflow", "trackio") if getattr(config, name))
 
 
-def start_trackers(config: RunConfig, run_path: Path, warn: Callable[[str], None]) -> "Trackers":
-    """The trackers of a run. `warn` is called once for each that is switched off. Raises ConfigError."""
+def start_trackers(
+    config: RunConfig, run_path: Path, warn: Callable[[str], None], *, step: int | None = None
+) -> "Trackers":
+    """The trackers of a run, which goes on after `step` training steps; None for one that begins. `warn` is told of
+    each that is switched off, once, and of what one cannot do. Raises ConfigError."""
     check_trackers(config.trackers)
-    makers = sink_makers(config.trackers.project, run_path, redact(config.model_dump(mode="json")))
+    described = redact(config.model_dump(mode="json"))
+    makers = sink_makers(TrackedRun.of(run_path, project=config.trackers.project, config=described, step=step))
     return Trackers({key: makers[key] for key in enabled_trackers(config.trackers)}, warn)
 
 
@@ -59,6 +63,7 @@ class Trackers:
                 thread.put((step, finite))
             except queue.Full:
                 self._switch_off(name, f"it has not taken the last {QUEUE_STEPS} steps")
+            self._pass_on(thread)
             if thread.failure is not None:
                 self._switch_off(name, thread.failure)
 
@@ -66,11 +71,17 @@ class Trackers:
         """Sends what is left, for at most CLOSE_DEADLINE_S each."""
         for name, thread in list(self._threads.items()):
             finished = thread.close(CLOSE_DEADLINE_S)
+            self._pass_on(thread)
             if thread.failure is not None:
                 self._switch_off(name, thread.failure)
             elif not finished:
                 self._switch_off(name, f"it did not finish within {CLOSE_DEADLINE_S:g} s")
         self._threads.clear()
+
+    def _pass_on(self, thread: "_SinkThread") -> None:
+        note, thread.note = thread.note, None
+        if note is not None:
+            self._warn(note)
 
     def _switch_off(self, name: str, reason: str) -> None:
         if self._threads.pop(name, None) is not None:
@@ -78,10 +89,11 @@ class Trackers:
 
 
 class _SinkThread:
-    """Runs one sink. `failure` is set, once and for good, by the first exception."""
+    """Runs one sink. `failure` is set, once and for good, by the first exception; `note` by a sink that opened."""
 
     def __init__(self, name: str, make: Callable[[], Sink]) -> None:
         self.failure: str | None = None
+        self.note: str | None = None
         self._queue: queue.Queue[tuple[int, Mapping[str, float]] | None] = queue.Queue(QUEUE_STEPS)
         # A daemon: a tracker that hangs in a network call must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, args=(make,), name=f"tracker-{name}", daemon=True)
@@ -105,6 +117,7 @@ class _SinkThread:
     def _run(self, make: Callable[[], Sink]) -> None:
         try:
             sink = make()
+            self.note = None if sink.note is None else redact_text(sink.note)
             while (item := self._queue.get()) is not None:
                 sink.log(*item)
             sink.close()

@@ -1,21 +1,27 @@
 """Trackers get the metrics, and one that fails or hangs costs a warning and nothing else."""
 
+import sys
 import threading
 import time
-from collections.abc import Mapping
+import types
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from cluster.config import TrackerConfig
 from cluster.configuration.loading import load_config
 from cluster.record import trackers as trackers_module
+from cluster.record.run_directory import RunDirectory
 from cluster.record.trackers import Trackers, check_trackers, start_trackers
 from rollout.errors import ConfigError
 
 
 class Journal:
     """A sink that remembers, fails at a step, or waits."""
+
+    note: str | None = None
 
     def __init__(self, fail_at: int | None = None, wait: threading.Event | None = None) -> None:
         self.logged: list[tuple[int, dict[str, float]]] = []
@@ -98,16 +104,197 @@ def test_a_tracker_that_hangs_holds_up_neither_step_nor_end(monkeypatch: pytest.
         release.set()
 
 
-def test_tensorboard_has_the_numbers(tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+def test_what_a_sink_has_to_say_is_told_once() -> None:
+    journal, warnings = Journal(), list[str]()
+    journal.note = "it cannot take steps back"
+    trackers = Trackers({"journal": lambda: journal}, warnings.append)
+    for step in range(3):
+        trackers.log(step, {"a": 1.0})
+    trackers.close()
+    assert warnings == ["it cannot take steps back"]
+    assert len(journal.logged) == 3
 
+
+def test_tensorboard_has_the_numbers(tmp_path: Path) -> None:
     warnings: list[str] = []
     trackers = start_trackers(load_config("tiny"), tmp_path, warnings.append)
     for step in range(3):
         trackers.log(step, {"reward/mean": step / 2})
     trackers.close()
     assert warnings == []
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
-    events.Reload()
-    tensors = events.Tensors("reward/mean")
-    assert [(tensor.step, tensor.tensor_proto.float_val[0]) for tensor in tensors] == [(0, 0.0), (1, 0.5), (2, 1.0)]
+    assert in_tensorboard(tmp_path, "reward/mean") == [(0, 0.0), (1, 0.5), (2, 1.0)]
+
+
+def in_tensorboard(run: Path, name: str) -> list[tuple[int, float]]:
+    """(step, value) of a metric in all event files of a run."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found: list[tuple[int, float]] = []
+    for file in sorted((run / "tensorboard").iterdir()):
+        events = EventAccumulator(str(file), size_guidance={"scalars": 0})
+        events.Reload()
+        if name in events.Tags()["scalars"]:
+            found += [(scalar.step, scalar.value) for scalar in events.Scalars(name)]
+    return sorted(found)
+
+
+class Resumable:
+    """A run directory that trains steps, evaluates, and is resumed, as `shoal train` does it."""
+
+    def __init__(self, path: Path, *overrides: str) -> None:
+        self.path, self.warnings = path, list[str]()
+        self._config = load_config("tiny", ["trackers.tensorboard=false", *overrides])
+        self._run = RunDirectory.create(path, self._config)
+
+    def train(self, steps: range, *, resumed_at: int | None = None, offset: float = 0.0) -> None:
+        if resumed_at is not None:
+            self._run.rewind(resumed_at)
+        trackers = start_trackers(self._config, self.path, self.warnings.append, step=resumed_at)
+        if resumed_at is None:
+            self._evaluate(trackers, 0, offset)
+        for step in steps:
+            metrics = {"reward/mean": step + offset}
+            self._run.append_metrics(step, metrics)
+            trackers.log(step, metrics)
+            self._evaluate(trackers, step + 1, offset)
+        trackers.close()
+
+    def _evaluate(self, trackers: Trackers, step: int, offset: float) -> None:
+        self._run.append_evaluation(step, {"eval/accuracy": step + offset})
+        trackers.log(step, {"eval/accuracy": step + offset})
+
+
+def test_tensorboard_has_each_step_once_after_a_resume(tmp_path: Path) -> None:
+    run = Resumable(tmp_path / "run", "trackers.tensorboard=true")
+    run.train(range(5))
+    run.train(range(3, 6), resumed_at=3, offset=0.5)
+    assert in_tensorboard(run.path, "reward/mean") == [(0, 0.0), (1, 1.0), (2, 2.0), (3, 3.5), (4, 4.5), (5, 5.5)]
+    expected = [(0, 0.0), (1, 1.0), (2, 2.0), (3, 3.0), (4, 4.5), (5, 5.5), (6, 6.5)]
+    assert in_tensorboard(run.path, "eval/accuracy") == expected
+    assert run.warnings == []
+
+
+class FakeWandb(types.ModuleType):
+    """The service as W&B documents it: a run has an id and a history with a count that only rises; "allow" goes on
+    behind its end, and `resume_from` cuts it, where that is allowed."""
+
+    def __init__(self, *, takes_back: bool = True) -> None:
+        super().__init__("wandb")
+        self.histories: dict[str, dict[int, dict[str, float]]] = {}
+        self.axes: list[tuple[str, str | None]] = []
+        self._takes_back = takes_back
+
+    def init(self, *, id: str = "", resume: str | None = None, resume_from: str = "", **_: object) -> "FakeRun":
+        if resume_from:
+            if not self._takes_back:
+                raise PermissionError("rewind is\nnot enabled")
+            assert resume is None
+            assert id == ""
+            run_id, _mark, last = resume_from.partition("?_step=")
+            self.histories[run_id] = {k: v for k, v in self.histories[run_id].items() if k <= int(last)}
+            return FakeRun(self, run_id)
+        assert (resume == "allow") == (id in self.histories), "a new run has a new id"
+        self.histories.setdefault(id, {})
+        return FakeRun(self, id)
+
+
+class FakeRun:
+    def __init__(self, service: FakeWandb, run_id: str) -> None:
+        self._service, self._history = service, service.histories[run_id]
+
+    @property
+    def step(self) -> int:
+        return max(self._history, default=-1) + 1
+
+    def define_metric(self, name: str, step_metric: str | None = None) -> None:
+        self._service.axes.append((name, step_metric))
+
+    def log(self, metrics: dict[str, float], step: int | None = None) -> None:
+        count = self.step if step is None else step
+        if count >= self.step - 1:  # what comes for a count of before is ignored
+            self._history.setdefault(count, {}).update(metrics)
+
+    def finish(self) -> None:
+        pass
+
+
+def rows(service: FakeWandb, name: str) -> list[tuple[float, float]]:
+    """(step, value) of the only run that the service has."""
+    (history,) = service.histories.values()
+    return [(row["step"], row[name]) for _, row in sorted(history.items()) if name in row]
+
+
+def wandb_run(path: Path, service: FakeWandb, monkeypatch: pytest.MonkeyPatch) -> Resumable:
+    monkeypatch.setitem(sys.modules, "wandb", service)
+    monkeypatch.setattr(trackers_module, "check_trackers", lambda _: None)
+    return Resumable(path, "trackers.wandb=true")
+
+
+def test_a_resumed_run_is_the_same_run_in_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = FakeWandb()
+    run = wandb_run(tmp_path / "run", service, monkeypatch)
+    run.train(range(5))
+    run.train(range(5, 7), resumed_at=5)
+    assert rows(service, "reward/mean") == [(step, step) for step in range(7)]
+    assert rows(service, "eval/accuracy") == [(step, step) for step in range(8)]
+    run.train(range(3, 6), resumed_at=3, offset=0.5)
+    assert rows(service, "reward/mean") == [(0, 0), (1, 1), (2, 2), (3, 3.5), (4, 4.5), (5, 5.5)]
+    assert rows(service, "eval/accuracy") == [(0, 0), (1, 1), (2, 2), (3, 3), (4, 4.5), (5, 5.5), (6, 6.5)]
+    assert ("*", "step") in service.axes
+    assert run.warnings == []
+
+
+def test_steps_that_wandb_cannot_take_back_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = FakeWandb(takes_back=False)
+    run = wandb_run(tmp_path / "run", service, monkeypatch)
+    run.train(range(5))
+    run.train(range(3, 6), resumed_at=3, offset=0.5)
+    trained = [(0, 0), (1, 1), (2, 2), (3, 3), (4, 4), (3, 3.5), (4, 4.5), (5, 5.5)]
+    assert rows(service, "reward/mean") == trained, "none is lost"
+    (told,) = run.warnings
+    assert told.startswith("W&B cannot take back the steps from 3 on, so that it shows them twice")
+    assert "(PermissionError: rewind is not enabled)" in told
+
+
+def test_another_run_has_another_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = FakeWandb()
+    for name in ("a", "b"):
+        wandb_run(tmp_path / name, service, monkeypatch).train(range(1))
+    begun_again = wandb_run(tmp_path / "c", service, monkeypatch)
+    begun_again.train(range(1))
+    begun_again.train(range(1))
+    assert len(service.histories) == 4
+
+
+def test_a_resumed_run_is_the_same_run_in_mlflow_and_trackio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[object, ...]] = []
+
+    class Client:
+        def get_experiment_by_name(self, name: str) -> SimpleNamespace:
+            return SimpleNamespace(experiment_id="e")
+
+        def create_run(self, experiment: str, *, run_name: str) -> SimpleNamespace:
+            calls.append(("create", run_name))
+            return SimpleNamespace(info=SimpleNamespace(run_id="r1"))
+
+        def __getattr__(self, name: str) -> Callable[..., None]:
+            return lambda *values, **named: calls.append((name, *values, *named.values()))
+
+    trackio = SimpleNamespace(
+        init=lambda **named: calls.append(("init", named["name"], named["resume"])),
+        log=lambda metrics, step: calls.append(("log", step)),
+        finish=lambda: None,
+    )
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(MlflowClient=Client))
+    monkeypatch.setitem(sys.modules, "trackio", trackio)
+    monkeypatch.setattr(trackers_module, "check_trackers", lambda _: None)
+    run = Resumable(tmp_path / "run", "trackers.mlflow=true", "trackers.trackio=true")
+    run.train(range(1))
+    run.train(range(1, 2), resumed_at=1)
+    assert run.warnings == []
+    assert [call for call in calls if call[0] == "create"] == [("create", "run")]
+    assert ("update_run", "r1", "RUNNING") in calls
+    assert [call for call in calls if call[0] == "init"] == [("init", "run", "never"), ("init", "run", "allow")]
+    metrics = [call[2:] for call in calls if call[0] == "log_metric" and call[1] == "r1"]
+    assert ("reward/mean", 1.0, 1) in metrics
+    assert [call[1] for call in calls if call[0] == "log"] == [0, 0, 1, 1, 2]
