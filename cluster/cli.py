@@ -22,14 +22,12 @@ from cluster.commands.dashboard import add_dashboard_commands, dashboard_beside
 from cluster.commands.selection import add_selection_commands
 from cluster.run_files import CONFIG
 from rollout.errors import ConfigError, ShoalError
-from rollout.module_loading import loading_modules
+from rollout.module_loading import OWN_PACKAGES, loading_modules
 
 if TYPE_CHECKING:
     from cluster.config import RunConfig
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
-
-OWN_PACKAGES = ("rollout", "reward", "learner", "cluster")
 
 EVAL_RECIPES = {"gsm8k": "gsm8k-smollm2"}
 """Short names for `shoal eval --task`: whose task and evaluation settings are meant."""

@@ -14,6 +14,7 @@ from reward.config import RewardFunctionConfig
 from reward.functions import REGISTRY, CallForm, RegisteredFunction, form_of
 from reward.params import checked_params
 from rollout.errors import ConfigError
+from rollout.module_loading import user_folders
 
 # Where the built-in names live. A name is imported when it is asked for, because math-verify alone takes a second.
 _BUILTIN_MODULES = {
@@ -90,8 +91,8 @@ def _import_path(path: str) -> RegisteredFunction:
         raise ConfigError(f"reward function {path!r} is no import path: write it as `module:function`")
     # A console script does not have the working directory on its path, and people keep their reward beside their run.
     # Last, so that a file there cannot replace an installed package.
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    folders = user_folders()
+    sys.path.extend(folder for folder in folders if folder not in sys.path)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -99,6 +100,7 @@ def _import_path(path: str) -> RegisteredFunction:
             raise ConfigError(
                 f"reward function {path!r}: module {module_name!r} was not found in {os.getcwd()} or among the "
                 "installed packages; correct the path or start from the folder that holds it"
+                + _taken(module_name, folders)
             ) from error
         raise ConfigError(
             f"reward function {path!r}: importing {module_name!r} needs the module {error.name!r}, which is not "
@@ -111,11 +113,24 @@ def _import_path(path: str) -> RegisteredFunction:
     function: Any = module
     for part in attribute.split("."):
         if not hasattr(function, part):
-            raise ConfigError(f"reward function {path!r}: module {module_name!r} has no attribute {attribute!r}")
+            raise ConfigError(
+                f"reward function {path!r}: module {module_name!r} has no attribute {attribute!r}"
+                + _taken(module_name, folders)
+            )
         function = getattr(function, part)
     if not callable(function):
         raise ConfigError(f"reward function {path!r} is a {type(function).__name__}, which cannot be called")
     return RegisteredFunction(function=function)
+
+
+def _taken(module_name: str, folders: Sequence[str]) -> str:
+    """What to do where the user's file has the name of a module that stands before it."""
+    first = module_name.partition(".")[0]
+    files = [os.path.join(folder, f"{first}.py") for folder in folders]
+    found = sys.modules.get(first)
+    where = getattr(found, "__file__", None) or "Python itself"
+    own = [file for file in files if os.path.isfile(file) and os.path.realpath(file) != os.path.realpath(where)]
+    return f"; the name {first!r} is that of {where}, so rename {own[0]}" if found is not None and own else ""
 
 
 def _checked(config: RewardFunctionConfig, found: RegisteredFunction) -> dict[str, Any]:

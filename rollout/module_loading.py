@@ -1,9 +1,58 @@
-"""Imports of large libraries without the garbage collector going through all that they make."""
+"""Where modules are found, and imports of large libraries without the garbage collector going through what they make.
+
+People keep a reward.py beside their run, or a types.py. A folder of theirs must not stand before our packages, nor
+before Python's: it is searched last, and only for what a configuration names.
+"""
 
 import atexit
 import gc
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+OWN_PACKAGES = ("rollout", "reward", "learner", "cluster")
+ROOT = Path(__file__).resolve().parents[1]
+"""The folder that holds our packages: a repository, a copy of one, or site-packages."""
+USER_FOLDERS = "SHOAL_USER_FOLDERS"
+"""Environment variable of our processes: folders in which modules of the user's are looked for, behind all others."""
+SAFE_PYTHON = ("-P",)
+"""Options of a Python that is started for us: without it `-c` and `-m` put the working directory first."""
+
+
+def ours_first(folders: Iterable[str]) -> list[str]:
+    """Folders of an import path in their order, but last, behind ours, those with a module named like one of our
+    packages. Ours is named even where it was not: an editable install is asked after all folders."""
+    absolute = [os.path.abspath(folder) for folder in folders]
+    shadowing = [folder for folder in absolute if shadows_ours(folder)]
+    others = [folder for folder in absolute if folder not in shadowing]
+    return others + [str(ROOT)] * (str(ROOT) not in others) + shadowing
+
+
+def shadows_ours(folder: str) -> bool:
+    """Whether a module in `folder` has the name of a package of ours."""
+    specs = ((name, PathFinder.find_spec(name, [folder])) for name in OWN_PACKAGES)
+    return any(spec and spec.origin and Path(spec.origin).resolve().parent != ROOT / name for name, spec in specs)
+
+
+def python_path() -> list[str]:
+    """PYTHONPATH of a process that is started for us, where ours need not be installed: before what the user's has."""
+    # site-packages would stand before Python's own modules, some of which it may have in an older form.
+    ours = [] if ROOT.name in ("site-packages", "dist-packages") else [str(ROOT)]
+    theirs = [folder for folder in _of_the_environment("PYTHONPATH") if not shadows_ours(folder)]
+    return list(dict.fromkeys([*ours, *theirs]))
+
+
+def user_folders() -> list[str]:
+    """Where modules of the user's are looked for: the folder where the program was started, in every process of it,
+    and those of PYTHONPATH that would stand in front of ours."""
+    shadowing = [folder for folder in _of_the_environment("PYTHONPATH") if shadows_ours(folder)]
+    return list(dict.fromkeys([*_of_the_environment(USER_FOLDERS), os.getcwd(), *shadowing]))
+
+
+def _of_the_environment(name: str) -> list[str]:
+    return [os.path.abspath(entry) for entry in os.environ.get(name, "").split(os.pathsep) if entry]
 
 
 @contextmanager

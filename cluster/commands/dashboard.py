@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cluster.dashboard.web.address import DEFAULT_PORT, ServerOptions
+from rollout.module_loading import SAFE_PYTHON, python_path
 
 START_S, END_S = 20.0, 5.0
 """How long a dashboard beside a run is waited for, at its start and its end."""
@@ -99,10 +100,11 @@ def dashboard_beside(run_path: Path) -> Iterator[None]:
     """
     folder = run_path.absolute().parent
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "cluster.cli", "dashboard", str(folder), "--parent", str(os.getpid())]
+    words = ["dashboard", str(folder), "--parent", str(os.getpid()), "--port", str(_free_port())]
     # A session of its own: Ctrl-C in the terminal is for the run, which then ends the dashboard.
     child = subprocess.Popen(
-        [*command, "--port", str(_free_port())],
+        [sys.executable, *SAFE_PYTHON, "-m", "cluster.cli", *words],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(python_path())},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         start_new_session=True,

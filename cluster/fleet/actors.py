@@ -271,7 +271,8 @@ class Launcher:
         try:
             source: StackSource = await ask(self._stack_sources[name], "its start")
             on_its_node = NodeAffinitySchedulingStrategy(source.node_id, soft=False)
-            task = ray.remote(read_stacks).options(num_cpus=0, scheduling_strategy=on_its_node)
+            ours = {"env_vars": with_ours({})}
+            task = ray.remote(read_stacks).options(num_cpus=0, scheduling_strategy=on_its_node, runtime_env=ours)
             return str(await ask(task.remote(source), "its stacks"))
         except (ActorFailedError, StageTimeoutError) as error:
             return f"there are no stacks of {name}: {error}\n"

@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from cluster.fleet.deadlines import finish
+from rollout.module_loading import USER_FOLDERS, python_path, user_folders
 
 CORES_DEADLINE_S = 60.0
-PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "SHOAL_CACHE", "TRANSFORMERS_OFFLINE", "PYTHONPATH")
+PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "SHOAL_CACHE", "TRANSFORMERS_OFFLINE")
+
+# Libraries start Pythons of their own (vLLM asks one what a model is): not with the working directory before Python's
+# modules, where a user may have a types.py. Reward workers do without: a function may count on that directory.
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 
 # glibc gives large tensors back to the system, or cannot use a freed one for the next of its size, and each new one
 # is page-faulted in: forward and backward of a 135M model took 16 s a step with it and 8 s with jemalloc, which Ray
@@ -32,8 +37,9 @@ def keep_memory() -> dict[str, str]:
 
 def with_ours(extra: Mapping[str, str]) -> dict[str, str]:
     """`extra`, and what is passed on explicitly, since an actor inherits the environment of Ray's node, not of this
-    program."""
-    return {**{name: os.environ[name] for name in PASSED_ON if name in os.environ}, **extra}
+    program: with it, where modules are found."""
+    path = {"PYTHONPATH": os.pathsep.join(python_path()), USER_FOLDERS: os.pathsep.join(user_folders())}
+    return {**{name: os.environ[name] for name in PASSED_ON if name in os.environ}, **path, **extra}
 
 
 def own_cores() -> int:
@@ -61,4 +67,5 @@ def _ask_node(node: str) -> Any:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     on_it = NodeAffinitySchedulingStrategy(node, soft=False)
-    return ray.remote(own_cores).options(num_cpus=0, scheduling_strategy=on_it).remote()
+    ours = {"env_vars": with_ours({})}
+    return ray.remote(own_cores).options(num_cpus=0, scheduling_strategy=on_it, runtime_env=ours).remote()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 from cluster.errors import ClusterError
 
@@ -62,10 +63,13 @@ def ray_session(*, num_cpus: float) -> Iterator[RaySession]:
     try:
         if address:
             _bound_join()
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            # A client's server adds no folder to the path of workers.
+            job = {} if "://" in address else {"job_config": _job_config()}
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **job)
         else:
             ray.init(
                 address="local",
+                job_config=_job_config(),
                 num_cpus=max(LOCAL_MIN_CPUS, ceil(num_cpus), os.cpu_count() or 1),
                 include_dashboard=False,
                 log_to_driver=False,
@@ -88,6 +92,19 @@ def ray_session(*, num_cpus: float) -> Iterator[RaySession]:
         yield RaySession(is_local=not address, address=address or "local")
     finally:
         ray.shutdown()
+
+
+def _job_config() -> Any:
+    """Workers find modules where their environment says (`with_ours`). Left alone, Ray puts the folder in which this
+    program was started first on their path, where a reward.py or a types.py takes the place of the package of that
+    name. It does not do that for a job with a working directory, which is where it can be told."""
+    from ray.job_config import JobConfig
+
+    class NoFolders(JobConfig):
+        def _runtime_env_has_working_dir(self) -> bool:
+            return True
+
+    return NoFolders()
 
 
 def _what_to_do(address: str | None) -> str:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from cluster.config import RunConfig
-from cluster.fleet.environment import keep_memory
+from cluster.fleet.environment import SAFE_PATH, keep_memory
 from cluster.fleet.handles import (
     Handle,
     Learner,
@@ -146,6 +146,7 @@ SAMPLER: Role[Sampler, SamplerHandle] = Role(
     ),
     arguments=_sampler_arguments,
     environment=lambda _: {
+        **SAFE_PATH,
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -211,6 +212,7 @@ LEARNER: Role[Learner, LearnerHandle] = Role(
     ),
     arguments=_learner_arguments,
     environment=lambda config: {
+        **SAFE_PATH,
         "DS_ACCELERATOR": "cuda" if config.learner.gpus_per_rank else "cpu",
         **({} if config.learner.gpus_per_rank else keep_memory()),
     },

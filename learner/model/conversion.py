@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rollout.errors import ModelError
+from rollout.module_loading import SAFE_PYTHON, python_path
 
 STAGES = {"import": (0.0, 0.3), "read": (0.3, 0.8), "write": (0.8, 1.0)}
 """Shares of the whole time, as measured for 135 million parameters on two cores."""
@@ -63,15 +64,12 @@ def convert_in_child(gguf: Path, directory: Path, progress: Callable[[float], No
 
     Errors: `ModelError` with the last line of what the child wrote.
     """
-    root = str(Path(__file__).parents[2])
-    # Not the folder that the command was started in: a `learner.py` there would be found first.
-    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "learner.model.conversion", str(gguf), str(directory)],
+        [sys.executable, *SAFE_PYTHON, "-m", "learner.model.conversion", str(gguf), str(directory)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(python_path())},
     )
     last = ""
     try:

@@ -17,6 +17,7 @@ from reward.config import RewardFunctionConfig
 from reward.errors import RewardError
 from reward.functions import CallForm
 from rollout.errors import ConfigError
+from rollout.module_loading import SAFE_PYTHON, ours_first
 
 CONTROL_DEADLINE_S = 30.0
 """A fork takes milliseconds; a template that needs longer than this is stuck, and is replaced."""
@@ -87,8 +88,9 @@ class Template:
         started: list[subprocess.Popen[bytes] | OSError] = []
         is_started = threading.Event()
         # Absolute, because "" means the working directory and that may change; strings, because tools add others.
-        path = [os.path.abspath(entry) for entry in sys.path if isinstance(entry, str)]
-        command = [sys.executable, "-c", _BOOTSTRAP, str(theirs.fileno()), str(os.getpid()), json.dumps(path)]
+        path = ours_first(entry for entry in sys.path if isinstance(entry, str))
+        words = [str(theirs.fileno()), str(os.getpid()), json.dumps(path)]
+        command = [sys.executable, *SAFE_PYTHON, "-c", _BOOTSTRAP, *words]
 
         def keep() -> None:
             try:

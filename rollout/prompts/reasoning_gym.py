@@ -18,6 +18,7 @@ from typing import Any
 
 from rollout.config import ReasoningGymTask
 from rollout.errors import DataError
+from rollout.module_loading import SAFE_PYTHON, ours_first
 from rollout.prompts.raw_rows import json_value
 
 GENERATE_DEADLINE_S = 900.0
@@ -39,8 +40,8 @@ def generate(task: ReasoningGymTask, *, deadline_s: float = GENERATE_DEADLINE_S)
 @functools.lru_cache(maxsize=2)  # the training and the evaluation split are parts of the same rows
 def _draw(task_json: str, deadline_s: float) -> tuple[str, ...]:
     task = ReasoningGymTask.model_validate_json(task_json)
-    command = [sys.executable, "-c", "from rollout.prompts.reasoning_gym import main; main()"]
-    environment = os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}
+    command = [sys.executable, *SAFE_PYTHON, "-c", "from rollout.prompts.reasoning_gym import main; main()"]
+    environment = os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(ours_first(sys.path))}
     try:
         child = subprocess.run(
             command, input=task_json, capture_output=True, text=True, env=environment, timeout=deadline_s

@@ -56,30 +56,36 @@ class Run:
         return found
 
 
-def start(path: Path, *words: str, command: str = "train", module: str = "cluster.cli") -> Run:
+def start(
+    path: Path, *words: str, command: str = "train", module: str = "cluster.cli", folder: Path = REPOSITORY
+) -> Run:
     """Starts `shoal train WORDS --run-dir PATH` in the background: or another command, or another program that takes
-    the command among its words."""
+    the command among its words. In another `folder` it starts as the console script does, which does not have the
+    folder where it is started on its path."""
     tag = uuid.uuid4().hex
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
     environment |= {TAG: tag, "HF_HUB_OFFLINE": "1", "SHOAL_TEST_API_KEY": SECRET}
     log = path.parent / f"{path.name}-{tag[:6]}.log"
     place = () if "--resume" in words or command != "train" else ("--run-dir", str(path))
     arguments = words if module != "cluster.cli" else (command, *words)
+    options = ["-m"] if folder == REPOSITORY else ["-P", "-m"]
+    if folder != REPOSITORY:
+        environment["PYTHONPATH"] = str(REPOSITORY)
     with log.open("w") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments, *place, "--debug"],
+            [sys.executable, *options, module, *arguments, *place, "--debug"],
             stdout=out,
             stderr=subprocess.STDOUT,
             text=True,
-            cwd=REPOSITORY,
+            cwd=folder,
             env=environment,
         )
     return Run(process=process, tag=tag, log=log, path=path)
 
 
-def train(path: Path, *words: str) -> Run:
+def train(path: Path, *words: str, folder: Path = REPOSITORY) -> Run:
     """A whole run; fails with its output unless it ends with exit code 0."""
-    run = start(path, *words)
+    run = start(path, *words, folder=folder)
     code = run.wait()
     assert code == 0, run.output()
     return run

@@ -87,6 +87,27 @@ def test_the_working_directory_is_importable(tmp_path: Path, monkeypatch: pytest
     assert loaded.function(None) == 0.25
 
 
+def test_a_file_whose_name_is_taken_is_to_be_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("reward", "json", "itertools"):
+        (tmp_path / f"{name}.py").write_text("def score(item): return 0.25\n")
+    monkeypatch.chdir(tmp_path)
+    taken = rf"has no attribute 'score'; the name 'reward' is that of .*/__init__\.py, so rename {tmp_path}/reward\.py$"
+    with pytest.raises(ConfigError, match=taken):
+        load_function(config("reward:score"))
+    with pytest.raises(ConfigError, match=r"the name 'json' is that of .*/json/__init__\.py, so rename .*/json\.py$"):
+        load_function(config("json:score"))
+    with pytest.raises(ConfigError, match=r"the name 'itertools' is that of Python itself, so rename .*\.py$"):
+        load_function(config("itertools:score"))
+    with pytest.raises(ConfigError, match=r"module 'reward\.mine' was not found .*, so rename .*/reward\.py$"):
+        load_function(config("reward.mine:score"))
+
+
+def test_a_module_is_found_where_the_program_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "started_there.py").write_text("def score(item): return 0.25\n")
+    monkeypatch.setenv("SHOAL_USER_FOLDERS", str(tmp_path))
+    assert load_function(config("started_there:score")).function(None) == 0.25
+
+
 def test_the_form_of_a_function() -> None:
     assert load_function(config(f"{MODULE}:rank_by_length")).form is CallForm.BATCHED
     assert load_function(config(f"{MODULE}:slow_echo")).form is CallForm.CONCURRENT

@@ -1,10 +1,12 @@
 import asyncio
+import os
 
 import pytest
 
 from cluster.errors import StageTimeoutError
 from cluster.fleet import environment
 from cluster.fleet.environment import cores_of_nodes, own_cores, threads_variable, with_ours
+from rollout.module_loading import ROOT, USER_FOLDERS
 
 
 def test_other_nodes_are_asked_for_their_cores_and_our_own_is_not() -> None:
@@ -40,4 +42,6 @@ def test_what_is_passed_on_is_named_and_ours_wins(monkeypatch: pytest.MonkeyPatc
     passed = with_ours({"SHOAL_CACHE": "/ours"})
     assert (passed["HF_HOME"], passed["SHOAL_CACHE"]) == ("/hub", "/ours")
     assert "SECRET" not in passed
+    assert passed["PYTHONPATH"].split(os.pathsep)[0] == str(ROOT), "ours need not be installed"
+    assert os.getcwd() in passed[USER_FOLDERS].split(os.pathsep)
     assert (threads_variable(3), threads_variable(0)) == ({"OMP_NUM_THREADS": "3"}, {})
