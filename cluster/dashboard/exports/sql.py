@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
-from cluster.dashboard.files.encoding import encode, visible, width
+from cluster.dashboard.files.encoding import encode, no_formula, piped, visible, width
 from cluster.dashboard.files.tail import open_inside
 from cluster.run_files import ROLLOUTS, TABLE_STEMS, Phase, log_name
 from rollout.errors import ConfigError, ShoalError
@@ -132,8 +132,9 @@ def write_table(names: Sequence[str], rows: Iterable[Sequence[Any]], out: IO[str
 
 
 def write_csv(names: Sequence[str], rows: Iterable[Sequence[Any]], out: IO[str]) -> None:
-    """Lists and maps as JSON, absent values empty; to a terminal with unseen characters as escapes."""
-    shown = visible if out.isatty() else str
+    """Lists and maps as JSON, absent values empty. Control characters are escapes, as a pipe may end in a terminal, and
+    a ' stands before what a spreadsheet would compute; `--format json` has text as it is."""
+    shown = visible if out.isatty() else lambda text: no_formula(piped(text))
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([shown(name) for name in names])
     writer.writerows([_csv(value, shown) for value in row] for row in rows)

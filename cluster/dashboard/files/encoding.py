@@ -2,12 +2,16 @@
 
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
 UNSHOWN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 """Unicode categories that a terminal would act upon, reorder text by, or show as nothing."""
+
+_FORMULA = re.compile(r"[=@\t\r]|[+\-](?![\d.,]*\d%?$)")
+"""Begins of a cell that a spreadsheet would compute; a signed number is none."""
 
 
 def encode(value: Any) -> bytes:
@@ -23,6 +27,18 @@ def visible(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(_escape(char) if unicodedata.category(char) in UNSHOWN else char for char in text)
+
+
+def no_formula(text: str) -> str:
+    """The text with a ' before what a spreadsheet would compute."""
+    return "'" + text if _FORMULA.match(text) else text
+
+
+def piped(text: str) -> str:
+    """Text for a pipe, behind which there may be a terminal: control characters but line ends and tabs as escapes."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escape(char) if _is_control(char) else char for char in text)
 
 
 def width(text: str) -> int:
@@ -53,6 +69,10 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(child) for child in value]
     return value
+
+
+def _is_control(char: str) -> bool:
+    return char not in "\n\t" and unicodedata.category(char) in ("Cc", "Cs")
 
 
 def _escape(char: str) -> str:

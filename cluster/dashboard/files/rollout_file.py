@@ -206,7 +206,21 @@ def _parse_components(text: str | None) -> dict[str, float]:
         return {}
     if not isinstance(values, dict):
         return {}
-    return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
+    numbers = {_stored(name): _float(value) for name, value in values.items() if isinstance(value, int | float)}
+    return {name: value for name, value in numbers.items() if value is not None}
+
+
+def _stored(name: str) -> str:
+    """A name without lone surrogates, which JSON may have and SQLite does not hold: they are spelt out."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _float(value: float) -> float | None:
+    """None for a whole number of hundreds of digits."""
+    try:
+        return float(value)
+    except OverflowError:
+        return None
 
 
 def _clip(answer: str | None) -> str | None:

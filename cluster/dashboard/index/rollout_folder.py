@@ -50,6 +50,10 @@ class RolloutFolder:
                 insert_file(connection, key, content, version=self._version_of(key.step))
             except UnreadableRolloutsError as error:
                 insert_problem(connection, key, str(error))
+            except (ValueError, TypeError, OverflowError, sqlite3.ProgrammingError) as error:
+                # A value of a foreign file that the index cannot hold costs this file, and no other.
+                remove_file(connection, key.name)
+                insert_problem(connection, key, f"has a value that cannot be indexed: {type(error).__name__}: {error}")
             changed = True
             if time.monotonic() > deadline_s:
                 break

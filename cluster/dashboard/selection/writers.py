@@ -3,12 +3,11 @@
 import csv
 import io
 import itertools
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args
 
 from cluster.columns import ROLLOUT_COLUMNS
-from cluster.dashboard.files.encoding import encode
+from cluster.dashboard.files.encoding import encode, no_formula
 
 Format = Literal["jsonl", "csv", "parquet"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -18,8 +17,6 @@ MEDIA_TYPES: Mapping[Format, str] = {
     "parquet": "application/vnd.apache.parquet",
 }
 _CHUNK_ROWS = 512
-_FORMULA = re.compile(r"[=@\t\r]|[+\-](?![\d.,]*\d%?$)")
-"""Begins of a cell that a spreadsheet would compute; a signed number is none."""
 
 Records = Iterable[Mapping[str, Any]]
 
@@ -35,7 +32,7 @@ def _jsonl(records: Records, columns: Mapping[str, str]) -> Iterator[bytes]:
 
 
 def _csv(records: Records, columns: Mapping[str, str]) -> Iterator[bytes]:
-    """Absent is empty, lists and mappings are JSON. What a spreadsheet would take for a formula has a ' before it."""
+    """Absent is empty, lists and mappings are JSON, a ' stands before what a spreadsheet would compute."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -112,6 +109,4 @@ def _parquet_value(value: Any, kind: str) -> Any:
 def _cell(value: Any) -> Any:
     if isinstance(value, dict | list):
         return encode(value).decode()
-    if isinstance(value, str) and _FORMULA.match(value):
-        return "'" + value
-    return value
+    return no_formula(value) if isinstance(value, str) else value

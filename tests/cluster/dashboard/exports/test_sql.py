@@ -135,7 +135,7 @@ def test_table_csv_and_json() -> None:
     ]
     out = io.StringIO()
     write_csv(names, [["a,\n", [1, 2]], ["\x1b", None]], out)
-    assert list(csv.reader(io.StringIO(out.getvalue()))) == [names, ["a,\n", "[1,2]"], ["\x1b", ""]]
+    assert list(csv.reader(io.StringIO(out.getvalue()))) == [names, ["a,\n", "[1,2]"], ["\\x1b", ""]]
     terminal = Terminal()
     write_csv(names, [["\x1b]0;owned\x07", 1]], terminal)
     assert terminal.getvalue() == "name,n\n\\x1b]0;owned\\x07,1\n"
@@ -145,6 +145,27 @@ def test_table_csv_and_json() -> None:
     out = io.StringIO()
     write_json(names, [], out)
     assert json.loads(out.getvalue()) == []
+
+
+def test_csv_for_a_pipe_neither_steers_a_terminal_nor_computes_in_a_spreadsheet() -> None:
+    cells = {
+        "\x1b[2J\x1b]52;c;b3du\x07": r"\x1b[2J\x1b]52;c;b3du\x07",  # clears the screen, sets the clipboard
+        "\x9b2J\x7f\r": r"\x9b2J\x7f\r",
+        "two\nlines\tand a tab": "two\nlines\tand a tab",
+        '=HYPERLINK("http://x")': '\'=HYPERLINK("http://x")',
+        "@SUM(1)": "'@SUM(1)",
+        "+1+cmd": "'+1+cmd",
+        "-x": "'-x",
+        "-1.5": "-1.5",
+        "\tx": "'\tx",
+        "\ud800": r"\ud800",
+        "می\u200cخواهم 表": "می\u200cخواهم 表",
+    }
+    out = io.StringIO()
+    write_csv(["=name", "n"], [[text, -1.5] for text in cells], out)
+    out.getvalue().encode()
+    read = list(csv.reader(io.StringIO(out.getvalue(), newline="")))
+    assert read == [["'=name", "n"], *([shown, "-1.5"] for shown in cells.values())]
 
 
 def test_the_format_follows_the_output(run: RunDirectory) -> None:

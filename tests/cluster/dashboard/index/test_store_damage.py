@@ -4,10 +4,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pyarrow
 import pyarrow.parquet
 import pytest
 
+from cluster.dashboard.index import rollout_folder
+from cluster.dashboard.index.ingest_rollouts import FileKey, insert_file
 from cluster.dashboard.index.store import RunStore
 from cluster.record.run_directory import RunDirectory
 from tests.cluster.dashboard.small_run import make_run
@@ -45,6 +49,51 @@ def test_a_broken_rollouts_file_is_named_and_tried_again(
     assert "rollouts" in store.refresh()
     assert store.problems() == ()
     assert store.num_rollouts() == 21
+
+
+def with_components(path: Path, texts: list[str]) -> None:
+    """The file with other components in its first rows."""
+    table = pyarrow.parquet.read_table(path)
+    column = [*texts, *table.column("components").to_pylist()[len(texts) :]]
+    place = table.schema.get_field_index("components")
+    pyarrow.parquet.write_table(table.set_column(place, "components", pyarrow.array(column)), path)
+
+
+def test_names_and_numbers_that_no_index_holds_cost_nothing_but_themselves(run: RunDirectory, store: RunStore) -> None:
+    path = run.path / "rollouts" / "step-000001.parquet"
+    with_components(
+        path, [r'{"\ud800": 0.25, "math": 1}', '{"math": 1' + "0" * 400 + ', "format": 0.5}', '{"\\u0000": 2}']
+    )
+    os.utime(run.path / "rollouts")
+    store.refresh()
+    assert store.problems() == ()
+    assert store.num_rollouts() == 21
+    found = [dict(row.components) for row in store.query("step=1", "", 0, 9).rows]
+    for components in ({r"\ud800": 0.25, "math": 1.0}, {"format": 0.5}, {"\0": 2.0}):
+        assert components in found
+    assert store.query(r"reward.\ud800=0.25", "", 0, 9).total == 1
+
+
+def test_what_cannot_be_indexed_costs_its_file_alone(
+    run: RunDirectory, store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def insert_or_fail(connection: Any, key: FileKey, content: Any, *, version: int) -> None:
+        insert_file(connection, key, content, version=version)  # some of it is there by then
+        if key.name == "step-000001.parquet":
+            "\ud800".encode()
+
+    monkeypatch.setattr(rollout_folder, "insert_file", insert_or_fail)
+    for name in ("step-000001.parquet", "step-000002.parquet"):
+        os.utime(run.path / "rollouts" / name)
+    os.utime(run.path / "rollouts")
+    store.refresh()
+    (problem,) = store.problems()
+    assert problem.file == "rollouts/step-000001.parquet"
+    assert problem.message.startswith("has a value that cannot be indexed: UnicodeEncodeError: 'utf-8' codec")
+    assert store.table_steps("train") == [0, 2]
+    assert store.query("step=1", "", 0, 9).total == 0
+    assert store.progress().ready
 
 
 def test_an_older_table_without_answers_and_with_other_columns(run: RunDirectory, store: RunStore) -> None:
