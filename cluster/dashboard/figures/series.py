@@ -10,6 +10,7 @@ from itertools import accumulate
 from statistics import median
 from typing import Any
 
+from cluster.dashboard.figures.coverage import Stretch
 from cluster.dashboard.records import MetricTable
 
 Values = Sequence[float | None]
@@ -22,7 +23,7 @@ class Axes:
 
     step: Sequence[int]
     time_s: Values
-    """Seconds since the first step began, at the end of the step."""
+    """Seconds that the run was running since its first step began, at the end of the step."""
     tokens: Sequence[float]
     """Sampled tokens, those of the step included."""
 
@@ -62,8 +63,8 @@ class Thinning:
             yield [value for value in values[start:end] if value is not None]
 
 
-def axes_of(table: MetricTable) -> Axes:
-    """The x axes of a run.
+def axes_of(table: MetricTable, stops: Sequence[Stretch] = ()) -> Axes:
+    """The x axes of a run. In the `stops` no time goes by: a run that lay still over night is no slower for it.
 
     `time/ended_s` (Unix time of a step's end) gives the time; a run from before it was recorded has the sum of its
     steps' durations instead, and a run that was resumed since has the sum up to there.
@@ -75,7 +76,8 @@ def axes_of(table: MetricTable) -> Axes:
     time_s: list[float | None] = []
     for end, work, duration in zip(ended, worked, durations, strict=True):
         if end is not None and began is not None:
-            time_s.append(round(end - began, 3))
+            stopped = math.fsum(min(s.end_s, end) - s.start_s for s in stops if began < s.start_s < end)
+            time_s.append(round(end - began - stopped, 3))
         else:
             time_s.append(None if duration is None else round(work, 3))
     tokens = list(accumulate(count or 0.0 for count in column(table, "rollout/completion_tokens")))

@@ -73,7 +73,8 @@ class SpanIndex:
 
     def stops(self) -> list[Span]:
         """When the run was not running."""
-        return self._once("events", "stops", _stops)
+        instants: list[Span] = self._once("events", "instants", event_queries.instants)
+        return self._once("events", "stops", partial(_stops, instants=instants))
 
     def steps(self) -> list[StepTime]:
         """In order of time."""
@@ -102,8 +103,7 @@ def _covers(connection: sqlite3.Connection) -> Covers:
     return found
 
 
-def _stops(connection: sqlite3.Connection) -> list[Span]:
-    instants = event_queries.instants(connection)
+def _stops(connection: sqlite3.Connection, *, instants: Sequence[Span]) -> list[Span]:
     resumed = [instant.id for instant in instants if instant.extra.get("name") == Instant.RESUMED]
     return stops_of(instants, event_queries.worked_until(connection, resumed))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cluster.dashboard.figures.derived import recorded
 from cluster.dashboard.figures.intervals import Z, noise, share_difference
-from cluster.dashboard.figures.series import Values, axes_of, column, known, last_known, thin, x_of
+from cluster.dashboard.figures.series import Axes, Values, axes_of, column, known, last_known, thin, x_of
 from cluster.dashboard.figures.thresholds import facts_of, gap
 from cluster.dashboard.records import MetricTable, PromptStats
 from cluster.dashboard.views.charts import on_scale
@@ -68,28 +68,28 @@ def compare(stores: Mapping[str, "RunStore"], points: int) -> dict[str, Any]:
     """Runs by name, in the order in which they were asked for."""
     tables = {run: store.metrics() for run, store in stores.items()}
     evaluations = {run: store.evaluations() for run, store in stores.items()}
+    axes = {run: axes_of(tables[run], store.spans.stops()) for run, store in stores.items()}
     prompts, num_shared = shared_prompts(stores)
     return {
         "runs": [run_info(run, store) for run, store in stores.items()],
-        "charts": charts(tables, evaluations, points),
+        "charts": charts(tables, evaluations, axes, points),
         "config": config_differences({run: store.config() for run, store in stores.items()}),
-        "table": final_figures(tables, evaluations, {run: store.config() for run, store in stores.items()}),
+        "table": final_figures(tables, evaluations, axes, {run: store.config() for run, store in stores.items()}),
         "prompts": prompts,
         "num_shared": num_shared,
     }
 
 
 def charts(
-    tables: Mapping[str, MetricTable], evaluations: Mapping[str, MetricTable], points: int
+    tables: Mapping[str, MetricTable], evaluations: Mapping[str, MetricTable], axes: Mapping[str, Axes], points: int
 ) -> list[dict[str, Any]]:
     """A chart for each figure that at least one run has; a run without it has no line in it."""
     drawn: list[dict[str, Any]] = []
-    axes = {run: axes_of(table) for run, table in tables.items()}
     cuts = {run: thin(table.steps, points=points, from_step=None, to_step=None) for run, table in tables.items()}
     x = {run: x_of(axes[run], cuts[run]) for run in tables}
     for figure in EVALUATIONS:
         lines = [
-            {"run": run, "x": evaluation_x(table.steps, tables[run]), "values": list(column(table, figure.name))}
+            {"run": run, "x": evaluation_x(table.steps, axes[run]), "values": list(column(table, figure.name))}
             for run, table in evaluations.items()
             if known(column(table, figure.name))
         ]
@@ -104,9 +104,8 @@ def charts(
     return drawn
 
 
-def evaluation_x(steps: Sequence[int], table: MetricTable) -> dict[str, list[Any]]:
+def evaluation_x(steps: Sequence[int], axes: Axes) -> dict[str, list[Any]]:
     """The x axes of evaluations: one after n training steps is where step n - 1 ended, and at 0 before the first."""
-    axes = axes_of(table)
     place = {step: i for i, step in enumerate(axes.step)}
     x: dict[str, list[Any]] = {"step": list(steps), "time_s": [], "tokens": []}
     for step in steps:
@@ -143,6 +142,7 @@ def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def final_figures(
     tables: Mapping[str, MetricTable],
     evaluations: Mapping[str, MetricTable],
+    axes: Mapping[str, Axes],
     configs: Mapping[str, Mapping[str, Any] | None],
 ) -> list[dict[str, Any]]:
     """A line for each figure that at least one run has. `judged`: the runs whose difference from the first is more than
@@ -172,7 +172,6 @@ def final_figures(
     for figure in FIGURES:
         means = {run: mean_of_last(recorded(table, figure.name)) for run, table in tables.items()}
         line(figure, means, _beyond_noise(figure, tables, configs))
-    axes = {run: axes_of(table) for run, table in tables.items()}
     line(
         Figure(name="tokens", title="Sampled tokens", unit="tokens"),
         {run: a.tokens[-1] if a.tokens else None for run, a in axes.items()},

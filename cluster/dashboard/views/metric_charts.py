@@ -32,7 +32,7 @@ def metric_charts(
             *(_described(name, "steps") for name in of_steps),
             *(_described(name, "evaluations") for name in of_evaluations),
         ],
-        "x": x_of(axes_of(table), thinning),
+        "x": x_of(axes_of(table, store.spans.stops()), thinning),
         "steps": {name: thinning.mean(metric(table, facts, name)) for name in of_steps if name in wanted},
         "evaluations": {
             "step": rare.first(evaluations.steps),

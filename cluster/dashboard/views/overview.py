@@ -39,7 +39,7 @@ def overview(
     if per_sampler is not None:
         charts.append(per_sampler)
     return {
-        "x": x_of(axes_of(table), thinning),
+        "x": x_of(axes_of(table, store.spans.stops()), thinning),
         "verdict": verdict(table, evaluations, facts, findings),
         "tiles": tiles_of(table, evaluations, facts, stats),
         "charts": charts,
@@ -63,7 +63,7 @@ def metrics_view(
     wanted = set(known).intersection(names)
     return {
         "names": known,
-        "x": x_of(axes_of(table), thinning),
+        "x": x_of(axes_of(table, store.spans.stops()), thinning),
         "series": {name: thinning.mean(metric(table, facts, name)) for name in names if name in wanted},
     }
 

@@ -4,6 +4,7 @@ import pytest
 
 from cluster.dashboard.figures.series import axes_of, combine, difference, divide, median_known, thin, x_of
 from cluster.dashboard.records import MetricTable
+from tests.cluster.dashboard.span_store import span
 
 
 def table(**columns: list[float | None]) -> MetricTable:
@@ -62,6 +63,15 @@ def test_time_is_counted_from_the_begin_of_the_first_step() -> None:
     run = table(time__step_s=[10.0, 5.0], time__ended_s=[1010.0, 1030.0], rollout__completion_tokens=[7.0, 8.0])
     assert axes_of(run).time_s == [10.0, 30.0]
     assert axes_of(run).tokens == [7.0, 15.0]
+
+
+def test_no_time_goes_by_while_the_run_is_stopped() -> None:
+    run = table(time__step_s=[10.0, 5.0, 5.0], time__ended_s=[1010.0, 50_030.0, 50_036.0])
+    stop = span("stopped", "controller", 1012.0, 50_022.0)
+    # From 1000: 10 s, then 2 s before the stop and 8 s after it, then 6 s more.
+    assert axes_of(run, [stop]).time_s == [10.0, 20.0, 26.0]
+    earlier = span("stopped", "controller", 900.0, 950.0)  # before its first step was done
+    assert axes_of(run, [earlier, stop]).time_s == [10.0, 20.0, 26.0]
 
 
 def test_time_of_an_older_run_is_the_sum_of_its_steps() -> None:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.dashboard.figures.series import axes_of
 from cluster.dashboard.records import MetricTable
 from cluster.dashboard.views.compare import compare, config_differences, evaluation_x, flattened, gain_of, mean_of_last
 from tests.cluster.dashboard.small_runs import QUESTIONS, RIGHT, open_store, write_run, write_step
@@ -74,7 +75,7 @@ def test_values_are_compared_as_they_were_written() -> None:
 
 
 def test_an_evaluation_is_where_the_step_before_it_ended() -> None:
-    assert evaluation_x([0, 1, 3, 7], TABLE) == {
+    assert evaluation_x([0, 1, 3, 7], axes_of(TABLE)) == {
         "step": [0, 1, 3, 7],
         "time_s": [0.0, 5.0, 10.0, None],
         "tokens": [0.0, 10.0, 30.0, None],
