@@ -72,7 +72,7 @@ def _config_of(run: Path, overrides: list[str]) -> "AlertConfig":
 
 def _follow_alone(run: Path, config: "AlertConfig") -> None:
     from cluster.dashboard.exports.alerts import follow
-    from cluster.dashboard.files.liveness import run_status
+    from cluster.dashboard.exports.watched_run import status_of
 
     def wait(seconds: float) -> bool:
         until = time.monotonic() + seconds
@@ -81,7 +81,7 @@ def _follow_alone(run: Path, config: "AlertConfig") -> None:
         return not is_live
 
     def _is_live() -> bool:
-        return run_status(run, None) == "live"
+        return status_of(run) == "live"
 
     if not _is_live():
         raise ConfigError(f"{run} is not live: nobody writes it, so that there is nothing to wait for")
