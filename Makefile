@@ -9,7 +9,7 @@ TORCH := torch==2.13.0+cpu
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help setup quickstart test check-scripts browser test-slow faults lint format bench-dashboard images clean
+.PHONY: help setup quickstart test check-scripts browser test-slow test-models faults lint format bench-dashboard images clean
 
 help:
 	@echo "make quickstart   set up and train a pretrained model with GRPO on this machine"
@@ -20,6 +20,7 @@ help:
 	@echo "make lint         ruff, mypy and basedpyright alone"
 	@echo "make check-scripts  the types of the dashboard's scripts; needs node (part of make test once it has run here)"
 	@echo "make test-slow    set up and run the tests that take long: every ZeRO stage on a whole run"
+	@echo "make test-models  set up and train every family of models that engine and learner share, in every layout of files"
 	@echo "make faults       set up and kill, stop and damage real runs on purpose (two of these are in make test)"
 
 setup: $(STAMP)
@@ -72,7 +73,10 @@ browser: $(STAMP)
 	$(BIN)/python -m pytest -m browser tests/browser
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not models"
+
+test-models: $(STAMP)
+	$(BIN)/python -m pytest -m models tests/models
 
 faults: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m faults

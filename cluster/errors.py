@@ -88,6 +88,21 @@ class RestartsExhaustedError(ShoalError):
         )
 
 
+class NeverWorkedError(ShoalError):
+    """An engine failed again as it did before, in a run whose engines have done nothing yet."""
+
+    def __init__(self, actor: str, cause: str) -> None:
+        super().__init__(actor, cause)
+        self.actor = actor
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return (
+            f"{self.actor} has never worked: it failed, was restarted, and failed in the same way ({self.cause}); no "
+            "further restart would mend that, so the run ends here"
+        )
+
+
 class UnsavedError(ShoalError):
     """The run ended without a checkpoint of where it ended."""
 

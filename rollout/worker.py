@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+from pydantic import ValidationError
 
 from rollout.config import SamplingConfig
 from rollout.engines.protocol import Engine, EngineOutput, SampleSpec
@@ -355,6 +356,14 @@ def parse_request_id(request_id: str) -> tuple[Key, int]:
 def _as_engine_error(name: str, what: str, error: BaseException) -> EngineError:
     if isinstance(error, EngineError):
         return error
-    failure = EngineError(f"{name}: the engine {what}: {type(error).__name__}: {error}")
+    failure = EngineError(f"{name}: the engine {what}: {type(error).__name__}: {_in_words(error)}")
     failure.__cause__ = error
     return failure
+
+
+def _in_words(error: BaseException) -> str:
+    """An error in one line. Pydantic's has more, with the values and where to read of them; of vLLM's own configuration
+    that means nothing to a user."""
+    if isinstance(error, ValidationError):
+        return "; ".join(str(problem["msg"]) for problem in error.errors(include_url=False, include_context=False))
+    return " ".join(str(error).split())

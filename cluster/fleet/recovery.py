@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from cluster.config import RecoveryConfig
-from cluster.errors import ActorFailedError, RestartsExhaustedError, StageTimeoutError
+from cluster.errors import ActorFailedError, NeverWorkedError, RestartsExhaustedError, StageTimeoutError
 from cluster.fleet.actors import Actor, Fleet, SamplerActor
 from cluster.fleet.deadlines import RECOVERABLE, finish
 from cluster.fleet.roles import H, role_of
@@ -45,6 +45,11 @@ class Recovery:
         self._others = fleet.others
         self._changed = asyncio.Event()
         self._last_error: dict[str, ShoalError] = {}
+        self._last_failed: dict[str, int] = {}
+        """The incarnation of each that failed last."""
+        self._has_sampled = False
+        """Whether any sampler has done any work. What fails before that is more likely asked for what it cannot do."""
+        self._never_worked: NeverWorkedError | None = None
         self.supervisor = Supervisor(
             HealthPolicy(
                 unhealthy_after=config.unhealthy_after,
@@ -83,7 +88,7 @@ class Recovery:
         replaced since, or is being replaced, says nothing of the new one."""
         if self._is_replaced(actor, incarnation):
             return
-        self._last_error[actor.name] = error
+        self._note_error(actor, error)
         # An engine that failed has failed for good; its process only lives on to say so.
         if isinstance(error, EngineError) or (isinstance(error, ActorFailedError) and error.died):
             self.supervisor.died(actor.name, str(error))
@@ -93,8 +98,18 @@ class Recovery:
     def sync_failed(self, actor: Actor[Any], incarnation: int, error: ShoalError) -> None:
         """It did not get through a weight sync: it holds nothing that it may serve, and would stay STALE."""
         if not self._is_replaced(actor, incarnation):
-            self._last_error[actor.name] = error
+            self._note_error(actor, error)
             self.supervisor.died(actor.name, str(error))
+
+    def _note_error(self, actor: Actor[Any], error: ShoalError) -> None:
+        before = self._last_error.get(actor.name)
+        is_another_process = self._last_failed.get(actor.name, actor.incarnation) != actor.incarnation
+        self._last_error[actor.name], self._last_failed[actor.name] = error, actor.incarnation
+        # A process that ended, or did not answer, may fare better the next time; what an engine itself says twice it
+        # says a third time.
+        is_same = isinstance(error, EngineError) and str(before) == str(error)
+        if is_same and is_another_process and not self._has_sampled:
+            self._never_worked = NeverWorkedError(actor.name, str(error))
 
     def _is_replaced(self, actor: Actor[Any], incarnation: int) -> bool:
         # One that is RESTARTING has the old number for a moment. A second restart would kill the first one's process.
@@ -107,14 +122,17 @@ class Recovery:
 
     def succeeded(self, actor: Actor[Any], incarnation: int) -> None:
         """Work given to `actor`, in that incarnation, was done."""
+        self._has_sampled = self._has_sampled or actor.name in self._samplers
         if incarnation == actor.incarnation:
             self.supervisor.work_succeeded(actor.name)
 
     # What it does.
 
     async def watch(self) -> None:
-        """Probes and restarts, until it is cancelled. Errors: `RestartsExhaustedError`."""
+        """Probes and restarts, until it is cancelled. Errors: `RestartsExhaustedError`, `NeverWorkedError`."""
         while True:
+            if self._never_worked is not None:
+                raise self._never_worked
             for name in self.supervisor.due_probes():
                 actor = self._restarted_alone(name)
                 probe = role_of(name).probe
@@ -143,7 +161,7 @@ class Recovery:
         except RECOVERABLE as error:
             if self._is_replaced(actor, incarnation):
                 return
-            self._last_error[actor.name] = error
+            self._note_error(actor, error)
             if isinstance(error, EngineError) or (isinstance(error, ActorFailedError) and error.died):
                 self.supervisor.died(actor.name, f"probe: {error}")
             else:
@@ -165,7 +183,7 @@ class Recovery:
         try:
             await self.fleet.restart(actor)
         except RECOVERABLE as error:
-            self._last_error[actor.name] = error
+            self._note_error(actor, error)
             self.supervisor.died(actor.name, f"after its restart: {error}")
             return
         self.supervisor.started(actor.name)

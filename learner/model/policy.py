@@ -91,6 +91,11 @@ class LogprobModel(nn.Module):
         """Parameters under their Hugging Face names; a tied output matrix is there once, as the input embedding."""
         return dict(self.policy.named_parameters())
 
+    def named_buffers_in_files(self) -> dict[str, Tensor]:
+        """What else the model's files hold, under its name there: constants of activations, say (Apertus)."""
+        weights = {name for name, _ in self.policy.named_parameters(remove_duplicate=False)}
+        return {name: value for name, value in self.policy.state_dict().items() if name not in weights}
+
 
 def _layer_class() -> type[nn.Module]:
     """What every layer of transformers' decoders is."""

@@ -142,8 +142,7 @@ def full_weights(model: LogprobModel, *, rank: int) -> dict[str, Tensor]:
             if rank == 0:
                 weights[name] = parameter.detach().to("cpu", torch.float32, copy=True).contiguous()
     if rank == 0:
-        names = {name for name, _ in model.policy.named_parameters(remove_duplicate=False)}
-        buffers = {name: value for name, value in model.policy.state_dict().items() if name not in names}
+        buffers = model.named_buffers_in_files()
         weights.update({name: value.detach().cpu().clone().contiguous() for name, value in buffers.items()})
     return weights
 

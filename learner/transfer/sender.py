@@ -4,12 +4,12 @@ flat.
 Weights are gathered chunk by chunk: a rank never holds more than one chunk beyond its own share.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from learner.model.policy import TORCH_DTYPES, LogprobModel
 from rollout.transfer.manifest import (
@@ -23,18 +23,18 @@ from rollout.transfer.manifest import (
 
 
 @contextmanager
-def gathered(parameters: list[nn.Parameter]) -> Iterator[None]:
+def gathered(parameters: Sequence[Tensor]) -> Iterator[None]:
     """Parameters whole on every rank while inside; all ranks must enter together. Nothing to do below ZeRO-3."""
-    if any(hasattr(parameter, "ds_id") for parameter in parameters):
+    if spread := [parameter for parameter in parameters if hasattr(parameter, "ds_id")]:
         import deepspeed
 
-        with deepspeed.zero.GatheredParameters(parameters, modifier_rank=None):
+        with deepspeed.zero.GatheredParameters(spread, modifier_rank=None):
             yield
     else:
         yield
 
 
-def full_shape(parameter: nn.Parameter) -> tuple[int, ...]:
+def full_shape(parameter: Tensor) -> tuple[int, ...]:
     """Shape of the whole weight; under ZeRO-3 the parameter itself is empty."""
     return tuple(getattr(parameter, "ds_shape", parameter.shape))
 
@@ -47,7 +47,9 @@ class WeightSender:
     """
 
     def __init__(self, model: LogprobModel, *, dtype: str, chunk_bytes: int, rank: int) -> None:
-        self._weights = model.named_weights()
+        # An engine takes its layers apart for new weights, and puts back together what came: buffers too.
+        buffers = {name: value for name, value in model.named_buffers_in_files().items() if value.is_floating_point()}
+        self._weights: dict[str, Tensor] = {**model.named_weights(), **buffers}
         self._dtype = TORCH_DTYPES[dtype]
         self._rank = rank
         specs = [

@@ -24,6 +24,11 @@ LENGTH_KEYS = (
 """Keys of a config.json under which the longest text stands, in tokens; the smallest counts."""
 LENGTH_IS_SCALED = ("su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling", "default")
 """Kinds of rotary scaling for which that length is the scaled one already, or that scale nothing."""
+COMPUTED_OTHERWISE = {
+    "bloom": "whose GELU vLLM computes exactly, though the model has an approximation of it",
+    "apertus": "whose activations vLLM computes in bfloat16 whatever the precision",
+}
+"""Families that are not the same in vLLM to more digits than bf16 has."""
 ATTENTION_LAYERS = ("full_attention", "sliding_attention", "chunked_attention", "attention")
 """Kinds of layers that hold no state besides keys and values."""
 
@@ -39,11 +44,11 @@ def check_engine_limits(
     text = config.get_text_config()
     _check_length(config, text, model_dir, max_context_tokens)
     _check_windows(text, model_dir)
-    if is_exact and text.model_type == "bloom":
+    if is_exact and text.model_type in COMPUTED_OTHERWISE:
         raise ModelError(
-            f"{model_dir} is a BLOOM, whose GELU vLLM computes exactly, though the model has an approximation of it: "
-            "that is 1e-3 nats, more than engine and learner may differ in float32; set rollout.dtype or learner.dtype "
-            "to bfloat16, or both of weight_sync.canary_max_error and canary_mean_error"
+            f"{model_dir} is of the family {text.model_type}, {COMPUTED_OTHERWISE[text.model_type]}: that is up to "
+            "1e-2 nats, more than engine and learner may differ in float32; set rollout.dtype or learner.dtype to "
+            "bfloat16, or both of weight_sync.canary_max_error and canary_mean_error"
         )
     if not on_gpu:
         _check_layers_on_cpu(text, model_dir)

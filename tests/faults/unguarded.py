@@ -35,8 +35,12 @@ SWITCHES = {
     ),
     "canary": Switch(
         module="cluster.weights.weight_sync",
-        guarded="if not (max_error <= self._max_error and mean_error <= self._mean_error):",
+        guarded="if not self._limits.allow(errors_N):",
         unguarded="if False:",
+    ),
+    "canary of what was kept": Switch(module="cluster.weights.weight_sync", guarded="if share:", unguarded="if False:"),
+    "missing weights": Switch(
+        module="learner.model.loading", guarded='if missing := found["missing_keys"]:', unguarded="if missing := ():"
     ),
     "conservation": Switch(
         module="cluster.groups.ledger",

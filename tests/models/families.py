@@ -1,6 +1,7 @@
 """Tiny models with random weights, of the families that vLLM and transformers share, in the layouts that files have."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def make_model(directory: Path, family: Family, **fields: Any) -> Path:
+def make_model(directory: Path, family: Family, *, shard_size: str = "1GB", **fields: Any) -> Path:
     """The model as its own library saves it, with a tokenizer of characters. Every weight is random, biases and norms
     included: where they are as they are born, one that is left out is not seen."""
     import torch
@@ -109,6 +110,57 @@ def make_model(directory: Path, family: Family, **fields: Any) -> Path:
                     parameter.normal_(std=1.5 * parameter.shape[-1] ** -0.5)
                 else:
                     parameter.add_(torch.randn_like(parameter), alpha=0.1)
-    model.save_pretrained(directory)
+    model.save_pretrained(directory, max_shard_size=shard_size)
     tokenizer.save_pretrained(directory)
     return directory
+
+
+def _with_head(directory: Path, family: Family) -> Path:
+    """Tied, with the output matrix in the file once more, as some tools save it."""
+    from safetensors.torch import load_file, save_file
+
+    made = make_model(directory, family, tie_word_embeddings=True)
+    weights = load_file(made / "model.safetensors")
+    (embeddings,) = (value for name, value in weights.items() if name.endswith(("embed_tokens.weight", "wte.weight")))
+    save_file({**weights, "lm_head.weight": embeddings.clone()}, made / "model.safetensors", {"format": "pt"})
+    return made
+
+
+def _sharded(directory: Path, family: Family) -> Path:
+    made = make_model(directory, family, shard_size="100KB")
+    assert len(list(made.glob("model-*.safetensors"))) > 2
+    return made
+
+
+def _torch_file(directory: Path, family: Family) -> Path:
+    """As before safetensors."""
+    import torch
+    from safetensors.torch import load_file
+
+    made = make_model(directory, family)
+    torch.save(load_file(made / "model.safetensors"), made / "pytorch_model.bin")
+    (made / "model.safetensors").unlink()
+    return made
+
+
+def _in_bf16(directory: Path, family: Family) -> Path:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    made = make_model(directory, family)
+    weights = {name: value.to(torch.bfloat16) for name, value in load_file(made / "model.safetensors").items()}
+    save_file(weights, made / "model.safetensors", {"format": "pt"})
+    config = json.loads((made / "config.json").read_text())
+    (made / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16"}))
+    return made
+
+
+LAYOUTS: dict[str, Callable[[Path, Family], Path]] = {
+    "tied": lambda directory, family: make_model(directory, family, tie_word_embeddings=True),
+    "untied": lambda directory, family: make_model(directory, family, tie_word_embeddings=False),
+    "tied, with the head in the file": _with_head,
+    "sharded": _sharded,
+    "pytorch_model.bin": _torch_file,
+    "in bf16": _in_bf16,
+}
+"""How the same weights may lie in files."""

@@ -78,10 +78,11 @@ def test_a_window_in_some_layers_of_qwen2_is_refused_everywhere() -> None:
     check(config_of("Qwen2", use_sliding_window=False, max_window_layers=1))
 
 
-def test_bloom_is_refused_in_fp32_alone() -> None:
-    with pytest.raises(ModelError, match="GELU"):
-        check(config_of("Bloom"), is_exact=True)
-    check(config_of("Bloom"))
+@pytest.mark.parametrize(("family", "why"), [("Bloom", "GELU"), ("Apertus", "activations")])
+def test_families_that_differ_in_more_digits_than_bf16_has_are_refused_in_fp32_alone(family: str, why: str) -> None:
+    with pytest.raises(ModelError, match=f"is of the family {family.lower()}, whose {why}"):
+        check(config_of(family), is_exact=True)
+    check(config_of(family))
 
 
 def test_the_kinds_of_attention_layers_are_transformers_own() -> None:

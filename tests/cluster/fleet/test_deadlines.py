@@ -9,7 +9,7 @@ import ray.exceptions
 
 import cluster.errors
 import rollout.errors
-from cluster.errors import ActorFailedError, RestartsExhaustedError, StageTimeoutError, StoppedError
+from cluster.errors import ActorFailedError, NeverWorkedError, RestartsExhaustedError, StageTimeoutError, StoppedError
 from cluster.fleet.deadlines import finish, finish_all, first_line
 from rollout.errors import EngineError, ShoalError
 
@@ -102,6 +102,7 @@ def test_first_line_is_the_last_that_says_something() -> None:
 SPECIAL: dict[type[ShoalError], tuple[object, ...]] = {
     StageTimeoutError: ("sync", "sampler-0", "chunk 3", 1.5),
     ActorFailedError: ("sync", "sampler-0", "chunk 3", "it died"),
+    NeverWorkedError: ("sampler-0", "no such thing"),
     RestartsExhaustedError: ("sampler-0", 10, "it died"),
     StoppedError: ("stopped by SIGTERM", 143),
 }

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cluster.config import RecoveryConfig
-from cluster.errors import ActorFailedError, RestartsExhaustedError, StageTimeoutError
+from cluster.errors import ActorFailedError, NeverWorkedError, RestartsExhaustedError, StageTimeoutError
 from cluster.fleet.actors import Actor, SamplerActor
 from cluster.fleet.recovery import Recovery
 from cluster.fleet.subscriptions import WaitedForSubscribers
@@ -167,6 +167,45 @@ def test_restarts_that_go_on_failing_use_the_budget_up_and_the_last_cause_is_tol
     ) as caught:
         play(main)
     assert (caught.value.actor, caught.value.max_restarts) == ("sampler-0", 3)
+
+
+IMPOSSIBLE = "sampler-0: the engine failed: VLLMValidationError: stop cannot contain an empty string"
+
+
+@pytest.mark.parametrize("has_sampled", [False, True])
+def test_what_an_engine_says_twice_is_final_in_a_run_that_has_sampled_nothing(has_sampled: bool) -> None:
+    async def main(scene: Scene) -> None:
+        if has_sampled:
+            scene.recovery.succeeded(scene.sampler, 1)
+        for incarnation in (1, 2, 3):
+            scene.recovery.failed(scene.sampler, incarnation, EngineError(IMPOSSIBLE))
+            await usable(scene, scene.fleet.samplers)
+
+    if has_sampled:
+        assert play(main).recovery.supervisor.num_restarts == 3
+        return
+    with pytest.raises(NeverWorkedError, match=r"sampler-0 has never worked: .* stop cannot contain an empty") as error:
+        play(main)
+    assert (error.value.actor, error.value.cause) == ("sampler-0", IMPOSSIBLE)
+
+
+@pytest.mark.parametrize("error", [DIED, SLOW], ids=["died", "slow"])
+def test_what_time_mends_is_tried_again_though_it_comes_twice(error: Any) -> None:
+    async def main(scene: Scene) -> None:
+        for incarnation in (1, 2):
+            scene.recovery.sync_failed(scene.sampler, incarnation, error)
+            await usable(scene, scene.fleet.samplers)
+
+    assert play(main).recovery.supervisor.num_restarts == 2
+
+
+def test_other_words_are_another_error() -> None:
+    async def main(scene: Scene) -> None:
+        for incarnation in (1, 2, 3):
+            scene.recovery.failed(scene.sampler, incarnation, EngineError(f"no memory for {incarnation} blocks"))
+            await usable(scene, scene.fleet.samplers)
+
+    assert play(main).recovery.supervisor.num_restarts == 3
 
 
 def test_an_error_that_no_restart_would_mend_ends_the_run() -> None:
