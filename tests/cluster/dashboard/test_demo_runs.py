@@ -12,6 +12,8 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 
+from cluster.dashboard.index.store import RunStore
+from cluster.dashboard.views.timeline import timeline
 from cluster.record.run_directory import RunDirectory
 from cluster.record.run_lock import is_locked
 from learner.saving.files import published, verify_manifest
@@ -57,6 +59,20 @@ def test_it_is_a_whole_run_that_was_stopped_once_and_resumed(healthy: Path) -> N
     assert summary is not None
     assert (summary.status, summary.num_steps, summary.unaccounted_groups()) == ("finished", STEPS, 0)
     assert run.read_config().rollout.num_engines == 2
+
+
+def test_on_its_timeline_the_step_after_the_stop_took_what_its_metrics_say(healthy: Path, tmp_path: Path) -> None:
+    store = RunStore(healthy, index_path=tmp_path / "index")
+    store.refresh()
+    answer = timeline(store, None, None, 4000)
+    store.close()
+    (stop,) = answer["stops"]
+    assert stop["end"] - stop["start"] > 60  # the two steps that it took back, and 40 s of rest
+    took = {step["step"]: step["end"] - step["start"] for step in answer["steps"]}
+    assert took[8] == pytest.approx(metrics(healthy)[8]["time/step_s"], abs=0.5)
+    assert max(took.values()) < 25
+    assert max(path["end"] - path["start"] for path in answer["critical"]) < 25
+    assert sum(row["seconds"] for row in answer["waits"] if row["actor"] == "learner-0") < sum(took.values()) / 2
 
 
 def test_every_group_of_the_ledger_is_in_the_table_of_its_step(healthy: Path) -> None:

@@ -47,7 +47,7 @@ export default function TimelinePage({ run, route, frame }) {
         <span class="muted">wheel zooms · drag pans · shift-drag measures · double click shows all</span></div>
     <//>
     <div class="timeline-below">
-      <${Waits} waits=${data.waits} window=${data.waits_window ?? [data.from, data.to]} whole=${[data.from, data.to]} pinned=${pinned} onHover=${setHovered} onPin=${setPinned} />
+      <${Waits} waits=${data.waits} window=${data.waits_window ?? [data.from, data.to]} whole=${[data.from, data.to]} stops=${data.stops} pinned=${pinned} onHover=${setHovered} onPin=${setPinned} />
       <${SpanPanel} run=${run} id=${selected} origin=${start} onClose=${() => replaceParams({ span: null })} />
     </div>
     <${StepTimes} critical=${data.critical ?? []} view=${view} step=${actions.current} onStep=${actions.toStep} />

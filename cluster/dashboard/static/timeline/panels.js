@@ -21,15 +21,17 @@ export function Legend({ lanes, stops }) {
 }
 
 // waits: [{actor, for, seconds}]; a row lights its spans while the pointer or the focus is on it, a click keeps them lit.
-export function Waits({ waits, window: [from, to], whole, pinned, onHover, onPin }) {
-  const length = to - from;
-  const part = length < 0.98 * (whole[1] - whole[0]);
+// Shares are of the time that the run was running.
+export function Waits({ waits, window: [from, to], whole, stops, pinned, onHover, onPin }) {
+  const part = to - from < 0.98 * (whole[1] - whole[0]);
+  const stopped = (stops ?? []).reduce((sum, stop) => sum + Math.max(0, Math.min(to, stop.end) - Math.max(from, stop.start)), 0);
+  const length = to - from - stopped;
   const most = Math.max(...waits.map((wait) => wait.seconds), 1e-9);
   const same = (wait) => pinned && pinned.actor === wait.actor && pinned.for === wait.for;
   const act = (wait) => onPin(same(wait) ? null : { actor: wait.actor, for: wait.for });
   return html`<${Panel} title="Who waited for whom" data-testid="waits"
       help="A gap in a lane is charged to the work that had to end before it could: the actor on the right is the one to make faster.">
-    ${part ? html`<p class="muted">Of the last ${seconds(length)} of the window, which was read in full; zoom in for others.</p>` : null}
+    ${part ? html`<p class="muted">Of the last ${seconds(to - from)} of the window, which was read in full; zoom in for others.</p>` : null}
     ${waits.length === 0 ? html`<${Empty} title="Nobody waited in this window." />` : null}
     <div class="wait-rows">
       ${waits.slice(0, 12).map(
