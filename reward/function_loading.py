@@ -32,6 +32,7 @@ _BUILTIN_MODULES = {
     "token_f1": "reward.rules.several_truths",
     "quantity": "reward.rules.quantity",
     "json_schema": "reward.rules.json_schema",
+    "instructions": "reward.rules.instructions",
     "sql": "reward.rules.sql",
 }
 
