@@ -98,11 +98,11 @@ class _TensorBoard:
     def __init__(self, run: TrackedRun) -> None:
         # TensorBoard's own writer: it needs no torch. An event has all numbers of a step; `add_scalar` writes an event
         # for each, so that two million numbers, written anew, would take five minutes in place of half of one.
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.compat.proto import event_pb2, summary_pb2
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        self._event, self._summary = Event, Summary
+        # By name: the generated modules make their classes when they are imported, which no type checker sees.
+        self._event, self._summary = getattr(event_pb2, "Event"), getattr(summary_pb2, "Summary")  # noqa: B009
         folder = run.path / TENSORBOARD
         of_before = list(folder.glob("events.out.tfevents*"))
         self._writer = EventFileWriter(str(folder))

@@ -7,6 +7,8 @@ from functools import lru_cache
 from typing import Any
 
 import jsonschema
+import jsonschema.exceptions
+import jsonschema.validators
 import referencing
 import referencing.exceptions
 import referencing.jsonschema
@@ -142,7 +144,7 @@ def _validator(text: str) -> Any:
         raise ValueError(f"the schema is no JSON: {error}") from error
     if not isinstance(schema, (dict, bool)):
         raise ValueError(f"a schema is an object, true or false, got {type(schema).__name__}")
-    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+    kind: Any = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     try:
         kind.check_schema(schema)
     except jsonschema.SchemaError as error:

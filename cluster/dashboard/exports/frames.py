@@ -203,7 +203,9 @@ class Run:
 def _library(asked: str | None) -> Library:
     if asked is not None and asked not in LIBRARIES:
         raise ConfigError(f"frames is {asked!r}, allowed: {', '.join(LIBRARIES)}, or None for whichever is installed")
-    found = [name for name in LIBRARIES if asked in (None, name) and importlib.util.find_spec(name) is not None]
+    found: list[Library] = [
+        name for name in LIBRARIES if asked in (None, name) and importlib.util.find_spec(name) is not None
+    ]
     if not found:
         wanted = asked or "pandas or polars"
         raise ConfigError(

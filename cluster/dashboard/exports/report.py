@@ -143,13 +143,15 @@ class Answers:
     def _chosen_steps(self) -> list[tuple[Phase, list[int]]]:
         """The steps of each phase. Raises ConfigError where nothing was chosen, FilterError."""
         choice = self._choice
-        listed = {phase: [step for step in self._store.table_steps(phase) if choice.has(step)] for phase in PHASES}
+        listed: dict[Phase, list[int]] = {
+            phase: [step for step in self._store.table_steps(phase) if choice.has(step)] for phase in PHASES
+        }
         if choice.steps and not any(listed.values()):
             known = self._store.table_steps("train")
             has = f"its steps are {known[0]} to {known[-1]}" if known else "it has none"
             raise ConfigError(f"{self._run.path} has no rollouts of the steps that --steps names; {has}")
         if choice.filter.strip():
-            passing = {
+            passing: dict[Phase, list[int]] = {
                 phase: [step for step in steps if selected_ids(self._store, phase, step, choice.filter)]
                 for phase, steps in listed.items()
             }

@@ -17,7 +17,7 @@ import pytest
 from cluster.dashboard.files.encoding import encode
 from cluster.dashboard.index.store import RunStore
 from cluster.dashboard.views.runs import RunInfos
-from cluster.dashboard.web.endpoints import Asked, endpoint_of
+from cluster.dashboard.web.endpoints import Asked, Download, endpoint_of
 from cluster.dashboard.web.open_run import OpenRun
 from cluster.dashboard.web.params import RequestError
 from tests.cluster.dashboard import damage
@@ -75,6 +75,7 @@ def answers(store: RunStore) -> dict[str, Any]:
         values = dict(pair.split("=") for pair in query.split("&")) if query else {}
         try:
             answer = endpoint.view(Asked(run=opened, store=store, parts=parts, values=values))
+            assert not isinstance(answer, Download)
             found[address] = answer if isinstance(answer, dict) else json.loads("".join(answer))
         except RequestError as error:
             if error.status != 404:
