@@ -12,6 +12,7 @@ import Doctor from "shoal/pages/doctor.js";
 import Fleet from "shoal/pages/fleet.js";
 import Group from "shoal/pages/group.js";
 import Ledger from "shoal/pages/ledger.js";
+import Log from "shoal/pages/log.js";
 import Metrics from "shoal/pages/metrics.js";
 import Overview from "shoal/pages/overview.js";
 import Rollout from "shoal/pages/rollout.js";
@@ -29,7 +30,7 @@ const SOURCES_OF_FRAME = null; // anything may change what the frame shows
  */
 const PAGES = {
   overview: [Overview, "Overview", "Is the model learning, is training stable, and where does the time go?"],
-  metrics: [Metrics, "Metrics"],
+  metrics: [Metrics, "Metrics", "Every number that was recorded of the run, each as a chart."],
   steps: [Steps, "Steps"],
   step: [Steps, "Step"],
   rollouts: [Rollouts, "Rollouts", "Every answer that the model wrote: find some by a filter or a word, open one to see it token by token."],
@@ -39,6 +40,7 @@ const PAGES = {
   fleet: [Fleet, "Fleet", "The processes of the run: how each is, how fast, and what it holds."],
   ledger: [Ledger, "Ledger", "Every group from the moment a question was given out until it was trained on once, or rejected with a reason."],
   doctor: [Doctor, "Doctor", "What looks wrong in this run, how that is known, and what to try."],
+  log: [Log, "Log", "What happened to the run and its processes, and what these were doing when one hung."],
   config: [Config, "Configuration", "What this run was told to do."],
 };
 

@@ -23,6 +23,7 @@ from cluster.dashboard.views.ledger_view import ledger_groups, ledger_page, prom
 from cluster.dashboard.views.metric_charts import metric_charts
 from cluster.dashboard.views.overview import metrics_view, overview
 from cluster.dashboard.views.rollouts import rollout_page, rollout_table
+from cluster.dashboard.views.run_log import run_log, stack_page
 from cluster.dashboard.views.spans import span_page
 from cluster.dashboard.views.steps import step_list, step_page
 from cluster.dashboard.views.timeline import timeline
@@ -229,6 +230,14 @@ def _prompt(asked: Asked) -> dict[str, Any]:
     return _found(prompt_page(asked.store, path_id(asked.parts[0])), "such prompt")
 
 
+def _log(asked: Asked) -> dict[str, Any]:
+    return run_log(asked.store)
+
+
+def _stack(asked: Asked) -> dict[str, Any]:
+    return _found(stack_page(asked.store, path_id(asked.parts[0])), "such file of stacks")
+
+
 def _config(asked: Asked) -> dict[str, Any]:
     return config_page(asked.store)
 
@@ -276,5 +285,7 @@ ENDPOINTS = (
     _at("ledger/groups", _ledger_groups, "offset", "limit"),
     _at("prompts/*", _prompt, rollouts=True),
     _at("doctor", _doctor, rollouts=True),
+    _at("log", _log),
+    _at("stacks/*", _stack),
     _at("config", _config),
 )

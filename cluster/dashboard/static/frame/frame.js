@@ -18,10 +18,11 @@ const PAGES = [
   ["ledger", "Ledger", "l"],
   ["compare", "Compare", "c"],
   ["doctor", "Doctor", "d"],
+  ["log", "Log", "e"],
   ["config", "Config", ","],
 ];
 /** Pages that ask for more than a report holds. */
-const SERVED_ONLY = new Set(["metrics"]);
+const SERVED_ONLY = new Set(["metrics", "log"]);
 const MANY_RUNS = 12; // beyond, the menu of runs can be searched
 const PARENT = { step: "steps", group: "rollouts", rollout: "rollouts" };
 const STATUS = {

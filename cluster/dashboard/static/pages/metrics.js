@@ -89,7 +89,6 @@ export default function MetricsPage({ run, route, frame }) {
   useKeys({ "/": [() => (input.current?.focus(), input.current?.select()), "find metrics"] }, "Metrics");
   if (!known.data) return html`<div class="page"><${Problem} error=${known.error} retry=${known.refresh} />${known.error ? null : html`<${Loading} index=${frame?.index} />`}</div>`;
   return html`<div class="page overview" data-testid="metrics">
-    <h1 class="visually-hidden">Metrics</h1>
     <${Search} text=${text} isPattern=${isPattern} error=${error} count=${found.length} total=${all.length} inputRef=${input} />
     <${Smoothing} value=${smooth} />
     ${all.length === 0 ? html`<${Empty} title="No training step yet.">The charts begin with the first one.<//>` : null}
