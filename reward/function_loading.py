@@ -17,7 +17,7 @@ from rollout.errors import ConfigError
 from rollout.module_loading import user_folders
 
 # Where the built-in names live. A name is imported when it is asked for, because math-verify alone takes a second.
-_BUILTIN_MODULES = {
+BUILTIN_MODULES = {
     "math": "reward.math.answer",
     "code": "reward.code.execution",
     "exact_match": "reward.rules.text_match",
@@ -76,10 +76,10 @@ def is_shipped(path: str) -> bool:
 def _resolve(path: str) -> RegisteredFunction:
     if ":" in path:
         return _import_path(path)
-    if path not in REGISTRY and path in _BUILTIN_MODULES:
-        importlib.import_module(_BUILTIN_MODULES[path])
+    if path not in REGISTRY and path in BUILTIN_MODULES:
+        importlib.import_module(BUILTIN_MODULES[path])
     if path not in REGISTRY:
-        known = ", ".join(sorted({*REGISTRY, *_BUILTIN_MODULES}))
+        known = ", ".join(sorted({*REGISTRY, *BUILTIN_MODULES}))
         raise ConfigError(
             f"reward function {path!r} is not known: use one of {known}, or an import path `module:function`"
         )
