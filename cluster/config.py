@@ -69,6 +69,9 @@ class TrackerConfig(Config):
     """trackio; needs the package trackio."""
     project: str = "shoal"
     """Name under which Weights & Biases, MLflow and trackio keep the run."""
+    rollouts: int = Field(default=0, ge=0, le=1000)
+    """Completions of each step that Weights & Biases and trackio get as a table, question and reward with them; 0 sends
+    no text. The run's own tables have all of them."""
 
 
 AlertKind = Literal["finding", "stall", "end"]

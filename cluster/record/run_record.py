@@ -11,6 +11,7 @@ from cluster.record.group_table import OpenGroup
 from cluster.record.metrics import step_metrics
 from cluster.record.reporter import EvalView, Reporter, step_view
 from cluster.record.run_directory import RunDirectory
+from cluster.record.tracker_tables import tracker_table
 from cluster.record.trackers import Trackers
 from cluster.types import (
     ActorState,
@@ -78,6 +79,8 @@ class RunRecord:
             values |= tokens.by_completion()
         opened = [OpenGroup(scored=s, group=g) for s, g in zip(batch.groups, trained.groups, strict=True)]
         self._run.write_rollouts(batch.step, [*opened, *rejected], trained.advantages, values)
+        if num_rows := self._config.trackers.rollouts:
+            self._trackers.table(tracker_table(batch.step, opened, trained.advantages, num_rows))
         return metrics
 
     async def evaluation(self, step: int, evaluation: Evaluation, policy_version: int, started_s: float) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cluster.record.append_log import read_lines, write_atomically
+from cluster.record.tracker_tables import COLUMNS, TrackerTable
 from cluster.run_files import TENSORBOARD, TRACKERS, log_name
 
 
@@ -26,6 +27,9 @@ class Sink(Protocol):
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Takes the metrics of a step."""
+
+    def table(self, table: TrackerTable) -> None:
+        """Takes some of a step's completions, where the service has tables."""
 
     def close(self) -> None:
         """Sends what has not been sent."""
@@ -116,6 +120,8 @@ class _TensorBoard:
         self._add(step, metrics)
         self._writer.flush()  # the page is looked at while the run goes on
 
+    def table(self, table: TrackerTable) -> None: ...
+
     def close(self) -> None:
         self._writer.close()
 
@@ -162,6 +168,16 @@ class _Wandb:
         count = 2 * step + (not is_evaluation) if self._counts else None
         self._run.log({"step": step, **metrics}, step=count)
 
+    def table(self, table: TrackerTable) -> None:
+        import wandb
+
+        rows = [list(row) for row in table.rows]
+        # Of the same count as the step's metrics, which come next: one row of the history.
+        count = 2 * table.step + 1 if self._counts else None
+        # Mixed: a column may be absent in all of one table's rows and a number in the next one's.
+        shown = wandb.Table(columns=list(COLUMNS), data=rows, allow_mixed_types=True)
+        self._run.log({"step": table.step, "rollouts": shown}, step=count)
+
     def close(self) -> None:
         self._run.finish()
 
@@ -190,6 +206,8 @@ class _Mlflow:
         for name, value in metrics.items():
             self._client.log_metric(self._run_id, name, value, step=step)
 
+    def table(self, table: TrackerTable) -> None: ...
+
     def close(self) -> None:
         self._client.set_terminated(self._run_id)
 
@@ -209,6 +227,12 @@ class _Trackio:
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         self._module.log(dict(metrics), step=step)
+
+    def table(self, table: TrackerTable) -> None:
+        import pandas  # trackio needs it for its tables
+
+        frame = pandas.DataFrame(list(table.rows), columns=list(COLUMNS), dtype=object)
+        self._module.log({"rollouts": self._module.Table(dataframe=frame)}, step=table.step)
 
     def close(self) -> None:
         self._module.finish()

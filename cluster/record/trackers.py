@@ -4,6 +4,7 @@ metrics.jsonl is the record; a tracker is a convenience. So each tracker works i
 queue: one that fails or hangs is switched off with one warning and never slows or ends a run.
 """
 
+import contextlib
 import importlib.util
 import math
 import queue
@@ -14,10 +15,13 @@ from pathlib import Path
 from cluster.config import RunConfig, TrackerConfig
 from cluster.configuration.redact import redact, redact_text
 from cluster.record.tracker_sinks import Sink, TrackedRun, sink_makers
+from cluster.record.tracker_tables import TrackerTable
 from rollout.errors import ConfigError
 
 QUEUE_STEPS = 256
 """Steps that may wait for a slow tracker before it is given up: minutes of steps, a few hundred kilobytes."""
+MAX_WAITING_FOR_TABLE = 8
+"""Items that may wait for a tracker that still gets tables: they hold text, which is not to pile up."""
 CLOSE_DEADLINE_S = 15.0
 """What a tracker may take at the end of a run to send what it has."""
 
@@ -30,6 +34,11 @@ def check_trackers(config: TrackerConfig) -> None:
                 f"trackers.{name} is true, but the package {name} is not installed; "
                 f"install it (pip install {name}) or set trackers.{name}=false"
             )
+    if config.rollouts and not (config.wandb or config.trackio):
+        raise ConfigError(
+            f"trackers.rollouts is {config.rollouts}, and only Weights & Biases and trackio have tables of rollouts; "
+            "set trackers.wandb=true or trackers.trackio=true, or leave it out"
+        )
 
 
 def enabled_trackers(config: TrackerConfig) -> tuple[str, ...]:
@@ -67,6 +76,12 @@ class Trackers:
             if thread.failure is not None:
                 self._switch_off(name, thread.failure)
 
+    def table(self, table: TrackerTable) -> None:
+        """Completions of a step, for those that have tables; before the step's metrics. Returns at once: a tracker
+        that is behind gets its metrics and not this."""
+        for thread in self._threads.values():
+            thread.put_if_not_behind(table)
+
     def close(self) -> None:
         """Sends what is left, for at most CLOSE_DEADLINE_S each."""
         for name, thread in list(self._threads.items()):
@@ -94,7 +109,7 @@ class _SinkThread:
     def __init__(self, name: str, make: Callable[[], Sink]) -> None:
         self.failure: str | None = None
         self.note: str | None = None
-        self._queue: queue.Queue[tuple[int, Mapping[str, float]] | None] = queue.Queue(QUEUE_STEPS)
+        self._queue: queue.Queue[tuple[int, Mapping[str, float]] | TrackerTable | None] = queue.Queue(QUEUE_STEPS)
         # A daemon: a tracker that hangs in a network call must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, args=(make,), name=f"tracker-{name}", daemon=True)
         self._thread.start()
@@ -102,6 +117,11 @@ class _SinkThread:
     def put(self, item: tuple[int, Mapping[str, float]] | None) -> None:
         if self.failure is None:
             self._queue.put_nowait(item)
+
+    def put_if_not_behind(self, table: TrackerTable) -> None:
+        if self.failure is None and self._queue.qsize() < MAX_WAITING_FOR_TABLE:
+            with contextlib.suppress(queue.Full):
+                self._queue.put_nowait(table)
 
     def close(self, deadline_s: float) -> bool:
         """Whether the sink took everything and closed in time; a sink that failed takes no time."""
@@ -119,7 +139,10 @@ class _SinkThread:
             sink = make()
             self.note = None if sink.note is None else redact_text(sink.note)
             while (item := self._queue.get()) is not None:
-                sink.log(*item)
+                if isinstance(item, TrackerTable):
+                    sink.table(item)
+                else:
+                    sink.log(*item)
             sink.close()
         except Exception as error:  # noqa: BLE001 - the boundary to other people's services: reported, never raised
             self.failure = redact_text(f"{type(error).__name__}: {' '.join(str(error).split())}")

@@ -14,6 +14,7 @@ from cluster.config import TrackerConfig
 from cluster.configuration.loading import load_config
 from cluster.record import trackers as trackers_module
 from cluster.record.run_directory import RunDirectory
+from cluster.record.tracker_tables import TrackerTable
 from cluster.record.trackers import Trackers, check_trackers, start_trackers
 from rollout.errors import ConfigError
 
@@ -25,6 +26,7 @@ class Journal:
 
     def __init__(self, fail_at: int | None = None, wait: threading.Event | None = None) -> None:
         self.logged: list[tuple[int, dict[str, float]]] = []
+        self.tables: list[TrackerTable] = []
         self.closed = False
         self._fail_at, self._wait = fail_at, wait
 
@@ -34,6 +36,9 @@ class Journal:
         if step == self._fail_at:
             raise ConnectionError("the service\nis gone")
         self.logged.append((step, dict(metrics)))
+
+    def table(self, table: TrackerTable) -> None:
+        self.tables.append(table)
 
     def close(self) -> None:
         self.closed = True
