@@ -24,8 +24,25 @@ def extent(connection: sqlite3.Connection) -> tuple[float, float] | None:
 
 
 def actors(connection: sqlite3.Connection) -> list[str]:
-    """All that have a span, by name."""
-    return [actor for (actor,) in connection.execute("select distinct actor from spans order by actor")]
+    """All that have a span, by name. From one to the next in the index: `distinct` would read all of it."""
+    found: list[str] = []
+    (actor,) = connection.execute("select min(actor) from spans").fetchone()
+    while actor is not None:
+        found.append(actor)
+        (actor,) = connection.execute("select min(actor) from spans where actor > ?", (actor,)).fetchone()
+    return found
+
+
+def kinds(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    """(actor, kind), all that there are, in order."""
+    found: list[tuple[str, str]] = []
+    for actor in actors(connection):
+        (kind,) = connection.execute("select min(kind) from spans where actor = ?", (actor,)).fetchone()
+        while kind is not None:
+            found.append((actor, kind))
+            query = "select min(kind) from spans where actor = ? and kind > ?"
+            (kind,) = connection.execute(query, (actor, kind)).fetchone()
+    return found
 
 
 def spans_between(
@@ -42,10 +59,24 @@ def spans_between(
     return [_span(row) for row in found[:limit]], len(found) > limit
 
 
-def counts_between(connection: sqlite3.Connection, from_s: float, to_s: float) -> dict[str, int]:
-    """Actor -> spans that overlap the window."""
-    window = "where start_s <= ? and end_s >= ?"
-    return dict(connection.execute(f"select actor, count(*) from spans {window} group by actor", (to_s, from_s)))
+def is_more_than(connection: sqlite3.Connection, from_s: float, to_s: float, number: int, longest_s: float) -> bool:
+    """Whether more spans than that overlap the window; `longest_s` as above."""
+    within = "select 1 from spans where start_s between ? and ? and end_s >= ? limit ?"
+    values = (from_s - longest_s, to_s, from_s, number + 1)
+    return bool(connection.execute(f"select count(*) from ({within})", values).fetchone()[0] > number)
+
+
+def counts_up_to(
+    connection: sqlite3.Connection, from_s: float, to_s: float, most: int, longest_s: float
+) -> dict[str, int]:
+    """Actor -> spans that overlap the window; of each kind no more than one above `most` are counted."""
+    within = "select 1 from spans where actor = ? and kind = ? and start_s between ? and ? and end_s >= ? limit ?"
+    found: dict[str, int] = {}
+    for actor, kind in kinds(connection):
+        values = (actor, kind, from_s - longest_s, to_s, from_s, most + 1)
+        (count,) = connection.execute(f"select count(*) from ({within})", values).fetchone()
+        found[actor] = found.get(actor, 0) + count
+    return found
 
 
 def start_of_last(connection: sqlite3.Connection, to_s: float, number: int) -> float | None:
@@ -61,12 +92,6 @@ def longest_s(connection: sqlite3.Connection) -> float:
     return float(connection.execute("select max(end_s - start_s) from spans").fetchone()[0] or 0.0)
 
 
-def kinds(connection: sqlite3.Connection) -> list[tuple[str, str]]:
-    """(actor, kind) of all that have a duration."""
-    found = connection.execute("select distinct actor, kind from spans where kind != ?", (str(EventKind.INSTANT),))
-    return [(actor, kind) for actor, kind in found]
-
-
 def trained(connection: sqlite3.Connection) -> Iterator[tuple[int, float]]:
     """(training step, when a learner had trained it)."""
     for actor in actors(connection):
@@ -76,14 +101,17 @@ def trained(connection: sqlite3.Connection) -> Iterator[tuple[int, float]]:
         )
 
 
-def synced(connection: sqlite3.Connection) -> Iterator[tuple[str, int, float]]:
+def synced(connection: sqlite3.Connection) -> list[tuple[str, int, float]]:
     """(sampler, version of the weights, when it had them), in order of time. A sync that does not say its version has
     that of its step."""
-    yield from connection.execute(
-        "select actor, coalesce(policy_version, step), end_s from spans where kind = ?"
-        " and coalesce(policy_version, step) is not null order by end_s",
-        (str(EventKind.SYNC),),
-    )
+    found: list[tuple[str, int, float]] = []
+    for actor in actors(connection):
+        found += connection.execute(
+            "select actor, coalesce(policy_version, step), end_s from spans where actor = ? and kind = ?"
+            " and coalesce(policy_version, step) is not null",
+            (actor, str(EventKind.SYNC)),
+        )
+    return sorted(found, key=lambda sync: sync[2])
 
 
 def sampled_before(connection: sqlite3.Connection, time_s: float) -> int | None:
@@ -118,8 +146,11 @@ def spans_after(connection: sqlite3.Connection, id_: int) -> list[Span]:
 
 def instants(connection: sqlite3.Connection) -> list[Span]:
     """In order of their lines."""
-    rows = connection.execute(f"{_WHOLE} where kind = '{EventKind.INSTANT}' order by id")
-    return [_span(row) for row in rows]
+    found: list[Span] = []
+    for actor in actors(connection):
+        rows = connection.execute(f"{_WHOLE} where actor = ? and kind = ?", (actor, str(EventKind.INSTANT)))
+        found += [_span(row) for row in rows]
+    return sorted(found, key=lambda instant: instant.id)
 
 
 def actor_stats(connection: sqlite3.Connection) -> list[ActorStats]:

@@ -5,6 +5,7 @@ from bisect import bisect, bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import numpy as np
@@ -13,13 +14,12 @@ from cluster.dashboard.figures.covers import Cover, cover
 from cluster.dashboard.figures.stops import stops_of
 from cluster.dashboard.index import event_queries
 from cluster.dashboard.records import Span
-from cluster.types import Instant
+from cluster.types import EventKind, Instant
 
 T = TypeVar("T")
 P = ParamSpec("P")
 Covers = Mapping[str, Mapping[str, Cover]]
 """Actor -> kind -> when it did that."""
-_BATCH = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +59,13 @@ class SpanIndex:
         """The spans that overlap the window, by their start; the first `limit`, True when later ones were left out."""
         return self._ask(event_queries.spans_between, from_s, to_s, limit, self._longest_s(), actor)
 
-    def counts(self, from_s: float, to_s: float) -> dict[str, int]:
-        """Actor -> how many of its spans overlap the window."""
-        return self._ask(event_queries.counts_between, from_s, to_s)
+    def is_more_than(self, from_s: float, to_s: float, number: int) -> bool:
+        """Whether more spans than that overlap the window."""
+        return self._ask(event_queries.is_more_than, from_s, to_s, number, self._longest_s())
+
+    def counts_up_to(self, from_s: float, to_s: float, most: int) -> dict[str, int]:
+        """Actor -> how many of its spans overlap the window, exact up to `most`."""
+        return self._ask(event_queries.counts_up_to, from_s, to_s, most, self._longest_s())
 
     def start_of_last(self, to_s: float, number: int) -> float | None:
         """When the last so many of the spans that begin before `to_s` began; None where there are fewer."""
@@ -93,12 +97,11 @@ class SpanIndex:
 def _covers(connection: sqlite3.Connection) -> Covers:
     found: dict[str, dict[str, Cover]] = {}
     for actor, kind in event_queries.kinds(connection):
-        # By the index, in order; in parts, as the rows take ten times the room of the arrays.
+        if kind == EventKind.INSTANT:
+            continue
+        # One after the other: all rows at once would take ten times the room of the arrays.
         rows = connection.execute("select start_s, end_s from spans where actor = ? and kind = ?", (actor, kind))
-        parts = []
-        while part := rows.fetchmany(_BATCH):
-            parts.append(np.array(part, dtype=np.float64))
-        times = np.concatenate(parts)
+        times = np.fromiter(chain.from_iterable(rows), dtype=np.float64).reshape(-1, 2)
         found.setdefault(actor, {})[kind] = cover(times[:, 0], times[:, 1])
     return found
 

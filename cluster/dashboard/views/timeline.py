@@ -54,8 +54,6 @@ class Window:
     end_s: float
     extent: tuple[float, float]
     """Of the run."""
-    counts: Mapping[str, int]
-    """Actor -> spans that overlap the window."""
     spans: Sequence[Span]
     """All actors, in order of their start, each with its step where known; those that begin after `end_s` tell what
     ended a wait."""
@@ -156,8 +154,8 @@ def with_evaluations(by_actor: Mapping[str, Sequence[Span]]) -> dict[str, list[S
 
 def _read(store: "RunStore", start_s: float, end_s: float, limit: int) -> Window:
     """The spans of the window and of what follows it."""
-    counts, whole_from_s = store.spans.counts(start_s, end_s), start_s
-    if sum(counts.values()) > min(MAX_READ, 4 * limit):
+    whole_from_s = start_s
+    if store.spans.is_more_than(start_s, end_s, min(MAX_READ, 4 * limit)):
         last_s = store.spans.start_of_last(end_s, min(MAX_TAIL, 4 * limit))
         whole_from_s = start_s if last_s is None else max(start_s, last_s)
     spans, _ = store.spans.between(whole_from_s, end_s, limit=2 * MAX_READ)
@@ -168,7 +166,6 @@ def _read(store: "RunStore", start_s: float, end_s: float, limit: int) -> Window
         start_s=start_s,
         end_s=end_s,
         extent=store.extent_s() or (start_s, end_s),
-        counts=counts,
         spans=_resolved(store, list(found.values())),
         whole_from_s=whole_from_s,
         stops=store.spans.stops(),
@@ -225,12 +222,13 @@ def _lanes(
         with_parts=sum(len(block.parts) for found in blocks.values() for block in found) <= limit,
         num_groups=Counter(s.step for s in window.spans if s.kind == EventKind.SCORE and s.step is not None),
     )
+    counts = {} if window.is_whole else store.spans.counts_up_to(window.start_s, window.end_s, share)
     lanes = []
     for actor in order:
         own: Sequence[Span] = shown[actor]
         bars = blocks[actor] if window.is_whole and (fits or len(blocks[actor]) <= share) else None
         drawn_waits = waits[actor] if window.is_whole else ()
-        if not window.is_whole and window.counts.get(actor, 0) <= share and role_of(actor) != "sampler":
+        if not window.is_whole and counts.get(actor, 0) <= share and role_of(actor) != "sampler":
             own = with_spans({actor: _whole_lane(store, window, actor)}, down, window.start_s, window.end_s)[actor]
             bars = blocks_of(own)
         if bars is not None and _swollen(bars, window, pixels) <= MAX_SWOLLEN:

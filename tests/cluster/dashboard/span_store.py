@@ -55,7 +55,7 @@ class SpanStore:
         self._index.executescript(TABLES)
         lines = [Line(number=s.id, offset=0, record=dataclasses.asdict(s) | {"ids": list(s.ids)}) for s in spans]
         assert insert_events(self._index, lines) == []
-        self.spans = SpanIndex(self._ask, lambda _source, _name, ask: ask(self._index))
+        self.spans = SpanIndex(self._ask, lambda source, name, ask: ask(self._index))
 
     def _ask(self, ask: Callable[..., Any], *values: Any, **named: Any) -> Any:
         return ask(self._index, *values, **named)
