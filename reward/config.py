@@ -5,11 +5,10 @@ from typing import Any, TypeAlias
 from pydantic import Field, field_validator, model_validator
 
 from rollout.config import Config
+from rollout.sandbox.limits import deadline_s
 
-CODE_TOTAL_LIMIT_S = 4.0
-"""Default of the `code` function's `total_limit_s`: time for all tests of one completion."""
-_CODE_MARGIN_S = 1.0
-"""For the start and the end of its sandboxes."""
+CODE_TOTAL_LIMIT_S = 60.0
+"""Default of the `code` function's `total_limit_s`: processor time for all tests of one completion."""
 
 
 RowValue: TypeAlias = str | int | float | bool | None
@@ -49,6 +48,15 @@ class RewardFunctionConfig(ScoredRows):
     def component(self) -> str:
         """Name of the component in records."""
         return self.name or self.function.rsplit(":", 1)[-1]
+
+    @property
+    def own_time_s(self) -> float:
+        """What it may take of a completion beside `timeout_s`. A slow program is a 0, of which `code` says why, by
+        limits and deadlines of its own; one that came first would call it a `timeout`."""
+        limit_s = self.params.get("total_limit_s", CODE_TOTAL_LIMIT_S)
+        # What is no number is refused when the function is loaded.
+        is_limited = self.function == "code" and isinstance(limit_s, (int, float)) and limit_s > 0
+        return deadline_s(float(limit_s)) if is_limited else 0.0
 
 
 class RewardModelConfig(ScoredRows):
@@ -97,7 +105,8 @@ class RewardConfig(Config):
     """Time for importing the functions, with what they prepare, in each process that runs them; a run whose functions
     take longer does not start."""
     timeout_s: float = Field(default=5.0, gt=0)
-    """Time for one completion; then its child process is killed and the outcome is `timeout`."""
+    """Time for one completion; then its child process is killed and the outcome is `timeout`. `code` has limits of its
+    own, for which this waits."""
     warn_failure_fraction: float = Field(default=0.01, ge=0, le=1)
     """Share of the rewards of a step that may fail (time out, raise, be no number) before the run warns of it."""
     max_failure_fraction: float = Field(default=0.5, gt=0, le=1)
@@ -114,15 +123,6 @@ class RewardConfig(Config):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two components are named {twice[0]!r}: give one of them another `name`")
-        for function in self.functions:
-            # A slow program is a 0, which its function says; a deadline that comes first would call it a `timeout`.
-            limit_s = function.params.get("total_limit_s", CODE_TOTAL_LIMIT_S)
-            is_number = function.function == "code" and isinstance(limit_s, (int, float))
-            if is_number and limit_s + _CODE_MARGIN_S > self.timeout_s:
-                raise ValueError(
-                    f"timeout_s is {self.timeout_s:g}, too short for code with total_limit_s = {limit_s:g}: make it at "
-                    f"least {limit_s + _CODE_MARGIN_S:g}"
-                )
         if self.accuracy is not None and self.accuracy not in names:
             raise ValueError(f"accuracy is {self.accuracy!r}, which is no component; components are {names}")
         return self
@@ -131,3 +131,8 @@ class RewardConfig(Config):
     def components(self) -> tuple[RewardFunctionConfig | RewardModelConfig, ...]:
         """All components: the functions in their order, then the model."""
         return (*self.functions, *([self.reward_model] if self.reward_model is not None else []))
+
+    @property
+    def longest_s(self) -> float:
+        """For one completion, when every function takes all the time it has."""
+        return sum(self.timeout_s + function.own_time_s for function in self.functions)

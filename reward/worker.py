@@ -163,10 +163,12 @@ class RewardWorker:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _submit(self, numbers: Sequence[int], items: Sequence[RewardInput]) -> "Future[Answers]":
-        """A request on its way. Its deadline is `timeout_s` for each completion in it, however many functions."""
+        """A request on its way. Its deadline is `timeout_s` for each completion in it, however many functions, and what
+        some of them have besides."""
         is_together = self._forms[numbers[0]] is CallForm.CONCURRENT
         timeout_s = self._config.timeout_s * len(items)
-        longest_s = longest_together_s(self._config.timeout_s, len(items)) if is_together else timeout_s
+        own_s = len(items) * sum(self._config.functions[number].own_time_s for number in numbers)
+        longest_s = longest_together_s(self._config.timeout_s, len(items)) if is_together else timeout_s + own_s
         with self._lock:
             self._queued_s += longest_s
 
@@ -191,7 +193,7 @@ class RewardWorker:
         # Everything in front of it may take its full time, and each kill a template's; one that takes longer is a
         # fault of ours, and the error names it instead of a hang.
         with self._lock:
-            bound_s = self._queued_s + self._config.timeout_s + 4 * CONTROL_DEADLINE_S
+            bound_s = self._queued_s + self._config.longest_s + 4 * CONTROL_DEADLINE_S
         try:
             return future.result(bound_s)
         except CancelledError as error:

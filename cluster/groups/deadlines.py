@@ -17,7 +17,7 @@ def scoring_deadline_s(config: RunConfig, num_completions: int, *, num_children:
     reward model is restarted meanwhile, for as many of every reward worker in batches of its own, each at its deadline.
     """
     reward = config.reward
-    functions_s = len(reward.functions) * reward.timeout_s * num_completions / num_children
+    functions_s = reward.longest_s * num_completions / num_children
     if reward.reward_model is None:
         return 60.0 + functions_s
     model = reward.reward_model

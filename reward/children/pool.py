@@ -81,7 +81,8 @@ class ScoringChildren:
     def call(
         self, numbers: Sequence[int], items: Sequence[RewardInput], timeout_s: float
     ) -> list[list[ComponentAnswer]]:
-        """Functions `numbers` on `items`, one after the other in one child, within `timeout_s` altogether.
+        """Functions `numbers` on `items`, one after the other in one child, within `timeout_s` altogether and what some
+        of them have for each item besides (`own_time_s`).
 
         Returns one list for each function with one answer for each item. A function that did not answer in time, and
         those behind it, are `timeout`; one whose process died is `error`.
@@ -95,6 +96,8 @@ class ScoringChildren:
         try:
             send_pickle(child.requests, (list(numbers), list(items), timeout_s), deadline_s)
             while len(answers) < len(numbers):  # what came before an error is kept
+                own_s = len(items) * self._functions[numbers[len(answers)]].own_time_s
+                deadline_s, timeout_s = deadline_s + own_s, timeout_s + own_s
                 answers.append(_checked(receive_json(child.requests, deadline_s), len(items)))
         except TimeoutError:
             self._kill(template, child)

@@ -1,6 +1,6 @@
 """The reward for programs: run what the model wrote against the tests of the row, in a sandbox.
 
-    completion --> its last fenced block --> one sandbox for each run --> verdict, made outside --> 0 ... 1
+    completion --> its last fenced block --> a sandbox, a fork for each run --> verdict, made outside --> 0 ... 1
 
 A program that is wrong, crashes or takes too much is 0, and the record says why. A sandbox that fails, or a row whose
 tests cannot be run, raises: that is an `error`, and no reward.
@@ -72,7 +72,9 @@ def code(  # noqa: PLR0913  # its parameters are the configuration
 
     The columns of the row that hold the tests are described in reward/code/row_tests.py. Programs have Python's
     standard library and nothing else. Limits are for one test (`time_limit_s`), for all tests together
-    (`total_limit_s`) and for all processes of a program together (the others).
+    (`total_limit_s`, and no more than `time_limit_s` for each) and for all processes of a program together (the
+    others). Times are the program's own, so they do not depend on what else the machine does: processor time, and time
+    in which it has nothing to do.
 
     Raises:
         ValueError: the row has no tests, or tests that cannot be run.

@@ -20,8 +20,10 @@ from typing import Any
 
 from reward.code.inside.values import decode, encode
 from reward.code.row_tests import Assertions, CallTest, StdinTest, Tests, num_tests
-from rollout.sandbox.limits import Limits
-from rollout.sandbox.process import ProgramError, SandboxedPython
+from rollout.sandbox.limits import Limits, deadline_s
+from rollout.sandbox.packages import preloaded_modules
+from rollout.sandbox.process import Allowance, Program, ProgramError
+from rollout.sandbox.sandbox import Contents, Sandbox
 
 _PROGRAM_MODULES = ("reward.code.inside.values", "reward.code.inside.program")
 _JUDGE_MODULES = (*_PROGRAM_MODULES, "reward.code.inside.judge")
@@ -53,20 +55,24 @@ class Procedure:
     """Of floating-point numbers, relative and absolute; 0 compares exactly."""
     stops_at_failure: bool
     """Whether the tests behind the first one that failed are left out."""
+    packages: tuple[str, ...] = ()
+    """What programs may import besides the standard library."""
 
 
 class _Count:
     """Results so far, and the time that is left for all tests together."""
 
     def __init__(self, procedure: Procedure, total: int) -> None:
-        self.limits = procedure.limits
         self.stops_at_failure = procedure.stops_at_failure
         self.total = total
         self.passed = 0
         self.done = 0
         self.detail = ""
         self.spent_s = 0.0
-        """Of the programs' own running: the start of a sandbox is not their fault."""
+        """Of the programs' own time: the start of a sandbox is not their fault."""
+        self.time_s = procedure.limits.time_s
+        self.total_s = min(procedure.limits.total_s, procedure.limits.time_s * total)
+        self.until_s = time.monotonic() + deadline_s(self.total_s)
 
     def add(self, failure: str | None) -> None:
         self.done += 1
@@ -77,16 +83,27 @@ class _Count:
     @property
     def is_over(self) -> bool:
         failed = self.stops_at_failure and self.passed < self.done
-        return failed or self.done == self.total or self.spent_s >= self.limits.total_s
+        return failed or self.done == self.total or self.spent_s >= self.total_s
 
-    @property
-    def allowance_s(self) -> float:
-        """For the next test; a millisecond at least, because no time at all is no time to be judged by."""
-        return max(min(self.limits.time_s, self.limits.total_s - self.spent_s), 0.001)
+    @contextmanager
+    def clock(self, *programs: Program) -> Iterator[None]:
+        """Let `programs` run for what is left, and count it.
+
+        Raises:
+            ProgramError: they took longer, also where they came to their end.
+        """
+        # A millisecond at least, because no time at all is no time to be judged by.
+        own_s = max(min(self.time_s, self.total_s - self.spent_s), 0.001)
+        allowance = Allowance(programs, own_s=own_s, until_s=self.until_s)
+        try:
+            yield
+            allowance.check()
+        finally:
+            self.spent_s += allowance.used_s()
 
     def verdict(self) -> Verdict:
         if not self.detail and self.done < self.total:
-            self.detail = f"test {self.done + 1} of {self.total}: all tests took longer than {self.limits.total_s:g} s"
+            self.detail = f"test {self.done + 1} of {self.total}: all tests took longer than {self.total_s:g} s"
         return Verdict(num_passed=self.passed, num_tests=self.total, detail=self.detail)
 
 
@@ -110,66 +127,63 @@ def judge(source: str, tests: Tests, procedure: Procedure) -> Verdict:
 
 
 def _judge_runs(source: str, tests: Iterable[StdinTest], procedure: Procedure, count: _Count) -> None:
-    """A sandbox for each test: a program leaves nothing behind for the next one."""
-    for test in tests:
-        if count.is_over:
-            return
-        with SandboxedPython(procedure.backend, procedure.limits, "script", {"source": source}) as process:
-            failure: str | None = None
-            try:
-                with _clock(count, process):
-                    output, code = process.run_to_end(test.stdin.encode("utf-8", "surrogatepass"))
-                if code != 0:
-                    failure = process.how_it_ended()
-                elif not same_output(test.stdout, output, procedure.tolerance):
-                    failure = "wrong output"
-            except ProgramError as error:
-                failure = str(error)
-        count.add(failure)
+    """A process for each test: a program leaves nothing behind for the next one."""
+    with _sandbox({"source": source}, (), procedure) as sandbox:
+        for test in tests:
+            if count.is_over:
+                return
+            with sandbox.run() as program:
+                failure: str | None = None
+                try:
+                    with count.clock(program):
+                        output, code = program.run_to_end(test.stdin.encode("utf-8", "surrogatepass"))
+                    if code != 0:
+                        failure = program.how_it_ended()
+                    elif not same_output(test.stdout, output, procedure.tolerance):
+                        failure = "wrong output"
+                except ProgramError as error:
+                    failure = str(error)
+            count.add(failure)
 
 
 def _judge_calls(source: str, tests: list[CallTest], procedure: Procedure, count: _Count) -> None:
     """One process for all tests, and a fresh one behind a test that it did not survive."""
-    for _ in range(_MAX_STARTS):
-        if count.is_over:
-            return
-        with _program(source, procedure) as process:
-            try:
-                with _clock(count, process):
-                    _names(process)
-            except ProgramError as error:
-                count.add(str(error))
-                return  # it would not load for the next test either
-            for test in tests[count.done :]:
-                if count.is_over:
-                    return
+    with _sandbox({"source": source}, _PROGRAM_MODULES, procedure) as sandbox:
+        for _ in range(_MAX_STARTS):
+            if count.is_over:
+                return
+            with sandbox.run() as program:
                 try:
-                    with _clock(count, process):
-                        failure = _call(process, test, procedure)
+                    with count.clock(program):
+                        _names(program)
                 except ProgramError as error:
                     count.add(str(error))
-                    break
-                count.add(failure)
+                    return  # it would not load for the next test either
+                for test in tests[count.done :]:
+                    if count.is_over:
+                        return
+                    try:
+                        with count.clock(program):
+                            failure = _call(program, test, procedure)
+                    except ProgramError as error:
+                        count.add(str(error))
+                        break
+                    count.add(failure)
 
 
-def _program(source: str, procedure: Procedure) -> SandboxedPython:
-    stage = _PROGRAM_MODULES[-1]
-    return SandboxedPython(procedure.backend, procedure.limits, stage, {"source": source}, _PROGRAM_MODULES)
+def _sandbox(order: Mapping[str, Any], modules: tuple[str, ...], procedure: Procedure) -> Sandbox:
+    """For the last one of `modules`, or without any for a program as a whole."""
+    contents = Contents(
+        order=order,
+        stage=modules[-1] if modules else "script",
+        modules=modules,
+        preloaded=preloaded_modules(order.get("source", ""), procedure.packages),
+        packages=procedure.packages,
+    )
+    return Sandbox(procedure.backend, procedure.limits, contents)
 
 
-@contextmanager
-def _clock(count: _Count, *processes: SandboxedPython) -> Iterator[None]:
-    """Let `processes` run for what is left, and count it."""
-    started_s = time.monotonic()
-    for process in processes:
-        process.allow(count.allowance_s)
-    try:
-        yield
-    finally:
-        count.spent_s += time.monotonic() - started_s
-
-
-def _names(process: SandboxedPython) -> list[str]:
+def _names(process: Program) -> list[str]:
     """The names that the program defines.
 
     Raises:
@@ -182,7 +196,7 @@ def _names(process: SandboxedPython) -> list[str]:
     return names
 
 
-def _call(process: SandboxedPython, test: CallTest, procedure: Procedure) -> str | None:
+def _call(process: Program, test: CallTest, procedure: Procedure) -> str | None:
     """None when the result is right, else what is wrong."""
     args = [encode(argument) for argument in test.args]
     kwargs = {name: encode(value) for name, value in test.kwargs.items()}
@@ -195,27 +209,29 @@ def _call(process: SandboxedPython, test: CallTest, procedure: Procedure) -> str
 
 def _judge_assertions(source: str, tests: Assertions, procedure: Procedure, count: _Count) -> None:
     order = {"entry_point": tests.entry_point, "setup": tests.setup, "tests": list(tests.tests)}
-    stage = _JUDGE_MODULES[-1]
     with (
-        _program(source, procedure) as program,
-        SandboxedPython(procedure.backend, procedure.limits, stage, order, _JUDGE_MODULES, beside=program) as judge,
+        _sandbox({"source": source}, _PROGRAM_MODULES, procedure) as far,
+        _sandbox(order, _JUDGE_MODULES, procedure) as near,
+        far.run() as program,
+        near.run() as judge,
     ):
         try:
-            with _clock(count, program):
+            with count.clock(program):
                 names = _names(program)
             judge.send({"names": names})
-            with _clock(count, program, judge):
+            with count.clock(program, judge):
                 failure = _judge_one(judge, program, _SETUP_FAULTS)
             while failure is None and not count.is_over:
-                with _clock(count, program, judge):
-                    count.add(_judge_one(judge, program, _TEST_FAULTS))
+                with count.clock(program, judge):
+                    failed = _judge_one(judge, program, _TEST_FAULTS)
+                count.add(failed)
         except ProgramError as error:
             failure = str(error)  # the assertions behind it have lost what they would call
         if failure is not None:
             count.add(failure)
 
 
-def _judge_one(judge: SandboxedPython, program: SandboxedPython, faults: re.Pattern[str]) -> str | None:
+def _judge_one(judge: Program, program: Program, faults: re.Pattern[str]) -> str | None:
     """Pass calls and results between the two until the judge has a result: None, or what is wrong.
 
     Raises:

@@ -7,14 +7,11 @@ Both give the process a user, process, network, mount and IPC namespace of its o
 Python installation without its site-packages, the system's shared libraries, five devices and an empty /tmp: no home,
 no run directory, no /proc, no /sys. What has the same form for both (limits, system calls) is in driver.py.
 
-As root the program runs as an unprivileged user that nobody else is, drawn for each process: RLIMIT_NPROC does nothing
+As root the program runs as an unprivileged user that nobody else is, drawn for each sandbox: RLIMIT_NPROC does nothing
 for root, and two programs with one user id would count, and could signal, each other's processes.
-
-Not limited: the number of empty files in bubblewrap's /tmp, about a kilobyte of the kernel's memory each until the
-program ends (bubblewrap has no option for it; the other way allows 4096).
 """
 
-import json
+import marshal
 import os
 import random
 import shutil
@@ -22,14 +19,50 @@ import stat
 import sys
 import sysconfig
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from rollout.sandbox.packages import PACKAGES_FOLDER
+from rollout.sandbox.syscalls import system_call_filter
 
 BACKENDS = ("bwrap", "namespaces")
+MAX_FILES = 4096
+"""Files and folders in /tmp: an empty one takes about a kilobyte of the kernel's memory, which no size counts."""
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _LIBRARY_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib")
+_TAKEN_FOLDERS = ("/dev", "/proc", "/sys")
+"""What a program gets anew, or not at all."""
+# Libraries for numbers start a thread for each core of the machine, which a program is not given.
+ENVIRONMENT = {
+    "HOME": "/tmp",
+    "TMPDIR": "/tmp",
+    "PATH": "/usr/bin:/bin",
+    "LANG": "C.UTF-8",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
+"""What a program has, all of it."""
 _INSIDE_UID = 65534
 _HIGHEST_UID = 2_000_000_000
+
+# What the interpreter runs: it reads a message with code of this project, which so is compiled once and not each time.
+_BOOTSTRAP = """
+import marshal, posix, sys
+fd, received, wanted = int(sys.argv[1]), b"", 8
+while len(received) < wanted:
+    chunk = posix.read(fd, wanted - len(received))
+    if not chunk: raise SystemExit("the order ended early")
+    received += chunk
+    if len(received) == 8 == wanted: wanted += int.from_bytes(received, "big")
+order, names = marshal.loads(received[8:]), {"__name__": "first"}
+del received, chunk
+exec(order.pop("first"), names)
+names["main"](fd, order)
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +80,22 @@ class View:
 
 
 def python_view() -> View:
-    """The Python installation that runs this process, without its packages, and the shared libraries it needs."""
+    """The Python installation that runs this process, without its packages, and the shared libraries it needs.
+
+    Raises:
+        ValueError: it is installed where a sandbox cannot show it.
+    """
     python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
     wanted = [python, sysconfig.get_path("stdlib", vars={"base": sys.base_prefix, "installed_base": sys.base_prefix})]
     wanted += [sysconfig.get_path("platstdlib", vars={"platbase": sys.base_prefix})]
     if sys.base_prefix not in ("/", "/usr"):
         wanted.append(os.path.join(sys.base_prefix, "lib"))
+    for path in wanted:
+        if os.path.realpath(path).startswith(tuple(f"{folder}/" for folder in _TAKEN_FOLDERS)):
+            raise ValueError(
+                f"Python is installed in {os.path.realpath(path)}, which a sandbox has in a form of its own: make the "
+                "virtual environment with a Python that lies elsewhere"
+            )
     wanted += [*_LIBRARY_FOLDERS, "/etc/ld.so.cache", "/usr/share/zoneinfo"]
     links = tuple((path, os.readlink(path)) for path in _LIBRARY_FOLDERS if os.path.islink(path))
     linked = {path for path, _ in links}
@@ -73,49 +116,100 @@ def python_view() -> View:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """A command that starts `python -c driver` in a sandbox."""
+    """How the first process of a sandbox is started, and what it is told."""
 
     command: tuple[str, ...]
-    driver_uid: int | None
-    """The user that the driver has to become; None when it is that user already."""
+    message: bytes
+    """For `control_fd`, once the process is there: code and order."""
 
 
-def launch(backend: str, view: View, driver: str, *, info_fd: int, ready_fd: int, disk_bytes: int) -> Launch:
-    """The command for `backend`; it writes {"child-pid": ...}, its first process seen from here, to `info_fd`."""
-    inside = (view.python, "-I", "-S", "-B", "-X", "utf8", "-c", driver, str(ready_fd))
-    if backend == "bwrap":
-        return _bubblewrap(view, inside, info_fd, disk_bytes)
-    outside_uid = _fresh_uid() if os.geteuid() == 0 else None
-    order = {**asdict(view), "disk_bytes": disk_bytes, "info_fd": info_fd, "owner_pid": os.getpid()}
-    order |= {"outside_uid": outside_uid, "inside_uid": _INSIDE_UID, "command": inside}
-    launcher = Path(__file__).with_name("launcher.py").read_text(encoding="utf-8")
-    return Launch(command=(view.python, "-I", "-S", "-B", "-c", launcher, json.dumps(order)), driver_uid=None)
+def launch(
+    backend: str,
+    view: View,
+    order: dict[str, Any],
+    *,
+    control_fd: int,
+    info_fd: int,
+    packages: Sequence[tuple[str, str]] = (),
+) -> Launch:
+    """For `backend`; the sandbox writes {"child-pid": ...}, its process 1 as seen from here, to `info_fd`.
 
-
-def _bubblewrap(view: View, inside: Sequence[str], info_fd: int, disk_bytes: int) -> Launch:
-    command = [shutil.which("bwrap") or "bwrap", "--die-with-parent", "--new-session", "--clearenv"]
-    command += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+    `order` is the driver's, and has the size of /tmp as `disk_bytes`. `packages` are pairs of a path here and the path
+    where programs see it.
+    """
+    inside = (view.python, "-I", "-S", "-B", "-X", "utf8", "-c", _BOOTSTRAP, str(control_fd))
+    order = {**order, "filter": system_call_filter(os.uname().machine), "uid": None, "max_files": None}
+    order["packages"] = PACKAGES_FOLDER if packages else None
+    driver, disk_bytes = _code("driver"), order["disk_bytes"]
     uid = _fresh_uid() if os.geteuid() == 0 else None
-    if uid is None:
-        command += ["--unshare-user", "--uid", str(_INSIDE_UID), "--gid", str(_INSIDE_UID), "--cap-drop", "ALL"]
+    if backend == "bwrap":
+        order |= {"first": driver, "uid": uid, "max_files": MAX_FILES}
+        command = _bubblewrap(view, inside, info_fd, disk_bytes, packages, is_root=uid is not None)
+        return Launch(command=command, message=_message(order))
+    place = {
+        "folders": [(path, path) for path in view.folders],
+        "packages": list(packages),
+        "links": list(view.links),
+        "hidden": list(view.hidden),
+        "devices": list(view.devices),
+        "disk_bytes": disk_bytes,
+        "max_files": MAX_FILES,
+        "info_fd": info_fd,
+        "owner_pid": os.getpid(),
+        "outside_uid": uid,
+        "inside_uid": _INSIDE_UID,
+    }
+    order |= {"first": _code("launcher"), "driver": driver, "place": place}
+    return Launch(command=inside, message=_message(order))
+
+
+def _message(order: dict[str, Any]) -> bytes:
+    # The other side runs the same interpreter, and nothing but this comes to it.
+    payload = marshal.dumps(order)
+    return len(payload).to_bytes(8, "big") + payload
+
+
+@lru_cache(maxsize=2)
+def _code(name: str) -> CodeType:
+    path = Path(__file__).with_name(f"{name}.py")
+    return compile(path.read_text(encoding="utf-8"), path.name, "exec", dont_inherit=True, optimize=2)
+
+
+def _bubblewrap(
+    view: View,
+    inside: Sequence[str],
+    info_fd: int,
+    disk_bytes: int,
+    packages: Sequence[tuple[str, str]],
+    *,
+    is_root: bool,
+) -> tuple[str, ...]:
+    command = [shutil.which("bwrap") or "bwrap", "--die-with-parent", "--new-session", "--as-pid-1"]
+    command += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+    # To bound the files in /tmp, for which bubblewrap has no option. The driver gives it up before it is ready.
+    command += ["--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN"]
+    if is_root:
+        # Of root's other rights only that to become somebody else, which the driver does.
+        command += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     else:
-        # Of root's rights only that to become somebody else, which the driver does before it says that it is ready.
-        command += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+        command += ["--unshare-user", "--uid", str(_INSIDE_UID), "--gid", str(_INSIDE_UID)]
+    # Before the folders, because Python may be installed below it.
+    command += ["--perms", "1777", "--size", str(disk_bytes), "--tmpfs", "/tmp"]
+    binds = [*((path, path) for path in view.folders), *packages]
     # Made by hand, because bubblewrap makes the folders above a private one private too, and the program is not root.
-    parents = {str(parent) for path in (*view.folders, *view.devices) for parent in Path(path).parents}
-    for parent in sorted(parents - {"/"}):
+    parents = {str(parent) for path in (*(to for _, to in binds), *view.devices) for parent in Path(path).parents}
+    for parent in sorted(parents - {"/", "/tmp"}):
         command += ["--perms", "0755", "--dir", parent]
-    for path in view.folders:
-        command += ["--ro-bind", path, path]
+    for source, target in binds:
+        command += ["--ro-bind", source, target]
     for path, target in view.links:
         command += ["--symlink", target, path]
     for path in view.hidden:
         command += ["--perms", "0755", "--size", "4096", "--tmpfs", path, "--remount-ro", path]
     for path in view.devices:
         command += ["--dev-bind", path, path]
-    command += ["--symlink", "/tmp", "/dev/shm", "--perms", "1777", "--size", str(disk_bytes), "--tmpfs", "/tmp"]
-    command += ["--remount-ro", "/", "--chdir", "/tmp", "--info-fd", str(info_fd), "--", *inside]
-    return Launch(command=tuple(command), driver_uid=uid)
+    command += ["--symlink", "/tmp", "/dev/shm", "--remount-ro", "/", "--chdir", "/tmp"]
+    return (*command, "--info-fd", str(info_fd), "--", *inside)
 
 
 def _fresh_uid() -> int:

@@ -1,54 +1,51 @@
-"""Make a sandbox with the kernel's calls alone, and start a command in it. Standard library only: it runs as text.
+"""Make a sandbox with the kernel's calls alone, and run the driver in it. Standard library only: it is sent as code.
 
     this process        user, mount, network, IPC, UTS namespaces; builds the root directory; gives up its rights
-      +- init           process 1 of a process namespace: when it ends, the kernel kills all that is in there
-           +- command
+      +- driver         process 1 of a process namespace: when it ends, the kernel kills all that is in there
 
-Each dies with the one above it. None keeps a file descriptor or memory of the owner: this is a fresh interpreter.
+Each dies with the one above it. Neither keeps a file descriptor or memory of the owner: this is a fresh interpreter.
 """
 
 import ctypes
-import json
 import os
-import select
-import signal
-import struct
-import sys
-from typing import Any, NoReturn
+from typing import Any
 
 _UNSHARE = 0x10000000 | 0x00020000 | 0x20000000 | 0x40000000 | 0x08000000 | 0x04000000 | 0x02000000
 """CLONE_NEWUSER, NEWNS, NEWPID, NEWNET, NEWIPC, NEWUTS, NEWCGROUP."""
 _RDONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
 _DETACH = 2
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
-_SYS_CAPSET = {"x86_64": 126, "aarch64": 91}
-_PDEATHSIG, _NO_NEW_PRIVS = 1, 38
-_MAX_FILES = 4096
+_PDEATHSIG = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def main() -> None:
-    """Builds namespaces and a file tree as the order says, and runs its command in them."""
-    order = json.loads(sys.argv[1])
+def main(control_fd: int, order: dict[str, Any]) -> None:
+    """Builds namespaces and a file tree as the order says; the driver's `main` runs in them, and returns from here."""
+    place = order.pop("place")
     machine = os.uname().machine
     if machine not in _SYS_PIVOT_ROOT:
         raise SystemExit(f"no system call numbers for {machine}")
-    _die_with_parent(order["owner_pid"])
-    _enter_namespaces(order["outside_uid"], order["inside_uid"])
-    _build_root(order, _SYS_PIVOT_ROOT[machine])
-    _give_up_rights(order["inside_uid"], _SYS_CAPSET[machine])
+    _die_with_parent(place["owner_pid"])
+    _enter_namespaces(place["outside_uid"], place["inside_uid"])
+    _build_root(place, _SYS_PIVOT_ROOT[machine])
+    _give_up_rights(place["inside_uid"])
     # Again, because a change of user clears it.
-    _die_with_parent(order["owner_pid"])
+    _die_with_parent(place["owner_pid"])
     alive, lifeline = os.pipe()
-    init = os.fork()
-    if init == 0:
+    first = os.fork()
+    if first == 0:
         os.close(lifeline)
-        _be_init(order["command"], alive, order["info_fd"])
-    os.write(order["info_fd"], json.dumps({"child-pid": init}).encode("ascii"))
-    # The owner waits for end of file on what the command writes, so nobody else may hold it.
+        _be_first(alive, place["info_fd"])
+        names: dict[str, Any] = {"__name__": "driver"}
+        exec(order.pop("driver"), names)
+        names["main"](control_fd, order)
+        return
+    os.write(place["info_fd"], b'{"child-pid": %d}' % first)
+    # The owner waits for end of file on what the driver writes, so nobody else may hold it.
     os.closerange(0, lifeline)
-    _, status = os.waitpid(init, 0)
+    os.closerange(lifeline + 1, 1024)
+    _, status = os.waitpid(first, 0)
     os._exit(_exit_code(status))
 
 
@@ -84,31 +81,32 @@ def _enter_namespaces(outside_uid: int | None, inside_uid: int) -> None:
         os.setresuid(0, 0, 0)
 
 
-def _build_root(order: dict[str, Any], pivot_root: int) -> None:
+def _build_root(place: dict[str, Any], pivot_root: int) -> None:
     _mount("none", "/", None, _REC | _PRIVATE)
     # Held open from here on, because the new root hides what lies under /tmp. In this mount namespace, not before it:
     # the kernel binds nothing from another.
-    sources = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in [*order["folders"], *order["devices"]]}
-    proc = os.open("/proc/self/fd", os.O_PATH | os.O_CLOEXEC | os.O_DIRECTORY)
+    wanted = [*place["folders"], *place["packages"], *((path, path) for path in place["devices"])]
+    sources = [(os.open(source, os.O_PATH | os.O_CLOEXEC), target) for source, target in wanted]
     root = "/tmp"
     _mount("tmpfs", root, "tmpfs", _NOSUID | _NODEV, "size=1m,mode=0755")
-    for path, source in sources.items():
-        _bind(source, root + path, is_device=path in order["devices"])
-    for path, target in [*order["links"], ("/dev/shm", "/tmp")]:
+    # Before the folders, because Python may be installed below it.
+    os.makedirs(root + "/tmp")
+    options = f"size={place['disk_bytes']},nr_inodes={place['max_files']},mode=1777"
+    _mount("tmpfs", root + "/tmp", "tmpfs", _NOSUID | _NODEV, options)
+    for source, target in sources:
+        _bind(source, root + target, is_device=target in place["devices"])
+    for path, target in [*place["links"], ("/dev/shm", "/tmp")]:
         os.makedirs(os.path.dirname(root + path), exist_ok=True)
         os.symlink(target, root + path)
-    for path in order["hidden"]:
+    for path in place["hidden"]:
         _mount("tmpfs", root + path, "tmpfs", _NOSUID | _NODEV | _RDONLY, "size=4k,mode=0755")
-    os.makedirs(root + "/tmp")
-    options = f"size={order['disk_bytes']},nr_inodes={_MAX_FILES},mode=1777"
-    _mount("tmpfs", root + "/tmp", "tmpfs", _NOSUID | _NODEV, options)
     _mount("none", root, None, _REMOUNT | _BIND | _RDONLY | _NOSUID | _NODEV)
     os.chdir(root)
     # The new root over the old one, which is then taken away from under it.
     _check(_libc.syscall(ctypes.c_long(pivot_root), b".", b"."), "pivot_root")
     _check(_libc.umount2(b".", _DETACH), "umount2")
     os.chdir("/tmp")
-    for source in [*sources.values(), proc]:
+    for source, _ in sources:
         os.close(source)
 
 
@@ -127,37 +125,30 @@ def _bind(source: int, target: str, *, is_device: bool) -> None:
     _mount("none", target, None, _REMOUNT | _BIND | _RDONLY | _NOSUID | flags)
 
 
-def _give_up_rights(inside_uid: int, capset: int) -> None:
+def _give_up_rights(inside_uid: int) -> None:
+    """Become the program's user; capabilities, which are of this namespace alone, are given up by the driver."""
     if os.getuid() != inside_uid:
         os.setgroups([])
         os.setresgid(inside_uid, inside_uid, inside_uid)
         os.setresuid(inside_uid, inside_uid, inside_uid)
-    _check(_libc.prctl(_NO_NEW_PRIVS, ctypes.c_ulong(1), 0, 0, 0), "PR_SET_NO_NEW_PRIVS")
-    header, nothing = struct.pack("Ii", 0x20080522, 0), bytes(24)
-    _check(_libc.syscall(ctypes.c_long(capset), header, nothing), "capset")
 
 
-def _be_init(command: list[str], alive: int, info_fd: int) -> NoReturn:
-    _libc.prctl(_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
-    poll = select.poll()
-    poll.register(alive, select.POLLIN)
-    if poll.poll(0):  # the parent died before it could be asked to take us with it
-        os._exit(1)
+def _be_first(alive: int, info_fd: int) -> None:
+    _libc.prctl(_PDEATHSIG, ctypes.c_ulong(9), 0, 0, 0)
+    # Its other end dies with the parent, which may have done so before it could be asked to take us with it.
+    os.set_blocking(alive, False)
+    try:
+        if os.read(alive, 1) == b"":
+            os._exit(1)
+    except BlockingIOError:
+        pass
     os.close(alive)
     os.close(info_fd)
     os.setsid()
-    first = os.fork()
-    if first == 0:
-        os.execve(command[0], command, {})
-    os.closerange(0, 1024)
-    while True:
-        pid, status = os.wait()
-        if pid == first:
-            os._exit(_exit_code(status))
 
 
 def _die_with_parent(parent: int) -> None:
-    _check(_libc.prctl(_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0), "PR_SET_PDEATHSIG")
+    _check(_libc.prctl(_PDEATHSIG, ctypes.c_ulong(9), 0, 0, 0), "PR_SET_PDEATHSIG")
     if os.getppid() != parent:
         os._exit(1)
 
@@ -182,7 +173,3 @@ def _check(result: int, what: str) -> None:
 def _write(path: str, text: str) -> None:
     with open(path, "w", encoding="ascii") as file:
         file.write(text)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 """What a model's program may use, and a look from outside at what all of its processes use together.
 
 The kernel's limits are for one process each. For all together there is often no cgroup to ask for without a container
-engine, so they are counted: the processes of a sandbox are the descendants of the one that was started.
+engine, so they are counted: the processes of a program are the descendants of process 1 of its sandbox.
 """
 
 import os
@@ -9,9 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _MAX_OPEN_FILES = 64
-_NUM_HELPERS = 4
-"""Processes of a sandbox that are not the program's: the launcher, process 1, a helper of one of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,9 +18,9 @@ class Limits:
     """What one program may use."""
 
     time_s: float = 2.0
-    """Wall-clock time of one test; as CPU time the same, rounded up to a second, for each process."""
-    total_s: float = 4.0
-    """Wall-clock time of all tests of one completion."""
+    """Of one test: processor time of all its processes, and time in which none of them has anything to do."""
+    total_s: float = 60.0
+    """The same of all tests of one completion."""
     memory_bytes: int = 512 * 2**20
     """Address space of each process, and resident memory of all together."""
     processes: int = 32
@@ -36,7 +35,7 @@ class Limits:
         return {
             "RLIMIT_AS": self.memory_bytes,
             "RLIMIT_CPU": int(self.total_s) + 1,
-            "RLIMIT_NPROC": self.processes,
+            "RLIMIT_NPROC": self.processes + 1,  # process 1 of the sandbox is the same user's
             "RLIMIT_NOFILE": _MAX_OPEN_FILES,
             "RLIMIT_FSIZE": self.disk_bytes,
             "RLIMIT_CORE": 0,
@@ -45,20 +44,60 @@ class Limits:
         }
 
 
-def excess(pid: int, limits: Limits) -> str | None:
-    """What `pid` and its descendants take too much of; None when all is within the limits.
-
-    Memory is resident memory, so pages that a fork shares with its parent count twice.
-    """
-    pids = _descendants(pid)
-    if len(pids) > limits.processes + _NUM_HELPERS:
-        return f"it started more than {limits.processes} processes"
-    if sum(_resident_bytes(each) for each in pids) > limits.memory_bytes:
-        return f"it took more than {limits.memory_bytes >> 20} MiB of memory"
-    return None
+def deadline_s(total_s: float) -> float:
+    """Wall-clock time within which a program gets `total_s` of processor time, unless the machine is too busy to judge
+    it: with a tenth of a core to itself, and half a minute for its sandboxes to start."""
+    return 30.0 + 10.0 * total_s
 
 
-def _descendants(pid: int) -> list[int]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What the processes below one process use."""
+
+    cpu_s: float
+    """Processor time of those that live and of those that were waited for, since process 1 started."""
+    num_processes: int
+    """That live."""
+    resident_bytes: int
+    """Pages that a fork shares with its parent count twice."""
+    is_running: bool
+    """Whether one of their threads runs, or would if it were given a core."""
+
+    def excess(self, limits: Limits) -> str | None:
+        """What there is too much of; None when all is within the limits."""
+        if self.num_processes > limits.processes:
+            return f"it started more than {limits.processes} processes"
+        if self.resident_bytes > limits.memory_bytes:
+            return f"it took more than {limits.memory_bytes >> 20} MiB of memory"
+        return None
+
+
+def usage(first_pid: int) -> Usage:
+    """A look at the descendants of `first_pid`, which is process 1 of a sandbox."""
+    own = _stat(first_pid)
+    ticks = own.waited_ticks if own is not None else 0
+    num_processes = num_pages = 0
+    # Process 1 works between the program's end and its word of it.
+    is_running = own is not None and own.state == "R"
+    for pid in descendants(first_pid)[1:]:
+        found = _stat(pid)
+        if found is None:
+            continue  # it ended in between
+        num_processes += 1
+        num_pages += found.pages
+        ticks += found.ticks + found.waited_ticks
+        # One that waits for a disk, or for a child of vfork, counts as idle: a program could stay there for good.
+        is_running = is_running or found.state == "R" or (found.num_threads > 1 and _has_running_thread(pid))
+    return Usage(
+        cpu_s=ticks * _TICK_S,
+        num_processes=num_processes,
+        resident_bytes=num_pages * _PAGE_BYTES,
+        is_running=is_running,
+    )
+
+
+def descendants(pid: int) -> list[int]:
+    """`pid` and all below it."""
     found = [pid]
     for parent in found:
         with suppress(OSError):
@@ -68,9 +107,32 @@ def _descendants(pid: int) -> list[int]:
     return found
 
 
-def _resident_bytes(pid: int) -> int:
+@dataclass(frozen=True, slots=True)
+class _Stat:
+    state: str
+    """Of the main thread."""
+    ticks: int
+    waited_ticks: int
+    """Of children that were waited for."""
+    num_threads: int
+    pages: int
+
+
+def _stat(pid: int | str) -> _Stat | None:
     try:
-        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * _PAGE_BYTES
-    except (OSError, IndexError):
-        return 0  # it ended in between
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            words = file.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+    # proc(5) counts from 1, and what stands behind the name begins with 3.
+    utime, stime, cutime, cstime = (int(words[number - 3]) for number in (14, 15, 16, 17))
+    return _Stat(words[0], utime + stime, cutime + cstime, int(words[20 - 3]), int(words[24 - 3]))
+
+
+def _has_running_thread(pid: int) -> bool:
+    with suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            found = _stat(f"{pid}/task/{thread}")
+            if found is not None and found.state == "R":
+                return True
+    return False

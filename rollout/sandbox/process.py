@@ -1,36 +1,27 @@
-"""One Python process that a model's program runs in: what it may use, what it says, and its certain end.
+"""One run of a program in a sandbox: what goes in, what it says, what it uses, and how it ended.
 
-    reward child --stdin--> driver + program, alone in their namespaces
-                 <-stdout, stderr (bounded)--
-                 watches: time, memory and number of all processes in there; at a limit it kills process 1
+    owner --stdin--> program              a process of its own, forked by the driver for this run alone
+          <-stdout, stderr (bounded)--
+          <-exit code, processor time-- driver
 
-The limits that the kernel keeps for one process (address space, CPU, files) are set inside by the driver. Those for
-all processes together are watched from here: without a container engine there is often no cgroup to ask for.
+The time of a program is its own: processor time of all its processes, and time in which none of them has anything to
+do, as when it sleeps. Time in which one of them could run and the machine is busy with something else is not counted,
+so the same program has the same time on an idle machine and on a busy one. The wall clock only bounds it; what it cuts
+off is a failure of the machine, and no verdict.
 """
 
-import ctypes
-import importlib.util
 import json
 import os
 import select
-import signal
+import socket
 import struct
-import subprocess
 import time
-from collections.abc import Mapping
-from contextlib import suppress
-from functools import lru_cache
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any
 
-from rollout.sandbox.backends import View, launch, python_view
-from rollout.sandbox.limits import Limits, excess
+from rollout.sandbox.driver import ENDED
+from rollout.sandbox.limits import Limits, usage
 
-START_DEADLINE_S = 10.0
-"""For the driver to say that it is ready: tens of milliseconds on an idle machine."""
-_END_DEADLINE_S = 5.0
-_PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
 _WATCH_EVERY_S = 0.03
 _MAX_STDERR_BYTES = 4096
 
@@ -43,71 +34,59 @@ class ProgramError(Exception):
     """The program ended badly or went over a limit: its text says which."""
 
 
-@lru_cache(maxsize=1)
-def _view() -> View:
-    return python_view()
+class Program:
+    """A program in its own process; `Sandbox.run` makes one.
 
-
-@lru_cache(maxsize=8)
-def _source(module: str) -> str:
-    spec = importlib.util.find_spec(module)
-    assert spec is not None, module
-    assert spec.origin is not None, module
-    return Path(spec.origin).read_text(encoding="utf-8")
-
-
-class SandboxedPython:
-    """A process in a sandbox, from `with` to its end.
-
-    `stage` is "script", or the module (of `modules`, which are sent along as text) whose `main` gets the order. The
-    limits of `beside` are watched too whenever this one is waited for.
-
-    Raises:
-        SandboxError: from `with`, when it could not be started.
+    An `Allowance` says for how long it may run; without one nothing is waited for.
     """
 
-    def __init__(
-        self,
-        backend: str,
-        limits: Limits,
-        stage: str,
-        order: Mapping[str, Any],
-        modules: tuple[str, ...] = (),
-        beside: "SandboxedPython | None" = None,
-    ) -> None:
-        self._backend = backend
+    def __init__(self, control: socket.socket, first_pid: int, limits: Limits, earlier_cpu_s: float) -> None:
+        """`first_pid` is process 1 of the sandbox, which has waited for `earlier_cpu_s` of processor time before."""
+        self._control = control
+        self._first_pid = first_pid
         self._limits = limits
-        self._beside = beside
-        self._order = {**order, "stage": stage, "modules": {name: _source(name) for name in modules}}
-        self._order["limits"] = limits.kernel_limits()
+        self._earlier_cpu_s = earlier_cpu_s
         self._to_write = bytearray()
         self._close_stdin_when_written = False
         self._stdout = bytearray()
         self._stderr = bytearray()
         self._num_stderr_bytes = 0
-        self._deadline_s = 0.0
-        self._allowed_s = 0.0
-        self._watched_s = 0.0
-        self._init_fd: int | None = None
+        self._ending = b""
+        self._watched_s = time.monotonic()
         self._open: dict[int, str] = {}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._allowance: Allowance | None = None
         self.exit_code: int | None = None
+        """As a shell has it: 128 and more are signals. None while it runs."""
+        self.cpu_s = 0.0
+        """Processor time of the whole run, once it has ended."""
+        self.left_nothing = False
+        """Whether the sandbox is as it was before the run, once it has ended."""
+        self._start()
 
-    def __enter__(self) -> Self:
+    def _start(self) -> None:
+        pairs: list[tuple[int, int]] = []
         try:
-            self._start()
+            pairs += [os.pipe() for _ in range(3)]
+            theirs = [pairs[0][0], pairs[1][1], pairs[2][1]]
+            try:
+                socket.send_fds(self._control, [b"R"], theirs)
+            except OSError as error:
+                raise SandboxError(f"process 1 of the sandbox is gone: {error}") from error
         except BaseException:
-            self.close()
+            for fd in (fd for pair in pairs for fd in pair):
+                os.close(fd)
             raise
-        return self
+        for fd in theirs:
+            os.close(fd)
+        self._open = {pairs[0][1]: "stdin", pairs[1][0]: "stdout", pairs[2][0]: "stderr"}
+        for fd in self._open:
+            os.set_blocking(fd, False)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.close()
-
-    def allow(self, seconds: float) -> None:
-        """Let the program run for so long from now."""
-        self._allowed_s = seconds
-        self._deadline_s = time.monotonic() + seconds
+    def close(self) -> None:
+        """Let go of its streams. Idempotent."""
+        for fd in self._open:
+            os.close(fd)
+        self._open.clear()
 
     def run_to_end(self, stdin: bytes) -> tuple[bytes, int]:
         """Give the program `stdin`, wait for its end; its output and its exit code.
@@ -157,152 +136,64 @@ class SandboxedPython:
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         return f"{how}: {last}" if last else how
 
-    def close(self) -> None:
-        """Kill everything in the sandbox and wait until it is gone. Idempotent.
+    def begin(self, allowance: "Allowance") -> float:
+        """It may run for as long as that one says; `total_cpu_s` before it does."""
+        is_fresh, self._allowance = self._allowance is None, allowance
+        return self._earlier_cpu_s if is_fresh else self.total_cpu_s()
+
+    def total_cpu_s(self) -> float:
+        """Processor time that process 1 of the sandbox has seen, up to now; grows."""
+        if self.exit_code is not None:
+            return self._earlier_cpu_s + self.cpu_s
+        return max(self._earlier_cpu_s, usage(self._first_pid).cpu_s)
+
+    def look(self) -> tuple[float, bool]:
+        """`total_cpu_s`, and whether it runs or could run.
 
         Raises:
-            SandboxError: it does not end.
+            ProgramError: its processes are too many, or take too much memory.
         """
-        process, self._process = self._process, None
-        if process is None:
-            return
-        try:
-            self._kill(process)
-        finally:
-            for fd in self._open:
-                os.close(fd)
-            self._open.clear()
-            if self._init_fd is not None:
-                os.close(self._init_fd)
-                self._init_fd = None
+        if self.exit_code is not None:
+            return self.total_cpu_s(), False
+        found = usage(self._first_pid)
+        reason = found.excess(self._limits)
+        if reason is not None:
+            raise ProgramError(reason)
+        return max(self._earlier_cpu_s, found.cpu_s), found.is_running
 
-    def _kill(self, process: subprocess.Popen[bytes]) -> None:
-        if self._init_fd is not None:
-            # Process 1 of the namespace: the kernel kills the others before its end is reported.
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._init_fd, signal.SIGKILL)
-            if not _is_readable(self._init_fd, _END_DEADLINE_S):
-                raise SandboxError(f"process 1 of the sandbox does not end within {_END_DEADLINE_S:g} s of its kill")
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(0.2)  # it leaves by itself when its child is gone
-        process.kill()
-        process.wait(_END_DEADLINE_S)
-        if self._init_fd is not None:
-            # Bubblewrap's own process does not wait for process 1, which becomes our child then.
-            with suppress(ChildProcessError):
-                os.waitid(os.P_PIDFD, self._init_fd, os.WEXITED | os.WNOHANG)
-
-    def _start(self) -> None:
-        info_fd, info = os.pipe()
-        ready_fd, ready = os.pipe()
-        # An orphan of the sandbox comes to us, who wait for it, and leaves no zombie with somebody who does not.
-        set_subreaper(True)
-        try:
-            plan = launch(
-                self._backend,
-                _view(),
-                _source("rollout.sandbox.driver"),
-                info_fd=info,
-                ready_fd=ready,
-                disk_bytes=self._limits.disk_bytes,
-            )
-            try:
-                self._process = subprocess.Popen(
-                    plan.command,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    pass_fds=[info, ready],
-                    env={},
-                    cwd="/",
-                )
-            except OSError as error:
-                raise SandboxError(f"{plan.command[0]} could not be started: {error}") from error
-            finally:
-                os.close(info)
-                os.close(ready)
-            self._take_pipes(self._process)
-            self.allow(START_DEADLINE_S)
-            self._init_fd = self._process_one(info_fd)
-            # Only now: without its order the driver waits, so process 1 was still there to be taken hold of.
-            self.send({**self._order, "uid": plan.driver_uid})
-            if self._read_while_starting(ready_fd) != b"R":
-                raise self._start_failure()
-        finally:
-            os.close(info_fd)
-            os.close(ready_fd)
-
-    def _take_pipes(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        for pipe, name in ((process.stdin, "stdin"), (process.stdout, "stdout"), (process.stderr, "stderr")):
-            fd = os.dup(pipe.fileno())
-            pipe.close()
-            os.set_blocking(fd, False)
-            self._open[fd] = name
-        # Readable when the process that we started has ended, whoever still holds its pipes.
-        self._open[os.pidfd_open(process.pid)] = "ended"
-
-    def _process_one(self, info_fd: int) -> int:
-        text = b""
-        while chunk := self._read_while_starting(info_fd):
-            text += chunk
-            # Not until end of file: the one who writes it keeps the pipe open in one of the two backends.
-            with suppress(ValueError, KeyError):
-                return os.pidfd_open(int(json.loads(text)["child-pid"]))
-        raise self._start_failure()
-
-    def _read_while_starting(self, fd: int) -> bytes:
-        """What `fd` has to say, b"" when the process ended first."""
-        try:
-            while not _is_readable(fd, 0.0):
-                if self.exit_code is not None:
-                    return b""
-                self._pump(fd)
-        except ProgramError as error:
-            raise SandboxError(f"the {self._backend} sandbox did not start: {error}") from error
-        return os.read(fd, 4096)
-
-    def _start_failure(self) -> SandboxError:
-        with suppress(ProgramError):
-            while self.exit_code is None:
-                self._pump()
-        how = "it does not answer" if self.exit_code is None else self.how_it_ended()
-        return SandboxError(f"the {self._backend} sandbox did not start ({how})")
-
-    def _pump(self, other_fd: int | None = None) -> None:
-        """Move bytes for a moment and look at the limits; returns early when `other_fd` is readable.
+    def _pump(self) -> None:
+        """Move bytes for a moment, and look at the limits.
 
         Raises:
             ProgramError: a limit.
+            SandboxError: the machine is too busy.
         """
+        assert self._allowance is not None, "nobody said for how long it may run"
         poll = select.poll()
         for fd, name in self._open.items():
             if name == "stdin" and not self._to_write and not self._close_stdin_when_written:
                 continue
             poll.register(fd, select.POLLOUT if name == "stdin" else select.POLLIN)
-        if other_fd is not None:
-            poll.register(other_fd, select.POLLIN)
-        left_s = self._deadline_s - time.monotonic()
-        if left_s <= 0:
-            raise ProgramError(f"it took longer than {self._allowed_s:.3g} s")
-        for fd, _ in poll.poll(1000 * min(left_s, _WATCH_EVERY_S) + 1):
+        poll.register(self._control.fileno(), select.POLLIN)
+        for fd, _ in poll.poll(1000 * _WATCH_EVERY_S):
+            if fd == self._control.fileno():
+                self._take_end()
+                continue
             # An earlier one of the round may have closed it.
             role = self._open.get(fd)
             if role == "stdin":
                 self._write_some(fd)
-            elif role == "ended":
-                self._take_end(fd)
             elif role is not None:
                 self._read_some(fd, role)
-        if self.exit_code is None and self._init_fd is not None and time.monotonic() > self._watched_s + _WATCH_EVERY_S:
-            self.watch()
+        now_s = time.monotonic()
+        if self.exit_code is None and now_s > self._watched_s + _WATCH_EVERY_S:
+            # When this process was not given a core for long, neither was the program: no more than two looks' worth.
+            self._allowance.look(min(now_s - self._watched_s, 2 * _WATCH_EVERY_S))
             self._watched_s = time.monotonic()
 
     def _write_some(self, fd: int) -> None:
         try:
-            if self._to_write:
+            while self._to_write:
                 del self._to_write[: os.write(fd, self._to_write[: 1 << 16])]
         except BlockingIOError:
             return
@@ -310,17 +201,19 @@ class SandboxedPython:
             self._to_write.clear()
             self._forget(fd)
             return
-        if not self._to_write and self._close_stdin_when_written:
+        if self._close_stdin_when_written:
             self._forget(fd)
 
-    def _read_some(self, fd: int, name: str) -> None:
+    def _read_some(self, fd: int, name: str) -> bool:
+        """Whether there may be more."""
         try:
             chunk = os.read(fd, 1 << 16)
         except BlockingIOError:
-            return
+            return False
         if not chunk:
             self._forget(fd)
-        elif name == "stdout":
+            return False
+        if name == "stdout":
             self._stdout += chunk
         else:
             self._num_stderr_bytes += len(chunk)
@@ -328,45 +221,73 @@ class SandboxedPython:
         # A message's length stands in front of it, and has to fit too.
         if len(self._stdout) + self._num_stderr_bytes > self._limits.output_bytes + 4:
             raise ProgramError(f"it wrote more than {self._limits.output_bytes} bytes")
+        return True
 
-    def _take_end(self, fd: int) -> None:
-        self._forget(fd)
-        assert self._process is not None
-        code = self._process.wait()
-        if self._init_fd is not None:
-            # Daemons that the program left hold the pipes; they die with process 1, and then the pipes have an end.
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._init_fd, signal.SIGKILL)
-            _is_readable(self._init_fd, _END_DEADLINE_S)
-        while readable := [fd for fd, name in self._open.items() if name != "stdin" and _is_readable(fd, 0.0)]:
-            for pipe in readable:
-                self._read_some(pipe, self._open[pipe])
+    def _take_end(self) -> None:
+        try:
+            chunk = self._control.recv(ENDED.size - len(self._ending), socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            chunk = b""
+        if not chunk:
+            # Nobody but the program has run in there since it began.
+            raise ProgramError("process 1 of its sandbox ended")
+        self._ending += chunk
+        if len(self._ending) < ENDED.size:
+            return
+        code, cpu_us, left_nothing = ENDED.unpack(self._ending)
+        # All that it started is gone, so what is in the pipes is all there will be.
+        for fd, name in list(self._open.items()):
+            while name != "stdin" and self._read_some(fd, name):
+                pass
         self.exit_code = code if code >= 0 else 128 - code
+        self.cpu_s = cpu_us / 1e6
+        self.left_nothing = bool(left_nothing)
 
     def _forget(self, fd: int) -> None:
         del self._open[fd]
         os.close(fd)
 
-    def watch(self) -> None:
-        """Look at what the program uses, here and beside. Raises ProgramError above a limit."""
-        if self._beside is not None:
-            self._beside.watch()
-        if self._process is None or self.exit_code is not None:
-            return
-        reason = excess(self._process.pid, self._limits)
-        if reason is not None:
-            raise ProgramError(reason)
 
+class Allowance:
+    """Time for programs that run together from now on, and what they used of it."""
 
-def set_subreaper(is_one: bool) -> bool:
-    """Whether orphans among this process's descendants become its children; what it was before."""
-    libc, was = ctypes.CDLL(None), ctypes.c_int()
-    libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(was), 0, 0, 0)
-    libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(is_one), 0, 0, 0)
-    return bool(was.value)
+    def __init__(self, programs: Sequence[Program], *, own_s: float, until_s: float) -> None:
+        """`own_s` is of the programs' own time; `until_s` is the wall-clock bound, as `time.monotonic` tells it."""
+        self._programs = programs
+        self._own_s = own_s
+        self._until_s = until_s
+        self._started_s = time.monotonic()
+        self._idle_s = 0.0
+        self._before_s = sum(program.begin(self) for program in programs)
 
+    def look(self, since_last_s: float) -> None:
+        """Look at what the programs use; `since_last_s` is idle time if none of them could run.
 
-def _is_readable(fd: int, timeout_s: float) -> bool:
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(1000 * timeout_s))
+        Raises:
+            ProgramError: too much time, memory or processes.
+            SandboxError: the machine is too busy.
+        """
+        looks = [program.look() for program in self._programs]
+        if not any(is_running for _, is_running in looks):
+            self._idle_s += since_last_s
+        self._check(sum(cpu_s for cpu_s, _ in looks) - self._before_s)
+        if time.monotonic() > self._until_s:
+            waited_s = time.monotonic() - self._started_s
+            raise SandboxError(
+                f"this machine is too busy to judge the program: within {waited_s:.3g} s it was given "
+                f"{self.used_s():.2g} s of processor time"
+            )
+
+    def used_s(self) -> float:
+        """Up to now."""
+        return self._idle_s + max(sum(program.total_cpu_s() for program in self._programs) - self._before_s, 0.0)
+
+    def _check(self, cpu_s: float) -> None:
+        if cpu_s + self._idle_s > self._own_s:
+            raise ProgramError(f"it took longer than {self._own_s:.3g} s")
+
+    def check(self) -> None:
+        """Raises ProgramError when more than was allowed is used up, which a short run's end may come before."""
+        self._check(self.used_s() - self._idle_s)
