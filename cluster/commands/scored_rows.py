@@ -23,9 +23,10 @@ def scored_prompts(config: RewardConfig, task: TaskConfig, prompts: PromptSet) -
     if task.on_bad_row == "skip" and len(bad) < len(prompts):
         return without(prompts, bad, "cannot be scored")
     question = " ".join(prompts.prompts[place].question.split())
+    row = f"{prompts.sources[place]}: " if prompts.sources else ""
     shown = question if len(question) <= MAX_QUESTION_CHARACTERS else f"{question[:MAX_QUESTION_CHARACTERS]}..."
     others = f" (and {len(bad) - 1} more rows of {len(prompts)} cannot be scored)" if len(bad) > 1 else ""
     raise DataError(
-        f"task {prompts.report.task!r}: the row of the question {shown!r} cannot be scored: {why}{others}; mend the "
-        "rows, or the reward" + ("" if task.on_bad_row == "skip" else "; task.on_bad_row=skip leaves them out")
+        f"{row}task {prompts.report.task!r}: the row of the question {shown!r} cannot be scored: {why}{others}; mend "
+        "the rows, or the reward" + ("" if task.on_bad_row == "skip" else "; task.on_bad_row=skip leaves them out")
     )

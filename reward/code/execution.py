@@ -6,10 +6,10 @@ A program that is wrong, crashes or takes too much is 0, and the record says why
 tests cannot be run, raises: that is an `error`, and no reward.
 """
 
-import re
 from typing import Literal
 
-from reward.code.row_tests import read_tests
+from reward.code.program import program_of
+from reward.code.rows import row_tests
 from reward.code.verdict import Procedure, judge
 from reward.config import CODE_TOTAL_LIMIT_S
 from reward.functions import register
@@ -18,10 +18,6 @@ from rollout.sandbox.check import usable_backend
 from rollout.sandbox.limits import Limits
 
 MAX_SOURCE_CHARS = 100_000
-_FENCE = re.compile(
-    r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+-]*)[^\n`]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE
-)
-_PYTHON = ("python", "python3", "py", "")
 
 
 def _check(  # noqa: PLR0913  # its parameters are the configuration, as those of `code`
@@ -34,6 +30,7 @@ def _check(  # noqa: PLR0913  # its parameters are the configuration, as those o
     disk_mib: int = 16,
     tolerance: float = 1e-6,
     backend: str = "auto",
+    packages: tuple[str, ...] = (),
 ) -> None:
     if score not in ("all", "fraction"):
         raise ValueError(f"score has to be 'all' or 'fraction', got {score!r}")
@@ -52,10 +49,14 @@ def _check(  # noqa: PLR0913  # its parameters are the configuration, as those o
         if not isinstance(value, (int, float)) or not minimum <= value < 10**9:
             raise ValueError(f"{name} has to be at least {minimum}, got {value!r}")
     # Before a run starts, and not when the first program comes.
-    usable_backend(backend)
+    usable_backend(backend, tuple(packages), Limits(memory_bytes=memory_mib * 2**20))
 
 
-@register("code", check=_check)
+def _check_row(item: RewardInput, packages: tuple[str, ...] = (), **_others: object) -> None:
+    row_tests(item, tuple(packages))
+
+
+@register("code", check=_check, check_row=_check_row)
 def code(  # noqa: PLR0913  # its parameters are the configuration
     item: RewardInput,
     score: Literal["all", "fraction"] = "all",
@@ -67,20 +68,23 @@ def code(  # noqa: PLR0913  # its parameters are the configuration
     disk_mib: int = 16,
     tolerance: float = 1e-6,
     backend: Literal["auto", "bwrap", "namespaces"] = "auto",
+    packages: tuple[str, ...] = (),
 ) -> ExplainedScore:
     """1 when the program passes every test, else 0; with `score: fraction` the part of the tests that it passes.
 
-    The columns of the row that hold the tests are described in reward/code/row_tests.py. Programs have Python's
-    standard library and nothing else. Limits are for one test (`time_limit_s`), for all tests together
-    (`total_limit_s`, and no more than `time_limit_s` for each) and for all processes of a program together (the
-    others). Times are the program's own, so they do not depend on what else the machine does: processor time, and time
-    in which it has nothing to do.
+    The columns of the row that hold the tests are described in reward/code/row_tests.py and data_sets.py. Programs have
+    Python's standard library and the installed `packages`, with what those require.
+
+    Limits are for one test (`time_limit_s`), for all tests together (`total_limit_s`, and no more than `time_limit_s`
+    for each) and for all processes of a program together (the others). Times are the program's own, so they do not
+    depend on what else the machine does: processor time, and time in which it has nothing to do.
 
     Raises:
         ValueError: the row has no tests, or tests that cannot be run.
         SandboxError: the sandbox failed.
     """
-    tests = read_tests(item.row)
+    packages = tuple(packages)
+    row = row_tests(item, packages)
     source = program_of(item.completion)
     if not source.strip():
         return ExplainedScore(0.0, "no program")
@@ -95,21 +99,12 @@ def code(  # noqa: PLR0913  # its parameters are the configuration
         disk_bytes=disk_mib * 2**20,
     )
     procedure = Procedure(
-        backend=usable_backend(backend), limits=limits, tolerance=tolerance, stops_at_failure=score == "all"
+        backend=usable_backend(backend),
+        limits=limits,
+        tolerance=tolerance,
+        stops_at_failure=score == "all",
+        packages=packages,
     )
-    setup = item.row.get("program_setup")
-    verdict = judge(f"{setup}\n{source}" if setup else source, tests, procedure)
+    verdict = judge(row.source(source), row.tests, procedure, row.checker)
     passed = verdict.num_passed / verdict.num_tests
     return ExplainedScore(passed if score == "fraction" else float(passed == 1.0), verdict.detail)
-
-
-def program_of(completion: str) -> str:
-    """The last fenced block that is Python or says no language, else the last of any; without a fence the whole text.
-
-    A block that is not closed ends with the completion.
-    """
-    blocks = [(match.group(2).lower(), match.group(3)) for match in _FENCE.finditer(completion)]
-    if not blocks:
-        return completion
-    ours = [text for language, text in blocks if language in _PYTHON]
-    return ours[-1] if ours else blocks[-1][1]

@@ -9,16 +9,17 @@ and a test that accepts a wrong result (an assertion that is too weak, an `excep
 Assertions without an `entry_point` call whatever function of the program they name, helpers included.
 """
 
+import ast
 import json
-import math
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from reward.code.inside.values import decode, encode
+from reward.code.comparison import same_output, same_value
+from reward.code.inside.values import encode
 from reward.code.row_tests import Assertions, CallTest, StdinTest, Tests, num_tests
 from rollout.sandbox.limits import Limits, deadline_s
 from rollout.sandbox.packages import preloaded_modules
@@ -27,12 +28,12 @@ from rollout.sandbox.sandbox import Contents, Sandbox
 
 _PROGRAM_MODULES = ("reward.code.inside.values", "reward.code.inside.program")
 _JUDGE_MODULES = (*_PROGRAM_MODULES, "reward.code.inside.judge")
+_CHECKER_MODULES = (*_PROGRAM_MODULES, "reward.code.inside.checker")
 _MAX_STARTS = 8
 """Of one program: one that ends itself in every call would otherwise cost a start for each test."""
 # What cannot be the program's doing while it has not been called: its missing names can.
 _SETUP_FAULTS = re.compile(r"(?!NameError|AttributeError)")
 _TEST_FAULTS = re.compile(r"ImportError|ModuleNotFoundError")
-_DECIMAL = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +108,8 @@ class _Count:
         return Verdict(num_passed=self.passed, num_tests=self.total, detail=self.detail)
 
 
-def judge(source: str, tests: Tests, procedure: Procedure) -> Verdict:
-    """Run `source` on `tests`.
+def judge(source: str, tests: Tests, procedure: Procedure, checker: str | None = None) -> Verdict:
+    """Run `source` on `tests`; a `checker` decides on the outputs of a whole program.
 
     Raises:
         SandboxError: the sandbox failed.
@@ -122,11 +123,47 @@ def judge(source: str, tests: Tests, procedure: Procedure) -> Verdict:
         if calls:
             _judge_calls(source, calls, procedure, count)
         else:
-            _judge_runs(source, (test for test in tests if isinstance(test, StdinTest)), procedure, count)
+            runs = [test for test in tests if isinstance(test, StdinTest)]
+            with ExitStack() as stack:
+                decide = _comparing(procedure) if checker is None else _checking(checker, procedure, count, stack)
+                _judge_runs(source, runs, procedure, count, decide)
     return count.verdict()
 
 
-def _judge_runs(source: str, tests: Iterable[StdinTest], procedure: Procedure, count: _Count) -> None:
+_Decide = Callable[[StdinTest, bytes], str | None]
+"""A test and the output -> None when it is right, else what is wrong."""
+
+
+def _comparing(procedure: Procedure) -> _Decide:
+    def decide(test: StdinTest, output: bytes) -> str | None:
+        is_right = any(same_output(expected, output, procedure.tolerance) for expected in test.stdouts)
+        return None if is_right else "wrong output"
+
+    return decide
+
+
+def _checking(checker: str, procedure: Procedure, count: _Count, stack: ExitStack) -> _Decide:
+    """The row's checker in a sandbox of its own, which `stack` ends: one process for all outputs."""
+    has_check = any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in ast.parse(checker).body)
+    sandbox = stack.enter_context(_sandbox({"checker": checker, "has_check": has_check}, _CHECKER_MODULES, procedure))
+    started: list[Program] = []
+
+    def decide(test: StdinTest, output: bytes) -> str | None:
+        if not started:
+            started.append(stack.enter_context(sandbox.run()))
+        (program,) = started
+        # Not the program's time: it has as much for each output as that has for each test.
+        allowance = Allowance([program], own_s=procedure.limits.time_s, until_s=count.until_s)
+        text = output.decode("utf-8", "replace")
+        program.send({"input": test.stdin, "output": text, "expected": test.stdouts[0]})
+        answer = _parsed(program.receive_bytes())
+        allowance.check()
+        return None if answer.get("right") is True else f"wrong output {answer.get('detail', '')}".rstrip()
+
+    return decide
+
+
+def _judge_runs(source: str, tests: Iterable[StdinTest], procedure: Procedure, count: _Count, decide: _Decide) -> None:
     """A process for each test: a program leaves nothing behind for the next one."""
     with _sandbox({"source": source}, (), procedure) as sandbox:
         for test in tests:
@@ -137,10 +174,7 @@ def _judge_runs(source: str, tests: Iterable[StdinTest], procedure: Procedure, c
                 try:
                     with count.clock(program):
                         output, code = program.run_to_end(test.stdin.encode("utf-8", "surrogatepass"))
-                    if code != 0:
-                        failure = program.how_it_ended()
-                    elif not same_output(test.stdout, output, procedure.tolerance):
-                        failure = "wrong output"
+                    failure = program.how_it_ended() if code != 0 else decide(test, output)
                 except ProgramError as error:
                     failure = str(error)
             count.add(failure)
@@ -155,7 +189,7 @@ def _judge_calls(source: str, tests: list[CallTest], procedure: Procedure, count
             with sandbox.run() as program:
                 try:
                     with count.clock(program):
-                        _names(program)
+                        names = _names(program)
                 except ProgramError as error:
                     count.add(str(error))
                     return  # it would not load for the next test either
@@ -164,7 +198,7 @@ def _judge_calls(source: str, tests: list[CallTest], procedure: Procedure, count
                         return
                     try:
                         with count.clock(program):
-                            failure = _call(program, test, procedure)
+                            failure = _call(program, test, names, procedure)
                     except ProgramError as error:
                         count.add(str(error))
                         break
@@ -196,15 +230,19 @@ def _names(process: Program) -> list[str]:
     return names
 
 
-def _call(process: Program, test: CallTest, procedure: Procedure) -> str | None:
-    """None when the result is right, else what is wrong."""
+def _call(process: Program, test: CallTest, names: list[str], procedure: Procedure) -> str | None:
+    """None when the result is right, else what is wrong. `names` are what the program defines."""
+    name = test.entry_point
+    if name.isidentifier() and name not in names and "Solution" in names:
+        name = f"Solution().{name}"
     args = [encode(argument) for argument in test.args]
     kwargs = {name: encode(value) for name, value in test.kwargs.items()}
-    process.send({"name": test.entry_point, "attribute": None, "args": args, "kwargs": kwargs})
+    process.send({"name": name, "attribute": None, "args": args, "kwargs": kwargs})
     answer = _parsed(process.receive_bytes())
     if "value" not in answer:
         return _exception_text(answer)
-    return None if same_value(test.result, answer["value"], procedure.tolerance) else "wrong result"
+    is_right = any(same_value(result, answer["value"], procedure.tolerance) for result in test.results)
+    return None if is_right else "wrong result"
 
 
 def _judge_assertions(source: str, tests: Assertions, procedure: Procedure, count: _Count) -> None:
@@ -272,78 +310,3 @@ def _parsed(message: bytes) -> dict[str, Any]:
 def _exception_text(answer: Mapping[str, Any]) -> str:
     message = f"{answer.get('raised', 'no exception')}: {answer.get('message', '')}"
     return message[:200]
-
-
-def same_output(expected: str, output: bytes, tolerance: float) -> bool:
-    """Whether a program wrote what it should: white space at the end of lines and of the text aside.
-
-    A word that is a decimal fraction in `expected` may differ by `tolerance`; text that is no UTF-8 is wrong.
-    """
-    wanted, written = _lines(expected), _lines(output.decode("utf-8", "replace"))
-    if wanted == written:
-        return True
-    if len(wanted) != len(written):
-        return False
-    return all(_same_line(left, right, tolerance) for left, right in zip(wanted, written, strict=True))
-
-
-def _lines(text: str) -> list[str]:
-    return [line.rstrip() for line in text.rstrip().split("\n")]
-
-
-def _same_line(expected: str, written: str, tolerance: float) -> bool:
-    wanted, words = expected.split(), written.split()
-    if len(wanted) != len(words):
-        return False
-    return all(
-        left == right or _same_decimal(left, right, tolerance) for left, right in zip(wanted, words, strict=True)
-    )
-
-
-def _same_decimal(expected: str, written: str, tolerance: float) -> bool:
-    if expected.lstrip("+-").isdigit() or not all(_DECIMAL.fullmatch(word) for word in (expected, written)):
-        return False
-    return math.isclose(float(expected), float(written), rel_tol=tolerance, abs_tol=tolerance)
-
-
-def same_value(expected: Any, encoded: Any, tolerance: float) -> bool:
-    """Whether `encoded`, which a program sent, is `expected`, which is JSON: a tuple there may be a list here.
-
-    Compared while it is still encoded, and never deeper or wider than `expected` is: no value is too large to refuse.
-    """
-    tag, content = next(iter(encoded.items())) if isinstance(encoded, dict) and len(encoded) == 1 else ("", encoded)
-    if isinstance(expected, (list, tuple)):
-        is_sequence = isinstance(content, list) and tag in ("", "t", "g")
-        if not is_sequence or len(content) != len(expected):
-            return False
-        return all(same_value(left, right, tolerance) for left, right in zip(expected, content, strict=True))
-    if isinstance(expected, Mapping):
-        return tag == "d" and isinstance(content, list) and _same_mapping(expected, content, tolerance)
-    if isinstance(expected, str) or expected is None:
-        return tag == "" and type(content) is type(expected) and bool(content == expected)
-    try:
-        value = decode(encoded) if tag in ("i", "f", "n") else encoded
-    except (ValueError, OverflowError):
-        return False
-    if isinstance(value, (str, list, dict)) or value is None:
-        return False
-    if isinstance(expected, float) or isinstance(value, float):
-        return _is_close(expected, value, tolerance)
-    return bool(value == expected)
-
-
-def _same_mapping(expected: Mapping[Any, Any], pairs: list[Any], tolerance: float) -> bool:
-    # JSON's keys are text; a program may have numbers there.
-    wanted = {str(key): value for key, value in expected.items()}
-    if len(pairs) != len(wanted) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
-        return False
-    found = {str(key): value for key, value in pairs if isinstance(key, (str, int, float))}
-    return found.keys() == wanted.keys() and all(same_value(wanted[key], found[key], tolerance) for key in wanted)
-
-
-def _is_close(expected: Any, value: Any, tolerance: float) -> bool:
-    try:
-        left, right = float(expected), float(value)
-    except (OverflowError, ValueError):
-        return False
-    return (math.isnan(left) and math.isnan(right)) or math.isclose(left, right, rel_tol=tolerance, abs_tol=tolerance)

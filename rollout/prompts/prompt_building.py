@@ -33,6 +33,7 @@ class PromptBuilder:
     def build(self, rows: TaskRows) -> PromptSet:
         """Raises DataError when every prompt is too long, or the chat template refuses a row."""
         prompts: list[Prompt] = []
+        sources: list[str] = []
         too_long: list[int] = []
         # Python makes a new int for each token; sharing equal ones takes 8 bytes a token instead of 36.
         shared: dict[int, int] = {}
@@ -40,6 +41,7 @@ class PromptBuilder:
             if len(token_ids) > self._max_prompt_tokens:
                 too_long.append(len(token_ids))
                 continue
+            sources.append(row.source)
             prompts.append(
                 Prompt(
                     uid=prompt_uid(rows.name, row.question_text),
@@ -73,7 +75,9 @@ class PromptBuilder:
             data_fingerprint=rows.fingerprint,
             warnings=tuple(template_warnings(self._tokenizer, rows.rows, self._task)),
         )
-        return PromptSet(prompts=tuple(prompts), report=report, fingerprint=_fingerprint(prompts))
+        return PromptSet(
+            prompts=tuple(prompts), report=report, fingerprint=_fingerprint(prompts), sources=tuple(sources)
+        )
 
 
 def build_prompts(
@@ -103,7 +107,8 @@ def without(prompt_set: PromptSet, places: Collection[int], why: str) -> PromptS
         skipped={**prompt_set.report.skipped, why: len(prompt_set) - len(prompts)},
         longest_tokens=max((len(prompt.token_ids) for prompt in prompts), default=0),
     )
-    return PromptSet(prompts=prompts, report=report, fingerprint=_fingerprint(prompts))
+    sources = tuple(source for place, source in enumerate(prompt_set.sources) if place not in places)
+    return PromptSet(prompts=prompts, report=report, fingerprint=_fingerprint(prompts), sources=sources)
 
 
 def prompt_uid(task: str, question: str) -> str:

@@ -46,6 +46,8 @@ class PromptSet:
     report: PromptReport
     fingerprint: str
     """SHA-256 (hex) of uids, token ids and ground truths: a stream is only restored on the same prompts."""
+    sources: tuple[str, ...] = ()
+    """Where the row of each prompt came from, "file:line", for messages; empty where nobody said."""
 
     def __len__(self) -> int:
         return len(self.prompts)

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -54,6 +55,13 @@ def preloaded_modules(source: str, packages: tuple[str, ...]) -> tuple[str, ...]
         if name.strip()
     }
     return tuple(sorted(named & (_SHARED | {imported_name(package) for package in packages})))
+
+
+@lru_cache(maxsize=8)
+def importable_modules(packages: tuple[str, ...]) -> frozenset[str]:
+    """Modules that are in a sandbox with `packages`, by their first name."""
+    shown = {target.rpartition("/")[2].partition(".")[0] for _, target in shown_packages(packages)}
+    return sys.stdlib_module_names | shown
 
 
 @lru_cache(maxsize=64)

@@ -173,6 +173,18 @@ def test_a_fraction_counts_the_tests_that_pass(backend: str) -> None:
     assert score(dies, calls, backend=backend, score="fraction", time_limit_s=9, total_limit_s=9) == 0.75
 
 
+def test_a_hundred_tests_of_a_right_program(backend: str) -> None:
+    row = adding(*[(f"{number} 1\n", f"{number + 1}\n") for number in range(100)])
+    before_s = _children_cpu_s()
+    assert score(ADD, row, backend=backend) == 1.0
+    assert _children_cpu_s() - before_s < 1.0  # 10 ms for each, sandbox included
+    # Three times as long as its limit, of which each test has the whole.
+    slow = f"import time\nwhile time.process_time() < 0.15: pass\n{ADD}"
+    assert score(slow, adding(*[("3 4\n", "7\n")] * 6), backend=backend, time_limit_s=0.3) == 1.0
+    late = score(f"{ADD}\nif input: 1 / (int('1') - 1)", row, backend=backend)
+    assert late.detail == "test 1 of 100: exit code 1: ZeroDivisionError: division by zero"
+
+
 def test_one_deadline_for_all_tests(backend: str) -> None:
     row = adding(*[("", "1\n")] * 9)
     slow = "import time\ntime.sleep(0.3)\nprint(1)"

@@ -4,18 +4,18 @@ from typing import Any
 
 import pytest
 
-from reward.code.execution import program_of
+from reward.code.comparison import same_output, same_value
 from reward.code.inside.values import decode, encode
+from reward.code.program import program_of
 from reward.code.row_tests import Assertions, CallTest, StdinTest, read_tests
-from reward.code.verdict import same_output, same_value
 
 
 def test_forms_of_tests() -> None:
-    assert read_tests({"tests": [{"input": "1", "output": "2"}]}) == (StdinTest(stdin="1", stdout="2"),)
+    assert read_tests({"tests": [{"input": "1", "output": "2"}]}) == (StdinTest(stdin="1", stdouts=("2",)),)
     row = {"entry_point": "f", "tests": '[{"input": "[1]\\n2", "output": "3"}, {"input": {"a": 1}, "output": "x"}]'}
     assert read_tests(row) == (
-        CallTest(entry_point="f", args=([1], 2), kwargs={}, result=3),
-        CallTest(entry_point="f", args=(), kwargs={"a": 1}, result="x"),
+        CallTest(entry_point="f", args=([1], 2), kwargs={}, results=(3,)),
+        CallTest(entry_point="f", args=(), kwargs={"a": 1}, results=("x",)),
     )
     code = "import math\nassert f(1)\nx = 2\nassert f(x)\nprint(x)\n"
     assert read_tests({"test_code": code, "test_setup": "y = 1"}) == Assertions(
