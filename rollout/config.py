@@ -18,9 +18,9 @@ class ColumnMapping(Config):
     """Which columns of a row are what."""
 
     question: str = "question"
-    """Column with the question, or with a list of chat messages."""
+    """Column with the question, or with a list of chat messages. A dot leads into a column of objects."""
     ground_truth: str | None = "answer"
-    """Column with the expected answer; null when the rows have none."""
+    """Column with the expected answer, as in `reward_model.ground_truth`; null when the rows have none."""
 
 
 class TaskBase(Config):

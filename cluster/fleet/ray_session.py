@@ -25,6 +25,8 @@ LOCAL_OBJECT_STORE_BYTES = 2 * 2**30
 # How many times its cores a machine may be asked for: each actor is a process with a model of its own.
 LOCAL_MAX_SHARE = 4
 
+SOCKET_PATH_BYTES = 107
+"""Longest path of a Unix socket on Linux."""
 CONNECT_DEADLINE_S = 10.0
 """Time for something to listen at RAY_ADDRESS. Ray itself would try for a quarter of an hour."""
 
@@ -51,6 +53,7 @@ def ray_session(*, num_cpus: float) -> Iterator[RaySession]:
         _require_listener(address)
     else:
         _refuse_overload(num_cpus)
+        _refuse_long_folder()
     # Our own actors are told what they need; Ray would otherwise warn about, or change, what it finds.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -83,10 +86,10 @@ def ray_session(*, num_cpus: float) -> Iterator[RaySession]:
                     "worker_niceness": LOCAL_NICENESS,
                 },
             )
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # Ray's boundary: a node that is not up in time is a plain Exception
         where = f"join the Ray cluster at {address} (RAY_ADDRESS)" if address else "start Ray on this machine"
         raise ClusterError(
-            f"could not {where}: {type(error).__name__}: {' '.join(str(error).split())}; {_what_to_do(address)}"
+            f"could not {where}: {type(error).__name__}: {' '.join(str(error).split())}; {_what_to_do(address, error)}"
         ) from error
     try:
         yield RaySession(is_local=not address, address=address or "local")
@@ -107,9 +110,11 @@ def _job_config() -> Any:
     return NoFolders()
 
 
-def _what_to_do(address: str | None) -> str:
+def _what_to_do(address: str | None, error: Exception) -> str:
     if address:
         return "check the address and, for a cluster with token authentication, RAY_AUTH_MODE and the token"
+    if "timed out" in str(error) or isinstance(error, TimeoutError):
+        return "Ray waits half a minute for its own processes, so end other programs on this machine and try again"
     return "make room on the disk of the temporary folder and in memory, or join a cluster with RAY_ADDRESS"
 
 
@@ -122,6 +127,19 @@ def _refuse_overload(num_cpus: float) -> None:
             f"the run asks for {num_cpus:g} CPUs, but this machine has {cores}, which actors may share up to {most}; "
             "use fewer or smaller actors (rollout.num_engines, rollout.cpus_per_engine, learner.num_ranks, "
             "learner.cpus_per_rank), or join a cluster with RAY_ADDRESS"
+        )
+
+
+def _refuse_long_folder() -> None:
+    """Ray's processes meet at sockets below the temporary folder, whose paths the system keeps short."""
+    variable = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), None)
+    folder = os.environ[variable] if variable else "/tmp"
+    below = len(f"/ray/session_2026-01-01_00-00-00_000000_{os.getpid()}/sockets/plasma_store")
+    most, num_bytes = SOCKET_PATH_BYTES - below, len(os.fsencode(folder))
+    if num_bytes > most:
+        raise ClusterError(
+            f"the temporary folder {folder} ({variable}) has {num_bytes} bytes, allowed: {most}, since paths of "
+            f"sockets below it may have {SOCKET_PATH_BYTES}; set RAY_TMPDIR to a shorter folder, such as /tmp"
         )
 
 

@@ -47,8 +47,14 @@ def encodable(value: str, column: str) -> str:
     return value
 
 
-def json_value(value: object, column: str) -> object:
+MAX_DEPTH = 100
+"""Lists and objects within one another; what is written and sent later goes into each of them by a call."""
+
+
+def json_value(value: object, column: str, depth: int = 0) -> object:
     """`value` in JSON's types: dates as ISO text, decimals as text, NaN as null. Bytes stay, for the caller to drop."""
+    if depth > MAX_DEPTH:
+        raise BadRow("nested too deeply", f"column {column!r} is nested more than {MAX_DEPTH} deep")
     if value is None or isinstance(value, bool | int | bytes):
         return value
     if isinstance(value, str):
@@ -56,17 +62,18 @@ def json_value(value: object, column: str) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        items = {encodable(str(key), column): json_value(item, column) for key, item in value.items()}
+        items = {encodable(str(key), column): json_value(item, column, depth + 1) for key, item in value.items()}
         return {key: item for key, item in items.items() if not isinstance(item, bytes)}
     if isinstance(value, set | frozenset):
         value = sorted(value, key=str)  # a set of texts has another order in every process
     if isinstance(value, list | tuple):
-        return [item for item in (json_value(item, column) for item in value) if not isinstance(item, bytes)]
+        values = (json_value(item, column, depth + 1) for item in value)
+        return [item for item in values if not isinstance(item, bytes)]
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     tolist = getattr(value, "tolist", None)
     if tolist is not None:  # numpy scalars and arrays, which generators put into their metadata
-        return json_value(tolist(), column)
+        return json_value(tolist(), column, depth + 1)
     return encodable(str(value), column)
 
 
@@ -74,5 +81,8 @@ def kind_of(value: object) -> str:
     """How a value is named in a message about it."""
     if value is None:
         return "null"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        return f"{type(value).__name__} nested more than {MAX_DEPTH} deep"
     return f"{type(value).__name__} {text if len(text) <= 40 else text[:37] + '...'}"

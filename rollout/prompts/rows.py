@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from rollout.config import ColumnMapping
-from rollout.prompts.raw_rows import BadRow, checked_text, json_value, kind_of
+from rollout.prompts.raw_rows import BadRow, checked_text, encodable, json_value, kind_of
 
 ROLES = ("system", "user", "assistant", "tool")
 """Roles that chat templates know."""
@@ -72,17 +72,25 @@ def parse_row(raw: Mapping[str, object], schema: RowSchema, source: str) -> Task
     if names.ground_truth is not None:
         ground_truth = _ground_truth(_column(raw, names.ground_truth), names.ground_truth, schema)
     mapped = {names.question, names.ground_truth} - set(schema.keep)
-    columns = {str(name): json_value(value, str(name)) for name, value in raw.items() if name not in mapped}
+    kept = {encodable(str(name), str(name)): value for name, value in raw.items() if name not in mapped}
+    columns = {name: json_value(value, name) for name, value in kept.items()}
     # Bytes (images, audio) have no JSON form and would swell every record of the run: they are left out.
     columns = {name: value for name, value in columns.items() if not isinstance(value, bytes)}
     return TaskRow(question=question, ground_truth=ground_truth, columns=columns, source=source)
 
 
 def _column(raw: Mapping[str, object], name: str) -> object:
-    if name not in raw:
-        known = ", ".join(repr(str(column)) for column in list(raw)[:8]) or "none"
-        raise BadRow("missing column", f"column {name!r} is missing; the row's columns are {known}")
-    return raw[name]
+    """The value of a column, or of what a name with dots leads to: `reward_model.ground_truth`."""
+    if name in raw:
+        return raw[name]
+    here: object = raw
+    for part in name.split("."):
+        if not isinstance(here, Mapping) or part not in here:
+            known = ", ".join(repr(str(column)) for column in list(raw)[:8]) or "none"
+            detail = f"column {name!r} is missing; the row's columns are {known} (task.columns says which are read)"
+            raise BadRow("missing column", detail)
+        here = here[part]
+    return here
 
 
 def _question(value: object, column: str) -> str | tuple[ChatMessage, ...]:
@@ -103,12 +111,21 @@ def _question(value: object, column: str) -> str | tuple[ChatMessage, ...]:
 def _message(item: object, column: str) -> ChatMessage:
     if not isinstance(item, Mapping) or not isinstance(item.get("role"), str):
         raise BadRow("wrong type", f"column {column!r} holds a chat message without a role, got {kind_of(item)}")
-    role, content = item["role"], item.get("content")
+    role, content = item["role"], _text_of_parts(item.get("content"))
     if role not in ROLES:
         raise BadRow("wrong type", f"column {column!r} holds a chat message of role {role!r}; roles are {list(ROLES)}")
     if not isinstance(content, str):
         raise BadRow("wrong type", f"column {column!r} holds a chat message with content {kind_of(content)}, not text")
     return ChatMessage(role=role, content=checked_text(content, column, "question"))
+
+
+def _text_of_parts(content: object) -> object:
+    """Content that is a list of texts (`{"type": "text", "text": ...}`) as one text; any other as it is."""
+    if not isinstance(content, list | tuple) or not content:
+        return content
+    texts = [part.get("text") for part in content if isinstance(part, Mapping) and part.get("type") == "text"]
+    whole = all(isinstance(text, str) for text in texts) and len(texts) == len(content)
+    return "".join(str(text) for text in texts) if whole else content
 
 
 def _ground_truth(value: object, column: str, schema: RowSchema) -> str | None:

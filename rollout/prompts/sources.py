@@ -59,10 +59,17 @@ def _path(path: str, eval_path: str | None, split: str) -> Path:
 
 
 def _existing_file(path: Path) -> Path:
-    if path.is_dir():
-        raise DataError(f"{path} is a folder, expected a file of rows; name the file")
-    if not path.is_file():
-        raise DataError(f"{path} does not exist (looked in {Path.cwd()}); set task.path to a file of rows")
+    try:
+        if path.is_dir():
+            raise DataError(f"{path} is a folder, expected a file of rows; name the file")
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path} is a device or a pipe, expected a file of rows: it is read more than once")
+        if not path.is_file():
+            raise DataError(f"{path} does not exist (looked in {Path.cwd()}); set task.path to a file of rows")
+    except OSError as error:  # a name that is too long
+        raise DataError(
+            f"{str(path)[:200]} cannot be read: {error.strerror}; set task.path to a file of rows"
+        ) from error
     return path
 
 

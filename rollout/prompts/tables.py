@@ -1,13 +1,18 @@
 """Raw rows of tables whose columns have names: Parquet files, and data sets of the hub."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rollout.config import ColumnMapping
 from rollout.errors import DataError
-from rollout.prompts.raw_rows import RawRow
+from rollout.prompts.raw_rows import BadRow, RawRow
+
+BATCH_ROWS = 1024
+# What Arrow raises for a value that has no form in Python: text that is no UTF-8, a date beyond the year 9999, a time
+# zone that nobody knows (a KeyError).
+_VALUE_ERRORS = (ValueError, OverflowError, KeyError, TypeError)
 
 
 def read_parquet(path: Path, columns: ColumnMapping) -> Iterator[RawRow]:
@@ -18,18 +23,48 @@ def read_parquet(path: Path, columns: ColumnMapping) -> Iterator[RawRow]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             _check_columns(str(path), file.schema_arrow.names, columns)
-            number = 0
-            for batch in file.iter_batches(batch_size=1024):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield RawRow(source=f"{path}:{number}", columns=row)
+            yield from _rows_of(file.iter_batches(batch_size=BATCH_ROWS), str(path))
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read as a Parquet file: {_first_line(error)}") from error
 
 
+def _rows_of(batches: Iterable[Any], where: str) -> Iterator[RawRow]:
+    """The rows of Arrow's tables, numbered from 1."""
+    number = 0
+    for batch in batches:
+        try:
+            rows: Sequence[Mapping[str, object] | BadRow] = batch.to_pylist()
+        except _VALUE_ERRORS:  # one value costs Arrow the whole batch: the row is found one by one
+            rows = [_row_of(batch, place) for place in range(batch.num_rows)]
+        for row in rows:
+            number += 1
+            source = f"{where}:{number}"
+            yield RawRow(source=source, problem=row) if isinstance(row, BadRow) else RawRow(source=source, columns=row)
+
+
+def _row_of(batch: Any, place: int) -> dict[str, object] | BadRow:
+    """A row of a table, or why it cannot be read. Values of columns that nobody asks for count too: rewards are given
+    the whole row."""
+    row: dict[str, object] = {}
+    for name in batch.column_names:
+        try:
+            row[name] = batch.column(name)[place].as_py()
+        except UnicodeDecodeError as error:
+            byte = f"byte 0x{error.object[error.start]:02x} at offset {error.start}"
+            return BadRow("not UTF-8", f"column {name!r} holds text that is not UTF-8 ({byte})")
+        except _VALUE_ERRORS as error:
+            kind = batch.schema.field(name).type
+            return BadRow("unreadable value", f"column {name!r} has no readable {kind}: {_first_line(error)}")
+    return row
+
+
 def _check_columns(where: str, names: list[str], columns: ColumnMapping) -> None:
     """A table lacks a column for all rows or for none, so that skipping bad rows would leave nothing."""
-    for name in (columns.question, columns.ground_truth):
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{where} has two columns named {twice!r}; give one of them another name")
+    for wanted in (columns.question, columns.ground_truth):
+        name = wanted if wanted is None or wanted in names else wanted.partition(".")[0]
         if name is not None and name not in names:
             hint = difflib.get_close_matches(name, names, n=1)
             meant = f"did you mean {hint[0]!r}?" if hint else "set task.columns"
@@ -57,8 +92,7 @@ def read_hub(dataset: str, subset: str | None, split: str, columns: ColumnMappin
     except (ValueError, OSError, DatasetsError) as error:
         raise DataError(f"data set {where} cannot be loaded: {_first_line(error)}") from error
     _check_columns(where, table.column_names, columns)
-    for number, row in enumerate(table, start=1):
-        yield RawRow(source=f"{where}:{number}", columns=row)
+    yield from _rows_of(table.with_format("arrow").iter(batch_size=BATCH_ROWS), where)
 
 
 def _first_line(error: BaseException) -> str:

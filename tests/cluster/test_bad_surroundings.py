@@ -1,6 +1,7 @@
 """A full disk, a changed run, no Ray where one is said to be: told in bounded time, and nothing lost."""
 
 import asyncio
+import os
 import resource
 import socket
 import subprocess
@@ -178,6 +179,41 @@ def test_more_actors_than_the_machine_can_share(monkeypatch: pytest.MonkeyPatch)
     assert str(caught.value).startswith(
         "the run asks for 13 CPUs, but this machine has 3, which actors may share up to 12; use fewer or smaller actors"
     )
+
+
+@pytest.mark.parametrize("variable", ["TMPDIR", "RAY_TMPDIR"])
+def test_a_temporary_folder_whose_name_is_too_long_for_sockets(
+    variable: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started: list[str] = []
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setattr("ray.init", lambda **_: started.append(os.environ[variable]))
+    monkeypatch.setattr("os.getpid", lambda: 12345)
+    # 107 bytes, less 66 of "/ray/session_2026-01-01_00-00-00_000000_12345/sockets/plasma_store".
+    fits, too_long = "/" + "x" * 40, "/" + "x" * 41
+    monkeypatch.setenv(variable, too_long)
+    with pytest.raises(ClusterError) as caught, ray_session(num_cpus=1.0):
+        pass
+    assert str(caught.value) == (
+        f"the temporary folder {too_long} ({variable}) has 42 bytes, allowed: 41, since paths of sockets below it may "
+        "have 107; set RAY_TMPDIR to a shorter folder, such as /tmp"
+    )
+    monkeypatch.setenv(variable, fits)
+    with ray_session(num_cpus=1.0):
+        assert started == [fits]
+
+
+def test_a_ray_that_does_not_start_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def times_out(**_: object) -> None:
+        raise Exception("The current node timed out during startup. This\ncould happen because some raylet failed")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.init", times_out)
+    told = r"^could not start Ray on this machine: Exception: The current node timed out .*; .* end other programs on"
+    with pytest.raises(ClusterError, match=told) as caught, ray_session(num_cpus=1.0):
+        pass
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.integration
