@@ -143,9 +143,13 @@ def _scrubber(store: "RunStore", findings: Iterable[Mapping[str, Any]]) -> dict[
     metrics = store.metrics()
     rewards = metrics.columns.get("reward/mean", (None,) * len(metrics.steps))
     every = max(1, -(-len(metrics.steps) // MAX_SCRUBBER_STEPS))
+    places = list(range(0, len(metrics.steps), every))
+    places += (
+        [len(metrics.steps) - 1] if places and places[-1] != len(metrics.steps) - 1 else []
+    )  # it is looked for most
     return {
-        "steps": list(metrics.steps[::every]),
-        "reward": list(rewards[::every]),
+        "steps": [metrics.steps[place] for place in places],
+        "reward": [rewards[place] for place in places],
         "marks": sorted([*_marks(store), *_alerts(findings)], key=lambda mark: (mark["step"], mark["kind"])),
     }
 

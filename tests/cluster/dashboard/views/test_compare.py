@@ -1,10 +1,20 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from cluster.dashboard.figures.series import axes_of
 from cluster.dashboard.records import MetricTable
-from cluster.dashboard.views.compare import compare, config_differences, evaluation_x, flattened, gain_of, mean_of_last
+from cluster.dashboard.views.compare import (
+    charts,
+    compare,
+    config_differences,
+    evaluation_x,
+    final_figures,
+    flattened,
+    gain_of,
+    mean_of_last,
+)
 from tests.cluster.dashboard.small_runs import QUESTIONS, RIGHT, open_store, write_run, write_step
 
 TABLE = MetricTable(
@@ -93,3 +103,39 @@ def test_gain_needs_an_evaluation_before_the_first_step() -> None:
     assert gain_of([0, 5, 9], [0.25, None, 0.75]) == 0.5
     assert gain_of([5, 9], [0.25, 0.75]) is None
     assert gain_of([0], [0.25]) is None
+
+
+def columns_of(values: Sequence[float], *, name: str = "reward/mean") -> MetricTable:
+    return MetricTable(steps=range(len(values)), columns={name: values})
+
+
+def judged(name: str, tables: dict[str, MetricTable], evaluations: dict[str, MetricTable] | None = None) -> list[str]:
+    fp32 = {"rollout": {"dtype": "float32"}, "learner": {"dtype": "float32"}}
+    none = {run: MetricTable(steps=[], columns={}) for run in tables}
+    axes = {run: axes_of(table) for run, table in tables.items()}
+    lines = final_figures(tables, evaluations or none, axes, dict.fromkeys(tables, fp32))
+    found: list[str] = next(line for line in lines if line["name"] == name)["judged"]
+    return found
+
+
+def test_a_difference_is_judged_where_it_is_more_than_chance() -> None:
+    jumps = [0.4, 0.4, 0.6, 0.6] * 5
+    runs = {"a": jumps, "b": [value + 0.05 for value in jumps], "c": [value + 0.3 for value in jumps]}
+    assert judged("reward/mean", {run: columns_of(values) for run, values in runs.items()}) == ["c"]
+    gaps = {"a": [1e-9] * 10, "b": [1.3e-9] * 10}
+    assert judged("train/kl_rollout", {run: columns_of(v, name="train/kl_rollout") for run, v in gaps.items()}) == []
+    gaps = {"a": [1e-9] * 10, "b": [2e-2] * 10}
+    assert judged("train/kl_rollout", {run: columns_of(v, name="train/kl_rollout") for run, v in gaps.items()}) == ["b"]
+    # 216 questions: 0.046 more is chance, 0.15 is not.
+    evaluations = {
+        run: MetricTable(steps=[0], columns={"eval/pass_at_1": [share], "eval/questions": [216.0]})
+        for run, share in (("a", 0.6), ("b", 0.646), ("c", 0.75))
+    }
+    assert judged("accuracy_last", {run: columns_of([0.5]) for run in "abc"}, evaluations) == ["c"]
+
+
+def test_a_gap_below_0_leaves_no_hole() -> None:
+    table = columns_of([1e-3, -4e-10, 2e-3], name="train/kl_rollout")
+    (chart,) = charts({"a": table}, {}, {"a": axes_of(table)}, 400)
+    assert chart["scale"] == "log"
+    assert chart["series"][0]["values"] == [1e-3, 1e-9, 2e-3]

@@ -70,13 +70,13 @@ def test_an_ended_run_and_one_that_has_nothing_yet(tmp_path: Path) -> None:
     )
 
 
-def test_a_long_run_is_thinned_out(tmp_path: Path) -> None:
+def test_a_long_run_is_thinned_out_and_its_last_step_is_there(tmp_path: Path) -> None:
     run = write_run(tmp_path / "long", num_steps=0, finished=False)
-    for step in range(2500):
+    for step in range(2501):
         run.append_metrics(step, {"reward/mean": step / 2500})
     scrubber = frame("long", open_store(run.path), revision=1, findings=[])["scrubber"]
-    assert scrubber["steps"] == list(range(0, 2500, 3))
-    assert scrubber["reward"][:2] == [0.0, 3 / 2500]
+    assert scrubber["steps"] == [*range(0, 2501, 3), 2500]
+    assert (scrubber["reward"][:2], scrubber["reward"][-1]) == ([0.0, 3 / 2500], 1.0)
 
 
 def test_deaths_resumes_and_alerts_of_the_supervisor_are_marks(tmp_path: Path) -> None:

@@ -248,3 +248,29 @@ def test_files_that_are_gone_leave_what_there_is(tmp_path: Path) -> None:
     page = overview(open_store(tmp_path / "run"))
     assert page["tiles"][0]["value"] == 0.5
     assert page["evaluations"]["step"] == []
+
+
+def test_a_gap_is_never_below_0_and_noise_is_neither_good_nor_bad() -> None:
+    # In fp32 rounding alone makes 1e-9 of it, and sometimes less than nothing.
+    rounding: list[float | None] = [1e-9, 2e-9, -4.2e-10]
+    tile = tile_of("gap", {"train/kl_rollout": rounding})
+    assert (tile["value"], tile["state"], tile["judged"]) == (0.0, "ok", False)
+    assert tile["spark"] == [1e-9, 2e-9, 0.0]
+    risen = tile_of("gap", {"train/kl_rollout": [1e-9] * 20 + [2e-9]})
+    assert (risen["delta"] > 0, risen["judged"]) == (True, False)
+    alarm = tile_of("gap", {"train/kl_rollout": [1e-9] * 20 + [2e-3]})
+    assert (alarm["state"], alarm["judged"]) == ("alarm", True)
+
+
+def test_the_reward_of_a_step_is_judged_beyond_what_steps_jump_about() -> None:
+    before = [0.4, 0.4, 0.6, 0.6] * 5  # a noise of 0.1 on the neighbours of ten
+    assert tile_of("reward", {"reward/mean": [*before, 0.65]})["judged"] is False
+    assert tile_of("reward", {"reward/mean": [*before, 0.95]})["judged"] is True
+    assert tile_of("reward", {"reward/mean": [0.1, 0.9]})["judged"] is False  # too young
+    assert tile_of("reward", {"reward/mean": [0.1]})["judged"] is False
+
+
+def test_an_accuracy_is_judged_beyond_chance() -> None:
+    assert tile_of("accuracy", {}, evaluations_of(0.5, 0.55))["judged"] is False
+    assert tile_of("accuracy", {}, evaluations_of(0.5, 0.8))["judged"] is True
+    assert tile_of("accuracy", {}, evaluations_of(0.8, 0.5))["judged"] is True
