@@ -2,10 +2,12 @@
 
 Engine and learner compute the same tokens. In fp32 they differ by some 1e-6 nats, and a constant is the limit. In bf16
 they differ by what rounding makes of the model at hand, which no constant knows: a hundredth of a nat for one, a tenth
-for another. Two things are asked then.
+for another. Three things are asked then.
 
 - **Is it more than rounding?** The learner computes the prompts in fp32 and rounded as an engine rounds; the difference
   of the two is the yardstick. Engines that compute the same function differ by `ROUNDING_FACTOR` of it at most.
+- **Does it hold to the end?** Once, both compute a text as long as a context may be: where a window or the positions
+  differ, they differ far into a text.
 - **Does it follow the change?** Rounding does not know what the weights were before. An engine that kept some of them
   computes log-probabilities on the way back to the old ones: the slope of its error over the change since the first
   sync says how far, and is seen long before its size stands out.
@@ -27,6 +29,8 @@ FP32_MAX, FP32_MEAN = 1e-4, 1e-5
 """Nats. Measured: 9e-6 at most and 1e-6 on average."""
 ROUNDING_FACTOR_MAX, ROUNDING_FACTOR_MEAN = 8.0, 2.5
 """Times what rounding alone makes of the same tokens. Measured over the families of `make test-models`: 2.0 and 1.4."""
+LONG_FACTOR = 10.0
+"""Room in fp32 for a text as long as a context may be."""
 LEAST_MAX, LEAST_MEAN = 1e-3, 1e-4
 """Nats: where rounding changes next to nothing, limits are not taken from it."""
 MOVED_FACTOR = 5.0
@@ -54,6 +58,11 @@ def fp32_limits(largest: float | None, mean: float | None) -> Limits:
     return Limits(largest=largest or FP32_MAX, mean=mean or FP32_MEAN)
 
 
+def long_limits(limits: Limits) -> Limits:
+    """Those in fp32 for one text as long as a context may be: there are more tokens, and sums over more of them."""
+    return Limits(largest=LONG_FACTOR * limits.largest, mean=LONG_FACTOR * limits.mean)
+
+
 def rounding_limits(rounding: Sequence[Logprobs], largest: float | None, mean: float | None) -> Limits:
     """Those where one computes in bf16: from what rounding makes of the same tokens. Numbers of the configuration take
     their place."""
@@ -62,6 +71,16 @@ def rounding_limits(rounding: Sequence[Logprobs], largest: float | None, mean: f
         largest=largest or ROUNDING_FACTOR_MAX * float(np.max(sizes_N)) + LEAST_MAX,
         mean=mean or ROUNDING_FACTOR_MEAN * float(np.mean(sizes_N)) + LEAST_MEAN,
     )
+
+
+def longest_text(prompts: Sequence[Sequence[int]], max_context_tokens: int) -> list[int]:
+    """Tokens of the prompts, drawn at random: a text as long as a context may be, with a token to spare for an engine.
+    Empty where the prompts have less than two different tokens to draw from."""
+    tokens = sorted({token for prompt in prompts for token in prompt})
+    if len(tokens) < 2:
+        return []
+    drawn = np.random.default_rng(0).choice(np.array(tokens), size=max_context_tokens - 1)
+    return [int(token) for token in drawn]
 
 
 def canary_errors(by_learner: Sequence[Logprobs], by_sampler: Sequence[Logprobs]) -> Errors:

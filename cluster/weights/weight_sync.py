@@ -20,7 +20,16 @@ from cluster.errors import ActorFailedError, ObjectLostError, StageTimeoutError
 from cluster.fleet.actors import Fleet, SamplerActor
 from cluster.fleet.deadlines import finish, finish_all
 from cluster.fleet.handles import LearnerHandle, SamplerHandle, by_reference
-from cluster.weights.canary import Errors, Limits, canary_errors, fp32_limits, rounding_limits, stale_share
+from cluster.weights.canary import (
+    Errors,
+    Limits,
+    canary_errors,
+    fp32_limits,
+    long_limits,
+    longest_text,
+    rounding_limits,
+    stale_share,
+)
 from rollout.errors import EngineError, ShoalError, WeightSyncError
 from rollout.transfer.manifest import WeightChunk
 from rollout.types import Prompt
@@ -63,6 +72,7 @@ class WeightSync:
         self._fleet = fleet
         self._deadline_s = config.weight_sync.deadline_s
         self._canary = [list(p.token_ids[:MAX_CANARY_TOKENS]) for p in canary_prompts[:NUM_CANARY_PROMPTS]]
+        self._long = longest_text([p.token_ids for p in canary_prompts], config.model.max_context_tokens)
         self._is_exact = config.rollout.dtype == "float32" and config.learner.dtype == "float32"
         self._limits: Limits | None = fp32_limits(*self._configured_limits()) if self._is_exact else None
         self._first: _FirstSync | None = None
@@ -133,6 +143,8 @@ class WeightSync:
 
     async def _run_canary(self, receivers: "_Receivers", version: int) -> tuple[float, float]:
         """(largest, mean) difference of all samplers. Errors: `WeightSyncError`."""
+        if self._first is None and self._long:
+            await self._check_longest_text(receivers)
         by_learner, by_samplers = await asyncio.gather(
             self._ranks(lambda rank: rank.score_tokens.remote(self._canary), item="the canary"),
             receivers.call(lambda sampler: sampler.prompt_logprobs.remote(self._canary), item="the canary"),
@@ -155,6 +167,32 @@ class WeightSync:
             max((float(np.max(sizes_N)) for sizes_N in sizes), default=0.0),
             max((float(np.mean(sizes_N)) for sizes_N in sizes), default=0.0),
         )
+
+    async def _check_longest_text(self, receivers: "_Receivers") -> None:
+        """Once: windows and positions show their differences far into a text, where no fixed prompt reaches."""
+        text = [self._long]
+        by_learner, by_samplers = await asyncio.gather(
+            self._ranks(lambda rank: rank.score_tokens.remote(text), item="the canary"),
+            receivers.call(lambda sampler: sampler.prompt_logprobs.remote(text), item="the canary"),
+        )
+        limits = long_limits(fp32_limits(*self._configured_limits()))
+        if not self._is_exact:
+            rounding = await self._ranks(lambda rank: rank.rounding_errors.remote(text), item="the canary")
+            limits = rounding_limits(rounding[0], *self._configured_limits())
+        for name, got in by_samplers.items():
+            errors_N = canary_errors(by_learner[0], got)
+            if limits.allow(errors_N):
+                continue
+            over = np.flatnonzero(~(np.abs(errors_N) <= limits.largest))
+            largest, mean = np.max(np.abs(errors_N)), np.mean(np.abs(errors_N))
+            where = f", over that from token {over[0] + 1} on" if len(over) else ""
+            raise WeightSyncError(
+                f"{name} does not compute as the learner does: in a text of {len(self._long)} tokens, as long as "
+                "model.max_context_tokens allows, their log-probabilities differ by "
+                f"{largest:.3g} nats at most and {mean:.3g} on average, where rounding explains "
+                f"{limits.largest:.3g} and {limits.mean:.3g}{where}; lower model.max_context_tokens if they differ "
+                "far into a text alone, or take another model"
+            )
 
     async def _check_size(self, name: str, errors_N: Errors, version: int) -> None:
         if self._limits is None or not (self._limits.allow(errors_N) or self._is_exact):

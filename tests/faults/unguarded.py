@@ -34,9 +34,9 @@ SWITCHES = {
         module="rollout.transfer.manifest", guarded="if got != sent_digest:", unguarded="if False:"
     ),
     "canary": Switch(
-        module="cluster.weights.weight_sync",
-        guarded="if not self._limits.allow(errors_N):",
-        unguarded="if False:",
+        module="cluster.weights.canary",
+        guarded="return bool(np.max(sizes_N) <= self.largest and np.mean(sizes_N) <= self.mean)",
+        unguarded="return True",
     ),
     "canary of what was kept": Switch(module="cluster.weights.weight_sync", guarded="if share:", unguarded="if False:"),
     "missing weights": Switch(

@@ -1,7 +1,5 @@
 """The table of what was tried, printed at the end."""
 
-from collections.abc import Iterator
-
 import pytest
 
 
@@ -19,11 +17,15 @@ class Table:
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+TABLE = Table()
+
+
 @pytest.fixture(scope="session")
-def table(request: pytest.FixtureRequest) -> Iterator[Table]:
-    made = Table()
-    yield made
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None and made.rows:
-        reporter.write_line("")
-        reporter.write_line(str(made))
+def table() -> Table:
+    return TABLE
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if TABLE.rows:
+        terminalreporter.section("models")
+        terminalreporter.write_line(str(TABLE))

@@ -15,7 +15,14 @@ import pytest
 
 from cluster.commands.model_check import check_model
 from cluster.config import RunConfig
-from cluster.weights.canary import canary_errors, fp32_limits, rounding_limits, stale_share
+from cluster.weights.canary import (
+    canary_errors,
+    fp32_limits,
+    long_limits,
+    longest_text,
+    rounding_limits,
+    stale_share,
+)
 from learner.config import LearnerConfig
 from learner.types import TrainBatch
 from reward.types import RewardOutcome, RewardResult
@@ -46,6 +53,8 @@ REFUSED: dict[str, str] = {
 }
 """Family, or family and precision -> what is said before anything starts. All others train."""
 LAYOUT_FAMILIES = ("Llama", "Qwen2", "GPT2")
+CONTEXT_TOKENS = 128
+"""As the engine's host has it."""
 NUM_CANARY, CANARY_TOKENS = 4, 60
 PROMPT_TOKENS, GROUP_SIZE, COMPLETION_TOKENS = 12, 4, 24
 LEARNING_RATE = 3e-3
@@ -68,7 +77,7 @@ def hosts() -> Iterator[Hosts]:
 def run_config(model_dir: Path, dtype: Any) -> RunConfig:
     return RunConfig(
         task=ReasoningGymTask(generator="chain_sum"),
-        model=ModelConfig(path=str(model_dir), max_context_tokens=128),
+        model=ModelConfig(path=str(model_dir), max_context_tokens=CONTEXT_TOKENS),
         rollout=RolloutConfig(dtype=dtype),
         learner=LearnerConfig(dtype=dtype),
     )
@@ -119,12 +128,22 @@ def sync(hosts: Hosts, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     assert hosts.engine.call("load", manifest, chunks, digest) == digest
     fixed = fixed_prompts()
     by_learner = hosts.learner.call("score_tokens", fixed)
+    assert_longest_text(hosts, dtype)
     errors_N = canary_errors(by_learner, hosts.engine.call("prompt_logprobs", fixed))
     limits = fp32_limits(None, None)
     if dtype != "float32":
         limits = rounding_limits(hosts.learner.call("rounding_errors", fixed), None, None)
     assert limits.allow(errors_N), (np.abs(errors_N).max(), np.abs(errors_N).mean(), limits)
     return errors_N, np.concatenate(by_learner).astype(np.float64)
+
+
+def assert_longest_text(hosts: Hosts, dtype: str) -> None:
+    text = [longest_text(fixed_prompts(), CONTEXT_TOKENS)]
+    limits = long_limits(fp32_limits(None, None))
+    if dtype != "float32":
+        limits = rounding_limits(hosts.learner.call("rounding_errors", text), None, None)
+    errors_N = canary_errors(hosts.learner.call("score_tokens", text), hosts.engine.call("prompt_logprobs", text))
+    assert limits.allow(errors_N), (np.abs(errors_N).max(), np.abs(errors_N).mean(), limits)
 
 
 def train_one_step(hosts: Hosts, model_dir: Path, dtype: str) -> str:

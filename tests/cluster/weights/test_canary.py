@@ -15,6 +15,7 @@ from cluster.weights.canary import (
     Limits,
     canary_errors,
     fp32_limits,
+    longest_text,
     rounding_limits,
     stale_share,
 )
@@ -76,3 +77,11 @@ def test_an_engine_that_kept_a_part_is_seen_though_its_errors_are_small(seed: in
 def test_what_did_not_move_shows_nothing() -> None:
     assert stale_share(draws(0, 0.02), np.zeros(NUM_TOKENS), noise=0.02) == 0.0
     assert stale_share(np.zeros(NUM_TOKENS), np.zeros(NUM_TOKENS), noise=0.0) == 0.0
+
+
+def test_the_longest_text_is_made_of_the_prompts_tokens_and_the_same_each_time() -> None:
+    text = longest_text([[3, 5, 5], [9]], 100)
+    assert len(text) == 99, "an engine wants room for one token more"
+    assert set(text) == {3, 5, 9}
+    assert longest_text([[9], [5, 3]], 100) == text
+    assert longest_text([[4, 4]], 100) == [], "a text of one token shows nothing"
