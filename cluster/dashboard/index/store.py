@@ -321,8 +321,12 @@ class RunStore:
         done = False
         while not done:
             self._db.writer.execute("begin immediate")
-            part_changed, done = step(min(deadline_s, time.monotonic() + _COMMIT_S))
-            self._db.writer.execute("commit")
+            try:
+                part_changed, done = step(min(deadline_s, time.monotonic() + _COMMIT_S))
+                self._db.writer.execute("commit")
+            except Exception:  # a defect: left open, the transaction would be what the next refresh stumbles over
+                self._undo()
+                raise
             if part_changed:
                 changed = True
                 self._drop_caches((source,))

@@ -48,6 +48,10 @@ def trace_events(store: "RunStore") -> Iterator[dict[str, Any]]:
                "args": {"sort_index": process[actor]}}  # fmt: skip
         for row in range(rows.num_rows.get(actor, 1)):
             yield _name("thread_name", process[actor], row, "work" if row == 0 else f"work, row {row + 1}")
+    for stop in store.spans.stops():  # in a row of its own: no span of the run is as long
+        row = rows.num_rows.get(stop.actor, 1)
+        yield _name("thread_name", process[stop.actor], row, "the run")
+        yield _event(stop, process[stop.actor], row, extent[0])
     for span in store.all_spans():
         yield _event(span, process.get(span.actor, 0), rows.row_of(span), extent[0])
 

@@ -96,6 +96,24 @@ def test_what_cannot_be_indexed_costs_its_file_alone(
     assert store.progress().ready
 
 
+def test_after_a_defect_the_next_refresh_begins_anew(
+    run: RunDirectory, store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a defect")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rollout_folder, "insert_file", fail)
+        os.utime(run.path / "rollouts" / "step-000001.parquet")
+        os.utime(run.path / "rollouts")
+        for _ in range(3):  # the same each time: whoever follows the run tells it once
+            with pytest.raises(RuntimeError, match="a defect"):
+                store.refresh()
+    store.refresh()
+    assert store.problems() == ()
+    assert store.num_rollouts() == 21
+
+
 def test_an_older_table_without_answers_and_with_other_columns(run: RunDirectory, store: RunStore) -> None:
     path = run.path / "rollouts" / "step-000001.parquet"
     table = pyarrow.parquet.read_table(path)

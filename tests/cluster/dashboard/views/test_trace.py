@@ -42,6 +42,14 @@ def test_actors_are_named_processes_in_the_order_of_the_lanes() -> None:
     assert {(e["pid"], e["tid"]) for e in events if e["ph"] == "X"} <= threads
 
 
+def test_the_time_in_which_the_run_was_stopped_is_a_slice_of_its_own() -> None:
+    back = span("instant", "controller", 160, 160, name="resumed", text="from step-000003", id=len(SPANS))
+    text = "".join(chrome_trace_text(cast(Any, SpanStore([*SPANS, back]))))
+    (stopped,) = (event for event in json.loads(text)["traceEvents"] if event["name"] == "stopped")
+    assert (stopped["ph"], stopped["ts"], stopped["dur"]) == ("X", 5_000_000, 55_000_000)
+    assert stopped["args"] == {"name": "stopped, resumed from step-000003"}
+
+
 def test_slices_of_a_thread_do_not_overlap() -> None:
     by_thread: dict[tuple[int, int], list[tuple[float, float]]] = {}
     for event in trace()["traceEvents"]:
