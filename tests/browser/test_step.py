@@ -36,7 +36,7 @@ def test_the_orders(page: Any, dashboard: Dashboard) -> None:
     variance = shown_groups(page)
     page.get_by_test_id("sort").get_by_text("reward").click()
     page.wait_for_url(re.compile("sort=reward"))
-    means = [float(text) for text in page.locator(".grid-mean").all_inner_texts()]
+    means = [float(text) for text in page.locator("[data-testid=group-row] .grid-mean").all_inner_texts()]
     assert means == sorted(means)
     page.get_by_test_id("sort").get_by_text("dispatch").click()
     page.wait_for_url(re.compile("sort=dispatch"))

@@ -136,6 +136,12 @@ class Columns:
         return array
 
 
+def mean_of_known(values: NDArray[Any]) -> float | None:
+    """Mean of what is not NaN; None where nothing is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean(dtype=np.float64)) if known.size else None
+
+
 class TextSearch:
     """Which completions contain a text. What was found is kept for each file, so that only new files are searched."""
 

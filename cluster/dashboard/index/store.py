@@ -22,6 +22,7 @@ from cluster.dashboard.files.file_set import FileSet
 from cluster.dashboard.files.liveness import run_status
 from cluster.dashboard.files.rollout_reader import read_records
 from cluster.dashboard.index import event_queries, ledger_queries, rollout_queries
+from cluster.dashboard.index.columns import mean_of_known
 from cluster.dashboard.index.filtered_table import FilteredTable
 from cluster.dashboard.index.index_db import IndexDb
 from cluster.dashboard.index.ingest_logs import LogIngest, clear_events, clear_ledger, insert_events, insert_ledger
@@ -160,6 +161,11 @@ class RunStore:
         ids = columns.row_ids(places[offset : offset + limit].astype(np.int64))
         rows = self._ask(rollout_queries.rows_by_id, ids)
         return RolloutPage(rows=rows, total=len(places), offset=offset)
+
+    def means(self, filter_text: str, sort: str) -> dict[str, float | None]:
+        """Of all rows that pass: means of reward, correct and length, each over those that have one."""
+        columns, places = self._table.rows(filter_text, sort)
+        return {name: mean_of_known(columns.column(name)[places]) for name in ("reward", "correct", "length")}
 
     def select(self, filter_text: str) -> list[int]:
         """Ids of all rows that pass, in order of their files, in a file in order of dispatch. Raises FilterError."""

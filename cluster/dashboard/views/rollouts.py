@@ -26,6 +26,7 @@ def rollout_table(store: "RunStore", *, filter_text: str, sort: str, offset: int
     return {
         "rows": [row_of(row) for row in page.rows],
         "total": page.total,
+        "means": store.means(filter_text, sort),
         "offset": page.offset,
         "sort": sort,
         "filter": filter_text,

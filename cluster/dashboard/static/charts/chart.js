@@ -48,7 +48,7 @@ function axes(unit, formatX) {
   };
   return [
     { ...common, size: 24, gap: 4, space: 64, grid: { show: false }, values: (_, splits) => splits.map((x) => formatX(x)) },
-    { ...common, grid: { ...common.grid, filter: wholeDecades }, size: 46, gap: 6, space: 28, values: (_, splits) => splits.map((y) => (y === null ? "" : axisValue(y, unit))) },
+    { ...common, grid: { ...common.grid, filter: wholeDecades }, size: 46, gap: 6, space: 28, values: (_, splits) => splits.map((y) => (y === null ? "" : axisValue(y, unit, digitsOf(splits)))) },
   ];
 }
 
@@ -63,8 +63,17 @@ function isPowerOfTen(value) {
   return value > 0 && Math.abs(Math.log10(value) - Math.round(Math.log10(value))) < 1e-9;
 }
 
-function axisValue(value, unit) {
-  return IN_NUMBER.has(unit) ? fmt.withUnit(value, unit).replace(" ", "\u202f") : fmt.number(value, 3);
+/** Significant digits that tell the lines of an axis apart: 0.9999 and 1.0001 are not both "1". */
+function digitsOf(splits) {
+  const known = splits.filter((y) => y !== null && y !== 0);
+  const step = Math.min(...known.slice(1).map((y, i) => Math.abs(y - known[i])));
+  const largest = Math.max(...known.map(Math.abs));
+  if (!(step > 0) || !Number.isFinite(step) || !Number.isFinite(largest)) return 3;
+  return Math.min(8, Math.max(3, Math.ceil(Math.log10(largest / step) - 1e-9) + 1));
+}
+
+function axisValue(value, unit, digits = 3) {
+  return IN_NUMBER.has(unit) ? fmt.withUnit(value, unit).replace(" ", "\u202f") : fmt.number(value, digits);
 }
 
 function fromZero(_, low, high) {
@@ -80,7 +89,14 @@ function linearRange(_, low, high) {
 
 function logRange(_, low, high) {
   if (low === null || low === undefined || low <= 0) return [0.1, 1];
-  return low === high ? [low / 2, high * 2] : [low / 1.25, high * 1.25];
+  const [from, to] = low === high ? [low / 2, high * 2] : [low / 1.25, high * 1.25];
+  return [oneDigit(from, Math.floor), oneDigit(to, Math.ceil)];
+}
+
+/** 0.0592 -> 0.05 with Math.floor: a log axis begins and ends at a number that can be read. */
+function oneDigit(value, round) {
+  const size = 10 ** Math.floor(Math.log10(value));
+  return round(value / size + (round === Math.floor ? 1e-9 : -1e-9)) * size;
 }
 
 function options(spec, size, handlers) {

@@ -3,6 +3,7 @@
 import { useApi } from "shoal/frame/api.js";
 import { Chart } from "shoal/charts/chart.js";
 import { series as colourOf } from "shoal/parts/colours.js";
+import { smoothed } from "shoal/charts/smooth.js";
 import { aligned } from "shoal/rollouts/compare_align.js";
 import { SharedPrompts } from "shoal/rollouts/compare_prompts.js";
 import { Differences, Figures } from "shoal/rollouts/compare_tables.js";
@@ -32,6 +33,7 @@ export default function ComparePage({ route }) {
   const { data, error, stale } = usePacedApi(path, ["metrics", "evaluations", "rollouts", "config"]);
   const choose = (runs) => replaceParams({ runs: runs.join(",") });
   const axis = AXES[params.x] ? params.x : "step";
+  const smooth = Math.min(0.95, Math.max(0, Number(params.smooth) || 0));
   // The runs of the answer, not of the address: while another answer is on its way, names and values stay together.
   const runs = path && data ? data.runs.map((info) => info.run) : [];
   return html`<div class="page compare" data-testid="compare">
@@ -41,8 +43,8 @@ export default function ComparePage({ route }) {
     ${chosen.length === 0 ? html`<${Empty} title="Choose two runs to compare.">Up to ${MOST_RUNS}; the first is what the others are measured against.<//>` : null}
     ${runs.length
       ? html`<div class=${`page ${stale ? "stale" : ""}`}>
-          <${Charts} charts=${data.charts} runs=${runs} axis=${axis} />
-          <div class=${`compare-tables ${runs.length > 2 ? "stacked" : ""}`}><${Figures} runs=${runs} table=${data.table} /><${Differences} runs=${runs} config=${data.config} /></div>
+          <div class=${`compare-tables ${runs.length > 2 ? "stacked" : ""}`}><${Differences} runs=${runs} config=${data.config} /><${Figures} runs=${runs} table=${data.table} /></div>
+          <${Charts} charts=${data.charts} runs=${runs} axis=${axis} smooth=${smooth} />
           <${SharedPrompts} runs=${runs} prompts=${data.prompts} total=${data.num_shared} chosen=${params.prompt ?? null} onChoose=${(prompt) => replaceParams({ prompt })} />
         </div>`
       : null}
@@ -70,16 +72,28 @@ function Picker({ chosen, known, onChoose, axis }) {
   </div>`;
 }
 
-function Charts({ charts, runs, axis }) {
+/** The charts without those whose curves are those of one before: a reward of 0 and 1 alone is the accuracy. */
+function distinct(charts) {
+  const curves = charts.map((chart) => JSON.stringify(chart.series));
+  return charts.filter((_, i) => curves.indexOf(curves[i]) === i);
+}
+
+function Charts({ charts, runs, axis, smooth }) {
   const key = html`<span class="compare-legend" data-testid="legend">${runs.map((run, index) => html`<span class="chart-key" key=${run}>
     <i class="swatch" style=${{ background: colourOf(index) }}></i><${Text} value=${run} inline /></span>`)}</span>`;
-  return html`<${Panel} title="Curves" actions=${key}>
-    <div class="chart-grid">${charts.map((chart) => html`<${Overlay} key=${chart.id} chart=${chart} runs=${runs} axis=${axis} />`)}</div>
+  const smoothing = html`<label class="choice">smoothing
+    <input type="range" min="0" max="0.95" step="0.05" value=${smooth} aria-label="Smoothing" data-testid="smooth" onInput=${(event) => replaceParams({ smooth: Number(event.currentTarget.value) || null })} /></label>`;
+  return html`<${Panel} title="Curves" actions=${html`${smoothing}${key}`}>
+    <div class="chart-grid">${distinct(charts).map((chart) => html`<${Overlay} key=${chart.id} chart=${chart} runs=${runs} axis=${axis} smooth=${smooth} />`)}</div>
   <//>`;
 }
 
-function Overlay({ chart, runs, axis }) {
-  const { x, values } = useMemo(() => aligned(chart.series, axis), [chart, axis]);
+function Overlay({ chart, runs, axis, smooth }) {
+  // Before they are laid on one axis: a run that measured rarely is not smoothed over places where it has no value.
+  const { x, values } = useMemo(
+    () => aligned(chart.series.map((line) => ({ ...line, values: smoothed(line.values, smooth) })), axis),
+    [chart, axis, smooth],
+  );
   const series = useMemo(
     () => chart.series.map((line, i) => ({ label: line.run, values: values[i], colour: colourOf(runs.indexOf(line.run)), points: chart.series[i].values.length <= 16 })),
     [chart, values, runs.join()],

@@ -1,7 +1,7 @@
 // One prompt and its G answers: side by side, clustered by answer, two of them compared; the prompt's past and future.
 
 import { Badge, Button, Empty, fmt, html, Loading, Problem, Segmented, useEffect, useState } from "shoal/parts/ui.js";
-import { useApi } from "shoal/frame/api.js";
+import { isReport, useApi } from "shoal/frame/api.js";
 import { addressParts, go, href, replaceParams } from "shoal/frame/route.js";
 import { useKeys } from "shoal/frame/keys.js";
 import { Text } from "shoal/parts/text.js";
@@ -86,7 +86,8 @@ function Head({ group, parts, onGo }) {
 function Below({ group }) {
   return html`<div class="gr-below">
     <section class="gr-section">
-      <h2>This prompt over time <span class="tk-dim">${group.history.length} ${group.history.length === 1 ? "group" : "groups"}, pass rate by step</span></h2>
+      <h2>This prompt over time <span class="tk-dim">${group.history.length} ${group.history.length === 1 ? "group" : "groups"}, pass rate by step</span>
+        ${isReport ? null : html`<a href=${href("rollouts", [], { filter: `uid="${group.uid}"`, sort: "step" })} data-testid="of-this-prompt">all answers to this question</a>`}</h2>
       <${History} history=${group.history} current=${group} />
     </section>
     <section class="gr-section">
@@ -161,7 +162,7 @@ export default function GroupPage({ run, route }) {
       <span class="gr-bar-right">
         <${Segmented} label="Order of the columns" data-testid="order" options=${ORDER_NAMES} value=${order} onChange=${(name) => replaceParams({ order: name === "sample" ? null : name })} />
         <${Button} data-testid="diff" active=${pair.length === 2} disabled=${chosen.length !== 2} onClick=${toggleDiff}
-          title="choose two completions (x), then c">compare ${chosen.length === 2 ? `#${chosen[0]} and #${chosen[1]}` : "two"}<//>
+          title="Choose two answers with ◇ compare (x), then see word by word where they differ (c)">${chosen.length === 2 ? `compare #${chosen[0]} and #${chosen[1]}` : `choose ${chosen.length ? "one more" : "two"} to compare`}<//>
       </span>
     </div>
     ${pair.length === 2 && pair.every(Boolean)

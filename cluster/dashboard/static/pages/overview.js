@@ -1,6 +1,6 @@
 // Is the run all right? Six tiles, then everything that is measured, over one x axis with one crosshair.
 
-import { Button, Empty, Loading, Problem, Segmented, Tile, fmt, html, useMemo } from "shoal/parts/ui.js";
+import { Button, Empty, Loading, Problem, Segmented, Tile, fmt, html, useMemo, useState } from "shoal/parts/ui.js";
 import { useApi } from "shoal/frame/api.js";
 import { Chart } from "shoal/charts/chart.js";
 import { series, useTheme } from "shoal/parts/colours.js";
@@ -91,6 +91,24 @@ function OneChart({ item, axis, smooth, run }) {
     onClick=${pick} onRange=${brush} data-testid=${"chart-" + chart.id} />`;
 }
 
+/** Whether a chart has nothing to show but zeros: nothing was skipped, clipped, left over. */
+function isAllZero({ chart }) {
+  const values = chart.series.flatMap((line) => line.values);
+  return values.some((value) => value === 0) && values.every((value) => !value);
+}
+
+/** The charts of a group; those that are zero all along are named, and drawn when somebody asks. */
+function ChartGroup({ items, ...shared }) {
+  const [open, setOpen] = useState(false);
+  const still = items.filter(isAllZero);
+  const shown = open ? items : items.filter((item) => !still.includes(item));
+  return html`${shown.length ? html`<div class="chart-grid">${shown.map((item) => html`<${OneChart} key=${item.chart.id} item=${item} ...${shared} />`)}</div>` : null}
+    ${still.length
+      ? html`<p class="muted zero-charts">Zero all along: ${still.map(({ chart }) => chart.title.toLowerCase()).join(", ")}.${" "}
+          <button type="button" class="link" aria-expanded=${open} onClick=${() => setOpen(!open)} data-testid="zero-charts">${open ? "hide" : "show"}</button></p>`
+      : null}`;
+}
+
 /** Group -> its charts, the evaluations second in Learning. */
 function arranged(data, axis, theme) {
   const x = axisOf(data.x, axis.id);
@@ -124,7 +142,7 @@ export default function Overview({ run, route, frame }) {
     ${data && !data.x.step.length ? html`<${Empty} title=${range ? "No step in this range." : "No training step yet."}>The charts begin with the first one.<//>` : null}
     ${groups.filter(({ items }) => items.length).map(({ name, question, items }) => html`<section class="chart-group" key=${name} data-testid=${"group-" + name.toLowerCase()}>
       <h2>${name}<span class="muted">${question}</span></h2>
-      <div class="chart-grid">${items.map((item) => html`<${OneChart} key=${item.chart.id} item=${item} axis=${axis} smooth=${smooth} run=${run} />`)}</div>
+      <${ChartGroup} items=${items} ...${{ axis, smooth, run }} />
     </section>`)}
   </div>`;
 }

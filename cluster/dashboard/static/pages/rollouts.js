@@ -80,6 +80,15 @@ function SavedViews({ views, filter, sort, onChoose }) {
   </nav>`;
 }
 
+/** What the rollouts that pass the filter have in common. */
+function Means({ reward, correct, length }) {
+  return html`<span class="rl-means" data-testid="means">
+    ${reward === null ? null : html`<span>mean reward <b>${fmt.number(reward)}</b></span>`}
+    ${correct === null ? null : html`<span>correct <b>${fmt.percent(correct)}</b></span>`}
+    ${length === null ? null : html`<span>mean length <b>${fmt.number(length)}</b> tokens</span>`}
+  </span>`;
+}
+
 /** How much of the run an exported report has. */
 function InReport({ rows, of, filter }) {
   return html`<span class="tk-dim" data-testid="in-report">of the ${fmt.count(rows)} in this report; the run has ${fmt.count(of)}${filter ? html`; exported were those that pass <code><${Text} value=${filter} inline /></code>` : null}</span>`;
@@ -90,6 +99,7 @@ function Status({ rows, frame, stale }) {
   const index = frame?.index;
   return html`<div class="rl-status" role="status" data-testid="status">
     ${head.data ? html`<span class=${stale ? "rl-stale" : ""}><b data-testid="total">${fmt.count(total)}</b> ${total === 1 ? "rollout" : "rollouts"}</span>` : null}
+    ${head.data?.total ? html`<${Means} ...${head.data.means} />` : null}
     ${head.data?.in_report ? html`<${InReport} ...${head.data.in_report} />` : null}
     ${index && !index.ready ? html`<span class="tk-dim">still reading: ${index.files_done} of ${index.files_total} files</span>` : null}
     ${fresh > 0 ? html`<${Button} data-testid="fresh" onClick=${showFresh}>show ${fmt.count(fresh)} new<//>` : null}

@@ -18,6 +18,8 @@ const COLUMNS = [
   ["model", "model", (info) => info.model, ""],
   ["task", "task", (info) => info.task, ""],
   ["rollouts", "rollouts", (info) => info.num_rollouts, "right"],
+  ["started", "started", (info) => info.started_s, "right"],
+  ["took", "took", (info) => took(info), "right"],
   ["updated", "last written", (info) => info.updated_s, "right"],
 ];
 
@@ -45,9 +47,15 @@ function Head({ order }) {
     })}</tr></thead>`;
 }
 
-function Accuracy({ before, now }) {
+/** Seconds from the run's first event to the end of its last step. */
+function took({ started_s: from, step_ended_s: to }) {
+  return from === null || to === null || to === undefined ? null : Math.max(0, to - from);
+}
+
+function Accuracy({ before, now, step }) {
+  if (step === 0 && now !== null) return html`${fmt.percent(now)} <span class="muted" title="There was no evaluation since: this is what the model could do without training">before training</span>`;
   const change = before !== null && before !== undefined && now !== null && now !== undefined ? now - before : null;
-  return html`${fmt.percent(now)}${change ? html`<span class=${"delta " + (change > 0 ? "good" : "bad")}> ${change > 0 ? "↑" : "↓"} ${fmt.percent(Math.abs(change))}</span>` : null}`;
+  return html`${fmt.percent(now)}${change ? html`<span class=${"delta " + (change > 0 ? "good" : "bad")}> ${change > 0 ? "↑" : "↓"} ${fmt.points(Math.abs(change))}</span>` : null}`;
 }
 
 function Row({ info, chosen, full, focused, onChoose }) {
@@ -60,10 +68,12 @@ function Row({ info, chosen, full, focused, onChoose }) {
     <td><${Status} status=${info.status} error=${info.error} /></td>
     <td class="right">${fmt.number(info.step)}${info.steps ? html`<span class="muted"> / ${fmt.number(info.steps)}</span>` : null}</td>
     <td class="right">${fmt.number(info.reward)}</td>
-    <td class="right"><${Accuracy} before=${info.accuracy_before} now=${info.accuracy} /></td>
+    <td class="right"><${Accuracy} before=${info.accuracy_before} now=${info.accuracy} step=${info.accuracy_step} /></td>
     <td class="run-model"><${Text} value=${info.model} inline /></td>
     <td><${Text} value=${info.task} inline /></td>
     <td class="right">${fmt.number(info.num_rollouts)}</td>
+    <td class="right">${fmt.date(info.started_s)}</td>
+    <td class="right">${fmt.seconds(took(info))}</td>
     <td class="right muted" title=${fmt.date(info.updated_s)}>${fmt.ago(info.updated_s)}</td>
   </tr>`;
 }

@@ -35,6 +35,9 @@ function useNewest(run, route, phase) {
   return { steps: data?.steps ?? [], error: answer.error, loaded: data !== null, step: named ? Number(route.parts[1]) : null };
 }
 
+const ABOUT_STEP = "What the model answered in this step, how the answers were rewarded, and which of them it was trained on.";
+const ABOUT_EVALUATION = "What the model answered to held-out questions, on which it is never trained.";
+
 function StepPicker({ run, phase, step, steps, data, params }) {
   const kept = { ...params, live: null };
   const link = (to, label, sign) => to === null || to === undefined
@@ -46,7 +49,9 @@ function StepPicker({ run, phase, step, steps, data, params }) {
       ${(steps.includes(step) ? steps : [...steps, step]).map((known) => html`<option key=${known} value=${known} selected=${known === step}>${known}</option>`)}</select></h1>
     ${link(data?.previous, "Previous step (p)", "←")}${link(data?.next, "Next step (n)", "→")}
     <${Segmented} label="Phase" options=${PHASES} value=${phase} onChange=${(to) => go("step", [to, "latest"], kept, run)} data-testid="phase" />
-  </div>`;
+    ${phase === "train" && step !== "" ? html`<a href=${href("timeline", [], { step }, run)} data-testid="to-timeline">timeline of this step (t)</a>` : null}
+  </div>
+  <p class="muted step-about">${phase === "eval" ? ABOUT_EVALUATION : ABOUT_STEP}</p>`;
 }
 
 function Funnel({ stages }) {
@@ -134,7 +139,7 @@ function GridPanel({ run, data, groups, params, sort, colour, selected }) {
   const trained = data.groups.filter(({ status }) => status === "trained").length;
   const equal = data.groups.filter(({ reward_std: std }) => std === 0).length;
   return html`<${Panel} class="grid-panel" title=${`${fmt.count(data.groups.length)} groups`} data-testid="grid-panel"
-    help="A row is a group: the completions of one prompt. Orange is the lowest reward of the run, blue the highest. A group of one colour teaches nothing. A dot marks a truncated completion, a cross one that could not be scored."
+    help="A row is a group: the completions of one prompt. Beside them their mean reward, how many are right, the question. Orange is the lowest reward of the run, blue the highest. A group of one colour teaches nothing. A dot marks a truncated completion, a cross one that could not be scored."
     actions=${html`<label class="choice">colour <${Segmented} label="Colour" options=${data.phase === "train" ? COLOURS : COLOURS.filter(({ value }) => value !== "advantage")} value=${colour} onChange=${(to) => replaceParams({ colour: to === "reward" ? null : to })} data-testid="colour" /></label>
       <label class="choice">order <${Segmented} label="Order" options=${SORTS} value=${sort} onChange=${(to) => replaceParams({ sort: to === "variance" ? null : to })} data-testid="sort" /></label>`}>
     <p class="muted grid-note">${data.phase === "train" ? `${trained} trained on, ` : ""}${equal} with equal rewards${params.live ? ", following the run" : ""}</p>
@@ -164,8 +169,8 @@ export default function Steps({ run, route, frame }) {
     ${data ? html`
       <${Figures} metrics=${data.metrics} />
       <div class="step-top">
-        <${Panel} title="How they are spread" help="Click a bar for its completions. Hatched: truncated."><${Histograms} run=${run} data=${data} /><//>
-        <${Panel} title="What became of them" help="Groups from the moment they were sent out to the batch that was trained on; the last line counts completions whose advantage is not zero."><${Funnel} stages=${data.funnel} /><//>
+        <${Panel} title="Rewards, lengths and advantages" help="How many completions have which. Click a bar for its completions. Hatched: truncated. The advantage is the reward less the mean of its group, over the group's spread: what a completion is trained with."><${Histograms} run=${run} data=${data} /><//>
+        <${Panel} title="From dispatched to trained on" help="Groups from the moment they were sent out to the batch that was trained on; the last line counts completions whose advantage is not zero."><${Funnel} stages=${data.funnel} /><//>
       </div>
       <${GridPanel} run=${run} data=${data} groups=${groups} params=${params} sort=${sort} colour=${colour} selected=${selected} />` : null}
   </div>`;

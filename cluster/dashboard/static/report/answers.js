@@ -45,7 +45,16 @@ function rolloutTable(table, params) {
   const offset = Number(params.get("offset") ?? 0);
   const rows = found.slice(offset, offset + Number(params.get("limit") ?? 100));
   const inReport = { rows: table.rows.length, of: table.num_rollouts, filter: table.filter };
-  return { rows, total: found.length, offset, sort, filter, fields: table.fields, elapsed_ms: 0, in_report: inReport };
+  return { rows, total: found.length, means: meansOf(found), offset, sort, filter, fields: table.fields, elapsed_ms: 0, in_report: inReport };
+}
+
+/** Means of reward, correct and length over the rows that have one. */
+function meansOf(rows) {
+  const mean = (name) => {
+    const known = rows.map((row) => row[name]).filter((value) => value !== null && value !== undefined);
+    return known.length ? known.reduce((sum, value) => sum + Number(value), 0) / known.length : null;
+  };
+  return Object.fromEntries(["reward", "correct", "length"].map((name) => [name, mean(name)]));
 }
 
 /** A completion that is in the table and has no page of its own: its text, and no tokens. */

@@ -105,6 +105,7 @@ class Parser {
       }
       this.at += 1;
       const high = this.float(field);
+      if (low > high) this.fail(`${field}:${low}-${high} holds no number: write the lower one first`, start);
       this.skip();
       return { kind: "between", field, low, high };
     }

@@ -38,8 +38,8 @@ function FilterError({ message, filter, shift }) {
 export function FilterHelp({ fields, onTry }) {
   return html`<div class="rl-help" data-testid="filter-help">
     <p>
-      Comparisons <code>field operator value</code> with <code>${"< <= > >= = != ~ !~"}</code> (<code>~</code> contains), joined by
-      <code>&</code>, <code>|</code>, <code>!</code> and parentheses. <code>step:400-412</code> is a range, <code>answer=none</code> an absence; flags
+      Comparisons <code>field operator value</code> with <code>${"< <= > >= = != ~ !~"}</code> (<code>~</code> contains), joined by${" "}
+      <code>&</code>, <code>|</code>, <code>!</code> and parentheses. <code>step:400-412</code> is a range, <code>answer=none</code> an absence; flags${" "}
       such as <code>correct</code> stand alone; <code>reward.NAME</code> is a component. A word alone searches the completions. Enter applies.
     </p>
     <p>

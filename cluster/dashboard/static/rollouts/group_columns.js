@@ -29,8 +29,8 @@ export function ColumnHead({ rollout, link, title, apart, children }) {
     <div class="gr-col-title">
       <a href=${link} data-testid="to-tokens" title="token by token">${title ?? `#${rollout.sample_index}`}</a>
       <${RewardMark} reward=${rollout.reward} correct=${rollout.correct} />
-      <span class=${`gr-adv ${rollout.advantage > 0 ? "up" : rollout.advantage < 0 ? "down" : ""}`} title="advantage">
-        A ${rollout.advantage > 0 ? "+" : ""}${fmt.number(rollout.advantage)}
+      <span class=${`gr-adv ${rollout.advantage > 0 ? "up" : rollout.advantage < 0 ? "down" : ""}`} title="How much better than the group's mean reward: above 0 its tokens are made more likely, below 0 less">
+        advantage ${rollout.advantage > 0 ? "+" : ""}${fmt.number(rollout.advantage)}
       </span>
       <span class="gr-col-actions">${children}</span>
     </div>
@@ -40,7 +40,7 @@ export function ColumnHead({ rollout, link, title, apart, children }) {
       ${rollout.finish === "stop" ? null : html`<${Badge} state="watch">${rollout.finish}<//>`}
       ${rollout.outcome === "ok" ? null : html`<${Badge} state="alarm">${rollout.outcome}<//>`}
       ${components.length > 1 || components.some(([, value]) => value !== rollout.reward)
-        ? components.map(([name, value]) => html`<span key=${name}><${Text} value=${name} inline /> ${fmt.number(value)}</span>`)
+        ? components.map(([name, value]) => html`<span key=${name}><${Text} value=${name} inline />${" "}<span class="figure">${fmt.number(value)}</span></span>`)
         : null}
       ${rollout.max_gap === null ? null : html`<span title="largest gap of its tokens">gap ${fmt.number(rollout.max_gap)}</span>`}
     </div>
@@ -71,7 +71,7 @@ function Body({ text, prefix, open, onToggle }) {
  *  indexes, onChoose(index), onCurrent(index), linkOf(rollout), titleOf(rollout), flagged (set of sample indexes).
  *  Without onChoose there is nothing to choose, without onCurrent no current one; pinned ones may share an index. */
 export function Columns({ rollouts, prefix, open, onToggle, current, chosen, onChoose, onCurrent, linkOf, titleOf, flagged }) {
-  return html`<div class="gr-columns" data-testid="columns" tabindex="0" role="group" aria-label="Completions side by side">
+  return html`<div class="gr-columns" data-testid="columns" role="group" aria-label="Completions side by side">
     ${rollouts.map((rollout) => {
       const index = rollout.sample_index;
       const names = ["gr-col", index === current ? "current" : "", chosen.includes(index) ? "chosen" : "", flagged.has(index) ? "flagged" : ""];
