@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.commands.dashboard import Add
 from rollout.errors import ConfigError
+from rollout.module_loading import SAFE_PYTHON, python_path
 
 if TYPE_CHECKING:
     from cluster.config import AlertConfig
@@ -138,7 +139,8 @@ def alerts_beside(run_path: Path, config: "AlertConfig") -> Iterator[None]:
     check_alerts(config, os.environ)
     # A session of its own: Ctrl-C in the terminal is for the run, whose end is then told.
     child = subprocess.Popen(
-        [sys.executable, "-m", "cluster.cli", "alerts", str(run_path), "--beside"],
+        [sys.executable, *SAFE_PYTHON, "-m", "cluster.cli", "alerts", str(run_path), "--beside"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(python_path())},
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         start_new_session=True,

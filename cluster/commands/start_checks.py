@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.config import RunConfig
+from reward.components import scores
 from rollout.config import SamplingConfig
 from rollout.errors import ConfigError
 from rollout.prompts.prompt_checks import end_token_ids, shown, turn_end
@@ -66,10 +67,11 @@ def stop_warnings(config: RunConfig) -> Iterator[str]:
 def prefill_warnings(config: RunConfig, prompts: Sequence[Prompt]) -> Iterator[str]:
     """A think tag that the prompt opens already, so that no completion has it, and `format` would give 0 for ever; or
     one that `format` is told is there, and is not."""
-    text = prompts[0].text
     for function in config.reward.functions:
         tag = function.params.get("think_tag", "think")
-        if function.function != "format" or tag is None:
+        scored = (prompt.text for prompt in prompts if scores(function, prompt.task, prompt.row))
+        text = next(scored, None) if function.function == "format" and tag is not None else None
+        if text is None:
             continue
         opened, told = text.rstrip().endswith(f"<{tag}>"), bool(function.params.get("prefilled", False))
         if opened and not told:

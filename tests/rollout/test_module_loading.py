@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from rollout.module_loading import ROOT, USER_FOLDERS, loading_modules, ours_first, python_path, user_folders
+from rollout.module_loading import (
+    OWN_PACKAGES,
+    ROOT,
+    USER_FOLDERS,
+    loading_modules,
+    ours_first,
+    python_path,
+    user_folders,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -108,3 +116,15 @@ print(len(list(read_rows(ReasoningGymTask(generator="chain_sum", size=2), "train
         check=False,
     )
     assert (done.stdout, done.returncode) == ("2\n", 0), done.stderr
+
+
+def test_every_python_that_is_started_for_us_is_safe_of_the_working_directory() -> None:
+    started = [
+        (path.relative_to(ROOT), line.strip())
+        for package in OWN_PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        for line in path.read_text().splitlines()
+        if "sys.executable, " in line and "getattr" not in line
+    ]
+    assert len(started) >= 4
+    assert [(path, line) for path, line in started if "*SAFE_PYTHON" not in line] == []

@@ -1,6 +1,7 @@
 """Completions that would go on behind their end, and prompts that do not fit the rewards: told at the start."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,13 @@ def test_a_think_tag_that_the_prompt_opens(params: dict[str, object], text: str,
     assert len(found) == (told is not None)
     assert told is None or told in found[0]
     assert list(prefill_warnings(load_config("tiny"), [prompt(text)])) == []
+
+
+def test_a_think_tag_counts_for_the_prompts_that_the_function_scores() -> None:
+    one, other = prompt("q<think>"), replace(prompt("q"), task="other")
+    functions = json.dumps([{"function": "format", "tasks": ["other"]}, {"function": "math", "tasks": ["t"]}])
+    config = load_config("tiny", [f"reward.functions={functions}"])
+    assert list(prefill_warnings(config, [one, other])) == []
+    assert list(prefill_warnings(config, [one])) == []
+    (only,) = prefill_warnings(config, [one, replace(other, text="q<think>")])
+    assert "set its param prefilled to true" in only
