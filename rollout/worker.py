@@ -365,5 +365,6 @@ def _in_words(error: BaseException) -> str:
     """An error in one line. Pydantic's has more, with the values and where to read of them; of vLLM's own configuration
     that means nothing to a user."""
     if isinstance(error, ValidationError):
-        return "; ".join(str(problem["msg"]) for problem in error.errors(include_url=False, include_context=False))
+        words = "; ".join(str(problem["msg"]) for problem in error.errors(include_url=False, include_context=False))
+        return " ".join(words.split())
     return " ".join(str(error).split())

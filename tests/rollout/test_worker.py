@@ -6,6 +6,7 @@ from math import inf, log, nan
 
 import numpy as np
 import pytest
+from pydantic import BaseModel, field_validator
 
 from rollout.config import SamplingConfig
 from rollout.errors import EngineError, WeightSyncError
@@ -284,6 +285,26 @@ def test_an_engine_failure_reaches_every_lease_and_every_later_call() -> None:
                     await call
             with pytest.raises(EngineError, match=message):
                 await worker.wait_group(request(2).key)
+
+    asyncio.run(main())
+
+
+def test_what_a_library_says_in_many_lines_is_said_in_one() -> None:
+    class Settings(BaseModel):
+        length: int
+
+        @field_validator("length")
+        @classmethod
+        def check(cls, length: int) -> int:
+            raise ValueError(f"length {length} is\nmore than the model has")
+
+    async def main() -> None:
+        worker = RolloutWorker(lambda: Settings(length=7), name="sampler-0", run_seed=0)  # type: ignore[arg-type,return-value]
+        with pytest.raises(EngineError) as error:
+            await worker.ready()
+        assert str(error.value) == (
+            "sampler-0: the engine could not start: ValidationError: Value error, length 7 is more than the model has"
+        )
 
     asyncio.run(main())
 

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -55,3 +56,25 @@ def test_other_ranks_send_nothing(tmp_path: Path) -> None:
     sender.manifest(0)
     assert sender.chunk(0) is None
     assert sender.digest() == ""
+
+
+def test_constants_that_stand_in_the_files_travel_with_the_weights(tmp_path: Path) -> None:
+    """An engine takes a layer apart for new weights: what does not come with them is gone."""
+    model = build_policy(save_toy_model(tmp_path / "m"), dtype="float32", gradient_checkpointing=False)
+    layer = model.policy.model.layers[0]
+    layer.register_buffer("slope", torch.tensor([1.5, -2.0]))
+    layer.register_buffer("steps", torch.tensor([3]))
+    layer.register_buffer("cache", torch.tensor([9.0]), persistent=False)
+    names = {
+        spec.name for chunk in WeightSender(model, dtype="float32", chunk_bytes=64, rank=0)._chunks for spec in chunk
+    }
+    assert names - set(model.named_weights()) == {"model.layers.0.slope"}, "numbers that are counted are not weights"
+    sender = WeightSender(model, dtype="bfloat16", chunk_bytes=64, rank=0)
+    receiver = WeightReceiver(sender.manifest(1), receiver="test")
+    received: dict[str, np.ndarray] = {}
+    for index in range(len(sender._chunks)):
+        chunk = sender.chunk(index)
+        assert chunk is not None
+        received |= {spec.name: data.copy() for spec, data in receiver.accept(chunk)}
+    slope = torch.from_numpy(received["model.layers.0.slope"]).view(torch.bfloat16)
+    assert slope.tolist() == [1.5, -2.0]
