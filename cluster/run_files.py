@@ -18,6 +18,8 @@ ROLLOUTS = "rollouts"
 CHECKPOINTS = "checkpoints"
 STACKS = "stacks"
 SUPERSEDED = "superseded"
+ANNOTATIONS = "annotations.jsonl"
+"""What people note of completions; written by the dashboard and `shoal label`, read by no run."""
 TENSORBOARD = "tensorboard"
 TRACKERS = "trackers.json"
 

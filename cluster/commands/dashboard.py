@@ -33,6 +33,9 @@ def add_dashboard_commands(add: Add) -> None:
         "--allow-host", action="append", default=[], metavar="NAME", help="another name that browsers reach it by"
     )
     dashboard.add_argument("--token", action="store_true", help="ask for a token on loopback too, where others log in")
+    dashboard.add_argument(
+        "--allow-writing", action="store_true", help="who has the token may label and note completions"
+    )
     dashboard.add_argument("--parent", type=int, help=argparse.SUPPRESS)  # end with this process, which started it
     dashboard.add_argument("--open", action="store_true", help="open the page in a browser")
 
@@ -66,6 +69,7 @@ def _dashboard(arguments: argparse.Namespace) -> int:
             port=arguments.port,
             allow_hosts=tuple(arguments.allow_host),
             require_token=arguments.token,
+            allow_writing=arguments.allow_writing,
             parent=arguments.parent,
         ),
         open_browser=arguments.open,

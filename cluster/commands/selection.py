@@ -30,6 +30,24 @@ def add_selection_commands(add: Add) -> None:
     rollouts.add_argument("--tokens", action="store_true", help="with the columns that have a value for each token")
 
 
+def add_label_command(add: Add) -> None:
+    """Adds the parser."""
+    label = add("label", _label, "label, note or bookmark a completion; filters and the dashboard show it")
+    label.add_argument("run", type=Path, metavar="RUN")
+    label.add_argument("address", metavar="ADDRESS", help="of a completion, as train/4/000032-5f1c09be12aa03d4/0")
+    label.add_argument("--label", metavar="TEXT", help="an empty one takes it away")
+    label.add_argument("--note", metavar="TEXT", help="an empty one takes it away")
+    label.add_argument("--bookmark", action=argparse.BooleanOptionalAction, help="set it, or take it away")
+
+
+def _label(arguments: argparse.Namespace) -> int:
+    from cluster.dashboard.exports.rollouts import label_command
+
+    changes = {"label": arguments.label, "note": arguments.note, "bookmarked": arguments.bookmark}
+    label_command(arguments.run, arguments.address, {name: new for name, new in changes.items() if new is not None})
+    return 0
+
+
 def _rollouts(arguments: argparse.Namespace) -> int:
     from cluster.dashboard.exports.rollouts import export_command, format_of, list_command
     from cluster.dashboard.selection.export import Asked

@@ -17,7 +17,7 @@ SpanKind = str
 """One of `EventKind`, or WAIT, DOWN or STOPPED, which the dashboard makes; a run of another version may have others."""
 WAIT, DOWN, STOPPED = "wait", "down", "stopped"
 
-SOURCES = ("config", *LOGS, ROLLOUTS, CHECKPOINTS, "summary", "vocabulary")
+SOURCES = ("config", *LOGS, ROLLOUTS, CHECKPOINTS, "summary", "vocabulary", "annotations")
 """What a run consists of; also the names by which the page is told what changed."""
 
 

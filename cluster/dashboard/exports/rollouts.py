@@ -2,11 +2,14 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from cluster.dashboard.exports.sql import write_table
+from cluster.dashboard.files.annotations import AnnotationError, address_of
+from cluster.dashboard.files.encoding import visible
 from cluster.dashboard.selection.export import Asked, Export, open_export
 from cluster.dashboard.selection.writers import FORMATS, Format
 from cluster.dashboard.views.runs import is_run
@@ -83,6 +86,28 @@ def list_command(run: Path, filter_text: str, out: IO[str]) -> None:
         write_table(LISTED, [[getattr(row, name) for name in LISTED] for row in page.rows], out)
         more = f", the first {len(page.rows)} are above; -o FILE writes all" if page.total > len(page.rows) else ""
         print(f"{page.total} {'rollout' if page.total == 1 else 'rollouts'}{more}", file=out)
+
+
+def label_command(run: Path, address: str, changes: Mapping[str, str | bool]) -> None:
+    """Changes what is noted of a completion, or prints it where nothing is to change.
+
+    Raises ConfigError, AnnotationError for what is no completion of the run, RunWriteError.
+    """
+    with opened_run(run) as store:
+        group, sample_index = address_of(address)
+        if not any(row.sample_index == sample_index for row in store.placed_group(group)):
+            raise AnnotationError(f"{run} has no completion {address}; `shoal rollouts` lists those that there are")
+        before = store.annotations.of(group, sample_index)
+        given: dict[str, Any] = {
+            name: value if isinstance(value, bool) else value.strip() or None for name, value in changes.items()
+        }
+        now = replace(before, **given)
+        if now != before:
+            store.annotations.write(group, sample_index, now)
+        shown = [f"label {now.label}"] if now.label else []
+        shown += ["bookmarked"] if now.bookmarked else []
+        shown += [f"note: {now.note}"] if now.note else []
+        print(visible(f"{address}: {'; '.join(shown) or 'nothing is noted'}"))
 
 
 def _what(export: Export, asked: Asked) -> str:

@@ -7,7 +7,7 @@ in all, a column is [n]. Columns are read from the index when they are first ask
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +68,13 @@ class Columns:
         file = np.searchsorted(self._starts, places, side="right") - 1
         ids: list[int] = ((self._file_ids[file] << FILE_SHIFT) + places - self._starts[file]).tolist()
         return ids
+
+    def places(self, ids: Sequence[int]) -> NDArray[np.int64]:
+        """Of rows with these ids; of a file that is not among these columns there is none."""
+        found = ((self._place.get(id_ >> FILE_SHIFT), id_ & ((1 << FILE_SHIFT) - 1)) for id_ in ids)
+        return np.array(
+            [file.start + at for file, at in found if file is not None and at < file.stop - file.start], dtype=np.int64
+        )
 
     def column(self, name: str) -> NDArray[Any]:
         """float32 with NaN for absent, or int32 with -1; unknown names are absent everywhere."""

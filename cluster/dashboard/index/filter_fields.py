@@ -46,6 +46,9 @@ FIELDS = (
     Field(name="truth", type="text", help="the answer of the data"),
     Field(name="question", type="text", help="the prompt's question"),
     Field(name="text", type="text", help="the whole completion", sortable=False),
+    Field(name="label", type="text", help="what somebody labelled it", sortable=False),
+    Field(name="note", type="text", help="what somebody noted of it", sortable=False),
+    Field(name="bookmarked", type="flag", help="somebody keeps it in mind", sortable=False),
 )
 
 BY_NAME: Mapping[str, Field] = {name: field for field in FIELDS for name in (field.name, *field.aliases)}

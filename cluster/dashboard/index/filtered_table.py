@@ -6,6 +6,7 @@ from collections import OrderedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.dashboard.files.annotations import AnnotationFile
 from cluster.dashboard.index.columns import Columns, Read, TextSearch
 from cluster.dashboard.index.filters import parse_filter, parse_sort
 from cluster.dashboard.index.index_query import Evaluator
@@ -14,27 +15,33 @@ _KEPT_RESULTS = 4
 """Filtered and sorted tables that are kept, each 4 bytes a row: the next page of the same table costs nothing."""
 
 
+_Key = tuple[str, str, tuple[int, int, int] | None]
+"""Filter, sort, state of the annotations."""
+
+
 class FilteredTable:
     """Safe to use from several threads."""
 
-    def __init__(self, read: Read) -> None:
+    def __init__(self, read: Read, annotations: AnnotationFile) -> None:
         self._read = read
+        self._annotations = annotations
         self._lock = threading.Lock()
         self._search = TextSearch(read)
         self._columns: Columns | None = None
-        self._results: OrderedDict[tuple[str, str], NDArray[np.int32]] = OrderedDict()
+        self._results: OrderedDict[_Key, NDArray[np.int32]] = OrderedDict()
 
     def rows(self, filter_text: str, sort: str) -> tuple[Columns, NDArray[np.int32]]:
         """(columns, places of the rows that pass, in the order of the sort). Raises FilterError."""
         node = parse_filter(filter_text)
         field, descending = parse_sort(sort)
-        key = (filter_text.strip(), sort.strip())
+        # Its state before it is read: should it change meanwhile, this result is asked for by nobody.
+        key = (filter_text.strip(), sort.strip(), self._annotations.stamp())
         with self._lock:
             if self._columns is None:
                 self._columns = Columns(self._read)
             columns, places = self._columns, self._results.get(key)
         if places is None:
-            evaluator = Evaluator(columns, self._read, self._search)
+            evaluator = Evaluator(columns, self._read, self._search, self._annotations.all())
             places = evaluator.order(evaluator.rows(node), field, descending=descending).astype(np.int32)
             self._keep(columns, key, places)
         return columns, places
@@ -49,7 +56,7 @@ class FilteredTable:
         """After the index was made anew."""
         self._search.forget()
 
-    def _keep(self, columns: Columns, key: tuple[str, str], places: NDArray[np.int32]) -> None:
+    def _keep(self, columns: Columns, key: _Key, places: NDArray[np.int32]) -> None:
         with self._lock:
             if columns is self._columns:
                 self._results[key] = places

@@ -1,12 +1,14 @@
 """Filters and sorts the columns of the index."""
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.dashboard.files.annotations import Address, Annotation
+from cluster.dashboard.index.annotated_rows import row_ids
 from cluster.dashboard.index.columns import Columns, Mask, Read, TextSearch
 from cluster.dashboard.index.filter_tree import And, Between, Compare, Flag, Node, Not, Or
 from rollout.types import FinishReason
@@ -20,6 +22,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 }
 _NUMBER_COLUMNS = {"sample_index": "sample"}
 _GROUP_COLUMNS = ("group_id", "uid", "worker", "truth", "question")
+_NOTED = ("label", "note")
 _WORD_COLUMNS = ("outcome", "finish", "answer")
 
 
@@ -29,10 +32,13 @@ class Evaluator:
     A comparison with what is absent is false; `!=`, `!~` and `!` are the exact opposites of `=`, `~` and nothing.
     """
 
-    def __init__(self, columns: Columns, read: Read, search: TextSearch) -> None:
+    def __init__(
+        self, columns: Columns, read: Read, search: TextSearch, noted: Mapping[Address, Annotation] | None = None
+    ) -> None:
         self._columns = columns
         self._read = read
         self._search = search
+        self._noted = noted or {}
 
     def rows(self, node: Node | None) -> NDArray[np.int64]:
         """Places of the rows that pass, in order of dispatch."""
@@ -79,6 +85,8 @@ class Evaluator:
     def _flag(self, field: str) -> Mask:
         if field == "truncated":
             return self._compare(Compare("finish", "=", FinishReason.LENGTH))
+        if field == "bookmarked":
+            return self._annotated(lambda noted: noted.bookmarked)
         if field == "trained":
             trained: Mask = ~np.isnan(self._columns.column("advantage"))
             return trained
@@ -93,6 +101,8 @@ class Evaluator:
         if node.field == "text":
             # A completion is never absent, only empty.
             return self._search.rows(self._columns, str(node.value))
+        if node.field in _NOTED:
+            return self._note(node)
         if node.field == "phase":
             return self._phase(node)
         if node.field in _GROUP_COLUMNS:
@@ -122,6 +132,25 @@ class Evaluator:
         with self._read() as connection:
             found = connection.execute(f"select id from groups where {condition}", parameters).fetchall()
         return self._columns.group_column([id_ for (id_,) in found])
+
+    def _note(self, node: Compare) -> Mask:
+        def text(noted: Annotation) -> str | None:
+            return noted.label if node.field == "label" else noted.note
+
+        if node.value is None:
+            return ~self._annotated(lambda noted: text(noted) is not None)
+        wanted = str(node.value)
+        if node.operator == "=":
+            return self._annotated(lambda noted: text(noted) == wanted)
+        return self._annotated(lambda noted: wanted.lower() in (text(noted) or "").lower())
+
+    def _annotated(self, passes: Callable[[Annotation], bool]) -> Mask:
+        """Rows of the annotated completions that pass."""
+        addresses = [address for address, noted in self._noted.items() if passes(noted)]
+        mask = np.zeros(self._columns.size, dtype=bool)
+        with self._read() as connection:
+            mask[self._columns.places(row_ids(connection, addresses))] = True
+        return mask
 
     def _word(self, node: Compare) -> Mask:
         codes = self._columns.column(node.field)

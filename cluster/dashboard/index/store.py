@@ -17,6 +17,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import numpy as np
 
+from cluster.dashboard.files.annotations import AnnotationFile
 from cluster.dashboard.files.file_problems import Seen, file_problems, source_of
 from cluster.dashboard.files.file_set import FileSet
 from cluster.dashboard.files.liveness import run_status
@@ -74,7 +75,9 @@ class RunStore:
         self._file_problems: list[Problem] = []
         self._index_problem: Problem | None = None
         self._folder = RolloutFolder(self.path / ROLLOUTS, self._version_before)
-        self._table = FilteredTable(self._db.read)
+        self.annotations = AnnotationFile(self.path)
+        self._annotated = self.annotations.stamp()
+        self._table = FilteredTable(self._db.read, self.annotations)
         self._cache: dict[str, dict[Any, Any]] = {source: {} for source in _CACHED}
         self.spans = SpanIndex(self._ask, self._once)
 
@@ -83,6 +86,8 @@ class RunStore:
         call (`progress` tells), and reads no more than `max_files` of rollouts, the newest."""
         deadline_s = time.monotonic() + (max_s if max_s is not None else 1e9)
         changed = self._files.refresh()
+        annotated, self._annotated = self._annotated, self.annotations.stamp()
+        changed |= {"annotations"} if annotated != self._annotated else set()
         if not self.path.is_dir():  # removed: whoever follows it closes this
             return frozenset(changed)
         try:
@@ -184,6 +189,10 @@ class RunStore:
             return None
         found = read_records(self.path / ROLLOUTS / name, [rows[i] for i in wanted], [places[i] for i in wanted])
         return found[0] if found else None
+
+    def placed_group(self, address: GroupAddress) -> list[RolloutRow]:
+        """The rows of a group, from the index alone; empty where there is none."""
+        return self._ask(rollout_queries.group_rows, address)[0]
 
     def group(self, address: GroupAddress) -> list[RolloutRecord]:
         """All completions of a group in full, in order of their samples; empty where there is none."""

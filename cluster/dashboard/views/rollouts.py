@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from cluster.dashboard.figures.settings import setting
@@ -24,7 +24,7 @@ def rollout_table(store: "RunStore", *, filter_text: str, sort: str, offset: int
     started_s = time.perf_counter()
     page = store.query(filter_text, sort, offset, limit)
     return {
-        "rows": [row_of(row) for row in page.rows],
+        "rows": [row_of(row) | {"annotation": annotation_of(store, row)} for row in page.rows],
         "total": page.total,
         "means": store.means(filter_text, sort),
         "offset": page.offset,
@@ -57,6 +57,7 @@ def rollout_page(store: "RunStore", address: GroupAddress, sample_index: int) ->
     facts = facts_of(store.config(), store.metrics())
     siblings = group_rows(store, address)
     return row_of(record.row) | {
+        "annotation": annotation_of(store, record.row),
         "text": record.text,
         "prompt_text": record.prompt_text,
         "detail": record.detail,
@@ -84,6 +85,11 @@ def row_of(row: RolloutRow) -> dict[str, Any]:
     values = {name: getattr(row, name) for name in _ROW_FIELDS}
     values["components"] = {name: finite(value) for name, value in row.components.items()}
     return {name: finite(value) if isinstance(value, float) else value for name, value in values.items()}
+
+
+def annotation_of(store: "RunStore", row: RolloutRow) -> dict[str, Any]:
+    """What people noted of it."""
+    return asdict(store.annotations.of(row.address, row.sample_index))
 
 
 def group_rows(store: "RunStore", address: GroupAddress) -> list[RolloutRow]:

@@ -25,6 +25,8 @@ class ServerOptions:
     """0: any that is free."""
     allow_hosts: tuple[str, ...] = ()
     require_token: bool = False
+    allow_writing: bool = False
+    """Whether who has the token may annotate completions."""
     parent: int | None = None
     """Process to end with: the run that started this dashboard, however it ends."""
 

@@ -4,13 +4,15 @@ Runs hold prompts, completions and paths, so a web page that the user visits els
   - a foreign page whose name was made to point here (DNS rebinding) sends its own name as Host: 421;
   - a foreign page's fetch has its Origin, or `Sec-Fetch-Site: cross-site`: 403;
   - beyond loopback a random token is needed: 401 without it, for who opens the page with a field to paste it into;
-  - nothing can be changed: GET and HEAD alone, 405 for all else.
+  - nothing can be changed, 405 for all but GET and HEAD; but for the notes of people (POST .../annotations): as JSON,
+    which no foreign page can send unasked, and beyond loopback only with --allow-writing.
 """
 
 import hashlib
 import hmac
 import ipaddress
 import json
+import re
 import secrets
 import socket
 from collections.abc import Iterable
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 WILDCARDS = frozenset({"0.0.0.0", "::", ""})
 TOKEN_BYTES = 32
+WRITABLE = re.compile(r"/api/runs/[^/]+/annotations")
+"""Paths that take a POST."""
 HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -49,6 +53,14 @@ class Access:
     """Whether an IP address is allowed too: an address cannot be rebound, a name can."""
     token: str | None = None
     """None: nobody is asked for it."""
+    allow_writing: bool = False
+    """Whether who has the token may annotate completions. Where there is no token only this machine can ask, and
+    may."""
+
+    @property
+    def may_write(self) -> bool:
+        """Whether those who may ask may also annotate."""
+        return self.token is None or self.allow_writing
 
     @property
     def cookie_name(self) -> str:
@@ -69,7 +81,9 @@ class Access:
         return given is not None and hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode())
 
 
-def access_for(host: str, allow_hosts: Iterable[str] = (), *, require_token: bool = False) -> Access:
+def access_for(
+    host: str, allow_hosts: Iterable[str] = (), *, require_token: bool = False, allow_writing: bool = False
+) -> Access:
     """Access for a server that listens on `host`; the token is asked for wherever that is not loopback."""
     names = LOOPBACK_NAMES | {name.lower().strip("[]") for name in allow_hosts}
     wildcard = host in WILDCARDS
@@ -78,7 +92,7 @@ def access_for(host: str, allow_hosts: Iterable[str] = (), *, require_token: boo
     else:
         names |= {host.lower().strip("[]")}
     token = secrets.token_urlsafe(TOKEN_BYTES) if require_token or not is_loopback(host) else None
-    return Access(host_names=frozenset(names), any_address=wildcard, token=token)
+    return Access(host_names=frozenset(names), any_address=wildcard, token=token, allow_writing=allow_writing)
 
 
 def is_loopback(host: str) -> bool:
@@ -119,7 +133,7 @@ class Guard:
             return  # a WebSocket is never accepted: the server closes it
         headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
         hosts = [value for key, value in scope["headers"] if key == b"host"]
-        refusal = self._refusal(scope["method"], headers, len(hosts))
+        refusal = self._refusal(scope, headers, len(hosts))
         entry = {} if refusal else self._enter(scope, headers)
         if entry is None and _is_for_a_person(scope, headers):
             await _ask_for_token(_with_headers(send, {}), scope)
@@ -131,19 +145,27 @@ class Guard:
         else:
             await _answer(_with_headers(send, {}), *refusal, head=scope["method"] == "HEAD")
 
-    def _refusal(self, method: str, headers: dict[str, str], num_hosts: int) -> "_Refusal | None":
+    def _refusal(self, scope: "Scope", headers: dict[str, str], num_hosts: int) -> "_Refusal | None":
+        method: str = scope["method"]
+        is_write = method == "POST" and WRITABLE.fullmatch(scope["path"]) is not None
         host = headers.get("host", "")
         if num_hosts != 1 or not self._access.allows_host(host):
             return _refuse(
                 421, f"the Host {_short(host)} is not one of this dashboard's; start it with --allow-host for that name"
             )
-        if method not in ("GET", "HEAD"):
+        if method not in ("GET", "HEAD") and not is_write:
             return _refuse(
                 405, f"the method {_short(method)} is not allowed: a dashboard is only read, with GET", allow=True
             )
         origin = headers.get("origin")
         if origin is not None and urlsplit_origin(origin) != host.lower():
             return _refuse(403, f"the Origin {_short(origin)} is not this dashboard's own")
+        if is_write and not self._access.may_write:
+            return _refuse(
+                403, "this dashboard is only read; start it with --allow-writing for notes by those with the token"
+            )
+        if is_write and origin is None and headers.get("sec-fetch-site", "none") != "none":
+            return _refuse(403, "this request has no Origin, by which it is known to be of the dashboard's own page")
         site, mode = headers.get("sec-fetch-site", "none"), headers.get("sec-fetch-mode", "navigate")
         if site not in ("none", "same-origin") and mode != "navigate":
             return _refuse(403, "this request comes from a page of another site")

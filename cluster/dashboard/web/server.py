@@ -1,4 +1,4 @@
-"""The server of `shoal dashboard`: the page, its files, the API and the stream of changes, all read-only.
+"""The server of `shoal dashboard`: the page, its files, the API, the stream of changes. All but POST is read-only.
 
 GET /             the page               GET /api/...      JSON (api.py), in a pool of threads
 GET /static/NAME  one of a fixed set     GET /api/stream   server-sent events
@@ -13,6 +13,7 @@ import threading
 import time
 import webbrowser
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -30,6 +31,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from cluster.dashboard.web.address import ServerOptions, address, listening_socket
+from cluster.dashboard.web.annotate import MAX_BODY_BYTES, annotate
 from cluster.dashboard.web.api import Answer, Api
 from cluster.dashboard.web.changes import Change, change_of
 from cluster.dashboard.web.connections import (
@@ -101,6 +103,7 @@ def make_app(follower: Follower, access: Access, folders: Sequence[str]) -> Star
             Route("/", index),
             Route("/static/{name:path}", static),
             Route("/api/stream", stream),
+            Route("/api/runs/{run}/annotations", partial(_annotation, follower), methods=["POST"]),
             Route("/api/{path:path}", api_answer),
         ],
         middleware=[
@@ -117,6 +120,18 @@ def make_app(follower: Follower, access: Access, folders: Sequence[str]) -> Star
     )
     app.router.redirect_slashes = False  # an address that is not there is 404, not a way to another
     return app
+
+
+async def _annotation(follower: Follower, request: Request) -> Response:
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY_BYTES:
+            break
+    name = _raw_path(request).split("/")[3]
+    return JSONResponse(
+        await run_in_threadpool(annotate, follower, name, request.headers.get("content-type", ""), body)
+    )
 
 
 def _api_response(answer: Answer) -> Response:
@@ -266,7 +281,9 @@ def _message(change: Change) -> ServerSentEvent:
 
 def serve(options: ServerOptions, *, open_browser: bool = False) -> None:
     """Prints the address and serves until it is interrupted. Raises ConfigError when the address cannot be had."""
-    access = access_for(options.host, options.allow_hosts, require_token=options.require_token)
+    access = access_for(
+        options.host, options.allow_hosts, require_token=options.require_token, allow_writing=options.allow_writing
+    )
     with listening_socket(options.host, options.port) as listening:
         follower = Follower(options.roots, open_store)
         app = make_app(follower, access, [str(root) for root in options.roots])

@@ -64,6 +64,24 @@ export async function get(path, { signal } = {}) {
   return body;
 }
 
+/**
+ * POSTs JSON to `path`; the answer, or an ApiError with the server's sentence.
+ *
+ * @param {string} path
+ * @param {unknown} value
+ */
+export async function post(path, value) {
+  let response;
+  try {
+    response = await fetch("." + canonical(path), { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(value) });
+  } catch {
+    throw new ApiError("The dashboard does not answer. Is it still running?", 0);
+  }
+  const body = await response.json().catch(() => null);
+  if (!response.ok) throw new ApiError(body?.error ?? `The dashboard answered ${response.status}.`, response.status);
+  return body;
+}
+
 // ---- the stream -----------------------------------------------------------------------------------------------------
 
 const subscribers = new Set();

@@ -6,6 +6,7 @@ import { addressParts, go, href } from "shoal/frame/route.js";
 import { useKeys } from "shoal/frame/keys.js";
 import { Text } from "shoal/parts/text.js";
 import { TokenView } from "shoal/tokens/view.js";
+import { Annotate } from "shoal/rollouts/annotate.js";
 import { lifeSpan } from "shoal/rollouts/group_history.js";
 import { Facts, RewardMark, SampleStrip } from "shoal/rollouts/rollout_parts.js";
 
@@ -105,7 +106,7 @@ function factsOf(rollout) {
 export default function RolloutPage({ run, route }) {
   const { parts, params } = route;
   const path = `/runs/${encodeURIComponent(run)}/rollouts/${parts.slice(0, 4).map(encodeURIComponent).join("/")}`;
-  const { data: rollout, error, stale } = useApi(path, ["rollouts", "vocabulary"]);
+  const { data: rollout, error, stale } = useApi(path, ["rollouts", "vocabulary", "annotations"]);
   const [refused, setRefused] = useState(null);
   const kept = { colour: params.colour, view: params.view };
   const to = (address) => (address ? go("rollout", addressParts(address), kept) : false);
@@ -143,6 +144,7 @@ export default function RolloutPage({ run, route }) {
     <${Problem} error=${error ?? refused} />
     <div class="ro-question"><span class="tk-dim">asked</span> <${Text} value=${rollout.question} fold=${400} /></div>
     <${Facts} items=${factsOf(rollout)} />
+    <${Annotate} run=${run} address=${addressOf(rollout).join("/")} annotation=${rollout.annotation} />
     <${Tabs} label="Views of the completion" current=${view} data-testid="rollout-tabs"
       items=${views.map((one) => ({ ...one, href: href("rollout", parts, { ...params, view: one.id === "tokens" ? null : one.id }) }))} />
     ${view === "tokens" ? html`<${TokenView} rollout=${rollout} run=${run} params=${params} />` : null}

@@ -49,6 +49,8 @@ export function allColumns({ mark, pins, components }) {
     { key: "lag", label: "lag", width: 54, ...right, render: number("lag"), help: "versions between sampling and training" },
     { key: "epoch", label: "epoch", width: 60, ...right, render: number("epoch"), help: "pass over the data" },
     { key: "worker", label: "sampler", width: 92, render: (row) => row.worker, help: "who sampled it" },
+    { key: "annotation", label: "noted", width: 120, help: "label and bookmark", render: (row) => html`
+      ${row.annotation?.bookmarked ? html`<span class="rl-pin" title="bookmarked">★ </span>` : null}${row.annotation?.label ? html`<${Text} value=${row.annotation.label} inline />` : null}` },
     { key: "question", label: "question", width: 220, render: foreign("question"), help: "its first 120 characters" },
     { key: "answer", label: "answer", width: 104, render: foreign("answer"), help: "final answer that was extracted" },
     { key: "truth", label: "truth", width: 104, render: foreign("truth"), help: "what is right" },
