@@ -6,8 +6,8 @@ for another. Three things are asked then.
 
 - **Is it more than rounding?** The learner computes the prompts in fp32 and rounded as an engine rounds; the difference
   of the two is the yardstick. Engines that compute the same function differ by `ROUNDING_FACTOR` of it at most.
-- **Does it hold to the end?** Once, both compute a text as long as a context may be: where a window or the positions
-  differ, they differ far into a text.
+- **Does it hold further on?** Once, both compute a text as long as a context may be, within bounds: where a window or
+  the positions differ, they differ far into a text.
 - **Does it follow the change?** Rounding does not know what the weights were before. An engine that kept some of them
   computes log-probabilities on the way back to the old ones: the slope of its error over the change since the first
   sync says how far, and is seen long before its size stands out.
@@ -31,6 +31,9 @@ ROUNDING_FACTOR_MAX, ROUNDING_FACTOR_MEAN = 8.0, 2.5
 """Times what rounding alone makes of the same tokens. Measured over the families of `make test-models`: 2.0 and 1.4."""
 LONG_FACTOR = 10.0
 """Room in fp32 for a text as long as a context may be."""
+LONGEST_TOKENS = 1024
+"""An engine holds the logits of all tokens of a prompt at once: 1 GB in fp32 for these and 256,000 tokens to choose
+from."""
 LEAST_MAX, LEAST_MEAN = 1e-3, 1e-4
 """Nats: where rounding changes next to nothing, limits are not taken from it."""
 MOVED_FACTOR = 5.0
@@ -74,12 +77,12 @@ def rounding_limits(rounding: Sequence[Logprobs], largest: float | None, mean: f
 
 
 def longest_text(prompts: Sequence[Sequence[int]], max_context_tokens: int) -> list[int]:
-    """Tokens of the prompts, drawn at random: a text as long as a context may be, with a token to spare for an engine.
-    Empty where the prompts have less than two different tokens to draw from."""
+    """Tokens of the prompts, drawn at random: a text as long as a context may be, with a token to spare for an engine,
+    up to `LONGEST_TOKENS`. Empty where the prompts have less than two different tokens to draw from."""
     tokens = sorted({token for prompt in prompts for token in prompt})
     if len(tokens) < 2:
         return []
-    drawn = np.random.default_rng(0).choice(np.array(tokens), size=max_context_tokens - 1)
+    drawn = np.random.default_rng(0).choice(np.array(tokens), size=min(max_context_tokens - 1, LONGEST_TOKENS))
     return [int(token) for token in drawn]
 
 

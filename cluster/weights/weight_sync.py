@@ -187,7 +187,7 @@ class WeightSync:
             largest, mean = np.max(np.abs(errors_N)), np.mean(np.abs(errors_N))
             where = f", over that from token {over[0] + 1} on" if len(over) else ""
             raise WeightSyncError(
-                f"{name} does not compute as the learner does: in a text of {len(self._long)} tokens, as long as "
+                f"{name} does not compute as the learner does: in a text of {len(self._long)} tokens, which "
                 "model.max_context_tokens allows, their log-probabilities differ by "
                 f"{largest:.3g} nats at most and {mean:.3g} on average, where rounding explains "
                 f"{limits.largest:.3g} and {limits.mean:.3g}{where}; lower model.max_context_tokens if they differ "

@@ -10,6 +10,7 @@ from cluster.weights.canary import (
     FP32_MEAN,
     LEAST_MAX,
     LEAST_MEAN,
+    LONGEST_TOKENS,
     ROUNDING_FACTOR_MAX,
     ROUNDING_FACTOR_MEAN,
     Limits,
@@ -84,4 +85,5 @@ def test_the_longest_text_is_made_of_the_prompts_tokens_and_the_same_each_time()
     assert len(text) == 99, "an engine wants room for one token more"
     assert set(text) == {3, 5, 9}
     assert longest_text([[9], [5, 3]], 100) == text
+    assert len(longest_text([[9], [5, 3]], 10**6)) == LONGEST_TOKENS
     assert longest_text([[4, 4]], 100) == [], "a text of one token shows nothing"
