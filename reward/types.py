@@ -54,8 +54,8 @@ class RewardResult:
     detail: str = ""
     """One line on what went wrong; for `ok`, what a function says of its score, such as why a program failed."""
     answer: str | None = None
-    """The final answer that the completion gives (`reward.math.extraction`), or its program where that is what is
-    judged, whatever the outcome; None without one."""
+    """The answer that the completion gives, read as by what decides whether it is right (reward/rules/answers.py),
+    whatever the outcome; None without one."""
     vote: str | None = None
     """What the completion stands for where answers are counted (maj@k): its answer in normal form, else its text, or
     the digest of a long one; None when there is neither."""

@@ -21,14 +21,12 @@ from dataclasses import replace
 from reward.children.child import one_line
 from reward.children.owned_template import CONTROL_DEADLINE_S
 from reward.children.pool import ComponentAnswer, ScoringChildren, longest_together_s
-from reward.code.program import program_of
 from reward.components import RowComponents, components_of, why_unscored
-from reward.config import RewardConfig
+from reward.config import RewardConfig, RewardFunctionConfig
 from reward.errors import RewardError
 from reward.function_loading import is_shipped, load_functions
 from reward.functions import CallForm, ScoreWithModel, reward_input, weighted_sum
-from reward.math.extraction import final_answer
-from reward.math.normalization import normalize_answer
+from reward.rules.answers import answer_of
 from reward.types import GroupScores, RewardInput, RewardOutcome, RewardResult
 from rollout.errors import ConfigError
 from rollout.types import RolloutGroup
@@ -121,17 +119,14 @@ class RewardWorker:
         items = [reward_input(group.prompt, completion, self._max_tokens) for completion in group.completions]
         why = why_unscored(self._config, group.prompt)
         of_row = components_of(self._config, group.prompt.task, group.prompt.row)
-        is_program = of_row.accuracy in [f.component for f in self._config.functions if f.function == "code"]
+        judge = next((f for f in self._config.functions if f.component == of_row.accuracy), None)
         if why is None:
             answers = self._ask(of_row, items)
             results = [self._combine(of_row, *answer) for answer in answers]
         else:  # checked before the run; a prompt from elsewhere is an outcome, like anything that a row does wrong
             detail = one_line(f"the row cannot be scored: {why}")
             results = [RewardResult(outcome=RewardOutcome.ERROR, reward=None, detail=detail)] * len(items)
-        rewards = tuple(
-            _with_answer(result, completion.text, is_program=is_program)
-            for result, completion in zip(results, group.completions, strict=True)
-        )
+        rewards = tuple(with_answer(result, item, judge) for result, item in zip(results, items, strict=True))
         return GroupScores(rewards=rewards, worker=self.name, started_s=started_s, finished_s=time.time())
 
     def _ask(
@@ -254,13 +249,10 @@ class RewardWorker:
         )
 
 
-def _with_answer(result: RewardResult, text: str, *, is_program: bool) -> RewardResult:
-    """The answer of a completion is what it stands for: its program, where that is what is judged."""
-    answer = program_of(text).strip() or None if is_program else final_answer(text)
-    if answer is not None and not is_program:
-        return replace(result, answer=answer, vote=normalize_answer(answer))
-    words = text.strip() if answer is None else answer
-    result = replace(result, answer=answer)
-    if len(words) > MAX_VOTE_CHARACTERS:
-        words = hashlib.sha256(words.encode("utf-8", "surrogatepass")).hexdigest()
-    return replace(result, vote=words or None)
+def with_answer(result: RewardResult, item: RewardInput, judge: RewardFunctionConfig | None) -> RewardResult:
+    """`result` with what the completion stands for, by the function that decides whether it is right."""
+    answer = answer_of(judge, item)
+    vote = item.completion.strip() if answer.vote is None else answer.vote
+    if len(vote) > MAX_VOTE_CHARACTERS:
+        vote = hashlib.sha256(vote.encode("utf-8", "surrogatepass")).hexdigest()
+    return replace(result, answer=answer.text, vote=vote or None)

@@ -5,6 +5,7 @@ stands in a `<think>` block is no answer. Linear in the length of the completion
 """
 
 import re
+from collections.abc import Collection
 
 _THINK_END, _THINK = "</think>", "<think>"
 _BOX = re.compile(r"\\(?:boxed|fbox)\s{0,4}\{")
@@ -14,6 +15,7 @@ _PHRASE = re.compile(
 )
 _SENTENCE_END = re.compile(r"[.!?](?=\s+[A-Z(\"']|\s*$)")
 _TEXT_MACRO = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mathit|textit)\s{0,4}\{([^{}]*)\}")
+_FENCE = re.compile(r"^[ \t]*```[ \t]*(\w*)[^\n`]*\n(.*?)(?:^[ \t]*```[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
 MAX_BOX_CHARS = 20_000
 """Of a box; without a bound a text of opened boxes would take quadratic time."""
 _MAX_MARKS = 32
@@ -29,6 +31,16 @@ def final_text(completion: str) -> str:
 def marked_text(completion: str) -> str | None:
     """The answer behind a mark; None without one."""
     return _marked(without_thought(completion))
+
+
+def fenced_text(completion: str, languages: Collection[str]) -> str:
+    """What is asked for as code: the last fenced block of one of the languages ("" for none) in the last `<answer>`, or
+    in the whole text; without a block all of it. A block that is not closed ends with the text."""
+    text = without_thought(completion)
+    tagged = _last_tagged(text)
+    text = text if tagged is None else tagged
+    blocks = [body for language, body in _FENCE.findall(text) if language.lower() in languages]
+    return str(blocks[-1] if blocks else text).strip()
 
 
 def _marked(text: str) -> str | None:

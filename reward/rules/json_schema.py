@@ -1,7 +1,6 @@
 """Reward for an answer that is JSON of a given form."""
 
 import json
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -15,10 +14,8 @@ import referencing.jsonschema
 
 from reward.components import column_value
 from reward.functions import register
-from reward.rules.final_text import marked_text, without_thought
+from reward.rules.final_text import fenced_text
 from reward.types import ExplainedScore, RewardInput
-
-_FENCE = re.compile(r"^[ \t]*```[ \t]*(\w*)[^\n`]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
 
 
 def _check(schema: dict[str, Any] | None = None, schema_column: str | None = None, **_others: object) -> None:
@@ -80,11 +77,7 @@ def json_schema(
 
 def json_text(completion: str) -> str:
     """The text that should be JSON."""
-    text = without_thought(completion)
-    marked = marked_text(completion) if "<answer>" in text.lower() else None
-    text = text if marked is None else marked
-    blocks = [body for language, body in _FENCE.findall(text) if language.lower() in ("", "json")]
-    return (blocks[-1] if blocks else text).strip()
+    return fenced_text(completion, ("", "json"))
 
 
 def parse_json(text: str) -> Any:

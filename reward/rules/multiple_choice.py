@@ -40,6 +40,14 @@ def multiple_choice(item: RewardInput, options: str = "choices", zero_based: boo
     return ExplainedScore(float(chosen == truth), f"chooses {chosen}")
 
 
+def chosen_option(item: RewardInput, options: str = "choices", **_others: object) -> str | None:
+    """The label of the option that a completion chooses; None for none, and for a row whose options cannot be read."""
+    try:
+        return choice_in(final_text(item.completion), _options(item, options))
+    except ValueError:
+        return None
+
+
 def choice_in(text: str, options: Mapping[str, str]) -> str | None:
     """The label of the option that a text chooses; None for none or several. `options` is label -> text."""
     text = plain(text)

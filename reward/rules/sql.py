@@ -6,12 +6,11 @@ from typing import Any, Literal
 
 from reward.components import column_value
 from reward.functions import register
-from reward.rules.final_text import marked_text, without_thought
+from reward.rules.final_text import fenced_text
 from reward.rules.sqlite_query import Database, QueryError, QueryLimits, comparable, run_query
 from reward.types import ExplainedScore, RewardInput
 
 MAX_QUERY_CHARS = 20_000
-_FENCE = re.compile(r"^[ \t]*```[ \t]*(\w*)[^\n`]*\n(.*?)(?:^[ \t]*```[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
 _SKIPPED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/", re.DOTALL)
 
 
@@ -87,11 +86,7 @@ def _judged(rows: list[Any], expected: list[Any], is_ordered: bool) -> Explained
 
 def query_of(completion: str) -> str:
     """The query that a completion gives, without white space around it."""
-    text = without_thought(completion)
-    marked = marked_text(completion) if "<answer>" in text.lower() else None
-    text = text if marked is None else marked
-    blocks = [body for language, body in _FENCE.findall(text) if language.lower() in ("", "sql", "sqlite")]
-    return (blocks[-1] if blocks else text).strip()
+    return fenced_text(completion, ("", "sql", "sqlite"))
 
 
 def is_sorted(query: str) -> bool:

@@ -10,18 +10,19 @@ from cluster.errors import StageTimeoutError
 from cluster.groups.reward_router import RewardRouter
 from cluster.loop.evaluation import evaluate, metrics_of
 from reward.types import RewardResult, ScoredGroup
-from reward.worker import _with_answer
+from reward.worker import with_answer
 from rollout.config import ReasoningGymTask, SamplingConfig
 from rollout.types import RolloutGroup, SampleRequest
 from tests.cluster.examples import completion, failed, ok, scored
 from tests.cluster.fakes import FakeReward, FakeSampler, Journal, fleet_of
+from tests.reward.samples import item
 
 CONFIG = EvalConfig(num_samples=4, sampling=SamplingConfig(temperature=0.5, top_p=0.75, max_tokens=9))
 RUN = RunConfig(task=ReasoningGymTask(generator="chain_sum"))
 
 
 def answered(texts: list[str], rewards: list[RewardResult]) -> ScoredGroup:
-    rewards = [_with_answer(result, text) for result, text in zip(rewards, texts, strict=True)]
+    rewards = [with_answer(result, item(text), None) for result, text in zip(rewards, texts, strict=True)]
     return scored(0, rewards, [completion(i, text=text) for i, text in enumerate(texts)])
 
 

@@ -119,7 +119,11 @@ def test_functions(row: dict[str, Any], tests: tuple[CallTest, ...]) -> None:
 
 
 def test_mbpp() -> None:
-    row: dict[str, Any] = {"task_id": 2, "code": "...", "test_list": ["assert add(1, 2) == 3", "assert half(math.pi) < 2"]}
+    row: dict[str, Any] = {
+        "task_id": 2,
+        "code": "...",
+        "test_list": ["assert add(1, 2) == 3", "assert half(math.pi) < 2"],
+    }
     full = {**row, "test_setup_code": "import math", "challenge_test_list": []}
     sanitized = {**row, "test_imports": ["import math"]}
     for each in (full, sanitized):
