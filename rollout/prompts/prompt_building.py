@@ -9,7 +9,7 @@ from typing import Any
 from rollout.config import ModelConfig, TaskConfig
 from rollout.errors import ConfigError, DataError
 from rollout.prompts.chat import tokenize_rows
-from rollout.prompts.prompt_checks import template_warnings
+from rollout.prompts.prompt_checks import special_token_warnings, template_warnings
 from rollout.prompts.prompt_set import PromptReport, PromptSet
 from rollout.prompts.tasks import load_rows
 from rollout.prompts.usable_rows import Split, TaskRows
@@ -73,7 +73,10 @@ class PromptBuilder:
             max_prompt_tokens=self._max_prompt_tokens,
             longest_tokens=max(len(prompt.token_ids) for prompt in prompts),
             data_fingerprint=rows.fingerprint,
-            warnings=tuple(template_warnings(self._tokenizer, rows.rows, self._task)),
+            warnings=(
+                *template_warnings(self._tokenizer, rows.rows, self._task),
+                *special_token_warnings(self._tokenizer, rows.rows),
+            ),
         )
         return PromptSet(
             prompts=tuple(prompts), report=report, fingerprint=_fingerprint(prompts), sources=tuple(sources)

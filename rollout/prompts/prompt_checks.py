@@ -2,6 +2,7 @@
 what it does, so none of these ends a run; the rendered prompt is shown, for a person to judge."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,22 @@ def template_warnings(tokenizer: Any, rows: Sequence[TaskRow], task: TaskConfig)
                 f"model is asked after the end; it gives {shown(text)}; add what opens the assistant's turn to the "
                 "template (add_generation_prompt), or take another model"
             )
+
+
+def special_token_warnings(tokenizer: Any, rows: Sequence[TaskRow]) -> Iterator[str]:
+    """Questions in which a special token stands as text: a tokenizer makes the token of it, an end in the middle."""
+    tokens = sorted((token for token in map(str, tokenizer.all_special_tokens) if token.strip()), key=len, reverse=True)
+    if not tokens:
+        return
+    any_of = re.compile("|".join(map(re.escape, tokens)))
+    hits = [(row, hit[0]) for row in rows if (hit := any_of.search(row.question_text))]
+    if hits:
+        (row, token), others = hits[0], len(hits) - 1
+        more = f" (so in {others} more)" if others else ""
+        yield (
+            f"{row.source}: the text {token!r} in the question{more} is read as the special token of that name, by the "
+            "tokenizer; take it out unless that is meant"
+        )
 
 
 def end_token_ids(tokenizer: Any, model_dir: Path) -> frozenset[int]:

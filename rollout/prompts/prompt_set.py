@@ -27,7 +27,7 @@ class PromptReport:
     data_fingerprint: str
     """SHA-256 (hex) of the rows, before template and tokenizer."""
     warnings: tuple[str, ...] = ()
-    """Sentences on what the chat template does to these prompts (`prompt_checks`)."""
+    """Sentences on what chat template and tokenizer do to these prompts (`prompt_checks`)."""
 
     def __str__(self) -> str:
         left_out = [f"{self.num_too_long} longer than {self.max_prompt_tokens} tokens"] if self.num_too_long else []

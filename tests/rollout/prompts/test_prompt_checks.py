@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rollout.config import JsonlTask
-from rollout.prompts.prompt_checks import end_token_ids, template_warnings, turn_end
+from rollout.prompts.prompt_checks import end_token_ids, special_token_warnings, template_warnings, turn_end
 from rollout.prompts.rows import ChatMessage, TaskRow
 from tests.rollout.byte_tokenizer import CHAT_TEMPLATE, byte_tokenizer
 
@@ -59,6 +59,18 @@ def test_a_prompt_that_ends_with_the_end_is_told() -> None:
 def test_a_long_prompt_is_shown_in_part() -> None:
     (only,) = told(NO_SYSTEM, [row("x" * 5000)])
     assert len(only) < 700
+
+
+def test_special_tokens_in_questions_are_told() -> None:
+    tokenizer = byte_tokenizer()
+    chat = (ChatMessage(role="user", content="a <|bos|>"),)
+    assert list(special_token_warnings(tokenizer, [row("1 < 2 |> 3", 1), row("<end>", 2)])) == []
+    (only,) = special_token_warnings(tokenizer, [row("2?", 1), row("what is <|end|>?", 2), row(chat, 3)])
+    assert only == (
+        "rows.jsonl:2: the text '<|end|>' in the question (so in 1 more) is read as the special token of that name, by "
+        "the tokenizer; take it out unless that is meant"
+    )
+    assert tokenizer("<|end|>", add_special_tokens=False)["input_ids"] == [1]
 
 
 def test_the_end_of_a_turn_is_found() -> None:
