@@ -98,9 +98,12 @@ class _Count:
         allowance = Allowance(programs, own_s=own_s, until_s=self.until_s)
         try:
             yield
-            allowance.check()
-        finally:
+        except BaseException:
             self.spent_s += allowance.used_s()
+            raise
+        used_s = allowance.used_s()
+        self.spent_s += used_s
+        allowance.check(used_s)
 
     def verdict(self) -> Verdict:
         if not self.detail and self.done < self.total:
@@ -157,7 +160,7 @@ def _checking(checker: str, procedure: Procedure, count: _Count, stack: ExitStac
         text = output.decode("utf-8", "replace")
         program.send({"input": test.stdin, "output": text, "expected": test.stdouts[0]})
         answer = _parsed(program.receive_bytes())
-        allowance.check()
+        allowance.check(allowance.used_s())
         return None if answer.get("right") is True else f"wrong output {answer.get('detail', '')}".rstrip()
 
     return decide

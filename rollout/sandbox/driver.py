@@ -257,7 +257,7 @@ def _run_script(source: str) -> None:
     module.__builtins__ = sys.modules["builtins"]
     sys.modules["__main__"] = module
     try:
-        exec(compile(source, "main.py", "exec"), module.__dict__)
+        exec(compile(source, "main.py", "exec", dont_inherit=True), module.__dict__)
     except SystemExit as error:
         if error.code:
             raise

@@ -45,7 +45,7 @@ class Program:
         self._control = control
         self._first_pid = first_pid
         self._limits = limits
-        self._earlier_cpu_s = earlier_cpu_s
+        self._earlier_cpu_s = self._seen_cpu_s = earlier_cpu_s
         self._to_write = bytearray()
         self._close_stdin_when_written = False
         self._stdout = bytearray()
@@ -137,15 +137,16 @@ class Program:
         return f"{how}: {last}" if last else how
 
     def begin(self, allowance: "Allowance") -> float:
-        """It may run for as long as that one says; `total_cpu_s` before it does."""
-        is_fresh, self._allowance = self._allowance is None, allowance
-        return self._earlier_cpu_s if is_fresh else self.total_cpu_s()
+        """It may run for as long as that one says; `total_cpu_s` as it was last seen, so that nothing of it is lost."""
+        self._allowance = allowance
+        return self._seen_cpu_s
 
     def total_cpu_s(self) -> float:
         """Processor time that process 1 of the sandbox has seen, up to now; grows."""
         if self.exit_code is not None:
             return self._earlier_cpu_s + self.cpu_s
-        return max(self._earlier_cpu_s, usage(self._first_pid).cpu_s)
+        self._seen_cpu_s = max(self._seen_cpu_s, usage(self._first_pid).cpu_s)
+        return self._seen_cpu_s
 
     def look(self) -> tuple[float, bool]:
         """`total_cpu_s`, and whether it runs or could run.
@@ -159,7 +160,8 @@ class Program:
         reason = found.excess(self._limits)
         if reason is not None:
             raise ProgramError(reason)
-        return max(self._earlier_cpu_s, found.cpu_s), found.is_running
+        self._seen_cpu_s = max(self._seen_cpu_s, found.cpu_s)
+        return self._seen_cpu_s, found.is_running
 
     def _pump(self) -> None:
         """Move bytes for a moment, and look at the limits.
@@ -272,7 +274,7 @@ class Allowance:
         looks = [program.look() for program in self._programs]
         if not any(is_running for _, is_running in looks):
             self._idle_s += since_last_s
-        self._check(sum(cpu_s for cpu_s, _ in looks) - self._before_s)
+        self.check(sum(cpu_s for cpu_s, _ in looks) - self._before_s + self._idle_s)
         if time.monotonic() > self._until_s:
             waited_s = time.monotonic() - self._started_s
             raise SandboxError(
@@ -284,10 +286,7 @@ class Allowance:
         """Up to now."""
         return self._idle_s + max(sum(program.total_cpu_s() for program in self._programs) - self._before_s, 0.0)
 
-    def _check(self, cpu_s: float) -> None:
-        if cpu_s + self._idle_s > self._own_s:
+    def check(self, used_s: float) -> None:
+        """Raises ProgramError when `used_s` is more than is allowed; the end of a run may come before a look at it."""
+        if used_s > self._own_s:
             raise ProgramError(f"it took longer than {self._own_s:.3g} s")
-
-    def check(self) -> None:
-        """Raises ProgramError when more than was allowed is used up, which a short run's end may come before."""
-        self._check(self.used_s() - self._idle_s)

@@ -9,12 +9,17 @@ It has one of two forms:
 The output comes from a program of the model and is data here: a checker that trips over it calls it wrong.
 """
 
+from __future__ import annotations
+
 import contextlib
 import io
 import sys
-from typing import Any
 
 from reward.code.inside.program import _read, _take_channel, _write
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _PATHS = ("/tmp/input.txt", "/tmp/expected.txt", "/tmp/output.txt")
 
@@ -23,7 +28,7 @@ def main(order: dict[str, Any]) -> None:
     """Answer {"input", "output", "expected"} with {"right": bool, "detail": text} until end of file."""
     requests, answers = _take_channel()
     names: dict[str, Any] = {"__name__": "checker"}
-    code = compile(order["checker"], "checker.py", "exec")
+    code = compile(order["checker"], "checker.py", "exec", dont_inherit=True)
     if order["has_check"]:
         exec(code, names)
     while (request := _read(requests)) is not None:

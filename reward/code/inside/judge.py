@@ -7,14 +7,19 @@ decides here: not `assert`, not `==`, not the builtins, not this process. Messag
     from the owner  {"names": [...]} first, then the answer to each call
 """
 
+from __future__ import annotations
+
 import ast
 import builtins
 import importlib
 import sys
-from typing import Any
 
 from reward.code.inside.program import _read, _take_channel, _write
 from reward.code.inside.values import decode, encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _channel: tuple[int, int] = (0, 1)
 
@@ -110,7 +115,8 @@ def main(order: dict[str, Any]) -> None:
     _bind(names, order, {str(name) for name in known["names"]})
     for number, test in enumerate(["", *order["tests"]]):
         try:
-            exec(compile(order["setup"] if number == 0 else test, "tests.py", "exec"), names)
+            source = order["setup"] if number == 0 else test
+            exec(compile(source, "tests.py", "exec", dont_inherit=True), names)
             passed, detail = True, ""
         except BaseException as error:  # noqa: BLE001 - boundary: the tests, and whatever a wrong value makes them raise
             passed, detail = False, f"{type(error).__name__}: {str(error)[:200]}"

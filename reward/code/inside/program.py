@@ -7,26 +7,31 @@ only ever a value that is compared elsewhere; there is nothing here that says "p
     answer   {"value": ...} or {"raised": "ValueError", "message": "..."}, and {"changed": {"0": ...}} for arguments
 """
 
+from __future__ import annotations
+
 import json
 import os
 import struct
 import sys
-import types
-from typing import Any
 
 from reward.code.inside.values import decode, encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def main(order: dict[str, Any]) -> None:
     """Load `order["source"]`, then answer requests on what were stdin and stdout until end of file."""
     requests, answers = _take_channel()
-    module = types.ModuleType("solution")
+    module = type(sys)("solution")
     sys.modules["solution"] = module
     handles: list[Any] = []
     loaded: BaseException | None = None
     try:
-        # Not "__main__": what stands below `if __name__ == "__main__"` is for another use.
-        exec(compile(order["source"], "solution.py", "exec"), module.__dict__)
+        # As Python does, and not as this file is compiled. Not "__main__": what stands below
+        # `if __name__ == "__main__"` is for another use.
+        exec(compile(order["source"], "solution.py", "exec", dont_inherit=True), module.__dict__)
     except BaseException as error:  # noqa: BLE001 - boundary: a program of the model
         loaded = error
     names = sorted(name for name in module.__dict__ if not name.startswith("__")) if loaded is None else []

@@ -9,10 +9,16 @@ own. JSON's own types are themselves; each other one is an object with one key:
     {"r": 3}     anything else: a handle of an object that stays where it is
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any
+
+# Each run of a sandbox pays for these imports: `typing` alone would be a fifth of them.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_ITERATED = 100_000
 """Elements that are read from an iterator; an endless one is cut here."""

@@ -173,6 +173,14 @@ def test_a_fraction_counts_the_tests_that_pass(backend: str) -> None:
     assert score(dies, calls, backend=backend, score="fraction", time_limit_s=9, total_limit_s=9) == 0.75
 
 
+def test_a_program_is_compiled_as_python_does(backend: str) -> None:
+    source = "assert True\ndef f(x: int): 'doc'; return x\nprint(f.__annotations__, f.__doc__, __debug__)"
+    assert score(source, adding(("", "{'x': <class 'int'>} doc True\n")), backend=backend) == 1.0
+    row = {"tests": ["assert kind() == 'type'"]}
+    source = "def f(x: int): pass\ndef kind(): return type(f.__annotations__['x']).__name__"
+    assert score(source, row, backend=backend) == 1.0
+
+
 def test_a_hundred_tests_of_a_right_program(backend: str) -> None:
     row = adding(*[(f"{number} 1\n", f"{number + 1}\n") for number in range(100)])
     before_s = _children_cpu_s()
@@ -195,7 +203,7 @@ def test_one_deadline_for_all_tests(backend: str) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({}, "the row has no tests: it needs a column tests or test_code"),
+        ({}, "the row has no tests: it needs one of the columns tests, test_code, input_output"),
         ({"tests": []}, "the row has no tests"),
         ({"tests": "[1"}, "the column tests is text, but no JSON"),
         ({"tests": [1]}, "every one of tests has to be"),
@@ -207,7 +215,8 @@ def test_one_deadline_for_all_tests(backend: str) -> None:
         ({"test_code": "x = 1"}, "neither an assertion at its top level nor a function check"),
         ({"test_code": "def check(candidate): pass"}, "it needs the column entry_point"),
         ({"test_code": 3}, "the column test_code has to be text, got a int"),
-        ({"tests": ["import numpy\nassert f()"]}, "the tests of the row cannot be run: ModuleNotFoundError"),
+        ({"tests": ["import numpy\nassert f()"]}, "the tests of the row import numpy, which is not in the sandbox"),
+        ({"tests": ["__import__('numpy')\nassert f()"]}, "the tests of the row cannot be run: ModuleNotFoundError"),
         ({"tests": ["assert f()"], "test_setup": "1 / 0"}, "the tests of the row cannot be run: ZeroDivisionError"),
     ],
 )
