@@ -7,12 +7,14 @@ import { useKeys } from "shoal/frame/keys.js";
 import { Text } from "shoal/parts/text.js";
 import { TokenView } from "shoal/tokens/view.js";
 import { Annotate } from "shoal/rollouts/annotate.js";
+import { Rendered } from "shoal/rendered/view.js";
 import { lifeSpan } from "shoal/rollouts/group_history.js";
 import { Facts, RewardMark, SampleStrip } from "shoal/rollouts/rollout_parts.js";
 
 const VIEWS = [
   { id: "tokens", label: "Tokens" },
   { id: "text", label: "Text" },
+  { id: "drawn", label: "Drawn" },
   { id: "raw", label: "Raw JSON" },
 ];
 
@@ -137,7 +139,7 @@ export default function RolloutPage({ run, route }) {
   );
   if (!rollout) return error ? html`<${Problem} error=${error} />` : html`<${Loading} what="Reading the completion" />`;
   // In an exported report some completions have no more than their text.
-  const views = rollout.tokens ? VIEWS : VIEWS.filter((one) => one.id === "text");
+  const views = rollout.tokens ? VIEWS : VIEWS.filter((one) => one.id === "text" || one.id === "drawn");
   const view = views.some((one) => one.id === params.view) ? params.view : views[0].id;
   return html`<div class="ro-page" data-testid="rollout-page">
     <${Head} rollout=${rollout} parts=${parts} kept=${kept} beside=${beside} />
@@ -149,6 +151,7 @@ export default function RolloutPage({ run, route }) {
       items=${views.map((one) => ({ ...one, href: href("rollout", parts, { ...params, view: one.id === "tokens" ? null : one.id }) }))} />
     ${view === "tokens" ? html`<${TokenView} rollout=${rollout} run=${run} params=${params} />` : null}
     ${view === "text" ? html`<${TextTab} rollout=${rollout} />` : null}
+    ${view === "drawn" ? html`<${Rendered} text=${rollout.text} />` : null}
     ${view === "raw" ? html`<${RawTab} rollout=${rollout} />` : null}
   </div>`;
 }

@@ -11,7 +11,7 @@ const NOTHING = { label: null, note: null, bookmarked: false };
 export function Annotate({ run, address, annotation }) {
   const [kept, setKept] = useState(annotation ?? NOTHING);
   const [draft, setDraft] = useState(annotation ?? NOTHING);
-  const [state, setState] = useState({ busy: false, error: null });
+  const [state, setState] = useState({ busy: false, error: /** @type {any} */ (null) });
   const known = JSON.stringify(annotation ?? NOTHING);
   useEffect(() => {
     setKept(JSON.parse(known));
