@@ -60,6 +60,17 @@ def weights_of(worker: Any) -> tuple[dict[str, np.ndarray], str]:
     return weights, receiver.finish(digest) if weights else ""
 
 
+def check_rounding(worker: Any) -> None:
+    """Collective, like the scores: the learner's precision is another one meanwhile, and its own again afterwards."""
+    before = worker.score_tokens(SCORED)
+    errors = worker.rounding_errors(SCORED)
+    assert [len(errors_T) for errors_T in errors] == [len(token_ids) - 1 for token_ids in SCORED]
+    largest = max(float(np.abs(errors_T).max()) for errors_T in errors)
+    assert 1e-4 < largest < 0.1, "bf16 has 8 bits"
+    again = worker.score_tokens(SCORED)
+    assert all(np.array_equal(a, b) for a, b in zip(before, again, strict=True))
+
+
 def train_case(
     rank: int, world_size: int, addresses: list[RendezvousAddress], cases: list[tuple[int, str, int]]
 ) -> list[Any]:
@@ -75,6 +86,7 @@ def train_case(
         weights, digest = weights_of(worker)
         export = Path(model_dir).parent / f"export-{world_size}-{stage}"
         worker.export(str(export))
+        check_rounding(worker)
         outputs, values = [output for output, _ in steps], [computed for _, computed in steps]
         results.append((weights, digest, outputs, worker.score_tokens(SCORED), str(export), values))
         worker.close()
