@@ -29,6 +29,8 @@ COMPUTED_OTHERWISE = {
     "apertus": "whose activations vLLM computes in bfloat16 whatever the precision",
 }
 """Families that are not the same in vLLM to more digits than bf16 has."""
+GONE = {"mpt": "0.29"}
+"""Families that vLLM no longer has, and since which version."""
 ATTENTION_LAYERS = ("full_attention", "sliding_attention", "chunked_attention", "attention")
 """Kinds of layers that hold no state besides keys and values."""
 
@@ -44,6 +46,11 @@ def check_engine_limits(
     text = config.get_text_config()
     _check_length(config, text, model_dir, max_context_tokens)
     _check_windows(text, model_dir)
+    if text.model_type in GONE:
+        raise ModelError(
+            f"{model_dir} is of the family {text.model_type}, which vLLM has not had since {GONE[text.model_type]}; "
+            "take another model"
+        )
     if is_exact and text.model_type in COMPUTED_OTHERWISE:
         raise ModelError(
             f"{model_dir} is of the family {text.model_type}, {COMPUTED_OTHERWISE[text.model_type]}: that is up to "

@@ -85,6 +85,11 @@ def test_families_that_differ_in_more_digits_than_bf16_has_are_refused_in_fp32_a
     check(config_of(family))
 
 
+def test_a_family_that_vllm_no_longer_has_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"model is of the family mpt, which vLLM has not had since 0\.29"):
+        check(config_of("Mpt"), on_gpu=True)
+
+
 def test_the_kinds_of_attention_layers_are_transformers_own() -> None:
     kinds = {kind for family in ("Qwen3", "Gemma3", "Cohere2", "Olmo3") for kind in config_of(family).layer_types}
     assert kinds <= set(ATTENTION_LAYERS)

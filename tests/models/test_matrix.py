@@ -41,6 +41,7 @@ STATES = "carry a state from token to token"
 EXPERTS = "a mixture of experts"
 REFUSED: dict[str, str] = {
     "Qwen2, window in some layers": "sliding window in some of its layers",
+    "Mpt": "which vLLM has not had since",
     "Mamba": STATES,
     "Mamba2": STATES,
     "Lfm2": STATES,
