@@ -261,10 +261,13 @@ def _run_script(source: str) -> None:
     except SystemExit as error:
         if error.code:
             raise
-    _end_well(module)
+    # Nobody but its own functions holds its names now, and they go when those do.
+    sys.modules.pop("__main__", None)
+    del module
+    _end_well()
 
 
-def _end_well(module: "Any") -> None:
+def _end_well() -> None:
     """What Python does at the end of a program, but for taking itself apart: that would copy every shared page.
 
     What goes wrong here ends the program the long way, which says so.
@@ -275,7 +278,6 @@ def _end_well(module: "Any") -> None:
         sys.modules["atexit"]._run_exitfuncs()  # noqa: SLF001 - as above
     _flush()
     # Files that were not closed write what they hold when they go, and objects may have a last word.
-    module.__dict__.clear()
     gc.collect()
     _flush()
     posix._exit(0)  # noqa: SLF001

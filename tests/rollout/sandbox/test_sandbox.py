@@ -69,6 +69,35 @@ def test_a_further_run_is_a_fork_and_costs_little(backend: str) -> None:
     assert (_cpu_s() - before_s) / 50 < 0.010
 
 
+_ENDINGS = {
+    "returns": "print('x')",
+    "exit": "import sys\nprint('x')\nsys.exit()",
+    "exit 0": "print('x')\nexit_ = SystemExit(0)\nraise exit_",
+    "exit 3": "print('x')\nraise SystemExit(3)",
+    "exit with words": "print('x')\nraise SystemExit('why')",
+    "raises": "print('x')\n1 / 0",
+    "no newline": "import sys\nsys.stdout.write('x')",
+    "a thread": "import threading, time\nthreading.Thread(target=lambda: (time.sleep(0.05), print('x'))).start()",
+    "exit handlers": "import atexit\natexit.register(print, 'last')\natexit.register(lambda: 1 / 0)\nprint('first')",
+    "a file that is not closed": "f = open(1, 'w', closefd=False)\nf.write('x')",
+    "another stdout": "import io, sys\nsys.stdout = io.TextIOWrapper(open(1, 'wb', 0))\nprint('x')",
+    "stdout is closed": "import sys\nprint('x')\nsys.stdout.close()",
+    "a last word": "import sys\nclass A:\n  def __del__(self): sys.stdout.write('x')\na = A()\ndef f(): return a",
+    "an object in a circle": "class A:\n  def __del__(self): print('x')\na = A()\na.me = a",
+    "a signal": "import os\nprint('x', flush=True)\nos.kill(os.getpid(), 9)",
+}
+
+
+@pytest.mark.parametrize("name", _ENDINGS)
+def test_a_program_ends_as_in_python(name: str) -> None:
+    source = _ENDINGS[name]
+    wanted = subprocess.run([sys.executable, "-I", "-c", source], capture_output=True, check=False, timeout=60)
+    with _sandbox(usable_backend(), source) as sandbox, sandbox.run() as program:
+        _let(program)
+        output, code = program.run_to_end(b"")
+    assert (output, code if code < 128 else 128 - code) == (wanted.stdout, wanted.returncode)
+
+
 _LEAVES_SOMETHING = """
 import os, sys, time
 seen = sorted(os.listdir("/tmp")) + [name for name in os.environ if name == "LEFT"]
