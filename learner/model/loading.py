@@ -84,7 +84,27 @@ def load_skeleton(
 
     Errors: `ModelError`.
     """
-    return _load(model_dir, config, trust_remote_code=trust_remote_code, device_map="meta")
+    model = _load(model_dir, config, trust_remote_code=trust_remote_code, device_map="meta")
+    _check_ties(model, model_dir)
+    return model
+
+
+def _check_ties(model: "PreTrainedModel", model_dir: str | Path) -> None:
+    """Of two tied weights the embedding is the one that vLLM takes from the files; transformers takes either."""
+    from safetensors import safe_open
+
+    names: set[str] = set()
+    for path in Path(model_dir).glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            names.update(file.keys())
+    ties: Mapping[str, str] = getattr(model, "all_tied_weights_keys", None) or {}
+    for other, embedding in ties.items():
+        if other in names and embedding not in names:
+            raise ModelError(
+                f"{model_dir} holds {other} and not {embedding}, though its config.json says that they are one "
+                "(tie_word_embeddings): vLLM would draw the embeddings at random; name it so in the files, or load the "
+                "model with transformers and save it anew"
+            )
 
 
 def load_causal_lm(

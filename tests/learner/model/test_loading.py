@@ -86,6 +86,12 @@ def test_a_tied_head_that_is_also_in_the_file_is_tied_where_it_is_the_same(tmp_p
     assert torch.equal(model.lm_head.weight, model.model.embed_tokens.weight * factor)
 
 
+def test_a_tied_model_without_its_embedding_is_refused_since_engines_would_draw_it(tmp_path: Path) -> None:
+    model_dir = Path(save_toy_model(tmp_path / "model", tied=True))
+    rewrite(model_dir, lambda weights: weights.update({"lm_head.weight": weights.pop("model.embed_tokens.weight")}))
+    assert "holds lm_head.weight and not model.embed_tokens.weight, though" in load_both(model_dir)
+
+
 def test_weights_without_a_place_are_named(model_dir: Path) -> None:
     rewrite(model_dir, lambda weights: weights.update({"v_head.summary.weight": torch.zeros(1, 64)}))
     assert "holds 1 tensor (v_head.summary.weight), for which" in load_both(model_dir)
