@@ -117,10 +117,10 @@ def test_a_query_can_only_read(query: str) -> None:
     ],
 )  # fmt: skip
 def test_a_query_has_bounds(query: str, why: str) -> None:
-    started_s = time.monotonic()
+    started_s = time.process_time()
     with pytest.raises(QueryError, match=why):
         run_query(Database(script=SCHEMA), query, SMALL)
-    assert time.monotonic() - started_s < 5.0
+    assert time.process_time() - started_s < 5.0
     assert run_query(Database(script=SCHEMA), "select 1", SMALL) == [(1,)]
 
 
