@@ -31,7 +31,8 @@ def made(num_rows: int, text: str = "three") -> TrackerTable:
 def test_a_row_has_what_the_step_has() -> None:
     table = made(3)
     rows = [dict(zip(COLUMNS, row, strict=True)) for row in table.rows]
-    assert [(str(row["group_id"])[:6], row["sample_index"]) for row in rows] == [("000000", 0), ("000000", 1), ("000001", 0)]
+    places = [(str(row["group_id"])[:6], row["sample_index"]) for row in rows]
+    assert places == [("000000", 0), ("000000", 1), ("000001", 0)]
     assert rows[0] | {"group_id": ""} == {
         "step": 7,
         "group_id": "",
