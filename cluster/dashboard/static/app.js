@@ -15,6 +15,7 @@ import Ledger from "shoal/pages/ledger.js";
 import Log from "shoal/pages/log.js";
 import Metrics from "shoal/pages/metrics.js";
 import Overview from "shoal/pages/overview.js";
+import Prompt from "shoal/pages/prompt.js";
 import Rollout from "shoal/pages/rollout.js";
 import Rollouts from "shoal/pages/rollouts.js";
 import Runs from "shoal/pages/runs.js";
@@ -36,6 +37,7 @@ const PAGES = {
   rollouts: [Rollouts, "Rollouts", "Every answer that the model wrote: find some by a filter or a word, open one to see it token by token."],
   group: [Group, "Group", "One question and all answers that were sampled for it; the better ones of a group are reinforced, the worse ones discouraged."],
   rollout: [Rollout, "Completion", "One answer: what it was rewarded for, and what each of its tokens contributed to training."],
+  prompt: [Prompt, "Prompt", "One question over all steps and runs that asked it: how it fared, and two answers side by side."],
   timeline: [Timeline, "Timeline", "What each process did and when, and who waited for whom."],
   fleet: [Fleet, "Fleet", "The processes of the run: how each is, how fast, and what it holds."],
   ledger: [Ledger, "Ledger", "Every group from the moment a question was given out until it was trained on once, or rejected with a reason."],

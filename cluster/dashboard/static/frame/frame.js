@@ -24,7 +24,7 @@ const PAGES = [
 /** Pages that ask for more than a report holds. */
 const SERVED_ONLY = new Set(["metrics", "log"]);
 const MANY_RUNS = 12; // beyond, the menu of runs can be searched
-const PARENT = { step: "steps", group: "rollouts", rollout: "rollouts" };
+const PARENT = { step: "steps", group: "rollouts", rollout: "rollouts", prompt: "rollouts" };
 const STATUS = {
   live: ["LIVE", "live"],
   finished: ["finished", "ok"],

@@ -87,7 +87,8 @@ function Below({ group }) {
   return html`<div class="gr-below">
     <section class="gr-section">
       <h2>This prompt over time <span class="tk-dim">${group.history.length} ${group.history.length === 1 ? "group" : "groups"}, pass rate by step</span>
-        ${isReport ? null : html`<a href=${href("rollouts", [], { filter: `uid="${group.uid}"`, sort: "step" })} data-testid="of-this-prompt">all answers to this question</a>`}</h2>
+        ${isReport ? null : html`<a href=${href("rollouts", [], { filter: `uid="${group.uid}"`, sort: "step" })} data-testid="of-this-prompt">all answers to this question</a>
+          <a href=${href("prompt", [group.uid], { right: [group.phase, group.step, group.group_id].join("/") })} data-testid="to-prompt">two steps or runs side by side</a>`}</h2>
       <${History} history=${group.history} current=${group} />
     </section>
     <section class="gr-section">
