@@ -60,9 +60,10 @@ class TrackerConfig(Config):
     """Where metrics go besides metrics.jsonl."""
 
     tensorboard: bool = True
-    """TensorBoard, into the run directory."""
+    """TensorBoard, into the run directory; a resumed run writes it anew, so that it has each step once."""
     wandb: bool = False
-    """Weights & Biases; needs the package wandb."""
+    """Weights & Biases; needs the package wandb. A resumed run goes on in the same run there, and so with the others.
+    Steps that are trained again take the place of those of before where the server can rewind a run."""
     mlflow: bool = False
     """MLflow; needs the package mlflow."""
     trackio: bool = False
