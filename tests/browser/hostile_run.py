@@ -43,6 +43,8 @@ ALL = " ".join(CORPUS)
 SURROGATES = "\ud800 lone \udfff"
 NAME = SCRIPT + "\u202e\x00{{7*7}}" + '<img src=x onerror="window.pwned=20">'
 """Where a short one is expected."""
+LONG_NAME = "a_name_without_an_end_" * 30
+"""Wider than any window."""
 RUN, OTHER = "<img src=x onerror=window.pwned=21> & '\u202e\"`{{7*7}}", "other"
 LINE = 1_000_000
 PIECE = "abcdefghi "
@@ -79,8 +81,10 @@ def _rewrite_table(path: Path) -> None:
         text = f"{NAME} {CORPUS[number % len(CORPUS)]} {ALL} \\ud800"  # the writer spells a lone surrogate out
         _fill(row, range(len(CORPUS) + 1), text)
         row |= dict.fromkeys(("question", "prompt_text", "ground_truth", "detail"), f"{NAME} {ALL}") | {"task": NAME}
-        row |= {"worker": NAME if number < 4 else row["worker"], "reward_worker": NAME, "answer": NAME}
-        row["components"] = json.dumps({NAME: 1.0, "__proto__": 0.5, "constructor": 0.25, "math": row["reward"]})
+        row |= {"worker": NAME if number < 4 else row["worker"], "reward_worker": LONG_NAME, "answer": NAME}
+        row["components"] = json.dumps(
+            {NAME: 1.0, LONG_NAME: 0.1, "__proto__": 0.5, "constructor": 0.25, "math": row["reward"]}
+        )
         row["prompt_token_ids"] = list(range(len(CORPUS)))
     if path.stem == f"step-{LONG_STEP:06d}":
         piece, single = PIECES.index(PIECE), PIECES.index("x" * LINE)
@@ -101,6 +105,7 @@ def _fill(row: dict[str, Any], ids: Sequence[int], text: str) -> None:
 
 def _hostile_event(line: dict[str, Any]) -> dict[str, Any]:
     actor = line["actor"] if line["actor"] != "sampler-0" else NAME + SURROGATES
+    actor = LONG_NAME if actor == "sampler-1" else actor
     return line | {"actor": actor, "extra": line["extra"] | {NAME: ALL + SURROGATES}}
 
 
@@ -110,7 +115,8 @@ def _hostile_entry(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def _hostile_metrics(line: dict[str, Any]) -> dict[str, Any]:
-    return line | {NAME: 1.0, f"reward/component/{NAME}": 0.5, SURROGATES: 2.0, "__proto__": 3.0, "constructor": 4.0}
+    components = {f"reward/component/{name}": 0.5 for name in (NAME, LONG_NAME)}
+    return line | components | {NAME: 1.0, SURROGATES: 2.0, "__proto__": 3.0, "constructor": 4.0}
 
 
 def _rewrite_json(path: Path, change: dict[str, Any]) -> None:

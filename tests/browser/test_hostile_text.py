@@ -94,6 +94,13 @@ def expect_harmless(page: Any, *, text: str = SCRIPT, chips: bool = True) -> Non
         names = set(page.locator(".chip").all_inner_texts())
         assert names & {"RLO", "NUL", "ZWSP", "ESC[31m"}, names
     assert page.evaluate("getComputedStyle(document.querySelector('#app')).display") != "none"
+    expect_narrow(page)
+
+
+def expect_narrow(page: Any) -> None:
+    """No name, however long, makes the page wider than the window."""
+    assert page.evaluate("() => { scrollTo(10000, 0); return scrollX; }") == 0
+    page.evaluate("scrollTo(0, 0)")
 
 
 def expect_quick(page: Any, act: Callable[[], object], wanted: Any) -> None:
@@ -150,6 +157,7 @@ def test_overview_and_its_scrubber(show: Any) -> None:
         page.mouse.move(box["x"] + share * box["width"], box["y"] + box["height"] / 2)
     page.locator(".u-over").first.hover()
     assert page.evaluate(FOUND) == []
+    expect_narrow(page)
     expect_quick(page, lambda: page.get_by_test_id("nav-doctor").click(), page.get_by_test_id("doctor"))
 
 

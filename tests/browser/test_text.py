@@ -57,6 +57,8 @@ def test_markup_is_text(shown: Any, hostile: str) -> None:
         ("\x1b]8;;http://x\x07link", ["ESC]8;;http://x"]),
         ("\x08" * 5000, ["BS ×5000"]),
         ("\U000e0041\U000e0042", ["U+E0041", "U+E0042"]),
+        ("10\u00a0000\u202f000", ["NBSP", "NNBSP"]),
+        ("a\u2800\u2800b\u3000c\u2009d", ["blank braille ×2", "wide blank", "U+2009"]),
         ("Z" + "\u0301" * 40, ["40 marks"]),
         ("caf\u00e9 \U0001f41f line\nbreak\ttab", []),
     ],
@@ -110,3 +112,24 @@ def test_titles_and_labels_name_what_cannot_be_seen(page: Any, shown: Any) -> No
         }"""
     )
     assert made == ["a[RLO][NUL]b", "plain"]
+
+
+UNWRAPPED = """async (value) => {
+  const { h, render } = await import("shoal/parts/ui.js");
+  await import("shoal/parts/text.js");
+  document.querySelector("#probe")?.remove();
+  const probe = document.createElement("div");
+  probe.id = "probe";
+  document.body.append(probe);
+  render(h("p", { title: value }, "metric ", [value, h("option", null, value)]), probe);
+  return { text: probe.textContent, title: probe.firstChild.title };
+}"""
+
+
+def test_text_that_reached_an_element_by_itself_hides_nothing(page: Any, shown: Any) -> None:
+    """Names of metrics and options of menus are drawn without <Text>; our own blanks stay as they are."""
+    assert shown("x")["text"] == "x"
+    found = page.evaluate(UNWRAPPED, "math\u202e\x1b[2Jz\u00a0y")
+    assert found["text"] == "metric " + 2 * "math[RLO][ESC[2J]z[NBSP]y"
+    assert found["title"] == "math[RLO][ESC[2J]z[NBSP]y"
+    assert page.evaluate(UNWRAPPED, "10\u00a0s")["text"] == "metric 10\u00a0s10\u00a0s"

@@ -211,8 +211,10 @@ function showValues({ spec, elements, place, index }) {
  * bounds of a spread, "stack" for layers; bands [{from, to, state}]; scale "linear" or "log". `sync`: charts of the same name share the crosshair. onClick(index): a click on the plot;
  * onRange(low, high): a brush over it, in x. The height is the same with and without data.
  */
-export function Chart({ title, help, x, series, bands = [], scale = "linear", unit = "", height = 132, range, sync = "run", xLabel = "step", formatX = fmt.number, onClick, onRange, ...rest }) {
+export function Chart({ title, help, x, series, bands = [], scale = "linear", unit = "", height: wanted, range, sync = "run", xLabel = "step", formatX = fmt.number, onClick, onRange, ...rest }) {
   const theme = useTheme();
+  const roomy = useRoomy();
+  const height = wanted ?? (roomy ? 196 : 132);
   const box = useRef(null);
   const plot = useRef(null);
   const place = useRef(null);
@@ -257,6 +259,19 @@ export function Chart({ title, help, x, series, bands = [], scale = "linear", un
     <${Box} spec=${spec} box=${box} plot=${plot} place=${place} valueRefs=${valueRefs} title=${title} height=${height} empty=${empty} onClick=${onClick} hidden=${table} />
     ${table ? html`<${ChartTable} title=${title} x=${x} xLabel=${xLabel} formatX=${formatX} series=${series} unit=${unit} height=${height} />` : null}
   </figure>`;
+}
+
+const WIDE = matchMedia("(min-width: 1900px) and (min-height: 1000px)");
+
+/** Whether the window has room for taller charts. */
+function useRoomy() {
+  const [roomy, setRoomy] = useState(WIDE.matches);
+  useEffect(() => {
+    const changed = () => setRoomy(WIDE.matches);
+    WIDE.addEventListener("change", changed);
+    return () => WIDE.removeEventListener("change", changed);
+  }, []);
+  return roomy;
 }
 
 /** Where the plot is drawn. With the focus in it the arrows move the crosshair, and Enter opens what it stands on. */

@@ -10,9 +10,9 @@ const MAX_PIXELS = 8_000_000; // browsers lose count of taller elements: beyond,
 
 function Header({ columns, sort, onSort }) {
   return html`<div class="vt-row vt-head" role="row">
-    ${columns.map(({ key, label, width, align, title, sortable }) => {
+    ${columns.map(({ key, label, width, grow, align, title, sortable }) => {
       const direction = sort === key ? "ascending" : sort === "-" + key ? "descending" : undefined;
-      const style = cellStyle(width);
+      const style = cellStyle(width, grow);
       if (!sortable) return html`<div role="columnheader" class=${"vt-cell " + (align ?? "")} style=${style} title=${title} key=${key}><${Text} value=${label} inline /></div>`;
       return html`<div role="columnheader" aria-sort=${direction} class=${"vt-cell " + (align ?? "")} style=${style} key=${key}>
         <button type="button" title=${title} data-sort=${key} onClick=${() => onSort?.(direction === "descending" ? key : "-" + key)}>
@@ -22,15 +22,15 @@ function Header({ columns, sort, onSort }) {
   </div>`;
 }
 
-function cellStyle(width) {
-  return typeof width === "number" ? { flex: `0 0 ${width}px` } : { flex: `1 1 ${width ?? "120px"}` };
+function cellStyle(width, grow = 1) {
+  return typeof width === "number" ? { flex: `0 0 ${width}px` } : { flex: `${grow} 1 ${width ?? "120px"}` };
 }
 
 function Row({ row, index, columns, selected, onSelect, onOpen, testid }) {
   return html`<div class=${"vt-row" + (selected ? " selected" : "") + (row ? "" : " pending")} role="row" aria-rowindex=${index + 1}
     aria-selected=${selected} data-testid=${testid} data-index=${index}
     onClick=${() => row && (onOpen ? onOpen(row, index) : onSelect?.(index))}>
-    ${columns.map(({ key, width, align, render }) => html`<div role="gridcell" class=${"vt-cell " + (align ?? "")} style=${cellStyle(width)} key=${key}>
+    ${columns.map(({ key, width, grow, align, render }) => html`<div role="gridcell" class=${"vt-cell " + (align ?? "")} style=${cellStyle(width, grow)} key=${key}>
       ${row ? (render ? render(row, index) : row[key]) : null}</div>`)}
   </div>`;
 }
@@ -47,7 +47,8 @@ function windowOf(scrollTop, height, total) {
 }
 
 /**
- * columns: [{key, label, width (pixels, or a CSS basis that grows), align: "right", render(row), sortable, title}].
+ * columns: [{key, label, width (pixels, or a CSS basis that grows, `grow` times as much as others), align: "right",
+ * render(row), sortable, title}].
  * rowAt(index) -> row, or undefined while it is on its way; onVisible(first, last) tells which ones are needed.
  * sort: "key" or "-key"; selected: index; onSelect(index) by keys, onOpen(row, index) by click or Enter.
  */

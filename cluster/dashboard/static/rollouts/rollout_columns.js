@@ -51,7 +51,7 @@ export function allColumns({ mark, pins, components }) {
     { key: "worker", label: "sampler", width: 92, render: (row) => row.worker, help: "who sampled it" },
     { key: "annotation", label: "noted", width: 120, help: "label and bookmark", render: (row) => html`
       ${row.annotation?.bookmarked ? html`<span class="rl-pin" title="bookmarked">★ </span>` : null}${row.annotation?.label ? html`<${Text} value=${row.annotation.label} inline />` : null}` },
-    { key: "question", label: "question", width: 220, render: foreign("question"), help: "its first 120 characters" },
+    { key: "question", label: "question", width: "140px", grow: 0.25, render: foreign("question"), help: "its first 120 characters" },
     { key: "answer", label: "answer", width: 104, render: foreign("answer"), help: "final answer that was extracted" },
     { key: "truth", label: "truth", width: 104, render: foreign("truth"), help: "what is right" },
     { key: "preview", label: "completion", width: "320px", render: foreign("preview", mark), help: "its first 160 characters" },

@@ -34,6 +34,16 @@ def test_a_page_of_the_table(tmp_path: Path) -> None:
     json.dumps(page, allow_nan=False)
 
 
+def test_the_means_are_of_all_that_pass_and_not_of_a_page(run: RunDirectory) -> None:
+    """Rewards 1, 0, 1, 0 of 4, 4, 4 and 8 tokens, and 1, none, 1, 1 of 4 tokens each."""
+    write_step(run, 0, (MIXED, (RIGHT, FAILED, RIGHT, RIGHT)))
+    page = rollout_table(open_store(run.path), filter_text="phase=train", sort="-length", offset=0, limit=1)
+    assert page["total"] == 8
+    assert page["means"] == pytest.approx({"reward": 5 / 7, "correct": 5 / 7, "length": 4.5})
+    nothing = rollout_table(open_store(run.path), filter_text="len>100", sort="", offset=0, limit=1)
+    assert nothing["means"] == {"reward": None, "correct": None, "length": None}
+
+
 def test_a_filter_that_does_not_parse_is_an_error_for_the_person(tmp_path: Path) -> None:
     write_run(tmp_path / "run")
     with pytest.raises(FilterError):

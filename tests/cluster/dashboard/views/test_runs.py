@@ -69,6 +69,15 @@ def test_the_cheap_information_is_that_of_the_opened_run(tmp_path: Path) -> None
     assert cheap["started_s"] == START_S
     assert cheap["updated_s"] > START_S  # the files' time
     assert (cheap["step"], cheap["accuracy_before"], cheap["status"]) == (3, 0.5, "finished")
+    assert cheap["accuracy_step"] == 3  # after the last step, and not before the first
+    assert cheap["step_ended_s"] is None  # these steps have no time of their end
+
+
+def test_the_end_of_the_last_step_is_told(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "one")
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "time/ended_s": 1700000100.5}\n')
+    assert RunInfos().info("one", run.path)["step_ended_s"] == START_S + 100.5
 
 
 def test_a_run_with_broken_files_is_listed(tmp_path: Path) -> None:
