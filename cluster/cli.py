@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.commands.alerts import add_alert_commands, alerts_beside
 from cluster.commands.dashboard import add_dashboard_commands, dashboard_beside
-from cluster.commands.selection import add_label_command, add_selection_commands
+from cluster.commands.selection import add_label_command, add_selection_commands, add_tag_command
 from cluster.commands.watch import add_watch_command
 from cluster.run_files import CONFIG
 from rollout.errors import ConfigError, ShoalError
@@ -113,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     add_dashboard_commands(add)
     add_selection_commands(add)
     add_label_command(add)
+    add_tag_command(add)
     add_alert_commands(add)
     add_watch_command(add)
     return parser

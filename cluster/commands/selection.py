@@ -30,6 +30,39 @@ def add_selection_commands(add: Add) -> None:
     rollouts.add_argument("--tokens", action="store_true", help="with the columns that have a value for each token")
 
 
+def add_tag_command(add: Add) -> None:
+    """Adds the parser."""
+    tag = add("tag", _tag, "tag, note or archive a run; the list of runs shows it, and leaves out what is archived")
+    tag.add_argument("run", type=Path, metavar="RUN")
+    tag.add_argument("--add", action="append", default=[], metavar="TAG")
+    tag.add_argument("--remove", action="append", default=[], metavar="TAG")
+    tag.add_argument("--note", metavar="TEXT", help="an empty one takes it away")
+    tag.add_argument("--archive", action=argparse.BooleanOptionalAction, help="leave it out of the list, or not")
+
+
+def _tag(arguments: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from cluster.dashboard.files.encoding import visible
+    from cluster.dashboard.files.run_tags import read_tags, write_tags
+    from cluster.dashboard.views.runs import is_run
+    from rollout.errors import ConfigError
+
+    run: Path = arguments.run
+    if not is_run(run):
+        raise ConfigError(f"{run} is no run: it has none of a run's files; give the folder that `shoal train` made")
+    before = read_tags(run)
+    kept = {*before.tags, *(tag.strip() for tag in arguments.add)} - set(arguments.remove)
+    note = before.note if arguments.note is None else arguments.note.strip() or None
+    archived = before.archived if arguments.archive is None else arguments.archive
+    now = replace(before, tags=tuple(sorted(kept)), note=note, archived=archived)
+    if now != before:
+        write_tags(run, now)
+    said = [*now.tags, *(["archived"] if now.archived else []), *([f"note: {now.note}"] if now.note else [])]
+    print(visible(f"{run}: {', '.join(said) or 'no tags'}"))
+    return 0
+
+
 def add_label_command(add: Add) -> None:
     """Adds the parser."""
     label = add("label", _label, "label, note or bookmark a completion; filters and the dashboard show it")

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from cluster.dashboard.files.encoding import encode
+from cluster.dashboard.files.run_tags import tags_info
 from cluster.dashboard.views.compare import compare
 from cluster.dashboard.views.frame import run_info
 from cluster.dashboard.web.endpoints import DEFAULT_POINTS, MAX_POINTS, Asked, Download, endpoint_of, saved_views
@@ -90,7 +91,7 @@ class Api:
         infos = []
         for name, path in self._follower.paths().items():
             info = self._opened_info(name) or self._follower.cheap_info(name, path)
-            infos.append(info)
+            infos.append(info | tags_info(path))
         infos.sort(key=lambda info: (-(info["started_s"] or 0.0), info["run"]))
         return {"runs": infos, "folders": self._folders}
 

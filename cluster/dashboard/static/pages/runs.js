@@ -64,7 +64,7 @@ function Row({ info, chosen, full, focused, onChoose }) {
   };
   return html`<tr class=${(chosen ? "chosen " : "") + (focused ? "selected" : "")} data-testid="run-row" data-run=${info.run} onClick=${open}>
     <td class="check"><input type="checkbox" checked=${chosen} disabled=${full && !chosen} onChange=${() => onChoose(info.run)} aria-label=${`Compare ${info.run}`} /></td>
-    <td class="run-name"><a href=${href("overview", [], {}, info.run)}><${Text} value=${info.run} inline /></a>${info.problems ? html`<span class="run-problems" title=${`${info.problems} files could not be read whole`}>▲</span>` : null}</td>
+    <td class="run-name"><a href=${href("overview", [], {}, info.run)} title=${info.note || undefined}><${Text} value=${info.run} inline /></a>${(info.tags ?? []).map((tag) => html`<span class="run-tag" key=${tag}><${Text} value=${tag} inline /></span>`)}${info.problems ? html`<span class="run-problems" title=${`${info.problems} files could not be read whole`}>▲</span>` : null}</td>
     <td><${Status} status=${info.status} error=${info.error} /></td>
     <td class="right">${fmt.number(info.step)}${info.steps ? html`<span class="muted"> / ${fmt.number(info.steps)}</span>` : null}</td>
     <td class="right">${fmt.number(info.reward)}</td>
@@ -96,12 +96,15 @@ export default function Runs({ route }) {
   const { data, error, refresh } = useApi("/runs", null);
   const search = useRef(null);
   const { sort = "", find = "", pick = "", at = "" } = route.params;
+  const archived = route.params.archived === "1";
   const chosen = pick ? pick.split(",") : [];
   const runs = useMemo(() => {
     const needle = find.toLowerCase();
-    const found = (data?.runs ?? []).filter(({ run, model, task, status }) => [run, model, task, status].join(" ").toLowerCase().includes(needle));
+    const listed = (data?.runs ?? []).filter((info) => archived || !info.archived);
+    const found = listed.filter(({ run, model, task, status, tags = [] }) => [run, model, task, status, ...tags].join(" ").toLowerCase().includes(needle));
     return sorted(found, sort);
-  }, [data, sort, find]);
+  }, [data, sort, find, archived]);
+  const numArchived = (data?.runs ?? []).filter((info) => info.archived).length;
   const choose = (run) => {
     const next = chosen.includes(run) ? chosen.filter((other) => other !== run) : [...chosen, run].slice(0, MOST_COMPARED);
     replaceParams({ pick: next.join(",") || null });
@@ -117,6 +120,7 @@ export default function Runs({ route }) {
     <${Problem} error=${error} retry=${refresh} />
     <${Panel} title=${data ? `${fmt.count(data.runs.length)} runs` : "Runs"}
       actions=${html`<input class="field" type="search" placeholder="Find (/)" aria-label="Find a run" ref=${search} data-testid="runs-find" onInput=${(event) => replaceParams({ find: event.currentTarget.value || null })} />
+        ${numArchived ? html`<${Button} active=${archived} aria-pressed=${archived} onClick=${() => replaceParams({ archived: archived ? null : 1 })} data-testid="archived">${fmt.count(numArchived)} archived<//>` : null}
         <${Button} kind=${chosen.length > 1 ? "primary" : ""} disabled=${chosen.length < 2} onClick=${compare} data-testid="compare-button">
           ${chosen.length > 1 ? `Compare ${chosen.length} runs` : "Choose runs to compare"}<//>`}>
       ${data || error ? null : html`<${Loading} what="Looking for runs" />`}
