@@ -1,98 +1,209 @@
-r"""The accuracy reward for mathematics: extraction is ours, comparison is math-verify's (`equality`).
+r"""The accuracy reward for mathematics: 1 for a final answer that a reader would take for the truth, else 0.
 
-An answer has several readings, since "1,234" may be a number or a pair; it is right when one of them equals the ground
-truth.
+`extraction` finds the answer, `readings` says what it may mean, plain numbers and equal texts are compared as they are,
+and only formulas are parsed (`formula`) and evaluated (`equality`).
 """
 
 import re
-from fractions import Fraction
+from functools import lru_cache
 
 from reward.functions import register
-from reward.math.equality import exact_number, is_equal, parse_formula
-from reward.math.extraction import extract_answer, numbers_in
-from reward.math.normalization import comparable_words, normalize_answer
+from reward.math.equality import is_equal, is_near
+from reward.math.extraction import extract_answer
+from reward.math.formula import parse_formula
+from reward.math.normalization import normalize_answer, split_list
+from reward.math.plain_numbers import is_same_number, plain_number
+from reward.math.readings import MAX_CHARS, Reading, approximate_sides, readings_of
+from reward.math.words import CHANGING, compared_as_words, is_worded, split_choice, words_in
 from reward.types import RewardInput
 
-MAX_ANSWER_CHARS = 1000
-"""A longer answer is none."""
-# A number, an operator, a number: "3+4" is the question, not its answer. Powers of ten and mixed numbers are numbers.
-_OPERATION = re.compile(r"[\d)}]\s*(?:[-+*/:]|\\times|\\cdot|\\div)\s*[\d.(\\{-]")
-_TIMES_POWER_OF_TEN = re.compile(r"\s*\\(?:times|cdot)\s*10\s*\^")
-_MIXED_NUMBER = re.compile(r"-?\(\d+\+(\\frac\{\d+\}\{\d+\})\)")
-_ASSIGNMENT = re.compile(r"(?:^|(?<=,))\s*[A-Za-z](?:_\{?\w\}?)?\s*=\s*")
 _GROUND_TRUTH_MARKS = ("boxed", "tag", "hashes")
+_OTHER_CHOICE = re.compile(r"\([A-Z]\)")
+_LETTER = re.compile(r"[A-Za-z]")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_COMMAND_OR_CAPITAL = re.compile(r"\\[A-Za-z]+|[A-Z]")
+_SPARE_LETTERS = (r"\xi", r"\kappa", r"\chi", r"\psi", r"\tau", r"\nu", r"\rho", r"\eta")
+_LAST_CHOICE = "J"
 
 
 def _warm_up() -> None:
     # The grammar's tables are built by use; these touch the common rules.
-    for answer in ("7", "-1.5", r"\frac{1}{2}", "3 apples", "(1,2)", r"\{1,2\}", "x=5", r"50\%", r"2\sqrt{3}", "x^2+1"):
+    for answer in (r"\sqrt{49}", r"\frac{1+x}{2}", "(1,2)", r"\{1,2\}", "x=5y", r"2\sqrt{3}", "x^2+1", r"[1,2)", "x<2"):
         answers_match(answer, r"\frac{7}{3}+x")
-        answers_match(answer, answer)
+        answers_match(answer, r"\sqrt{2}+\pi")
 
 
-def math_reward(item: RewardInput) -> float:
+def math_reward(item: RewardInput, *, allow_unfinished: bool = True) -> float:
     """1 when the completion's final answer equals the ground truth, else 0 (also when it has no answer).
 
+    An answer may leave a computation open: `8/2`, `2^3` and `3+5` are 4, 8 and 8. Without `allow_unfinished` a truth
+    that is a plain number needs a plain number: a decimal, a fraction that is no whole number, a mixed number, a
+    percentage or a power of ten.
+
     Raises:
-        ValueError: the prompt has no ground truth.
+        ValueError: the prompt has no ground truth, or one that says nothing.
     """
     if item.ground_truth is None:
         raise ValueError("math needs a ground truth, and this prompt has none")
+    truth = ground_truth_answer(item.ground_truth)
+    check_ground_truth(truth)
     answer = extract_answer(item.completion)
-    return float(answer is not None and answers_match(answer.text, ground_truth_answer(item.ground_truth)))
+    return float(answer is not None and answers_match(answer.text, truth, allow_unfinished=allow_unfinished))
 
 
 register("math", warm_up=_warm_up)(math_reward)
 
 
+def check_ground_truth(ground_truth: str) -> None:
+    """Raises ValueError for a ground truth that no answer can equal: nothing is left of it without its signs."""
+    if not normalize_answer(ground_truth) and not compared_as_words(ground_truth):
+        raise ValueError(f"the ground truth {ground_truth!r} says nothing that an answer could equal; mend the row")
+
+
+@lru_cache(maxsize=256)
 def ground_truth_answer(ground_truth: str) -> str:
     """The answer in a ground truth: behind its mark where it is a whole solution ("... #### 72"), else all of it."""
     marked = extract_answer(ground_truth)
     return marked.text if marked is not None and marked.mark in _GROUND_TRUTH_MARKS else ground_truth
 
 
-def answers_match(answer: str, ground_truth: str) -> bool:
-    """Whether two extracted answers are equal: as exact numbers, as words, or as math-verify compares them."""
-    truth = normalize_answer(ground_truth)
-    if not truth or len(answer) > MAX_ANSWER_CHARS:
+def answers_match(answer: str, ground_truth: str, *, allow_unfinished: bool = True) -> bool:
+    """Whether two extracted answers say the same: as words, as a choice, as numbers or as formulas."""
+    if len(answer) > MAX_CHARS:
         return False
-    words = comparable_words(ground_truth)
-    if words and comparable_words(answer) == words:
+    words = compared_as_words(ground_truth)
+    if words and compared_as_words(answer) == words:
         return True
-    readings = _readings(answer, truth)
-    exact_truth = exact_number(truth)
-    if exact_truth is not None:
-        # Otherwise a policy learns to box "12 * 7" instead of computing it: it is equal to 84 for any comparison.
-        readings = [reading for reading in readings if not _is_unfinished(reading, exact_truth)]
-        if any(exact_number(reading) == exact_truth for reading in readings):
+    choice = _choices_match(answer, ground_truth)
+    if choice is not None:
+        return choice
+    truths = readings_of(ground_truth)
+    if not truths or is_worded(truths[0].formula):
+        return False  # words are compared as words, above: any anagram of "cat" equals the product c a t
+    readings = [reading for reading in readings_of(answer) if not is_worded(reading.formula)]
+    if not _sides_agree(answer):
+        return False
+    is_number = any(truth.number is not None for truth in truths)
+    for reading in readings:
+        if reading.is_loose and not is_number:
+            continue
+        if not allow_unfinished and is_number and _is_unfinished(reading):
+            continue
+        if any(_says_the_same(reading, truth) for truth in truths if not truth.is_loose or reading.number is not None):
             return True
+    return False
+
+
+def _choices_match(answer: str, ground_truth: str) -> bool | None:
+    """Whether both choose the same letter, for a truth that is one; None where it decides nothing."""
+    truth = split_choice(ground_truth)
+    if truth is None or truth[0] > _LAST_CHOICE:
+        return None
+    chosen = split_choice(answer)
+    if chosen is None or _hedges(chosen[1]):
+        return None
+    if truth[1] and chosen[1]:
+        return chosen[0] == truth[0] and answers_match(chosen[1], truth[1])
+    return True if chosen[0] == truth[0] else None
+
+
+def _hedges(rest: str) -> bool:
+    """Whether what stands behind a choice takes it back, or names another."""
+    return _OTHER_CHOICE.search(rest) is not None or not CHANGING.isdisjoint(words_in(rest))
+
+
+def _sides_agree(answer: str) -> bool:
+    r"""Whether what stands on the sides of an answer's "\approx" is nearly the same: two guesses are no answer."""
+    sides = approximate_sides(normalize_answer(answer))
+    if len(sides) < 2:
+        return True
+    values = [parse_formula(readings_of(side)[0].formula) if readings_of(side) else None for side in sides]
+    return all(value is not None and is_near(values[0], value) for value in values)
+
+
+def _is_unfinished(reading: Reading) -> bool:
+    """Whether a reading leaves a computation open, where the truth is a plain number."""
+    number = reading.number
+    return number is None or number.is_quotient
+
+
+def _says_the_same(answer: Reading, truth: Reading) -> bool:
+    if truth.half_of_day is not None and answer.half_of_day != truth.half_of_day:
+        return False
+    if answer.base is not None or truth.base is not None:
+        bases = {reading.base for reading in (answer, truth)} - {None}
+        return len(bases) == 1 and answer.formula.lstrip("0").upper() == truth.formula.lstrip("0").upper()
+    if answer.assignments and truth.assignments:
+        return _assignments_match(answer, truth)
+    if answer.equation is not None and truth.equation is not None:
+        if answer.name is not None and answer.name == truth.name:
+            return _formulas_match(answer, truth)
+        return same_formula(answer.equation, truth.equation)
+    if truth.equation is not None and truth.name is None:
+        return False  # an equation of x and y is no value
+    is_named = answer.equation is None and truth.equation is None and None not in (answer.name, truth.name)
+    if is_named and answer.name != truth.name:
+        return False  # x > 3 is not y > 3
+    return _formulas_match(answer, truth)
+
+
+def _assignments_match(answer: Reading, truth: Reading) -> bool:
+    left = list(answer.assignments)
+    for name, value in truth.assignments:
+        partner = next((pair for pair in left if pair[0] == name and same_formula(pair[1], value)), None)
+        if partner is None:
+            return False
+        left.remove(partner)
+    return not left
+
+
+def _formulas_match(answer: Reading, truth: Reading) -> bool:
+    if answer.modulus is not None and answer.modulus == truth.modulus:
+        numbers = (answer.number, truth.number)
+        if numbers[0] is not None and numbers[1] is not None and answer.modulus.isdigit() and int(answer.modulus):
+            return (numbers[0].value - numbers[1].value) % int(answer.modulus) == 0
+    if same_formula(answer.formula, truth.formula):
+        return True
+    if answer.is_percent == truth.is_percent:
+        return False
+    # 50% is 0.5, and to a question for a percentage it is 50.
+    return (
+        same_formula(_hundredth(answer.formula), truth.formula)
+        if answer.is_percent
+        else same_formula(answer.formula, _hundredth(truth.formula))
+    )
+
+
+def _hundredth(formula: str) -> str:
+    return ",".join(rf"\frac{{{element}}}{{100}}" for element in split_list(formula))
+
+
+def same_formula(answer: str, truth: str) -> bool:
+    """Whether two answers in normal form are equal: as texts, as plain numbers, else as parsed formulas."""
+    if re.sub(r"\s+", "", answer) == re.sub(r"\s+", "", truth):
+        return True
+    number, true_number = plain_number(answer), plain_number(truth)
+    if number is not None and true_number is not None:
+        return is_same_number(number, true_number)
+    if answer.startswith("\\{") != truth.startswith("\\{") and {answer[:1], truth[:1]} & {"(", "["}:
+        return False  # {1, 2} is no pair and no interval
+    answer, truth = _with_capitals_apart(answer, truth)
     parsed_truth = parse_formula(truth)
-    return parsed_truth is not None and any(is_equal(parsed_truth, reading) for reading in readings)
+    if parsed_truth is None:
+        return False
+    parsed = parse_formula(answer)
+    return parsed is not None and is_equal(parsed_truth, parsed)
 
 
-def _readings(answer: str, truth: str) -> list[str]:
-    """What an answer may mean, the likeliest first; a set or pair is read as a number only for a numeric truth."""
-    normalized = normalize_answer(answer)
-    readings = [normalized]
-    if "=" not in truth and normalized.count("=") > 1:
-        readings.append(_ASSIGNMENT.sub("", normalized))  # "x=1, x=2" for "1, 2"
-    if exact_number(truth) is None:
-        return readings
-    inside = normalized.strip("()[]{}\\ ")
-    if re.fullmatch(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?", inside):
-        readings.append(inside.replace(",", ""))
-    elif re.fullmatch(r"-?\d+,\d+", normalized):
-        readings.append(normalized.replace(",", "."))  # the comma of most of Europe
-    if parse_formula(normalized) is None or re.search(r"[A-Za-z]{3,}", re.sub(r"\\[A-Za-z]+", "", normalized)):
-        # Words around one number: the number is the answer. Around several, nothing says which one is.
-        numbers = numbers_in(normalized)
-        if len(numbers) == 1:
-            readings.append(normalize_answer(numbers[0]))
-    return readings
-
-
-def _is_unfinished(reading: str, truth: Fraction) -> bool:
-    """Whether `reading` leaves a computation open, where the truth is a plain number."""
-    if truth.denominator == 1 and re.fullmatch(r"-?\\frac\{-?\d+\}\{(?!1\})-?\d+\}", reading):
-        return True  # 14/2 for 7
-    return _OPERATION.search(_TIMES_POWER_OF_TEN.sub("", _MIXED_NUMBER.sub(r"\1", reading))) is not None
+def _with_capitals_apart(*formulas: str) -> tuple[str, ...]:
+    """The formulas with other letters for capitals whose small letter stands beside them: the parser drops the case."""
+    letters = [set(_LETTER.findall(_COMMAND.sub(" ", formula))) for formula in formulas]
+    mixed = sorted({letter for found in letters for letter in found if letter.isupper() and letter.lower() in found})
+    if not mixed:
+        return formulas
+    free = [name for name in _SPARE_LETTERS if not any(name in formula for formula in formulas)]
+    names = dict(zip(mixed, free, strict=False))
+    return tuple(
+        _COMMAND_OR_CAPITAL.sub(lambda found: f"{names.get(found.group(), found.group())} ", formula)
+        for formula in formulas
+    )

@@ -11,7 +11,13 @@ import re
 MAX_CHARS = 400
 MAX_DEPTH = 24
 """Brackets inside brackets: the parser recurses."""
+MAX_PARENTHESES = 6
+"""Of these, round and square ones: the parser's time doubles with every two of them."""
 MAX_COMMANDS = 60
+MAX_UNIONS = 10
+"""Of sets, and intersections."""
+MAX_COMMAS = 60
+"""Elements of sets and lists are compared with each other."""
 MAX_DIGITS = 120
 """Of one number."""
 MAX_EXPONENT = 5_000
@@ -38,6 +44,10 @@ _SIGN_RUN = re.compile(r"(?:[-+]\s*){4}")
 """The parser's time grows with the square of a run of signs."""
 _DIGIT_RUN = re.compile(r"\d+")
 _POWER = re.compile(r"\^\s*(?:\{([^{}]*)\}|(\S))")
+# The parser itself evaluates it: only of a small number, or of a variable.
+_GAMMA_ARGUMENT = re.compile(
+    r"\\Gamma\s*(?:\(\s*(?:\d{1,2}|[A-Za-z](?:\s*[-+]\s*\d{1,2})?|\\frac\{?\d\}?\{?\d\}?)\s*\)|(?![\s({\d]))"
+)
 _FACTORIAL_ARGUMENT = re.compile(r"(?<![\^\d.{])(\d{1,4}|[A-Za-z])\s*$")
 
 
@@ -50,16 +60,22 @@ def is_within_limits(latex: str) -> bool:
         return False
     if _SIGN_RUN.search(latex) is not None or any(len(digits) > MAX_DIGITS for digits in _DIGIT_RUN.findall(latex)):
         return False
-    return _depth(latex) <= MAX_DEPTH and _powers_are_small(latex) and _factorials_are_small(latex)
+    if latex.count(r"\Gamma") != len(_GAMMA_ARGUMENT.findall(latex)):
+        return False
+    if _depth(latex, "([", ")]") > MAX_PARENTHESES or latex.count(r"\cup") + latex.count(r"\cap") > MAX_UNIONS:
+        return False
+    if latex.count(",") > MAX_COMMAS:
+        return False
+    return _depth(latex, "([{", ")]}") <= MAX_DEPTH and _powers_are_small(latex) and _factorials_are_small(latex)
 
 
-def _depth(latex: str) -> int:
+def _depth(latex: str, opening: str, closing: str) -> int:
     depth = deepest = 0
     for character in latex:
-        if character in "([{":
+        if character in opening:
             depth += 1
             deepest = max(deepest, depth)
-        elif character in ")]}":
+        elif character in closing:
             depth -= 1
     return deepest
 

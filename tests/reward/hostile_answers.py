@@ -81,15 +81,23 @@ HOSTILE = [
     r"\text{" * 20_000,
     "```" * 30_000,
     "The answer is (" + "1|" * 40_000,
-]
-
-SLOW = [
+    # small to write, and slow to evaluate, to simplify or to parse
+    r"\boxed{\Gamma(10^9)}",
+    r"\boxed{\Gamma(300000)}",
+    r"\boxed{\Gamma(\Gamma(30))}",
+    r"\boxed{(x+y+z+w)^{40}}",
+    r"\boxed{\exp(\exp(\exp(1000)))}",
+    r"\boxed{\cosh(\cosh(\cosh(x^{40})))}",
+    r"\boxed{x^{x^{x}}}",
+    r"\boxed{\sin(10^{4999})}",
+    r"\boxed{\frac{\sin(x^{300})}{\cos(y^{300})}+\tan(z^{300})}",
     r"\boxed{" + r"\sin(" * 23 + "x" + ")" * 23 + "}",
-    r"\boxed{" + r"\ln(" * 22 + "5" + ")" * 22 + "}",
+    r"\boxed{" + r"\ln(" * 22 + "6" + ")" * 22 + "}",
+    r"\boxed{" + r"\sin(" * 6 + "x" + ")" * 6 + "}",
     r"\boxed{\{" + "7," * 190 + r"7\}}",
     r"\boxed{" + r"[0,1]\cup" * 40 + "[2,3]}",
+    r"\boxed{" + r"\sqrt{x+" * 20 + "1" + "}" * 20 + "}",
 ]
-"""Within every limit on what is parsed, and slow all the same: the deadline is for these."""
 
 CODE = [
     r"\boxed{__import__('os').mkdir('MARK')}",

@@ -1,5 +1,15 @@
 """Answers as models give them, right and nearly right: (completion, ground truth)."""
 
+UNFINISHED: list[tuple[str, str]] = [
+    (r"\boxed{3+4}", "7"),
+    ("3+4", "7"),
+    (r"\boxed{12\times 7}", "84"),
+    (r"\boxed{14/2}", "7"),
+    (r"\boxed{2^3}", "8"),
+    (r"\boxed{\sqrt{16}}", "4"),
+    (r"\boxed{5!}", "120"),
+]
+"""Right, where a computation may be left open."""
 RIGHT: list[tuple[str, str]] = [
     ("So, the probability is 5/36.", r"\frac{5}{36}"),
     (r"\boxed{\begin{bmatrix} 2 & 0 \\ 0 & 2 \end{bmatrix}}", r"\begin{pmatrix}2&0\\0&2\end{pmatrix}"),
@@ -51,7 +61,7 @@ RIGHT: list[tuple[str, str]] = [
     (r"\boxed{2 \text{ and } 1}", "1,2"),
     (r"\boxed{x=1 \text{ or } x=2}", "1, 2"),
     (r"\boxed{1} and \boxed{2}", "2"),
-    (r"\boxed{5}. So the answer is 6", "6"),
+    (r"\boxed{5}. So the answer is 6", "5"),
     ("<answer>7</answer>", "7"),
     (r"<answer>\boxed{7}</answer>", "7"),
     ("<answer> The answer is 7. </answer>", "7"),
@@ -232,6 +242,7 @@ RIGHT: list[tuple[str, str]] = [
     ("#### 3/8", "0.375"),
     ("#### $1,200", "1200"),
     ("#### 12.5%", "12.5%"),
+    *UNFINISHED,
 ]
 WRONG: list[tuple[str, str]] = [
     (r"\boxed{1,235}", "1234"),
@@ -240,7 +251,7 @@ WRONG: list[tuple[str, str]] = [
     (r"\boxed{(2,1)}", "(1,2)"),
     (r"\boxed{(1,2]}", "[1,2)"),
     (r"\boxed{1} and \boxed{2}", "1"),
-    (r"\boxed{5} So the answer is 6", "5"),
+    (r"\boxed{5} So the answer is 6", "6"),
     ("The answer is (C).", "B"),
     (r"\boxed{\begin{pmatrix}1&2\\3&5\end{pmatrix}}", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}"),
     ("", "5"),
@@ -257,10 +268,6 @@ WRONG: list[tuple[str, str]] = [
     (r"\boxed{no}", "Yes"),
     (r"\boxed{exec(chr(105))}", "5"),
     (r"\boxed{lambda: 5}{", "7"),
-    (r"\boxed{3+4}", "7"),
-    ("3+4", "7"),
-    (r"\boxed{12\times 7}", "84"),
-    (r"\boxed{14/2}", "7"),
     # nearly
     ("The answer is 4, not 5.", "5"),
     ("Answer: 7.01", "7"),

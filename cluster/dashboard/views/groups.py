@@ -8,7 +8,7 @@ from cluster.dashboard.figures.series import known
 from cluster.dashboard.records import GroupAddress, PromptVisit, RolloutRecord, RolloutRow
 from cluster.dashboard.views.rollouts import address_text, finite, row_of
 from cluster.dashboard.views.steps import group_status
-from reward.math.normalization import normalize_answer
+from reward.math.readings import vote_of
 from reward.types import RewardOutcome, all_rewards_equal
 from rollout.types import FinishReason
 
@@ -68,7 +68,7 @@ def answer_key(answer: str | None) -> str | None:
     """What two answers have in common when they are the same: "$1,234" and "1234.". None for none."""
     if answer is None or len(answer) > MAX_ANSWER_CHARS:
         return answer
-    return normalize_answer(answer) or answer.strip()
+    return vote_of(answer)
 
 
 def common_prefix(texts: Sequence[str]) -> int:

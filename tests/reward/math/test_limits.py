@@ -16,14 +16,15 @@ from tests.reward.samples import item
 def test_hostile_answers_are_wrong_and_cheap(completion: str) -> None:
     started_s = time.process_time()
     assert math_reward(item(completion, "5")) == 0.0
-    assert time.process_time() - started_s < 2.0
+    assert time.process_time() - started_s < 1.0
 
 
+# Processor time: how busy the machine is decides nothing.
 @pytest.mark.parametrize("truth", ["x+y", r"\{1, 2\}", "(1, 2)", r"2\sqrt{3}", "1<x<2"])
 def test_hostile_answers_are_cheap_for_other_kinds_of_truth(truth: str) -> None:
     started_s = time.process_time()
     assert [math_reward(item(completion, truth)) for completion in HOSTILE] == [0.0] * len(HOSTILE)
-    assert time.process_time() - started_s < 20.0
+    assert time.process_time() - started_s < 10.0
 
 
 _compiled: list[object] = []
@@ -72,4 +73,4 @@ def test_extraction_reads_only_the_end_of_a_long_text() -> None:
     found = extract_answer("The answer is 5. " + "word " * 400_000 + "The answer is 6.")
     assert found is not None
     assert (found.text, found.mark) == ("6", "phrase")
-    assert time.process_time() - started_s < 2.0
+    assert time.process_time() - started_s < 1.0

@@ -9,7 +9,7 @@ import pytest
 from reward.config import RewardConfig, RewardFunctionConfig
 from reward.types import GroupScores, RewardOutcome
 from reward.worker import RewardWorker
-from tests.reward.hostile_answers import CODE, HOSTILE, SLOW
+from tests.reward.hostile_answers import CODE, HOSTILE
 from tests.reward.normal_answers import RIGHT, WRONG
 from tests.reward.samples import group
 
@@ -54,31 +54,21 @@ def test_hostile_answers_are_not_rewarded_not_run_and_within_their_limits(worker
     code = [text.replace("MARK", str(tmp_path / "mark")) for text in CODE]
     assert len({*HOSTILE, *code}) == len(HOSTILE) + len(code) >= 100
     before = worker._children.process_ids()
-    groups = [(HOSTILE, TRUTHS[0]), *((code, truth) for truth in TRUTHS)]
+    groups = [(HOSTILE, TRUTHS[0]), (HOSTILE, TRUTHS[1]), *((code, truth) for truth in TRUTHS)]
     scored = from_a_thread(worker, groups)
     judged = [
         (truth, text[:40], result)
         for (texts, truth), results in zip(groups, scored, strict=True)
         for text, result in zip(texts, results.rewards, strict=True)
     ]
-    assert len(judged) == len(HOSTILE) + len(TRUTHS) * len(code)
-    # Judged, and not merely given up: a time-out would be no reward either.
+    assert len(judged) == 2 * len(HOSTILE) + len(TRUTHS) * len(code)
+    # Judged, and not merely given up: nothing is learned from a time-out, so a wrong answer has to be wrong in time.
     assert [case for case in judged if (case[2].outcome, case[2].reward) != (RewardOutcome.OK, 0.0)] == []
     assert [case for case in judged if case[2].duration_s >= LIMIT_S] == []
     assert list(tmp_path.iterdir()) == []
     # The same children are still there, and none of them was ever large.
     assert sorted(worker._children.process_ids()) == sorted(before)
     assert max(map(peak_mib, before)) < MEMORY_MIB
-
-
-@pytest.mark.parametrize("truth", TRUTHS[:2])
-def test_what_is_slow_all_the_same_ends_at_the_deadline(worker: RewardWorker, truth: str) -> None:
-    (scored,) = from_a_thread(worker, [([*SLOW, "The answer is 6."], truth)])
-    *slow, ordinary = scored.rewards
-    assert [result for result in slow if result.reward not in (0.0, None)] == []
-    assert RewardOutcome.TIMEOUT in {result.outcome for result in slow}
-    assert [result for result in slow if result.duration_s > LIMIT_S + 0.5] == []
-    assert (ordinary.outcome, ordinary.reward) == (RewardOutcome.OK, 0.0)
 
 
 def test_ordinary_answers_are_judged_right(worker: RewardWorker) -> None:
