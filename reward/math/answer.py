@@ -27,10 +27,14 @@ _LAST_CHOICE = "J"
 
 
 def _warm_up() -> None:
-    # The grammar's tables are built by use; these touch the common rules.
-    for answer in (r"\sqrt{49}", r"\frac{1+x}{2}", "(1,2)", r"\{1,2\}", "x=5y", r"2\sqrt{3}", "x^2+1", r"[1,2)", "x<2"):
+    # The grammar's tables are built by use, and the scoring children are forked with them: these touch the common rules.
+    for answer in (
+        r"\sqrt{49}", r"\sqrt[3]{x}", r"\frac{1+x}{2}", "(1,2)", r"\{1,2\}", "x=5y", r"2\sqrt{3}", "x^2+1", r"[1,2)", "x<2",
+        r"\sin(\cos(x^{2}))", r"\log_{2}{8}+\ln(2)", "|x-1|", "n!", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}",
+        r"(-\infty,1]\cup[2,\infty)", r"1\pm\sqrt{2}", r"1<x\le 2", "3+4i", r"\binom{5}{2}", "f(x)=2x", r"(3,\frac{\pi}{2})",
+    ):  # fmt: skip
         answers_match(answer, r"\frac{7}{3}+x")
-        answers_match(answer, r"\sqrt{2}+\pi")
+    answers_match(r"\sqrt{2}", r"\sqrt{2}+\pi")
 
 
 def math_reward(item: RewardInput, *, allow_unfinished: bool = True) -> float:
