@@ -27,11 +27,12 @@ _LAST_CHOICE = "J"
 
 
 def _warm_up() -> None:
-    # The grammar's tables are built by use, and the scoring children are forked with them: these touch the common rules.
+    # The grammar's tables are built by use, and the scoring children are forked with them: these touch common rules.
     for answer in (
-        r"\sqrt{49}", r"\sqrt[3]{x}", r"\frac{1+x}{2}", "(1,2)", r"\{1,2\}", "x=5y", r"2\sqrt{3}", "x^2+1", r"[1,2)", "x<2",
+        r"\sqrt{49}", r"\sqrt[3]{x}", r"\frac{1+x}{2}", "(1,2)", r"\{1,2\}", "x=5y", r"2\sqrt{3}", "x^2+1", "x<2",
         r"\sin(\cos(x^{2}))", r"\log_{2}{8}+\ln(2)", "|x-1|", "n!", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}",
-        r"(-\infty,1]\cup[2,\infty)", r"1\pm\sqrt{2}", r"1<x\le 2", "3+4i", r"\binom{5}{2}", "f(x)=2x", r"(3,\frac{\pi}{2})",
+        r"(-\infty,1]\cup[2,\infty)", r"1\pm\sqrt{2}", r"1<x\le 2", "3+4i", r"\binom{5}{2}", "f(x)=2x",
+        r"(3,\frac{\pi}{2})", r"[1,2)",
     ):  # fmt: skip
         answers_match(answer, r"\frac{7}{3}+x")
     answers_match(r"\sqrt{2}", r"\sqrt{2}+\pi")
@@ -47,21 +48,26 @@ def math_reward(item: RewardInput, *, allow_unfinished: bool = True) -> float:
     Raises:
         ValueError: the prompt has no ground truth, or one that says nothing.
     """
-    if item.ground_truth is None:
-        raise ValueError("math needs a ground truth, and this prompt has none")
-    truth = ground_truth_answer(item.ground_truth)
-    check_ground_truth(truth)
+    truth = _truth_of(item)
     answer = extract_answer(item.completion)
     return float(answer is not None and answers_match(answer.text, truth, allow_unfinished=allow_unfinished))
 
 
-register("math", warm_up=_warm_up)(math_reward)
+def _check_row(item: RewardInput, **_params: object) -> None:
+    _truth_of(item)
 
 
-def check_ground_truth(ground_truth: str) -> None:
-    """Raises ValueError for a ground truth that no answer can equal: nothing is left of it without its signs."""
-    if not normalize_answer(ground_truth) and not compared_as_words(ground_truth):
-        raise ValueError(f"the ground truth {ground_truth!r} says nothing that an answer could equal; mend the row")
+register("math", check_row=_check_row, warm_up=_warm_up)(math_reward)
+
+
+def _truth_of(item: RewardInput) -> str:
+    """The answer in the row's ground truth. Raises ValueError for one that no answer can equal."""
+    if item.ground_truth is None:
+        raise ValueError("math needs a ground truth, and this prompt has none")
+    truth = ground_truth_answer(item.ground_truth)
+    if not normalize_answer(truth) and not compared_as_words(truth):
+        raise ValueError(f"the ground truth {item.ground_truth!r} says nothing that an answer could equal")
+    return truth
 
 
 @lru_cache(maxsize=256)
@@ -76,7 +82,8 @@ def answers_match(answer: str, ground_truth: str, *, allow_unfinished: bool = Tr
     if len(answer) > MAX_CHARS:
         return False
     words = compared_as_words(ground_truth)
-    if words and compared_as_words(answer) == words:
+    # Words have no case, but r/R and R/r have.
+    if words and compared_as_words(answer) == words and (is_worded(words) or not _mixed_capitals(ground_truth)):
         return True
     choice = _choices_match(answer, ground_truth)
     if choice is not None:
@@ -201,8 +208,7 @@ def same_formula(answer: str, truth: str) -> bool:
 
 def _with_capitals_apart(*formulas: str) -> tuple[str, ...]:
     """The formulas with other letters for capitals whose small letter stands beside them: the parser drops the case."""
-    letters = [set(_LETTER.findall(_COMMAND.sub(" ", formula))) for formula in formulas]
-    mixed = sorted({letter for found in letters for letter in found if letter.isupper() and letter.lower() in found})
+    mixed = sorted({letter for formula in formulas for letter in _mixed_capitals(formula)})
     if not mixed:
         return formulas
     free = [name for name in _SPARE_LETTERS if not any(name in formula for formula in formulas)]
@@ -211,3 +217,9 @@ def _with_capitals_apart(*formulas: str) -> tuple[str, ...]:
         _COMMAND_OR_CAPITAL.sub(lambda found: f"{names.get(found.group(), found.group())} ", formula)
         for formula in formulas
     )
+
+
+def _mixed_capitals(formula: str) -> set[str]:
+    """The capitals of a formula whose small letter stands in it too."""
+    letters = set(_LETTER.findall(_COMMAND.sub(" ", formula)))
+    return {letter for letter in letters if letter.isupper() and letter.lower() in letters}

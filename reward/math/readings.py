@@ -111,12 +111,12 @@ def vote_of(answer: str) -> str:
     """What two answers have in common that a count takes for the same: "1/2", "0.5" and "x = 0.50"."""
     if len(answer) > _MAX_VOTE_CHARS:
         return answer
-    readings = readings_of(answer)
-    if not readings or is_worded(readings[0].formula):
-        return compared_as_words(answer) or answer.strip()
     choice = split_choice(answer)
     if choice is not None and not choice[1]:
         return choice[0]
+    readings = readings_of(answer)
+    if not readings or is_worded(readings[0].formula):
+        return compared_as_words(answer) or answer.strip()
     first = readings[0]
     formula = first.formula if first.number is None else latex_of(first.number)
     return re.sub(r"\s+", "", formula) + (r"\%" if first.is_percent else "")

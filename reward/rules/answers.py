@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from reward.code.program import program_of
 from reward.config import RewardFunctionConfig
 from reward.math.extraction import final_answer
-from reward.math.normalization import normalize_answer
+from reward.math.readings import vote_of
 from reward.rules.final_text import fenced_text, final_text
 from reward.rules.multiple_choice import chosen_option
 from reward.rules.quantity import answered_quantity
@@ -40,7 +40,7 @@ def answer_of(function: RewardFunctionConfig | None, item: RewardInput) -> Answe
     if read is not None and function is not None:
         return read(item, function)
     answer = final_answer(item.completion)
-    return Answer(text=answer, vote=None if answer is None else normalize_answer(answer))
+    return Answer(text=answer, vote=None if answer is None else vote_of(answer))
 
 
 def _whole(_item: RewardInput, _: RewardFunctionConfig) -> Answer:

@@ -2,8 +2,10 @@
 
 import pytest
 
+from reward.functions import REGISTRY
 from reward.math.answer import answers_match, ground_truth_answer, math_reward
-from tests.reward.normal_answers import RIGHT, WRONG
+from reward.math.readings import vote_of
+from tests.reward.normal_answers import RIGHT, UNFINISHED, WRONG
 from tests.reward.samples import item
 
 
@@ -27,6 +29,38 @@ def test_no_ground_truth_is_an_error_and_not_a_wrong_answer() -> None:
         math_reward(item("5", None))
 
 
+@pytest.mark.parametrize("truth", ["$$", " . ", r"\text{ }", "$ $", '""'])
+def test_a_ground_truth_that_says_nothing_is_a_bad_row(truth: str) -> None:
+    with pytest.raises(ValueError, match="says nothing that an answer could equal"):
+        math_reward(item("5", truth))
+    check_row = REGISTRY["math"].check_row
+    assert check_row is not None
+    with pytest.raises(ValueError, match="says nothing that an answer could equal"):
+        check_row(item("", truth))
+    check_row(item("", "5"))
+
+
+@pytest.mark.parametrize(("completion", "ground_truth"), UNFINISHED)
+def test_a_computation_may_be_left_open_unless_the_run_forbids_it(completion: str, ground_truth: str) -> None:
+    assert math_reward(item(completion, ground_truth)) == 1.0
+    assert math_reward(item(completion, ground_truth), allow_unfinished=False) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("completion", "ground_truth"),
+    [
+        (r"\boxed{\frac{1}{2}}", "0.5"),
+        (r"\boxed{3\frac{1}{2}}", "3.5"),
+        (r"\boxed{50\%}", "0.5"),
+        (r"\boxed{1.5\times10^3}", "1500"),
+        (r"\boxed{3+4=7}", "7"),
+        (r"\boxed{2\sqrt{4\cdot 3}}", r"4\sqrt{3}"),
+    ],
+)
+def test_what_is_finished_is_right_without_open_computations_too(completion: str, ground_truth: str) -> None:
+    assert math_reward(item(completion, ground_truth), allow_unfinished=False) == 1.0
+
+
 def test_the_answer_in_a_ground_truth() -> None:
     assert ground_truth_answer("Natalia sold 48/2 = <<48/2=24>>24 clips.\n#### 72") == "72"
     assert ground_truth_answer(r"We find $x=3$, so \boxed{3}.") == "3"
@@ -39,3 +73,18 @@ def test_small_truths_are_compared_to_their_own_digits() -> None:
     assert not answers_match(r"1 \times 10^{-8}", r"2 \times 10^{-8}")
     assert answers_match(r"2.0 \times 10^{-8}", "0.00000002")
     assert not answers_match("0", "0.00000002")
+    assert not answers_match(r"9.1 \times 10^{-31}", r"1.6 \times 10^{-19}")
+    assert not answers_match("0.067", r"\frac{1}{5 \times 3^{40}}")
+
+
+def test_capitals_beside_their_small_letters_are_other_variables() -> None:
+    assert not answers_match(r"\frac{r}{R}", r"\frac{R}{r}")
+    assert answers_match("mM", "Mm")
+    assert not answers_match("R^2-r^2", "r^2-R^2")
+
+
+def test_votes_are_for_what_an_answer_says() -> None:
+    votes = [vote_of(answer) for answer in ("1/2", "0.50", "x = 0.5", r"\frac{1}{2}", "$0.5$")]
+    assert set(votes) == {r"\frac{1}{2}"}
+    assert vote_of("(B)") == vote_of("option B") == "B"
+    assert vote_of(r"\text{Cat}") == vote_of("cat.") == "cat" != vote_of("tac")
