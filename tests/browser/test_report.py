@@ -53,6 +53,8 @@ FILTERS = (
     "(correct | len>60) & !(gap>0.2 | step:2-2)",
     "finish=stop & sample=1",
     "uid~0",
+    "label=none & !bookmarked",
+    "note~odd | bookmarked",
 )
 SORTS = ("-step", "", "-", "reward", "-max_gap", "question", "-answer", "-reward.math", "length")
 WRONG = (

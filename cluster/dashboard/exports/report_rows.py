@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.dashboard.files.encoding import encode
 from cluster.dashboard.records import RolloutRow
 from cluster.dashboard.selection.completions import read_completions
-from cluster.dashboard.views.rollouts import field_list, row_of
+from cluster.dashboard.views.rollouts import annotation_of, field_list, row_of
 from cluster.run_files import Phase
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def _rows_of_step(store: "RunStore", phase: Phase, step: int, filter_text: str) 
         values = stored[placed.place]
         row = row_of(placed.row) | {"question": values["question"] or ""}
         del row["preview"]  # the beginning of the text
-        own = {"disagreed": placed.place in disagreed, "text": values["completion_text"] or ""}
+        own: dict[str, Any] = {"disagreed": placed.place in disagreed, "text": values["completion_text"] or ""}
+        own["annotation"] = annotation_of(store, placed.row)
         yield row | facts[placed.row.group_id] | own
 
 

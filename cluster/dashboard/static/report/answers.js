@@ -35,7 +35,8 @@ const addressOf = (row) => [row.phase, row.step, row.group_id, row.sample_index]
 
 function rowOf(columns, values) {
   const row = Object.fromEntries(columns.map((name, i) => [name, values[i]]));
-  return { ...row, preview: (row.text ?? "").slice(0, PREVIEW_CHARACTERS) };
+  // What people noted is asked for like any other field.
+  return { ...row, ...row.annotation, preview: (row.text ?? "").slice(0, PREVIEW_CHARACTERS) };
 }
 
 function rolloutTable(table, params) {

@@ -6,6 +6,7 @@ const FLAGS = {
   trained: (row) => row.advantage !== null,
   disagreed: (row) => row.disagreed,
   correct: (row) => row.correct === true,
+  bookmarked: (row) => row.bookmarked,
 };
 
 const COMPARE = {

@@ -18,6 +18,7 @@ from cluster.dashboard.exports.report import (
     parse_steps,
     telling_groups,
 )
+from cluster.dashboard.files.annotations import Annotation
 from cluster.dashboard.files.encoding import encode
 from cluster.dashboard.web.open_run import OpenRun
 from cluster.record.run_directory import RunDirectory
@@ -66,6 +67,16 @@ def test_the_table_has_whole_texts_and_what_a_filter_asks_of_a_group(answers: di
     assert [(row["pass_rate"], row["reward_std"]) for row in first] == [(0.5, 0.5)] * 4  # rewards 1, 0, 1, 0
     order = [(row["step"], row["phase"] == "train") for row in rows]
     assert order == sorted(order)  # of dispatch: an evaluation before the step of its number
+
+
+def test_what_people_noted_is_in_it(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "one", num_steps=1)
+    store = open_store(run.path)
+    row = store.step_rows("train", 0)[2]
+    store.annotations.write(row.address, row.sample_index, Annotation(label="odd", bookmarked=True))
+    store.close()
+    noted = [row["annotation"] for row in rows_of(collected(run, 3_000_000)) if row["annotation"]["bookmarked"]]
+    assert noted == [{"label": "odd", "note": None, "bookmarked": True}]
 
 
 def test_chosen_steps_alone_are_in_it(run: RunDirectory) -> None:
