@@ -8,9 +8,10 @@ for another. Three things are asked then.
   of the two is the yardstick. Engines that compute the same function differ by `ROUNDING_FACTOR` of it at most.
 - **Does it hold further on?** Once, both compute a text as long as a context may be, within bounds: where a window or
   the positions differ, they differ far into a text.
-- **Does it follow the change?** Rounding does not know what the weights were before. An engine that kept some of them
-  computes log-probabilities on the way back to the old ones: the slope of its error over the change since the first
-  sync says how far, and is seen long before its size stands out.
+- **Does it follow the change?** Rounding does not know what the weights were before. An engine that kept the old ones,
+  or most of them, computes log-probabilities on the way back: the slope of its error over the change since the first
+  sync says how far, and is seen long before its size stands out. Of an output layer alone it is not: the change that
+  such a layer makes is not along the whole change. Whether every weight came, the engine asks itself.
 
 Dimensions: N tokens, of all prompts end to end.
 """
