@@ -246,7 +246,7 @@ def test_a_busy_machine_does_not_make_a_program_slow() -> None:
         started_s = time.monotonic()
         assert program.run_to_end(b"") == (b"done\n", 0)
         assert allowance.used_s() < 0.6
-        assert time.monotonic() - started_s > 0.8
+        assert time.monotonic() - started_s > 0.6
 
 
 def test_what_the_wall_clock_cuts_off_is_no_verdict(backend: str) -> None:
