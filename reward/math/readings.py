@@ -144,6 +144,10 @@ def _readings(normal: str, *, is_alternative: bool) -> list[Reading]:
     interval = as_interval(formula, is_alternative=is_alternative)
     if interval is not None:
         readings.append(replace(whole, formula=interval[1], name=interval[0] or None, equation=None))
+    if formula.count(r"\pm") == 1 and r"\mp" not in formula:
+        # The grammar reads the sign in front of a sum, not inside a fraction.
+        both = (re.sub(r"^\+", "", re.sub(r"\\pm(?![A-Za-z])", sign, formula)) for sign in "+-")
+        readings.append(replace(whole, formula=",".join(both), equation=None))
     if len(whole.assignments) > 1 and len({name for name, _ in whole.assignments}) == len(whole.assignments):
         # "x = 1, y = 2" for the pair (1, 2): in the order of the names.
         values = [value for _, value in sorted(whole.assignments)]

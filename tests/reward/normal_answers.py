@@ -242,6 +242,12 @@ RIGHT: list[tuple[str, str]] = [
     ("#### 3/8", "0.375"),
     ("#### $1,200", "1200"),
     ("#### 12.5%", "12.5%"),
+    (r"\boxed{x=\frac{-1\pm\sqrt5}{2}}", r"\frac{-1+\sqrt5}{2},\frac{-1-\sqrt5}{2}"),
+    (r"\boxed{5 \text{ or } -5}", r"\pm 5"),
+    (r"\boxed{\left(\frac{1}{2}, \infty\right)}", r"x > \frac12"),
+    (r"\boxed{\$1.5\text{ million}}", "1500000"),
+    (r"\boxed{7:00 \text{ p.m.}}", "7:00 PM"),
+    ("Therefore, the answer is **Paris**.", "Paris"),
     *UNFINISHED,
 ]
 WRONG: list[tuple[str, str]] = [
@@ -321,4 +327,9 @@ WRONG: list[tuple[str, str]] = [
     ("Das Ergebnis ist 41.", "42"),
     ("答案：25", "24"),
     ("Ответ: 21", "12"),
+    (r"\boxed{x=\frac{-1+\sqrt5}{2}}", r"\frac{-1\pm\sqrt5}{2}"),
+    (r"\boxed{a=3,\ b=2}", "a=2, b=3"),
+    (r"\boxed{\text{the answer is not } 7}", "7"),
+    (r"\boxed{n}", "N-n"),
+    (r"\boxed{.5}", "5"),
 ]
