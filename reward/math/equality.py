@@ -261,7 +261,9 @@ def _relations_equal(truth: Any, answer: Any) -> bool:
         # f(x) = a set, a matrix: side by side, in either order.
         sides = [tuple(answer.args), tuple(reversed(answer.args))] if isinstance(truth, Eq) else [tuple(answer.args)]
         return type(truth) is type(answer) and any(_ordered_equal(truth.args, pair) for pair in sides)
-    left, right = truth.lhs - truth.rhs, answer.lhs - answer.rhs
+    ours: Any = truth
+    theirs: Any = answer
+    left, right = ours.lhs - ours.rhs, theirs.lhs - theirs.rhs
     if type(truth) in _POSITIVE_RELATIONS and type(answer) in _POSITIVE_RELATIONS:
         (kind, sign), (other_kind, other_sign) = _POSITIVE_RELATIONS[type(truth)], _POSITIVE_RELATIONS[type(answer)]
         return kind == other_kind and _are_proportional(sign * left, other_sign * right, needs_positive=True)

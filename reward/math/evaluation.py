@@ -9,6 +9,7 @@ from typing import Any
 
 import mpmath
 import sympy
+from mpmath.libmp import NoConvergence
 
 DIGITS = 60
 """Working precision, in decimal digits."""
@@ -33,7 +34,7 @@ def value_at(expression: Any, point: Mapping[str, Any]) -> Any:
     with mpmath.workdps(DIGITS):
         try:
             value = mpmath.mpc(_value(expression, point))
-        except (ArithmeticError, ValueError, TypeError, NotImplementedError, mpmath.NoConvergence):
+        except (ArithmeticError, ValueError, TypeError, NotImplementedError, NoConvergence):
             return None  # not defined there, or nothing that has a number
         return value if mpmath.isfinite(value) else None
 

@@ -1,6 +1,7 @@
 """How large the numbers are that evaluating a parsed answer would make: bounds, without evaluating any."""
 
 import math
+from typing import Any
 
 import sympy
 
@@ -43,7 +44,7 @@ def _bounds(node: object) -> tuple[float, float]:
     if isinstance(node, _GROWING):
         return _size(arguments[0][0]) / 2 + 1, below  # e^x has x / 2.3 digits
     if isinstance(node, (sympy.factorial, sympy.gamma, sympy.binomial)):
-        argument = node.args[0]
+        argument: Any = node.args[0]
         size = abs(float(argument)) if argument.is_Number else _size(max(pair[0] for pair in arguments))
         return size * math.log10(max(size, 2.0)), below
     if isinstance(node, (sympy.Mul, sympy.Add)):
