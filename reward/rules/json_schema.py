@@ -68,6 +68,8 @@ def json_schema(
         problem = jsonschema.exceptions.best_match(validator.iter_errors(value))
     except RecursionError:
         return ExplainedScore(0.0, "nested too deeply for the schema")
+    except (OverflowError, ValueError):  # of multipleOf, which divides: 1e999 is JSON, and no float
+        return ExplainedScore(0.0, "a number that is too large for the schema")
     if problem is not None:
         return ExplainedScore(0.0, f"{problem.json_path}: {problem.message}")
     if compare and not same_json(value, _truth(item)):

@@ -93,6 +93,14 @@ def test_what_is_nested_deeply_is_0_and_quick() -> None:
     assert json_text("x" * 5 + "```json" * 10_000) == "x" * 5 + "```json" * 10_000
 
 
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "1" * 401])
+def test_a_number_that_is_too_large_to_be_divided_is_0(number: str) -> None:
+    schema = {"properties": {"price": {"type": "number", "multipleOf": 0.01}}}
+    got = json_schema(item(f'{{"price": {number}}}'), schema=schema)
+    assert (got, got.detail) == (0.0, "a number that is too large for the schema")
+    assert json_schema(item('{"price": 12.5}'), schema=schema) == 1.0
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [
