@@ -26,7 +26,7 @@ from reward.config import RewardConfig, RewardFunctionConfig
 from reward.errors import RewardError
 from reward.function_loading import is_shipped, load_functions
 from reward.functions import CallForm, ScoreWithModel, reward_input, weighted_sum
-from reward.rules.answers import answer_of
+from reward.rules.answers import Answer, answer_of
 from reward.types import GroupScores, RewardInput, RewardOutcome, RewardResult
 from rollout.errors import ConfigError
 from rollout.types import RolloutGroup
@@ -251,7 +251,10 @@ class RewardWorker:
 
 def with_answer(result: RewardResult, item: RewardInput, judge: RewardFunctionConfig | None) -> RewardResult:
     """`result` with what the completion stands for, by the function that decides whether it is right."""
-    answer = answer_of(judge, item)
+    try:
+        answer = answer_of(judge, item)
+    except Exception:  # noqa: BLE001 - boundary: what the record shows of any text must not cost the group
+        answer = Answer(text=None, vote=None)
     vote = item.completion.strip() if answer.vote is None else answer.vote
     if len(vote) > MAX_VOTE_CHARACTERS:
         vote = hashlib.sha256(vote.encode("utf-8", "surrogatepass")).hexdigest()

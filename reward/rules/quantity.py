@@ -129,7 +129,7 @@ def _truth(item: RewardInput, unit_column: str | None) -> tuple[Quantity, Unit]:
     if item.ground_truth is None:
         raise ValueError("it needs a ground truth, and the row has none")
     truth = parse_quantity(item.ground_truth)
-    if truth is None:
+    if truth is None or not math.isfinite(truth.value):
         raise ValueError(f"the ground truth {item.ground_truth[:60]!r} is no number with a unit")
     if unit_column is not None and not truth.unit:
         truth = Quantity(value=truth.value, unit=str(column_value(item.row, unit_column) or ""))
@@ -177,9 +177,9 @@ def _numbers(text: str) -> list[re.Match[str]]:
 
 
 def _quantity(match: re.Match[str], unit: str) -> Quantity:
-    value = float(re.sub(r"[,  ]", "", match["digits"]))
-    if match["exponent"] or match["power"]:
-        value *= 10.0 ** int((match["exponent"] or match["power"]).replace("−", "-"))
+    # Read as one number: float says inf where a power of ten on its own would raise.
+    exponent = (match["exponent"] or match["power"] or "0").replace("−", "-")
+    value = float(f"{re.sub(r'[,  ]', '', match['digits'])}e{exponent}")
     if match["below"]:
         below = float(match["below"])
         value = value / below if below else math.inf

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from reward.config import RewardFunctionConfig
-from reward.rules.answers import answer_of
+from reward.rules.answers import Answer, answer_of
+from reward.types import RewardInput, RewardOutcome, RewardResult
+from reward.worker import with_answer
 from tests.reward.samples import item
 
 CHOICES = {"choices": ["Berlin", "Paris"]}
@@ -42,3 +44,14 @@ def test_the_params_of_the_function_count_and_a_model_s_answers_are_read_as_thos
     config = RewardFunctionConfig(function="multiple_choice", params={"options": "o", "zero_based": False})
     assert answer_of(config, item("Paris", row={"o": ["Paris"]})).text == "A"
     assert answer_of(None, item("#### 12")).vote == "12"
+
+
+def test_an_answer_that_cannot_be_read_costs_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_function: RewardFunctionConfig | None, _item: RewardInput) -> Answer:
+        raise OverflowError(34, "Numerical result out of range")
+
+    scored = RewardResult(outcome=RewardOutcome.OK, reward=0.0)
+    assert with_answer(scored, item("#### 12"), None).answer == "12"
+    monkeypatch.setattr("reward.worker.answer_of", fails)
+    found = with_answer(scored, item("#### 12"), None)
+    assert (found.reward, found.answer, found.vote) == (0.0, None, "#### 12")

@@ -126,11 +126,21 @@ def test_tolerances_and_what_becomes_of_units() -> None:
     assert quantity(item("10 s", "10", row={"unit": "m"}), unit_column="unit").detail == "reads 10 s, which is no m"
 
 
+@pytest.mark.parametrize("answer", ["1e999 m", "-1e999 m", "1e400", r"2 \times 10^{999} m", "9" * 400, "5/0 m"])
+def test_what_no_float_holds_is_wrong(answer: str) -> None:
+    seen = item(f"<answer>{answer}</answer>", "5 m")
+    assert quantity(seen) == 0.0
+    assert math.isinf(answered_quantity(seen.completion).value)  # type: ignore[union-attr]
+    assert quantity(item("<answer>0e999 m</answer>", "0 m")) == 1.0
+    assert quantity(item("<answer>5e-999 m</answer>", "0 m")) == 1.0
+
+
 def test_rows_and_params_that_cannot_be() -> None:
     config = RewardConfig.model_validate({"functions": [{"function": "quantity"}]})
-    rows = [prompt("ten"), prompt("10 m"), prompt(None), prompt("3 or 4"), prompt("3 q+")]
+    rows = [prompt("ten"), prompt("10 m"), prompt(None), prompt("3 or 4"), prompt("3 q+"), prompt("1e999 m")]
     assert bad_rows(config, rows) == {
         0: "quantity: the ground truth 'ten' is no number with a unit",
         2: "quantity: it needs a ground truth, and the row has none",
         3: "quantity: the ground truth '3 or 4' is no number with a unit",
+        5: "quantity: the ground truth '1e999 m' is no number with a unit",
     }
