@@ -26,7 +26,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -36,6 +36,7 @@ from cluster.dashboard.web.api import Answer, Api
 from cluster.dashboard.web.changes import Change, change_of
 from cluster.dashboard.web.connections import (
     ACCEPTED_AT_ONCE,
+    HEADERS_S,
     WAITING,
     BoundedProtocol,
     Complaints,
@@ -123,15 +124,28 @@ def make_app(follower: Follower, access: Access, folders: Sequence[str]) -> Star
 
 
 async def _annotation(follower: Follower, request: Request) -> Response:
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_BODY_BYTES:
-            break
+    body = await _body(request, MAX_BODY_BYTES)
     name = _raw_path(request).split("/")[3]
     return JSONResponse(
         await run_in_threadpool(annotate, follower, name, request.headers.get("content-type", ""), body)
     )
+
+
+async def _body(request: Request, most: int) -> bytes:
+    """What was sent, up to the part that is beyond `most` bytes. Raises RequestError where it does not come: a
+    connection whose request is being answered is closed by nobody else."""
+    body = b""
+    try:
+        async with asyncio.timeout(HEADERS_S):
+            async for part in request.stream():
+                body += part
+                if len(body) > most:
+                    break
+    except TimeoutError as error:
+        raise RequestError(408, f"the request did not come within {HEADERS_S:g} s") from error
+    except ClientDisconnect as error:
+        raise RequestError(400, "the connection ended before the request did") from error
+    return body
 
 
 def _api_response(answer: Answer) -> Response:
@@ -157,7 +171,9 @@ def _raw_path(request: Request) -> str:
 
 
 def _error(status: int, sentence: str) -> JSONResponse:
-    return JSONResponse({"error": sentence.encode("utf-8", "backslashreplace").decode()}, status_code=status)
+    content = {"error": sentence.encode("utf-8", "backslashreplace").decode()}
+    # After 408 the rest of the request may still come, and would be taken for the next one.
+    return JSONResponse(content, status_code=status, headers={"connection": "close"} if status == 408 else None)
 
 
 def _request_error(_request: Request, error: Exception) -> Response:

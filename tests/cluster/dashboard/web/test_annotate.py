@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from cluster import cli
 from cluster.dashboard.files.annotations import Annotation, AnnotationError, AnnotationFile, address_of
 from cluster.dashboard.index.store import RunStore
+from cluster.dashboard.web import server
 from cluster.dashboard.web.security import access_for
 from cluster.record.run_directory import RunDirectory
 from tests.cluster.dashboard.served import Served, serving
@@ -144,6 +146,25 @@ def test_the_page_may_write_on_loopback_and_nobody_elses_page(run: RunDirectory,
         assert file.of(address(2, 1), 0) == Annotation(label="lucky", bookmarked=True)
         (row,) = served.get("/api/runs/a/rollouts?filter=bookmarked")["rows"]
         assert row["annotation"] == kept
+
+
+def test_a_body_that_never_comes_holds_no_connection(
+    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(server, "HEADERS_S", 0.3)
+    with serving([tmp_path / "runs"]) as served:
+        host = f"127.0.0.1:{served.port}"
+        head = f"POST /api/runs/a/annotations HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\n"
+        head += "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+        for leaves in (True, False):
+            with socket.create_connection(("127.0.0.1", served.port), timeout=20) as waiting:
+                waiting.sendall(head.encode())
+                if not leaves:
+                    answer = b"".join(iter(lambda: waiting.recv(4096), b""))  # until the other side closes
+        status, _, body = answer.partition(b"\r\n")[0], *answer.rpartition(b"\r\n\r\n")[1:]
+        assert status.split()[1] == b"408"
+        assert json.loads(body) == {"error": "the request did not come within 0.3 s"}
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_beyond_loopback_a_token_alone_does_not_allow_it(run: RunDirectory, tmp_path: Path) -> None:
