@@ -6,6 +6,7 @@ Nothing that trains reads it, and it may be removed at any time.
 
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -23,6 +24,10 @@ MAX_LABEL, MAX_NOTE = 100, 4000
 """Characters."""
 MAX_FILE_BYTES = 32 << 20
 """A longer file is not read: nobody writes so many by hand."""
+MAX_SHOWN = 80
+"""Characters of a text that is no address."""
+_ADDRESS = re.compile(r"(train|eval)/([0-9]{1,12})/([^/\ud800-\udfff]{1,200})/([0-9]{1,7})")
+"""Its numbers and its text are such as the index can look for."""
 
 Address = tuple[str, int, str, int]
 """(phase, step, group, sample) of a completion."""
@@ -133,8 +138,9 @@ def _parsed(line: bytes) -> tuple[Address, Annotation] | None:
 
 def address_of(text: str) -> tuple[GroupAddress, int]:
     """Of `train/4/GROUP/0`, as the page copies it. Raises AnnotationError."""
-    parts = text.split("/")
-    if len(parts) == 4 and parts[0] in ("train", "eval") and parts[1].isdecimal() and parts[3].isdecimal():
-        phase = cast(Phase, parts[0])
-        return GroupAddress(phase=phase, step=int(parts[1]), group_id=parts[2]), int(parts[3])
-    raise AnnotationError(f"{text!r} is no address of a completion, as train/4/000032-5f1c09be12aa03d4/0 is")
+    found = _ADDRESS.fullmatch(text)
+    if found is None:
+        named = repr(text[:MAX_SHOWN])
+        raise AnnotationError(f"{named} is no address of a completion, as train/4/000032-5f1c09be12aa03d4/0 is")
+    phase, step, group_id, sample_index = found.groups()
+    return GroupAddress(phase=cast(Phase, phase), step=int(step), group_id=group_id), int(sample_index)

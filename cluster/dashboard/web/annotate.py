@@ -3,7 +3,6 @@
 import json
 from dataclasses import asdict
 from typing import Any
-from urllib.parse import unquote
 
 from cluster.dashboard.files.annotations import Annotation, AnnotationError, address_of
 from cluster.dashboard.web.params import RequestError, bad, shown
@@ -14,7 +13,7 @@ KEYS = frozenset({"address", "label", "note", "bookmarked"})
 
 
 def annotate(follower: Follower, name: str, content_type: str, body: bytes) -> dict[str, Any]:
-    """Keeps what is noted of a completion and returns it. `name` is still escaped. Raises RequestError."""
+    """Keeps what is noted of a completion and returns it. Raises RequestError."""
     # A form or plain text may be sent by any page; JSON is asked about first, which the Guard refuses.
     if content_type.split(";")[0].strip().lower() != "application/json":
         raise RequestError(415, f"the content type is {shown(content_type)}, allowed: application/json")
@@ -26,7 +25,7 @@ def annotate(follower: Follower, name: str, content_type: str, body: bytes) -> d
         annotation = Annotation(
             label=_text(value, "label"), note=_text(value, "note"), bookmarked=_flag(value, "bookmarked")
         )
-        with follower.use(unquote(name), rollouts=True) as run:
+        with follower.use(name, rollouts=True) as run:
             assert run.store is not None
             if not any(row.sample_index == sample_index for row in run.store.placed_group(address)):
                 raise RequestError(404, "this run has no such completion; a resume may have taken it back")

@@ -125,10 +125,8 @@ def make_app(follower: Follower, access: Access, folders: Sequence[str]) -> Star
 
 async def _annotation(follower: Follower, request: Request) -> Response:
     body = await _body(request, MAX_BODY_BYTES)
-    name = _raw_path(request).split("/")[3]
-    return JSONResponse(
-        await run_in_threadpool(annotate, follower, name, request.headers.get("content-type", ""), body)
-    )
+    name, content_type = request.path_params["run"], request.headers.get("content-type", "")
+    return JSONResponse(await run_in_threadpool(annotate, follower, name, content_type, body))
 
 
 async def _body(request: Request, most: int) -> bytes:

@@ -97,7 +97,7 @@ def test_the_command(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> N
     assert address_of(where) == (address(2, 1), 0)
 
 
-def post(served: Served, value: Any, **headers: str) -> tuple[int, Any]:
+def post(served: Served, value: Any, *, path: str = "api/runs/a/annotations", **headers: str) -> tuple[int, Any]:
     """As the page does it; a header with an empty value is left out."""
     own = {"Content-Type": "application/json", "Origin": f"http://127.0.0.1:{served.port}"}
     sent = own | {name.replace("_", "-"): text for name, text in headers.items()}
@@ -105,7 +105,7 @@ def post(served: Served, value: Any, **headers: str) -> tuple[int, Any]:
     try:
         body = value if isinstance(value, bytes) else json.dumps(value).encode()
         named = {name: text for name, text in sent.items() if text}
-        connection.request("POST", "/api/runs/a/annotations", body, named)
+        connection.request("POST", f"/{path}", body, named)
         response = connection.getresponse()
         return response.status, json.loads(response.read())
     finally:
@@ -135,12 +135,20 @@ def test_the_page_may_write_on_loopback_and_nobody_elses_page(run: RunDirectory,
             ({**value, "label": "x" * 101}, 400),
             ({**value, "address": "../../x"}, 400),
             ({**value, "address": "train/1/no-such/0"}, 404),
+            ({**value, "address": f"train/{'9' * 12}/g/{'9' * 7}"}, 404),
+            ({**value, "address": f"train/{'9' * 20}/g/0"}, 400),
+            ({**value, "address": f"train/{'9' * 5000}/g/0"}, 400),
+            ({**value, "address": f"train/1/g/{'9' * 20}"}, 400),
+            ({**value, "address": "train/1/\ud800/0"}, 400),
+            ({**value, "address": "train/\u0661/g/0"}, 400),
             ({**value, "note": "x" * 40_000}, 413),
         ]:
             answered, sentence = post(served, body)
             assert (answered, list(sentence)) == (status, ["error"]), body
         assert served.ask("/api/runs/a/annotations", method="PUT").status == 405
         assert served.ask("/api/runs/a/overview", method="POST").status == 405
+        for path, status in [("api%2Fruns%2Fa/annotations", 200), ("api/runs/a%2Fb/annotations", 405)]:
+            assert post(served, {**value, "label": None, "bookmarked": False}, path=path)[0] == status, path
         assert file.all() == {}
         assert post(served, value) == (200, kept)
         assert file.of(address(2, 1), 0) == Annotation(label="lucky", bookmarked=True)
