@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from cluster.dashboard.files.tail import open_inside
 from cluster.dashboard.records import GroupAddress
-from cluster.record.append_log import append_line
+from cluster.record.append_log import append_line, write_error
 from cluster.run_files import ANNOTATIONS, Phase
 from rollout.errors import ShoalError
 
@@ -24,6 +24,8 @@ MAX_LABEL, MAX_NOTE = 100, 4000
 """Characters."""
 MAX_FILE_BYTES = 32 << 20
 """A longer file is not read: nobody writes so many by hand."""
+MAX_LINE_BYTES = 128 << 10
+"""More than any line has: of a character beyond ASCII 12 bytes are written."""
 MAX_SHOWN = 80
 """Characters of a text that is no address."""
 _ADDRESS = re.compile(r"(train|eval)/([0-9]{1,12})/([^/\ud800-\udfff]{1,200})/([0-9]{1,7})")
@@ -92,6 +94,7 @@ class AnnotationFile:
         """Notes it, in place of what was noted before. Raises AnnotationError, RunWriteError."""
         if self._path.is_symlink():
             raise AnnotationError(f"{self._path} is a link, which may lead out of the run; remove it")
+        _prepare(self._path)
         append_line(
             self._path,
             {
@@ -106,6 +109,30 @@ class AnnotationFile:
                 "bookmarked": annotation.bookmarked,
             },
         )
+
+
+def _prepare(path: Path) -> None:
+    """Ends a last line that was torn, as by a full disk: it would take the next one with it. Raises AnnotationError for
+    a file that another line may make too long to be read, RunWriteError."""
+    try:
+        with open_inside(path) as file:
+            size: int = file.seek(0, os.SEEK_END)
+            if size == 0:
+                return
+            file.seek(-1, os.SEEK_END)
+            is_torn = file.read(1) != b"\n"
+        if size > MAX_FILE_BYTES - MAX_LINE_BYTES:
+            raise AnnotationError(
+                f"{path} has {size} bytes, allowed before another line: {MAX_FILE_BYTES - MAX_LINE_BYTES}; of several "
+                "lines about one completion keep the last, or move the file away"
+            )
+        if is_torn:
+            with path.open("ab") as end:
+                end.write(b"\n")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise write_error(path, error) from error
 
 
 def _read(path: Path) -> dict[Address, Annotation]:
@@ -131,9 +158,16 @@ def _parsed(line: bytes) -> tuple[Address, Annotation] | None:
         label, note = (None if record.get(name) is None else str(record[name]) for name in ("label", "note"))
         annotation = Annotation(label=label, note=note, bookmarked=record.get("bookmarked") is True)
         where = (str(record["phase"]), int(record["step"]), str(record["group_id"]), int(record["sample_index"]))
-        return where, annotation
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, AnnotationError):
+        return (where, annotation) if _can_be_looked_for(where) else None
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, AnnotationError):
         return None
+
+
+def _can_be_looked_for(address: Address) -> bool:
+    """Whether the index takes it: its whole numbers have 64 bits, and its text is UTF-8."""
+    phase, step, group_id, sample_index = address
+    is_text = group_id.encode("utf-8", "replace").decode() == group_id
+    return phase in ("train", "eval") and is_text and all(0 <= number < 1 << 62 for number in (step, sample_index))
 
 
 def address_of(text: str) -> tuple[GroupAddress, int]:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import math
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from cluster import cli
+from cluster.dashboard.files import annotations
 from cluster.dashboard.files.annotations import Annotation, AnnotationError, AnnotationFile, address_of
 from cluster.dashboard.index.store import RunStore
 from cluster.dashboard.web import server
@@ -70,6 +72,45 @@ def test_the_last_line_counts_and_broken_ones_are_left_out(run: RunDirectory) ->
     assert list(file.all().values()) == [Annotation(label="b")]
     with pytest.raises(AnnotationError, match="the label has 101 characters, allowed: 100"):
         Annotation(label="x" * 101)
+
+
+def test_a_torn_last_line_takes_no_other_with_it(run: RunDirectory) -> None:
+    path, file = run.path / "annotations.jsonl", AnnotationFile(run.path)
+    file.write(address(2, 1), 0, Annotation(label="a"))
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:20])
+    file.write(address(2, 1), 1, Annotation(label="b"))
+    file.write(address(2, 1), 2, Annotation(label="c"))
+    assert [noted.label for noted in file.all().values()] == ["a", "b", "c"]
+    assert len(path.read_bytes().splitlines()) == 4
+
+
+def test_lines_of_others_that_no_index_can_look_for_are_left_out(store: RunStore) -> None:
+    store.annotations.write(address(2, 1), 0, Annotation(label="a"))
+    fine: dict[str, Any] = {"phase": "train", "step": 1, "group_id": "g", "sample_index": 0, "bookmarked": True}
+    wrong: list[tuple[str, Any]] = [
+        ("step", math.inf),
+        ("step", 10**20),
+        ("step", -1),
+        ("sample_index", 10**20),
+        ("sample_index", math.nan),
+    ]
+    wrong += [("group_id", "\ud800"), ("phase", "other")]
+    with (store.path / "annotations.jsonl").open("a") as out:
+        out.writelines(json.dumps(fine | {name: value}) + "\n" for name, value in wrong)
+    assert len(store.annotations.all()) == 1
+    assert found(store, "label=a") == [(1, "000002", 0)]
+    assert found(store, "bookmarked") == []
+
+
+def test_a_file_never_becomes_too_long_to_be_read(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(annotations, "MAX_FILE_BYTES", annotations.MAX_LINE_BYTES + 1000)
+    file, longest = AnnotationFile(run.path), Annotation(label="\U0001f600" * 100, note="\U0001f600" * 4000)
+    file.write(address(2, 1), 0, Annotation(label="a"))
+    file.write(address(2, 1), 1, longest)
+    with pytest.raises(AnnotationError, match=r"bytes, allowed before another line: 1000; of several"):
+        file.write(address(2, 1), 2, Annotation(label="b"))
+    assert [noted.label for noted in file.all().values()] == ["a", longest.label]
 
 
 def test_a_link_is_neither_read_nor_written_through(run: RunDirectory, tmp_path: Path) -> None:
