@@ -2,7 +2,6 @@
 
 import csv
 import io
-import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args
 
@@ -16,7 +15,8 @@ MEDIA_TYPES: Mapping[Format, str] = {
     "csv": "text/csv; charset=utf-8",
     "parquet": "application/vnd.apache.parquet",
 }
-_CHUNK_ROWS = 512
+_CHUNK_ROWS, _CHUNK_SIZE = 512, 1 << 20
+"""Rows that are held at once, and characters and tokens of them: a row that begins below it is taken whole."""
 
 Records = Iterable[Mapping[str, Any]]
 
@@ -96,9 +96,24 @@ def _taken(sink: io.BytesIO) -> bytes:
 
 
 def _chunks(records: Records) -> Iterator[list[Mapping[str, Any]]]:
-    iterator = iter(records)
-    while chunk := list(itertools.islice(iterator, _CHUNK_ROWS)):
+    chunk, size = [], 0
+    for record in records:
+        chunk.append(record)
+        size += sum(map(_size, record.values()))
+        if len(chunk) == _CHUNK_ROWS or size >= _CHUNK_SIZE:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
         yield chunk
+
+
+def _size(value: Any) -> int:
+    """Characters, tokens and other values that it holds. A list is of one kind, as a column of the run's own is."""
+    if isinstance(value, Mapping):
+        return sum(map(_size, value.values()))
+    if isinstance(value, list | tuple) and value and isinstance(value[0], str | list | tuple | Mapping):
+        return sum(map(_size, value))
+    return len(value) if isinstance(value, str | list | tuple) else 1
 
 
 def _parquet_value(value: Any, kind: str) -> Any:

@@ -17,6 +17,7 @@ from cluster import cli
 from cluster.configuration.loading import load_config
 from cluster.dashboard.index.filters import FilterError
 from cluster.dashboard.index.store import RunStore
+from cluster.dashboard.selection import writers
 from cluster.dashboard.selection.columns import TOKEN_COLUMNS
 from cluster.dashboard.selection.completions import SelectionChangedError, SelectionError, read_completions
 from cluster.dashboard.selection.export import Asked, open_export
@@ -250,6 +251,34 @@ def test_the_page_downloads_the_same(run: RunDirectory, tmp_path: Path) -> None:
             refused = served.ask(f"/api/runs/a/export?{wrong}")
             assert (refused.status, list(refused.json())) == (status, ["error"])
         assert served.ask(target, Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="cors").status == 403
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("list<int32>", [7] * 2000),
+        ("string", "x" * 2000),
+        ("turns", [{"role": "user", "content": "x" * 2000}]),
+        ("list<list<int32>>", [[7] * 1000, [7] * 1000]),
+    ],
+)
+def test_rows_are_held_up_to_a_size(format: Format, kind: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of 2000 characters or tokens in parts of 10,000: no more than five are read before they are written."""
+    monkeypatch.setattr(writers, "_CHUNK_SIZE", 10_000)
+    read = 0
+
+    def records() -> Iterator[dict[str, Any]]:
+        nonlocal read
+        for _ in range(100):
+            read += 1
+            yield {"a": value}
+
+    made = writers.write_records(records(), {"a": kind}, format)
+    next(made)
+    assert read == 5
+    assert b"".join(made)
+    assert read == 100
 
 
 @pytest.mark.slow
