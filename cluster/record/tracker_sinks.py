@@ -127,7 +127,9 @@ class _TensorBoard:
 
     def _add(self, step: int, metrics: Mapping[str, float]) -> None:
         values = [self._summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
-        self._writer.add_event(self._event(wall_time=time.time(), step=step, summary=self._summary(value=values)))
+        # A step that is written anew keeps its time; an evaluation has none on record.
+        at_s = metrics.get("time/ended_s", time.time())
+        self._writer.add_event(self._event(wall_time=at_s, step=step, summary=self._summary(value=values)))
 
 
 class _Wandb:
@@ -221,9 +223,10 @@ class _Trackio:
         import trackio
 
         self._module = trackio
-        resume = "never" if run.known_id("trackio") is None else "allow"
-        trackio.init(project=run.project, name=run.name, config=run.config, resume=resume)
-        run.keep_id("trackio", run.name)
+        known = run.known_id("trackio")
+        resume = "never" if known is None else "allow"
+        opened = trackio.init(project=run.project, name=known or run.name, config=run.config, resume=resume)
+        run.keep_id("trackio", opened.name)  # another one than was asked for, where that was taken
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         self._module.log(dict(metrics), step=step)

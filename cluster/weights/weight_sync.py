@@ -161,7 +161,7 @@ class WeightSync:
         if errors:
             self._first = self._first or _FirstSync.of(version, learner_N, list(errors.values()))
         for name, errors_N in errors.items():
-            self._check_staleness(name, errors_N, learner_N, version)
+            await self._check_staleness(name, errors_N, learner_N, version)
         sizes = [np.abs(errors_N) for errors_N in errors.values()]
         return (
             max((float(np.max(sizes_N)) for sizes_N in sizes), default=0.0),
@@ -198,7 +198,7 @@ class WeightSync:
         if self._limits is None or not (self._limits.allow(errors_N) or self._is_exact):
             # Measured once, and again before anybody is blamed: how much rounding makes changes with the weights.
             rounding = await self._ranks(lambda rank: rank.rounding_errors.remote(self._canary), item="the canary")
-            self._limits = rounding_limits(rounding[0], *self._configured_limits())
+            self._limits = rounding_limits(rounding[0], *self._configured_limits(), has_ceiling=True)
         if not self._limits.allow(errors_N):
             raise WeightSyncError(
                 f"{name} does not compute with weights version {version} that it received: its log-probabilities of "
@@ -207,10 +207,17 @@ class WeightSync:
                 f"{self._limits.mean:.3g}; nothing was sampled from them"
             )
 
-    def _check_staleness(self, name: str, errors_N: Errors, learner_N: Errors, version: int) -> None:
+    async def _check_staleness(self, name: str, errors_N: Errors, learner_N: Errors, version: int) -> None:
         first = self._first
         assert first is not None
-        share = 0.0 if self._is_exact else stale_share(errors_N, learner_N - first.logprobs_N, noise=first.noise)
+        moved_N = learner_N - first.logprobs_N
+        share = 0.0 if self._is_exact else stale_share(errors_N, moved_N, noise=first.noise)
+        if share and self._config.learner.dtype == "float32":
+            # A weight in bf16 stays where it is until half a unit of its last place has gathered in the learner's, and
+            # files in bf16 begin on that grid. What rounding keeps of the learner itself is no fault of the engine.
+            rounding = await self._ranks(lambda rank: rank.rounding_errors.remote(self._canary), item="the canary")
+            kept_N = np.concatenate(rounding[0]).astype(np.float64)
+            share = stale_share(errors_N - kept_N, moved_N, noise=first.noise)
         if share:
             raise WeightSyncError(
                 f"{name} computes with old weights in part: its log-probabilities of fixed prompts took no part in "

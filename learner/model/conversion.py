@@ -8,6 +8,7 @@ far they are.
 
 import os
 import re
+import select
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,8 +23,8 @@ STAGES = {"import": (0.0, 0.3), "read": (0.3, 0.8), "write": (0.8, 1.0)}
 _STAGE = re.compile(r"stage:(\w+)")
 _PERCENT = re.compile(r"(\d{1,3})%\|")
 """In the line of a progress bar of tqdm, which both libraries draw."""
-SILENCE_S = 30.0
-"""For the child to end once its output has."""
+SILENCE_S = 300.0
+"""For the child to say something, or to end: between two lines of its bars are seconds."""
 
 
 def convert_gguf(gguf: Path, directory: Path) -> None:
@@ -76,7 +77,11 @@ def convert_in_child(gguf: Path, directory: Path, progress: Callable[[float], No
         assert child.stdout is not None
         share = Share()
         # Read as it comes: a bar has no line breaks, and a pipe that nobody reads stops its writer.
-        while chunk := os.read(child.stdout.fileno(), 65536):
+        while True:
+            if not select.select([child.stdout], [], [], SILENCE_S)[0]:
+                raise ModelError(f"{gguf} cannot be converted: nothing came of it for {SILENCE_S:g} s; try again")
+            if not (chunk := os.read(child.stdout.fileno(), 65536)):
+                break
             text = chunk.decode(errors="replace")
             progress(share.after(text))
             last = next((line for line in reversed(re.split(r"[\r\n]+", text)) if line.strip()), last)

@@ -71,7 +71,7 @@ def test_both_services_get_the_table_at_its_step(tmp_path: Path, monkeypatch: py
     run = SimpleNamespace(step=0, define_metric=lambda *_, **__: None, log=log, finish=lambda: None)
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **_: run, Table=Table))
     trackio = SimpleNamespace(
-        init=lambda **_: None,
+        init=lambda **named: SimpleNamespace(name=named["name"]),
         log=lambda metrics, step: trackio_rows.append((step, metrics)),
         finish=lambda: None,
         Table=lambda dataframe: dataframe,

@@ -132,14 +132,19 @@ def test_tensorboard_has_the_numbers(tmp_path: Path) -> None:
 
 def in_tensorboard(run: Path, name: str) -> list[tuple[int, float]]:
     """(step, value) of a metric in all event files of a run."""
+    return [(step, value) for step, value, _ in with_times(run, name)]
+
+
+def with_times(run: Path, name: str) -> list[tuple[int, float, float]]:
+    """(step, value, time of the event in seconds)."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    found: list[tuple[int, float]] = []
+    found: list[tuple[int, float, float]] = []
     for file in sorted((run / "tensorboard").iterdir()):
         events = EventAccumulator(str(file), size_guidance={"scalars": 0})
         events.Reload()
         if name in events.Tags()["scalars"]:
-            found += [(scalar.step, scalar.value) for scalar in events.Scalars(name)]
+            found += [(scalar.step, scalar.value, scalar.wall_time) for scalar in events.Scalars(name)]
     return sorted(found)
 
 
@@ -177,6 +182,15 @@ def test_tensorboard_has_each_step_once_after_a_resume(tmp_path: Path) -> None:
     expected = [(0, 0.0), (1, 1.0), (2, 2.0), (3, 3.0), (4, 4.5), (5, 5.5), (6, 6.5)]
     assert in_tensorboard(run.path, "eval/accuracy") == expected
     assert run.warnings == []
+
+
+def test_a_step_that_is_written_anew_keeps_its_time(tmp_path: Path) -> None:
+    config = load_config("tiny", ["trackers.tensorboard=true"])
+    run = RunDirectory.create(tmp_path / "run", config)
+    for step in range(2):
+        run.append_metrics(step, {"reward/mean": 0.5, "time/ended_s": 1_000_000.0 + step})
+    start_trackers(config, run.path, print, step=2).close()
+    assert with_times(run.path, "reward/mean") == [(0, 0.5, 1_000_000.0), (1, 0.5, 1_000_001.0)]
 
 
 class FakeWandb(types.ModuleType):
@@ -285,8 +299,13 @@ def test_a_resumed_run_is_the_same_run_in_mlflow_and_trackio(tmp_path: Path, mon
         def __getattr__(self, name: str) -> Callable[..., None]:
             return lambda *values, **named: calls.append((name, *values, *named.values()))
 
+    def init(**named: str | None) -> SimpleNamespace:
+        calls.append(("init", named["name"], named["resume"]))
+        # As it does where the name is taken by a run of somebody else.
+        return SimpleNamespace(name=f"{named['name']}-2" if named["resume"] == "never" else named["name"])
+
     trackio = SimpleNamespace(
-        init=lambda **named: calls.append(("init", named["name"], named["resume"])),
+        init=init,
         log=lambda metrics, step: calls.append(("log", step)),
         finish=lambda: None,
     )
@@ -299,7 +318,7 @@ def test_a_resumed_run_is_the_same_run_in_mlflow_and_trackio(tmp_path: Path, mon
     assert run.warnings == []
     assert [call for call in calls if call[0] == "create"] == [("create", "run")]
     assert ("update_run", "r1", "RUNNING") in calls
-    assert [call for call in calls if call[0] == "init"] == [("init", "run", "never"), ("init", "run", "allow")]
+    assert [call for call in calls if call[0] == "init"] == [("init", "run", "never"), ("init", "run-2", "allow")]
     metrics = [call[2:] for call in calls if call[0] == "log_metric" and call[1] == "r1"]
     assert ("reward/mean", 1.0, 1) in metrics
     assert [call[1] for call in calls if call[0] == "log"] == [0, 0, 1, 1, 2]

@@ -87,3 +87,12 @@ def test_the_longest_text_is_made_of_the_prompts_tokens_and_the_same_each_time()
     assert longest_text([[9], [5, 3]], 100) == text
     assert len(longest_text([[9], [5, 3]], 10**6)) == LONGEST_TOKENS
     assert longest_text([[4, 4]], 100) == [], "a text of one token shows nothing"
+
+
+def test_what_the_learners_own_bf16_does_wrong_has_a_ceiling() -> None:
+    leak = [np.full(100, 0.5, np.float32)]
+    assert rounding_limits(leak, None, None).largest == pytest.approx(4.0, abs=0.01)
+    capped = rounding_limits(leak, None, None, has_ceiling=True)
+    assert (capped.largest, capped.mean) == (2.0, 0.15)
+    assert rounding_limits(leak, 9.0, 9.0, has_ceiling=True) == rounding_limits(leak, 9.0, 9.0)
+    assert not rounding_limits([np.full(3, np.nan)], None, None, has_ceiling=True).allow(np.zeros(3))

@@ -105,7 +105,7 @@ class Moving(FakeLearner):
 
     def rounding_errors(self, sequences: Any) -> Any:
         self._journal.append(("rounding", self._name))
-        return [np.full(len(sequence) - 1, 0.01, np.float32) for sequence in sequences]
+        return [np.resize([0.01, -0.01], len(sequence) - 1).astype(np.float32) for sequence in sequences]
 
 
 class Following(FakeSampler):
@@ -150,6 +150,37 @@ def test_an_engine_that_keeps_a_part_of_the_old_weights_is_found_in_bf16(kept: f
         publish_version(1)
         publish_version(2)
         assert sampler.served == 2
+
+
+@pytest.mark.parametrize("explained", [0.25, 0.0])
+def test_what_rounding_keeps_of_an_fp32_learner_is_no_old_weight(explained: float) -> None:
+    """Weights on bf16's grid, as files have them: an engine's stay there until half a unit has gathered."""
+
+    class Rounding(Moving):
+        def rounding_errors(self, sequences: Any) -> Any:
+            kept = self.speed * explained * self.version
+            return [kept * np.arange(1, len(sequence), dtype=np.float32) for sequence in sequences]
+
+    journal: Journal = []
+    learner, sampler = Rounding(journal), Following(journal, name="sampler-0")
+    sampler.kept = 0.25
+    config = BF16.model_copy(
+        update={
+            "learner": BF16.learner.model_copy(update={"dtype": "float32"}),
+            "weight_sync": BF16.weight_sync.model_copy(update={"canary_max_error": 9.0, "canary_mean_error": 9.0}),
+        }
+    )
+    fleet = fleet_of(samplers=[sampler], learners=[learner])
+    sync = WeightSync(config, fleet, [dataclasses.replace(PROMPT, token_ids=tuple(range(1, 41)))])
+    learner.version = sampler.version = 0
+    asyncio.run(sync.publish(fleet.samplers))
+    learner.version = sampler.version = 1
+    if explained:
+        asyncio.run(sync.publish(fleet.samplers))
+        assert sampler.served == 1
+    else:
+        with pytest.raises(WeightSyncError, match="old weights in part"):
+            asyncio.run(sync.publish(fleet.samplers))
 
 
 def test_rounding_is_measured_once_and_again_before_anybody_is_blamed() -> None:
