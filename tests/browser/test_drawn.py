@@ -95,9 +95,19 @@ TAKEN = """async (text) => {
 
 def test_hostile_text_costs_no_more_than_long_text(call: Any, page: Any) -> None:
     assert call("rendered/markdown", "parts", "") == []  # the page is there
-    for text in ("*", "$a", "`", "> ", "- ", "\\boxed{", "<think>", "$$", "\\["):
-        taken_ms = page.evaluate(TAKEN, text * (60_000 // len(text)))
-        assert taken_ms < 3000, f"{text}: {taken_ms} ms"
+    repeated = ("*", "$a", "`", "> ", "- ", "\\boxed{", "<think>", "$$", "\\[", "\\[\n", "> \\[\n")
+    texts = [text * (60_000 // len(text)) for text in repeated]
+    for text in (*texts, "# x" + " " * 120_000 + "x"):
+        taken_ms = page.evaluate(TAKEN, text)
+        assert taken_ms < 3000, f"{text[:10]}: {taken_ms} ms"
+
+
+def test_headings_and_displayed_math_end_where_they_did(call: Any) -> None:
+    for heading in ("# a ##", "# a   ##  ", "# a", "#   a "):
+        (block,) = call("rendered/markdown", "blocks", heading)
+        assert block["inlines"] == [{"kind": "text", "text": "a"}], heading
+    (block,) = call("rendered/markdown", "blocks", "\\[\n" + "1 +\n" * 150 + "1\n\\]")
+    assert (block["kind"], block["text"].count("1 +")) == ("math", 150)
 
 
 @pytest.fixture

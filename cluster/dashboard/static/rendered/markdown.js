@@ -2,6 +2,7 @@
 // element: `view.js` does, of text nodes alone. Every loop goes forward, so that hostile text costs no more than long text.
 
 const MAX_DEPTH = 6;
+const MAX_MATH_LINES = 200; // in which the end of displayed math is looked for
 
 /**
  * Text -> [{thinking: true | false, text, open}]: what stands between <think> and </think>, and what does not. A prompt may
@@ -58,7 +59,7 @@ function blockAt(lines, at, depth) {
     }
   }
   const heading = /^ {0,3}(#{1,6}) +(.*)$/.exec(line);
-  if (heading) return [{ kind: "heading", level: heading[1].length, inlines: inlines(heading[2].replace(/ +#+ *$/, "")) }, at + 1];
+  if (heading) return [{ kind: "heading", level: heading[1].length, inlines: inlines(heading[2].trimEnd().replace(/ #+$/, "").trimEnd()) }, at + 1];
   if (/^ {0,3}([-*_])( *\1){2,} *$/.test(line)) return [{ kind: "rule" }, at + 1];
   if (depth < MAX_DEPTH && /^ {0,3}>/.test(line)) return taken(lines, at, (each) => /^ {0,3}>/.test(each), (each) => each.replace(/^ {0,3}> ?/, ""), (inner) => ({ kind: "quote", blocks: blocks(inner, depth + 1) }));
   if (depth < MAX_DEPTH && itemOf(line)) return listAt(lines, at, depth);
@@ -76,7 +77,7 @@ function displayed(lines, at, open, close) {
   const first = lines[at].trim().slice(open.length);
   const inFirst = first.indexOf(close);
   if (inFirst >= 0) return first.slice(inFirst + close.length).trim() ? null : [{ kind: "math", text: first.slice(0, inFirst) }, at + 1];
-  for (let end = at + 1; end < lines.length && lines[end].trim(); end += 1) {
+  for (let end = at + 1; end < Math.min(lines.length, at + MAX_MATH_LINES) && lines[end].trim(); end += 1) {
     const found = lines[end].indexOf(close);
     if (found >= 0) return lines[end].slice(found + close.length).trim() ? null : [{ kind: "math", text: [first, ...lines.slice(at + 1, end), lines[end].slice(0, found)].join("\n") }, end + 1];
   }
