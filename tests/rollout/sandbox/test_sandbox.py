@@ -228,6 +228,43 @@ def test_own_time_is_what_it_computes_and_what_it_sleeps(backend: str) -> None:
                 program.run_to_end(b"")
 
 
+_IGNORES_CHILDREN = """
+import ctypes, os, signal, time
+try:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+except PermissionError:
+    pass
+class Action(ctypes.Structure):
+    # struct sigaction of glibc: handler, mask, flags; 2 is SA_NOCLDWAIT.
+    _fields_ = [("handler", ctypes.c_void_p), ("mask", ctypes.c_ulong * 16), ("flags", ctypes.c_int)]
+ctypes.CDLL(None).sigaction(17, ctypes.byref(Action(None, (ctypes.c_ulong * 16)(), 2)), None)
+while True:
+    if os.fork() == 0:
+        while time.process_time() < 0.02: pass
+        os._exit(0)
+    try:
+        os.wait()
+    except ChildProcessError:
+        pass
+"""
+
+
+def test_the_time_of_children_counts_whoever_waits_for_them(backend: str) -> None:
+    with _sandbox(backend, _IGNORES_CHILDREN) as sandbox, sandbox.run() as program:
+        _let(program, own_s=0.5, until_s=20.0)
+        with pytest.raises(ProgramError, match=r"it took longer than 0\.5 s"):
+            program.run_to_end(b"")
+        assert program.total_cpu_s() < 1.5
+    children = (
+        "import multiprocessing, os, signal, subprocess, sys\n"
+        "print(subprocess.run([sys.executable, '-c', 'print(3)'], capture_output=True, text=True).stdout, end='')\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "with multiprocessing.get_context('fork').Pool(2) as pool: print(pool.map(abs, [-1, -2]))"
+    )
+    with _sandbox(backend, children) as sandbox:
+        assert _outputs(sandbox, "") == ["3\n[1, 2]\n"]
+
+
 @pytest.fixture
 def busy_loops() -> Iterator[None]:
     """Two for each core."""
