@@ -1,5 +1,8 @@
 """What of the code reward needs no sandbox: forms of tests, finding the program, values and outputs compared."""
 
+import time
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -87,3 +90,28 @@ def test_same_value_reads_no_deeper_than_what_is_expected() -> None:
     assert not same_value("7", encode(7), 1e-6)
     assert not same_value(7, encode("7"), 1e-6)
     assert same_value(2**100, encode(2**100), 1e-6)
+
+
+@pytest.mark.parametrize("expected", [5, 5.0, True])
+@pytest.mark.parametrize(
+    "content",
+    [
+        ["Decimal", "sNaN"], ["Decimal", "NaN"], ["Decimal", "Infinity"], ["Fraction", "1e5000000"],
+        ["Decimal", "1E+5000000"], ["Fraction", "5/0"],
+        ["Fraction", "1" * 5000], ["Decimal", 5], ["Decimal"], "5", None,
+    ],
+)  # fmt: skip
+def test_a_number_that_a_program_made_up_is_wrong_and_quick(expected: float, content: object) -> None:
+    started_s = time.process_time()
+    assert not same_value(expected, {"n": content}, 1e-6)
+    assert time.process_time() - started_s < 0.1
+
+
+def test_fractions_and_decimals_are_the_numbers_that_they_are() -> None:
+    same = [
+        (5, Fraction(10, 2)), (0.5, Fraction(1, 2)), (-0.75, Fraction(-3, 4)), (5, Decimal("5.00")),
+        (2500, Decimal("2.5E+3")), (1e-9, Decimal("1E-9")), (10**50, Decimal(10**50)), (2**200, Fraction(2**200)),
+    ]  # fmt: skip
+    assert [expected for expected, value in same if not same_value(expected, encode(value), 0.0)] == []
+    assert not same_value(5, encode(Fraction(11, 2)), 1e-6)
+    assert not same_value(5, encode(Decimal("5.1")), 1e-6)
