@@ -31,8 +31,9 @@ _JUDGE_MODULES = (*_PROGRAM_MODULES, "reward.code.inside.judge")
 _CHECKER_MODULES = (*_PROGRAM_MODULES, "reward.code.inside.checker")
 _MAX_STARTS = 8
 """Of one program: one that ends itself in every call would otherwise cost a start for each test."""
-# What cannot be the program's doing while it has not been called: its missing names can.
-_SETUP_FAULTS = re.compile(r"(?!NameError|AttributeError)")
+# What cannot be the program's doing while it has not been called: its missing names can, and names that stand in the
+# program for something else than the row takes them for, as the `List` that it imported for itself.
+_SETUP_FAULTS = re.compile(r"(?!NameError|AttributeError|TypeError)")
 _TEST_FAULTS = re.compile(r"ImportError|ModuleNotFoundError")
 
 
@@ -146,21 +147,29 @@ def _comparing(procedure: Procedure) -> _Decide:
 
 
 def _checking(checker: str, procedure: Procedure, count: _Count, stack: ExitStack) -> _Decide:
-    """The row's checker in a sandbox of its own, which `stack` ends: one process for all outputs."""
+    """The row's checker in a sandbox of its own, which `stack` ends: one process for all outputs, and a fresh one
+    behind an output that it did not survive."""
     has_check = any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in ast.parse(checker).body)
     sandbox = stack.enter_context(_sandbox({"checker": checker, "has_check": has_check}, _CHECKER_MODULES, procedure))
+    run = stack.enter_context(ExitStack())
     started: list[Program] = []
 
     def decide(test: StdinTest, output: bytes) -> str | None:
         if not started:
-            started.append(stack.enter_context(sandbox.run()))
+            started.append(run.enter_context(sandbox.run()))
         (program,) = started
         # Not the program's time: it has as much for each output as that has for each test.
         allowance = Allowance([program], own_s=procedure.limits.time_s, until_s=count.until_s)
         text = output.decode("utf-8", "replace")
-        program.send({"input": test.stdin, "output": text, "expected": test.stdouts[0]})
-        answer = _parsed(program.receive_bytes())
-        allowance.check(allowance.used_s())
+        try:
+            program.send({"input": test.stdin, "output": text, "expected": test.stdouts[0]})
+            answer = _parsed(program.receive_bytes())
+            allowance.check(allowance.used_s())
+        except ProgramError:
+            # What it says later would be read as its answer to the next output.
+            started.clear()
+            run.close()
+            raise
         return None if answer.get("right") is True else f"wrong output {answer.get('detail', '')}".rstrip()
 
     return decide

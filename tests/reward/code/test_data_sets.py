@@ -200,6 +200,22 @@ def test_a_checker_decides(row: dict[str, Any]) -> None:
     assert (odd, odd.detail) == (0.0, "test 1 of 2: wrong output its checker raised ValueError")
 
 
+@pytest.mark.parametrize("late", ["pass", "__import__('os')._exit(0)"])
+def test_an_output_that_costs_the_checker_its_time_costs_no_other_output_its_verdict(late: str) -> None:
+    checker = f"""
+import time
+def check(input, output, expected):
+    started_s = time.process_time()
+    while input == "2" and time.process_time() < started_s + 1.0: pass
+    if input == "2": {late}
+    return input != "4"
+"""
+    row = {"tests": [{"input": str(n), "output": ""} for n in range(1, 5)], "checker": checker}
+    got = code(item("print(1)", None, row=row), score="fraction", time_limit_s=0.7)
+    # The first and the third are right.
+    assert (got, got.detail) == (0.5, "test 2 of 4: it took longer than 0.7 s")
+
+
 def test_a_program_cannot_speak_for_the_checker() -> None:
     row = {"tests": [{"input": "4\n", "output": "sum"}], "checker": CHECK}
     sources = (

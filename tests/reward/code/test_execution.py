@@ -226,6 +226,12 @@ def test_a_row_that_cannot_judge_is_an_error_and_no_zero(row: dict[str, Any], me
     assert message in str(raised.value)
 
 
+def test_a_name_that_is_another_in_the_program_is_a_zero() -> None:
+    row = {"tests": ["assert f([1]) == 1"], "test_setup": "def helper(x: List[int]) -> int: return x"}
+    got = score("from typing import List\ndef f(x: List[int]) -> int: return x[0]", row)
+    assert (got, got.detail[:20]) == (0.0, "test 1 of 1: TypeErr")
+
+
 def test_a_sandbox_that_fails_is_no_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rollout.sandbox.backends.shutil.which", lambda _: "/bin/false")
     with (
