@@ -7,6 +7,7 @@ do not bound (long strings, memory for sorting) has limits of its own.
 import contextlib
 import re
 import sqlite3
+import sys
 import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ _MAX_VALUE_BYTES = 2**18
 _WIDTH = re.compile(r"\*|\d{4,}")
 _MAX_HEAP_BYTES = 256 * 2**20
 """Of SQLite in this process, databases in memory included."""
+_MAX_RESULT_BYTES = 64 * 2**20
+"""Of all rows of a result."""
 _MAX_DATABASES = 8
 """Kept open: the completions of a group ask the same one."""
 _READING = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
@@ -67,7 +70,7 @@ def run_query(database: Database, query: str, limits: QueryLimits) -> list[tuple
 
     connection.set_progress_handler(count, _STEPS_BETWEEN_CALLS)
     try:
-        rows = connection.execute(query).fetchmany(limits.rows + 1)
+        rows = _rows(connection.execute(query), limits.rows)
     except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError) as error:
         if left[0] < 0:
             raise QueryError(f"it takes more than {limits.steps} steps") from error
@@ -78,8 +81,20 @@ def run_query(database: Database, query: str, limits: QueryLimits) -> list[tuple
         connection.set_progress_handler(None, 0)
         # One that was cut short would keep its tables open.
         connection.interrupt()
-    if len(rows) > limits.rows:
-        raise QueryError(f"it gives more than {limits.rows} rows")
+    return rows
+
+
+def _rows(cursor: sqlite3.Cursor, most: int) -> list[tuple[Any, ...]]:
+    """All rows, of which no more are kept than are allowed: once they are Python's, SQLite's limit is not theirs."""
+    rows: list[tuple[Any, ...]] = []
+    num_bytes = 0
+    for row in cursor:
+        num_bytes += sys.getsizeof(row) + sum(map(sys.getsizeof, row))
+        if len(rows) == most:
+            raise QueryError(f"it gives more than {most} rows")
+        if num_bytes > _MAX_RESULT_BYTES:
+            raise QueryError(f"its rows take more than {_MAX_RESULT_BYTES >> 20} MiB of memory")
+        rows.append(row)
     return rows
 
 

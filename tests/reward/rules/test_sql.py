@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,23 @@ def test_a_query_has_bounds(query: str, why: str) -> None:
         run_query(Database(script=SCHEMA), query, SMALL)
     assert time.process_time() - started_s < 5.0
     assert run_query(Database(script=SCHEMA), "select 1", SMALL) == [(1,)]
+
+
+def test_rows_take_no_more_memory_than_they_may() -> None:
+    limits = QueryLimits(steps=100_000_000, rows=10_000)
+    many = "with recursive n(x) as (select 1 union all select x + 1 from n limit {}) select {} from n"
+    for value in ("zeroblob(200000)", "hex(zeroblob(100000))"):
+        tracemalloc.start()
+        try:
+            with pytest.raises(QueryError, match="its rows take more than 64 MiB of memory"):
+                run_query(Database(script=SCHEMA), many.format(9000, value), limits)
+            assert tracemalloc.get_traced_memory()[1] < 80 * 2**20
+        finally:
+            tracemalloc.stop()
+        assert len(run_query(Database(script=SCHEMA), many.format(50, value), limits)) == 50
+    # 9000 rows of 500 numbers are 4.5 million objects of 24 bytes.
+    with pytest.raises(QueryError, match="its rows take more than 64 MiB of memory"):
+        run_query(Database(script=SCHEMA), many.format(9000, ", ".join(["1.5"] * 500)), limits)
 
 
 def test_a_file_of_which_the_row_has_the_name(tmp_path: Path) -> None:
