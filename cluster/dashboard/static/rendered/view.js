@@ -33,21 +33,21 @@ function Inlines({ inlines }) {
   });
 }
 
-function Block({ block }) {
-  if (block.kind === "heading") return html`<p class=${`md-heading level-${block.level}`} role="heading" aria-level=${Math.min(6, block.level + 2)}><${Inlines} inlines=${block.inlines} /></p>`;
-  if (block.kind === "code") return html`<pre tabindex="0"><${Text} value=${block.text} /></pre>`;
-  if (block.kind === "math") return html`<p class="md-math md-display" title=${block.text.slice(0, 400)}><${Maths} pieces=${latex(block.text)} /></p>`;
-  if (block.kind === "rule") return html`<hr />`;
-  if (block.kind === "quote") return html`<blockquote><${Blocks} all=${block.blocks} /></blockquote>`;
-  if (block.kind === "list") {
-    const items = block.items.map((item) => html`<li><${Blocks} all=${item} /></li>`);
-    return block.ordered ? html`<ol start=${block.start}>${items}</ol>` : html`<ul>${items}</ul>`;
+function Block({ piece }) {
+  if (piece.kind === "heading") return html`<p class=${`md-heading level-${piece.level}`} role="heading" aria-level=${Math.min(6, piece.level + 2)}><${Inlines} inlines=${piece.inlines} /></p>`;
+  if (piece.kind === "code") return html`<pre tabindex="0"><${Text} value=${piece.text} /></pre>`;
+  if (piece.kind === "math") return html`<p class="md-math md-display" title=${piece.text.slice(0, 400)}><${Maths} pieces=${latex(piece.text)} /></p>`;
+  if (piece.kind === "rule") return html`<hr />`;
+  if (piece.kind === "quote") return html`<blockquote><${Blocks} all=${piece.blocks} /></blockquote>`;
+  if (piece.kind === "list") {
+    const items = piece.items.map((item) => html`<li><${Blocks} all=${item} /></li>`);
+    return piece.ordered ? html`<ol start=${piece.start}>${items}</ol>` : html`<ul>${items}</ul>`;
   }
-  return html`<p><${Inlines} inlines=${block.inlines} /></p>`;
+  return html`<p><${Inlines} inlines=${piece.inlines} /></p>`;
 }
 
 function Blocks({ all }) {
-  return all.map((block) => html`<${Block} block=${block} />`);
+  return all.map((piece) => html`<${Block} piece=${piece} />`);
 }
 
 /** What the model wrote, drawn. */
