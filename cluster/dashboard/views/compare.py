@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LAST_STEPS = 10
 """Training steps that a final figure is the mean of."""
+LEAST_JUDGED = 5
+"""Steps with a value from which on it is known what they jump about by: of one, nothing is."""
 NUM_PROMPTS = 100
 """Shared prompts that are listed, the largest difference first."""
 PROMPTS_READ = 1000
@@ -202,13 +204,13 @@ def _beyond_chance(evaluations: Mapping[str, MetricTable]) -> list[str]:
 def _beyond_noise(
     figure: Figure, tables: Mapping[str, MetricTable], configs: Mapping[str, Mapping[str, Any] | None]
 ) -> list[str]:
-    """The runs whose last steps differ from the first run's by more than they jump about. A gap that is as small as
-    rounding makes it in both is no difference."""
+    """The runs whose last steps differ from the first run's by more than they jump about; none of too few steps. A gap
+    that is as small as rounding makes it in both is no difference."""
     last = {run: known(recorded(table, figure.name)[-LAST_STEPS:]) for run, table in tables.items()}
     base = last[next(iter(last))] if last else []
     found: list[str] = []
     for run, own in last.items():
-        if not own or not base:
+        if min(len(own), len(base)) < LEAST_JUDGED:
             continue
         chance = Z * math.hypot(noise(base) / math.sqrt(len(base)), noise(own) / math.sqrt(len(own)))
         if abs(math.fsum(own) / len(own) - math.fsum(base) / len(base)) > chance:

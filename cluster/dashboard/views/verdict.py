@@ -12,8 +12,9 @@ from cluster.dashboard.figures.series import known, last_known
 from cluster.dashboard.figures.thresholds import RunFacts
 from cluster.dashboard.records import MetricTable
 
-LEAST_STEPS, MOST_COMPARED = 6, 10
-"""Steps from which on the reward is judged, and most of them at each end that are compared."""
+LEAST_STEPS, MOST_COMPARED = 12, 10
+"""Steps from which on the reward is judged, and most of them at each end that are compared. Of fewer steps the noise is
+known too badly for an interval of 95 %."""
 ALARMING = ("error", "warning")
 MOST_NAMED = 2
 """Findings that are named; of more, how many there are."""

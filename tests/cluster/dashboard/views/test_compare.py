@@ -134,6 +134,13 @@ def test_a_difference_is_judged_where_it_is_more_than_chance() -> None:
     assert judged("accuracy_last", {run: columns_of([0.5]) for run in "abc"}, evaluations) == ["c"]
 
 
+def test_of_too_few_steps_no_difference_is_judged() -> None:
+    for num_steps, found in ((1, []), (2, []), (4, []), (5, ["b"])):
+        young = {"a": columns_of([0.4, 0.41] * 10), "b": columns_of(([0.6, 0.61] * 3)[:num_steps])}
+        assert judged("reward/mean", young) == found
+        assert judged("reward/mean", {"a": young["b"], "b": young["a"]}) == found
+
+
 def test_a_gap_below_0_leaves_no_hole() -> None:
     table = columns_of([1e-3, -4e-10, 2e-3], name="train/kl_rollout")
     (chart,) = charts({"a": table}, {}, {"a": axes_of(table)}, 400)

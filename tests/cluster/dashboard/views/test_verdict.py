@@ -1,3 +1,4 @@
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,19 @@ def test_without_two_evaluations_the_reward_in_training_is_told_as_what_it_is() 
 def test_a_young_run_is_not_judged() -> None:
     assert told(rewards())["text"] == "Too early to tell: no step so far, and nothing is wrong."
     assert told(rewards(0.5))["text"] == "Too early to tell: 1 step so far, and nothing is wrong."
-    assert told(rewards(*[0.5] * 5))["interval"] is None
+    # A rise of 0.5 of jumps of 0.1 is no question: eleven steps are too few to know what they jump about by.
+    rising = [0.1, 0.2, 0.1, 0.2, 0.3, 0.4, 0.3, 0.4, 0.6, 0.7, 0.6, 0.7]
+    assert told(rewards(*rising[:11]))["interval"] is None
+    assert told(rewards(*rising[:11]))["text"].startswith("Too early to tell: 11 steps so far")
+    assert told(rewards(*rising))["learns"] == "learning"
+
+
+def test_noise_alone_is_seldom_called_learning() -> None:
+    """Of 95 % at most one in twenty is wrong; twice that is allowed for the noise that is itself a guess."""
+    draw = random.Random(7)
+    for num_steps in (12, 30):
+        learns = [told(rewards(*[draw.gauss(0.5, 0.1) for _ in range(num_steps)]))["learns"] for _ in range(1000)]
+        assert 10 <= 1000 - learns.count("unclear") <= 100
 
 
 def test_what_is_wrong_is_named() -> None:
