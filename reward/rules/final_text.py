@@ -15,6 +15,8 @@ _PHRASE = re.compile(
 )
 _SENTENCE_END = re.compile(r"[.!?](?=\s+[A-Z(\"']|\s*$)")
 _TEXT_MACRO = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mathit|textit)\s{0,4}\{([^{}]*)\}")
+# A command ends where the macro begins: without it \cdot\text{m} would be one word.
+_COMMAND_BEFORE = re.compile(r"(\\[A-Za-z]+)(?=\\(?:text|textbf|mathrm|mathbf|mathit|textit)\s{0,4}\{)")
 _FENCE = re.compile(r"^[ \t]*```[ \t]*(\w*)[^\n`]*\n(.*?)(?:^[ \t]*```[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
 MAX_BOX_CHARS = 20_000
 """Of a box; without a bound a text of opened boxes would take quadratic time."""
@@ -66,7 +68,7 @@ def without_thought(completion: str) -> str:
 
 def plain(text: str) -> str:
     """`text` without the marks of LaTeX and Markdown that stand around words: `\\text{B}`, `**B**`, `$B$`."""
-    text = _TEXT_MACRO.sub(r"\1", text.strip())
+    text = _TEXT_MACRO.sub(r"\1", _COMMAND_BEFORE.sub(r"\1 ", text.strip()))
     return text.replace("**", "").replace("\\ ", " ").strip(" \t\n*_`$")
 
 

@@ -16,32 +16,43 @@ MAX_TEXT_CHARS = 100_000
 _NUMBER = re.compile(
     # No exponent of a unit, as in s^2, s^{-1} and s-1.
     r"(?<![\w.^])(?<!\^[-−{])(?<!\^\{[-−])(?<![A-Za-z][-−])(?P<currency>[$€£])?\s?(?P<sign>[-+−])?\s?(?P<currency_inside>[$€£])?"
+    r"(?:(?P<whole>\d{1,6})\s(?=\d{1,2}\s?/\s?\d))?"  # of 5 1/2
     r"(?P<digits>\d{1,3}(?:[,  ]\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)"
     r"(?:[eE](?P<exponent>[-+]?\d{1,3})(?!\w)"
     r"|\s?(?:[x×*·]|\btimes\b)\s?10\s?\^?\s?[{(]?(?P<power>[-+−]?\d{1,3})[)}]?(?!\d)"
+    r"|\s?\^\s?(?P<opens>[{(]\s?)?(?P<raised>[-+−]?\d{1,3})(?(opens)\s?[)}])(?![\d.])"
     r"|\s?/\s?(?P<below>\d+(?:\.\d+)?)(?![\d.]))?"
     r"(?:\s?(?P<scale>hundred|thousand|million|billion|trillion)\b)?"
+)
+# What stands behind a number and makes it another, or part of a formula: 5!, 5^x, 5\pi, 5/x, 5 + x, 5 squared.
+_OPERAND = r"(?:[\\(π\d]|[A-Za-z](?![A-Za-z])|(?:pi|sqrt|exp|sin|cos|tan|ln|log)(?![A-Za-z]))"
+_GOES_ON = re.compile(
+    rf"\s?(?:[\^!]|_\s?\{{?\d|[-+−*/]\s?{_OPERAND}|[·×]\s?(?:[\\(π]|[nxyz](?![A-Za-z]))"
+    r"|π|(?:[nxyz]|pi)(?![A-Za-z])|\\(?:pi|sqrt|frac|pm|sin|cos|tan|ln|log|exp)(?![A-Za-z])"
+    r"|(?:squared|cubed|factorial)\b)"
 )
 _SCALES = {"hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
 # What may stand in front of the number without changing its value: a name with "=", or a word that says "about".
 _LEAD = re.compile(
     r"(?:.*[=≈:~]|(?:about|approximately|approx\.?|around|roughly|nearly|is|equals|it is)?)\s*", re.I | re.S
 )
+# In their order: \cdot\text{m} would be one command if the text came first.
 _LATEX = (
-    (re.compile(r"\\(?:text|mathrm|mathbf|operatorname|rm|textbf)\s?\{([^{}]*)\}"), r"\1"),
-    (re.compile(r"\\[dtc]?frac\s?\{([^{}]*)\}\s?\{([^{}]*)\}"), r"\1/\2"),
     (re.compile(r"\\times(?![a-zA-Z])"), "×"),
     (re.compile(r"\\cdot(?![a-zA-Z])"), "·"),
     (re.compile(r"\\approx(?![a-zA-Z])"), "≈"),
     (re.compile(r"\^\s?\{?\\circ\}?|\\degree(?![a-zA-Z])"), "°"),
     (re.compile(r"\\mu(?![a-zA-Z])\s?"), "µ"),
     (re.compile(r"\\Omega(?![a-zA-Z])"), "Ω"),
+    (re.compile(r"\\(?:text|mathrm|mathbf|operatorname|rm|textbf)\s?\{([^{}]*)\}"), r"\1"),
+    (re.compile(r"\\[dtc]?frac\s?\{([^{}]*)\}\s?\{([^{}]*)\}"), r" \1/\2"),
     (re.compile(r"\\[,;:! ]|~"), " "),
     (re.compile(r"\\([%$])"), r"\1"),
     (re.compile(r"\{,\}"), ","),
     (re.compile(r"\*\*|\\[()\[\]]"), ""),
 )
 _DEGREES = {"C": "°C", "F": "°F"}
+_RAISED = re.compile(r"(?<=\d)([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 
 
@@ -113,7 +124,8 @@ def answered_quantity(completion: str) -> Quantity | None:
 
 
 def parse_quantity(text: str) -> Quantity | None:
-    """The quantity that a whole text is: "v = 9.81 m/s^2", "about 5 kg"; None where it says more than one number."""
+    """The quantity that a whole text is: "v = 9.81 m/s^2", "about 5 kg"; None where it says more than one number, or
+    goes on as a formula."""
     text = _plain(text)
     found = _numbers(text)
     if "=" in text or "≈" in text:
@@ -122,7 +134,11 @@ def parse_quantity(text: str) -> Quantity | None:
         found = [match for match in found if match.start() > start]
     if len(found) != 1 or _LEAD.fullmatch(text[: found[0].start()]) is None:
         return None
-    return _quantity(found[0], _unit_after(text, found[0].end()))
+    name = _unit_after(text, found[0].end())
+    unit = parse_unit(name) if name else None
+    if _GOES_ON.match(text, found[0].end()) is not None and (unit is None or not unit.is_known):
+        return None  # 5/s is a quantity, and 5/x is none
+    return _quantity(found[0], name)
 
 
 def _truth(item: RewardInput, unit_column: str | None) -> tuple[Quantity, Unit]:
@@ -165,7 +181,8 @@ def _nouns(text: str) -> set[str]:
 def _plain(text: str) -> str:
     for pattern, replacement in _LATEX:
         text = pattern.sub(replacement, text)
-    text = text.translate(_SUPERSCRIPTS).strip()
+    # Those of a number, and not of its unit: 10⁵ is not 105.
+    text = _RAISED.sub(r"^\1", text).translate(_SUPERSCRIPTS).strip()
     # One sign of dollars is money, two are the marks of a formula.
     if text.count("$") > 1:
         text = text.replace("$", "")
@@ -180,9 +197,16 @@ def _quantity(match: re.Match[str], unit: str) -> Quantity:
     # Read as one number: float says inf where a power of ten on its own would raise.
     exponent = (match["exponent"] or match["power"] or "0").replace("−", "-")
     value = float(f"{re.sub(r'[,  ]', '', match['digits'])}e{exponent}")
+    if match["raised"]:
+        try:
+            value **= int(match["raised"].replace("−", "-"))
+        except (OverflowError, ZeroDivisionError):
+            value = math.inf
     if match["below"]:
         below = float(match["below"])
         value = value / below if below else math.inf
+    if match["whole"]:
+        value += float(match["whole"])
     value *= _SCALES.get(match["scale"] or "", 1.0)
     if match["sign"] in ("-", "−"):
         value = -value
@@ -192,7 +216,7 @@ def _quantity(match: re.Match[str], unit: str) -> Quantity:
 def _unit_after(text: str, place: int) -> str:
     """The longest beginning of what follows a number that is a unit of measurement; else its words, as of "12 red
     apples", up to the end of the sentence."""
-    following = re.split(r"[,;\n]|\.(?=\s|$)|\s\(", text[place : place + 80], maxsplit=1)[0].strip(" *_$")
+    following = re.split(r"[,;\n]|\.(?=\s|$)|\s\(", text[place : place + 80], maxsplit=1)[0].strip(" *_$·×⋅")
     words = following.split(" ")
     for length in range(len(words), 0, -1):
         if words[length - 1] == "in" and length < len(words):

@@ -126,6 +126,43 @@ def test_tolerances_and_what_becomes_of_units() -> None:
     assert quantity(item("10 s", "10", row={"unit": "m"}), unit_column="unit").detail == "reads 10 s, which is no m"
 
 
+@pytest.mark.parametrize(
+    ("answer", "truth", "right"),
+    [
+        # What makes 5 another number is no 5.
+        (r"\boxed{5!}", "5", False), (r"\boxed{5^2}", "5", False), (r"\boxed{5^2}", "25", True),
+        (r"\boxed{5\pi}", "5", False), (r"\boxed{5/x}", "5", False), (r"\boxed{5 + x}", "5", False),
+        (r"\boxed{5 squared}", "5", False), (r"\boxed{5^{2x}}", "5", False), (r"\boxed{5^x}", "5", False),
+        (r"\boxed{5x}", "5", False), (r"\boxed{5 \cdot x}", "5", False), (r"\boxed{5\pm x}", "5", False),
+        (r"\boxed{5 - \pi}", "5", False), (r"\boxed{5/\pi}", "5", False), (r"\boxed{5π}", "5", False),
+        (r"\boxed{12_8}", "12", False), (r"\boxed{5\ln x}", "5", False), (r"\boxed{5*(x+y)}", "5", False),
+        (r"\boxed{5²}", "52", False), (r"\boxed{5²}", "25", True), (r"\boxed{5^{-1}}", "0.2", True),
+        (r"\boxed{2^{10}}", "2", False), (r"\boxed{2^{10}}", "1024", True), (r"\boxed{2^10}", "1024", True),
+        (r"\boxed{-2^2}", "-4", True), (r"\boxed{999^{999}}", "5", False), (r"\boxed{0^{-1}}", "5", False),
+        # 1e5 Pa
+        ("<answer>100000 Pa</answer>", "10^5 Pa", True), ("<answer>10 Pa</answer>", "10^5 Pa", False),
+        ("<answer>0.1 MPa</answer>", "10^{5} Pa", True), ("<answer>10⁵ Pa</answer>", "100 kPa", True),
+        ("<answer>105 Pa</answer>", "10⁵ Pa", False), ("<answer>10^{-3} m</answer>", "1 mm", True),
+        (r"<answer>5\frac{1}{2} in</answer>", "5.5 in", True), ("<answer>5 1/2 in</answer>", "5.5 in", True),
+        (r"<answer>5\frac{1}{2}</answer>", "25.5", False), (r"<answer>-\frac{3}{4}</answer>", "-0.75", True),
+        # Of a unit.
+        ("<answer>9.81 m/s^2</answer>", "9.81 m/s^2", True), (r"\boxed{9.81\ \mathrm{m/s^{2}}}", "9.81 m/s^2", True),
+        (r"\boxed{5 m^2}", "5 m^2", True), (r"\boxed{5 m^2}", "5 m", False), (r"\boxed{5/s}", "5 Hz", True),
+        (r"\boxed{5 / s}", "5 Hz", True), (r"\boxed{5^\circ C}", "5 °C", True), (r"\boxed{90^\circ}", "90°", True),
+        (r"\boxed{1.2\times10^{3} kg}", "1200 kg", True), (r"\boxed{5\,\text{m}\cdot\text{s}^{-1}}", "5 m/s", True),
+        (r"\boxed{5\cdot\text{m}}", "5 m", True), (r"\boxed{5\cdot\text{m}}", "5 s", False),
+        (r"\boxed{5\,\mu\text{m}}", "5e-6 m", True), (r"\boxed{5\frac{\text{m}}{\text{s}}}", "5 m/s", True),
+        (r"\boxed{5\,\text{kg}\cdot\text{m}}", "5 kg m", True), (r"\boxed{5\,\text{k}\Omega}", "5000 Ω", True),
+        ("<answer>5*m</answer>", "5 m", True),
+        ("<answer>**5 m**</answer>", "5 m", True), ("<answer>5-kg</answer>", "5 kg", True),
+        ("<answer>$5/apple</answer>", "$5", True), ("<answer>5 apples!</answer>", "5 apples", True),
+        ("<answer>5 N</answer>", "5 N", True), ("<answer>5 per second</answer>", "5 Hz", True),
+    ],
+)  # fmt: skip
+def test_a_formula_that_begins_with_the_number_is_not_the_number(answer: str, truth: str, right: bool) -> None:
+    assert quantity(item(answer, truth)) == float(right)
+
+
 @pytest.mark.parametrize("answer", ["1e999 m", "-1e999 m", "1e400", r"2 \times 10^{999} m", "9" * 400, "5/0 m"])
 def test_what_no_float_holds_is_wrong(answer: str) -> None:
     seen = item(f"<answer>{answer}</answer>", "5 m")
