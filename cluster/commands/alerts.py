@@ -107,7 +107,7 @@ def _follow_beside(run: Path, config: "AlertConfig") -> None:
         return True
 
     send = _sender(config, is_shown=False)
-    watch = follow(run, config, wait=wait, send=send)
+    watch = follow(run, config, wait=wait, send=send, errors=errors)
     if errors and not is_run(run):
         for alert in watch.never_began(errors[0]):
             send(alert)

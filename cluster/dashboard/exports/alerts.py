@@ -1,7 +1,8 @@
 """What somebody who is not looking should be told of a run: what the doctor found, that it stalls, that it ended."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from cluster.dashboard.doctor.diagnose import SEVERITIES, doctor_page
 from cluster.dashboard.records import Span
 from cluster.dashboard.views.runs import is_run
 from cluster.record.terminal_text import duration, printable
+from cluster.run_files import SUMMARY
 from cluster.types import Instant
 
 if TYPE_CHECKING:
@@ -40,24 +42,27 @@ class AlertWatch:
         self._name = name
         self._config = config
         self._known: dict[str, str] = {}
-        self._num_stalls = 0
+        self._last_stall_s = -math.inf
+        """Not how many there were: a run that goes on from a checkpoint has taken back what came after it."""
+        self._summary: tuple[int, int] | None = None
 
     def begin(self, store: "RunStore") -> None:
         """Takes what is there already for told: a run that goes on has told it before, and `shoal doctor` says it."""
         self._known = {rule: finding["severity"] for rule, finding in self._findings(store).items()}
-        self._num_stalls = len(_stalls(store))
+        self._last_stall_s = max((stall.start_s for stall in _stalls(store)), default=-math.inf)
+        self._summary = _summary_stamp(store)
 
-    def look(self, store: "RunStore", *, is_over: bool) -> list[Alert]:
-        """What is new. `is_over`: nobody writes the run any more, which is told too."""
-        stalls = _stalls(store)
-        new = [self._stalled(stall.extra) for stall in stalls[self._num_stalls :]]
-        self._num_stalls = max(self._num_stalls, len(stalls))
+    def look(self, store: "RunStore", *, is_over: bool, error: str | None = None) -> list[Alert]:
+        """What is new. `is_over`: nobody writes the run any more, which is told too; `error`: what ended it, if known."""
+        stalls = [stall for stall in _stalls(store) if stall.start_s > self._last_stall_s]
+        new = [self._stalled(stall.extra) for stall in stalls]
+        self._last_stall_s = max((stall.start_s for stall in stalls), default=self._last_stall_s)
         for rule, finding in self._findings(store).items():
             if _is_worse(finding["severity"], self._known.get(rule)):
                 self._known[rule] = finding["severity"]
                 new.append(self._found(finding))
         if is_over:
-            new.append(self._ended(store))
+            new.append(self._ended(store) if error is None else self._failed(store, error))
         return [alert for alert in new if alert.kind in self._config.on]
 
     def never_began(self, error: str) -> list[Alert]:
@@ -94,16 +99,30 @@ class AlertWatch:
             text += "; its process is gone without a summary"
         return self._alert("end", text, {"status": status, "num_steps": num_steps})
 
+    def _failed(self, store: "RunStore", error: str) -> Alert:
+        """As the run says it; as the command says it where the run has no summary of this time: it failed before it had
+        anything to add, and what is there tells of the time before."""
+        if _summary_stamp(store) not in (None, self._summary):
+            return self._ended(store)
+        num_steps = len(store.metrics().steps)
+        text = f"could not go on after {num_steps} steps: {error}"
+        return self._alert("end", text, {"status": "failed", "num_steps": num_steps})
+
     def _alert(self, kind: AlertKind, text: str, facts: Mapping[str, Any]) -> Alert:
         whole = " ".join(printable(redact_text(f"{self._name}: {text}")).split())
         return Alert(kind=kind, run=self._name, text=whole, facts=facts)
 
 
 def follow(
-    run: Path, config: AlertConfig, *, wait: Callable[[float], bool], send: Callable[[Alert], None]
+    run: Path,
+    config: AlertConfig,
+    *,
+    wait: Callable[[float], bool],
+    send: Callable[[Alert], None],
+    errors: Sequence[str] = (),
 ) -> AlertWatch:
     """Looks at the run every POLL_S, until `wait`, which waits for so long, says that the run is over; then once more.
-    The run need not be there yet."""
+    The run need not be there yet. `errors`: what ended the command, once it is known."""
     from cluster.dashboard.index.store import RunStore
 
     watch = AlertWatch(run.absolute().name, config)
@@ -119,7 +138,7 @@ def follow(
                 store = RunStore(run)
             if store is not None and run.is_dir():
                 store.refresh()
-                for alert in watch.look(store, is_over=is_over):
+                for alert in watch.look(store, is_over=is_over, error=next(iter(errors), None)):
                     send(alert)
     finally:
         if store is not None:
@@ -129,6 +148,15 @@ def follow(
 
 def _is_worse(severity: str, known: str | None) -> bool:
     return known is None or SEVERITIES.index(severity) < SEVERITIES.index(known)
+
+
+def _summary_stamp(store: "RunStore") -> tuple[int, int] | None:
+    """Another where the summary is another; None for none."""
+    try:
+        status = (store.path / SUMMARY).lstat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def _stalls(store: "RunStore") -> list[Span]:

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -260,6 +260,53 @@ def test_a_run_that_never_began_is_told(hook: Hook, tmp_path: Path) -> None:
     with pytest.raises(ConfigError), alerts_beside(tmp_path / "b", config):
         raise ConfigError("there is no model")
     assert [message["text"] for message in hook.got] == ["b: failed before its first step: there is no model"]
+
+
+def test_a_stall_after_a_resume_is_told(run: RunDirectory) -> None:
+    """The run of yesterday stalled twice after its checkpoint, which the resume takes back; then it stalls again."""
+    sizes = run.sizes()
+    for number in range(2):
+        run.append_event(run_instant(Instant.STALL, f"yesterday {number}"))
+    store = RunStore(run.path)
+    store.refresh()
+    watch = AlertWatch("a", AlertConfig(webhook="http://x", on=("stall",)))
+    watch.begin(store)
+    run.rewind(2, sizes)
+    store.refresh()
+    assert watch.look(store, is_over=False) == []
+    for text in ("today", "today again"):
+        run.append_event(run_instant(Instant.STALL, text))
+        store.refresh()
+        assert texts(watch.look(store, is_over=False)) == [("stall", f"a: stalled: {text}")]
+        assert watch.look(store, is_over=False) == []
+    store.close()
+
+
+def test_a_resume_that_fails_before_its_first_step_tells_its_own_error(hook: Hook, run: RunDirectory) -> None:
+    run.write_summary(_summary())
+    with pytest.raises(ConfigError), alerts_beside(run.path, AlertConfig(webhook=hook.address)):
+        raise ConfigError("there is no model")
+    (message,) = hook.got
+    assert message["text"] == "a: could not go on after 3 steps: there is no model"
+    assert (message["status"], message["num_steps"]) == ("failed", 3)
+
+
+def test_a_resume_that_fails_later_tells_what_it_wrote(run: RunDirectory) -> None:
+    run.write_summary(replace(_summary(), error="yesterday"))
+    store = RunStore(run.path)
+    store.refresh()
+    watch = AlertWatch("a", AlertConfig(webhook="http://x", on=("end",)))
+    watch.begin(store)
+    run.rewind(2)  # takes the summary away
+    store.refresh()
+    told = watch.look(store, is_over=True, error="no tracker")
+    assert texts(told) == [("end", "a: could not go on after 2 steps: no tracker")]
+    run.write_summary(_summary())
+    store.refresh()
+    (end,) = watch.look(store, is_over=True, error="disk full")
+    assert end.text.startswith("a: failed after 2 steps in 1m05s")
+    assert end.text.endswith("; error: disk full")
+    store.close()
 
 
 def test_the_command_follows_a_run_of_another_process(
