@@ -53,7 +53,7 @@ class AlertWatch:
         self._summary = _summary_stamp(store)
 
     def look(self, store: "RunStore", *, is_over: bool, error: str | None = None) -> list[Alert]:
-        """What is new. `is_over`: nobody writes the run any more, which is told too; `error`: what ended it, if known."""
+        """What is new. `is_over`: nobody writes the run any more, which is told too; `error`: what ended it."""
         stalls = [stall for stall in _stalls(store) if stall.start_s > self._last_stall_s]
         new = [self._stalled(stall.extra) for stall in stalls]
         self._last_stall_s = max((stall.start_s for stall in stalls), default=self._last_stall_s)
