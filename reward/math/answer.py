@@ -14,11 +14,14 @@ from reward.math.formula import parse_formula
 from reward.math.normalization import normalize_answer, split_list
 from reward.math.plain_numbers import is_same_number, plain_number
 from reward.math.readings import MAX_CHARS, Reading, approximate_sides, readings_of
-from reward.math.words import CHANGING, compared_as_words, is_worded, split_choice, words_in
+from reward.math.words import CHANGING, compared_as_words, is_worded, split_choice, strip_text_commands, words_in
 from reward.types import RewardInput
 
 _GROUND_TRUTH_MARKS = ("boxed", "tag", "hashes")
 _OTHER_CHOICE = re.compile(r"\([A-Z]\)")
+# Not I, which is a number of Rome: "(C) I, II".
+_LETTER_ALONE = re.compile(r"[(\[]?\s*([A-HJ])\s*(?:[)\].:,;/]|$)")
+_LETTERS = re.compile(r"[(\[]?[A-HJ][)\]]?(?:[\s.,:;/&$]+[(\[]?[A-HJ][)\]]?)+[\s.$]*")
 _LETTER = re.compile(r"[A-Za-z]")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _COMMAND_OR_CAPITAL = re.compile(r"\\[A-Za-z]+|[A-Z]")
@@ -81,13 +84,15 @@ def answers_match(answer: str, ground_truth: str, *, allow_unfinished: bool = Tr
     """Whether two extracted answers say the same: as words, as a choice, as numbers or as formulas."""
     if len(answer) > MAX_CHARS:
         return False
+    choice = _choices_match(answer, ground_truth)
+    if choice is False:
+        return False
     words = compared_as_words(ground_truth)
     # Words have no case, but r/R and R/r have.
     if words and compared_as_words(answer) == words and (is_worded(words) or not _mixed_capitals(ground_truth)):
         return True
-    choice = _choices_match(answer, ground_truth)
-    if choice is not None:
-        return choice
+    if choice is True:
+        return True
     truths = readings_of(ground_truth)
     if not truths or is_worded(truths[0].formula):
         return False  # words are compared as words, above: any anagram of "cat" equals the product c a t
@@ -110,16 +115,34 @@ def _choices_match(answer: str, ground_truth: str) -> bool | None:
     truth = split_choice(ground_truth)
     if truth is None or truth[0] > _LAST_CHOICE:
         return None
+    if not truth[1] and _names_several(answer):
+        return False
     chosen = split_choice(answer)
-    if chosen is None or _hedges(chosen[1]):
+    if chosen is None:
+        return None
+    # "(A) e" may be for the e that is a number, and "(A) B" is for neither A nor B.
+    is_text = chosen[1].islower() and chosen[1] == ground_truth.strip(" $")
+    if not truth[1] and chosen[1] and chosen[0] <= _LAST_CHOICE and not is_text:
+        return chosen[0] == truth[0] and not _hedges(chosen)
+    if _hedges(chosen):
         return None
     if truth[1] and chosen[1]:
         return chosen[0] == truth[0] and answers_match(chosen[1], truth[1])
     return True if chosen[0] == truth[0] else None
 
 
-def _hedges(rest: str) -> bool:
+def _names_several(answer: str) -> bool:
+    """Whether it is nothing but the letters of choices, and not all the same."""
+    text = strip_text_commands(answer).strip(" $")
+    return _LETTERS.fullmatch(text) is not None and len(set(re.findall("[A-Z]", text))) > 1
+
+
+def _hedges(choice: tuple[str, str]) -> bool:
     """Whether what stands behind a choice takes it back, or names another."""
+    letter, rest = choice
+    alone = _LETTER_ALONE.match(rest)
+    if alone is not None and alone[1] != letter:
+        return True
     return _OTHER_CHOICE.search(rest) is not None or not CHANGING.isdisjoint(words_in(rest))
 
 

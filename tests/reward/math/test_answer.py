@@ -88,3 +88,39 @@ def test_votes_are_for_what_an_answer_says() -> None:
     assert set(votes) == {r"\frac{1}{2}"}
     assert vote_of("(B)") == vote_of("option B") == "B"
     assert vote_of(r"\text{Cat}") == vote_of("cat.") == "cat" != vote_of("tac")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "A. B",
+        "A: B",
+        "(A) B",
+        "(A) (B)",
+        "A) B",
+        "A. B. C. D",
+        "A B",
+        r"\textbf{(A)}\ B",
+        r"A. $B$",
+        "A. (B)",
+        "A, B",
+        "A or B",
+    ],
+)
+@pytest.mark.parametrize("truth", ["A", "B", "(A)", "(B)", "a", "b"])
+def test_a_choice_with_the_letter_of_another_is_for_neither(answer: str, truth: str) -> None:
+    assert math_reward(item(rf"\boxed{{{answer}}}", truth)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "others"),
+    [
+        ("A. 12", "A", "BC"), (r"\textbf{(B)}\ 12", "B", "AC"), ("A. Paris", "A", "BP"), ("(A) A", "A", "B"),
+        ("A. x", "A", "BC"), ("A. I", "A", "B"),
+        ("(C) I, II", "C", "ABI"), ("B. A big one", "B", "A"), ("(A) B + 1", "A", "B"),
+        ("(A) e", "e", "BCE"), ("A. b", "A", "B"), ("B. A triangle", "B", "A"),
+    ],
+)  # fmt: skip
+def test_a_choice_with_its_text_is_for_its_letter(answer: str, truth: str, others: str) -> None:
+    assert math_reward(item(rf"\boxed{{{answer}}}", truth)) == 1.0
+    assert [other for other in others if math_reward(item(rf"\boxed{{{answer}}}", other)) != 0.0] == []
