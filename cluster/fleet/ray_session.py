@@ -18,6 +18,9 @@ from cluster.errors import ClusterError
 LOCAL_MIN_CPUS = 8
 LOCAL_RECONNECT_S = 5
 """How long processes of a local Ray wait for its head; Ray's default is 60."""
+JOIN_RECONNECT_S = 180
+"""The same for a cluster that is joined. Ray ends the process then, without our sentence; finding out that a listener is
+no Ray takes 40 s, and more than its 60 where the machine is busy."""
 LOCAL_NICENESS = 0
 """Ray's own is 15: beside two programs that compute, its workers get a twentieth of the cores, and the threads of a
 matrix product wait for the one of them that was put aside."""
@@ -61,6 +64,8 @@ def ray_session(*, num_cpus: float) -> Iterator[RaySession]:
         # When this process is killed, all of a local Ray goes with it, at the same time. Ray's agents then try to
         # report that to its head, and stay for as long as they would wait for one that comes back.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(LOCAL_RECONNECT_S))
+    else:
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(JOIN_RECONNECT_S))
     import ray
 
     try:

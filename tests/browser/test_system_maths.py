@@ -59,16 +59,17 @@ def test_zoom_keeps_the_time_under_the_pointer_and_stays_in_the_run(page: Any, d
     assert tiny["to"] - tiny["from"] == pytest.approx(0.002)
 
 
-def test_steps_end_with_the_last_learner(page: Any, dashboard: Dashboard) -> None:
-    def train(step: int, start: float, end: float) -> dict[str, Any]:
-        return {"kind": "train", "step": step, "start": start, "end": end}
+def test_steps_of_several_answers_are_each_told_once(page: Any, dashboard: Dashboard) -> None:
+    def step(number: int, start: float, end: float) -> dict[str, Any]:
+        return {"step": number, "start": start, "end": end}
 
-    lanes = [{"spans": [train(0, 5, 10), train(1, 15, 20)]}, {"spans": [train(0, 5, 11), train(1, 15, 19)]}]
-    windows = call(page, dashboard, "timeline/model", "stepWindows", lanes)
-    assert [(each["step"], each["start"], each["end"]) for each in windows] == [(0, 5, 11), (1, 15, 20)]
+    # The whole run, and a part of it that was asked for later: where both have a step, the later answer holds.
+    answers = [{"steps": [step(0, 0, 10), step(1, 15, 19)]}, {"steps": [step(1, 11, 20), step(0, 0, 11)]}, None]
+    windows = call(page, dashboard, "timeline/model", "stepWindows", answers)
+    assert [(each["step"], each["start"], each["end"]) for each in windows] == [(0, 0, 11), (1, 11, 20)]
     assert call(page, dashboard, "timeline/model", "stepView", windows, 1, [0, 30]) == {"from": 11, "to": 20}
+    assert call(page, dashboard, "timeline/model", "stepView", windows, 7, [0, 30]) == {"from": 11, "to": 20}
     assert call(page, dashboard, "timeline/model", "stepView", windows, 0, [0, 30]) == {"from": 0, "to": 11}
-    assert call(page, dashboard, "timeline/model", "stepView", windows, 7, [0, 30]) is None
 
 
 def test_axis_has_round_times(page: Any, dashboard: Dashboard) -> None:
