@@ -12,6 +12,25 @@ from reward.types import ExplainedScore, RewardInput
 
 _LEAD = r"(?:(?:option|choice|answer|letter)\s{1,4})?"
 _BRACKETED = re.compile(r"[(\[]\s?(\w{1,3})\s?[)\]]")
+_MAX_DENIAL_CHARS = 80
+# "not (A)", "isn't option (A)", "not (A) or (B)"; "neither (A), (B) nor (C)", "we rule out (A), (B) and (D)".
+_DENIED_BEFORE = re.compile(
+    r"(?:(?:\b(?:not|nor|never|cannot|rather\s+than|instead\s+of)|n['’]t)"
+    r"(?:\s+(?:be|is|the|option|choice|answer|think|believe|choose|pick|select|either|right|correct))*\s*"
+    r"(?:[(\[]\s?\w{1,3}\s?[)\]]\s*n?or\s+)*"
+    r"|\b(?:neither|rul(?:e|es|ed|ing)\s+out|eliminat(?:e|es|ed|ing)|exclud(?:e|es|ed|ing))(?:\s+(?:options?|choices?))?\s*"
+    r"(?:[(\[]\s?\w{1,3}\s?[)\]]\s*,?\s*(?:(?:n?or|and)\s+(?:is\s+)?)?)*)$",
+    re.IGNORECASE,
+)
+# Not "is false" and not every "is not": where the question is for the one that is not so, that is the choice.
+_DENIED_BEHIND = re.compile(
+    r"\s*(?:(?:is|are|was)\s+(?:also\s+|clearly\s+|obviously\s+|definitely\s+|therefore\s+|both\s+)?"
+    r"(?:wrong|incorrect|ruled\s+out|eliminated|excluded|not\s+(?:the\s+|an?\s+)?{right})"
+    r"|(?:is|are|was)n['’]t\s+(?:the\s+|an?\s+)?{right}|(?:cannot|can['’]t|can\s+not)\s+be\s+(?:the\s+)?{right})\b".replace(
+        "{right}", r"(?:right|correct|possible|(?:(?:right|correct|best)\s+)?(?:answer|option|choice|one))"
+    ),
+    re.IGNORECASE,
+)
 
 
 def _check_row(item: RewardInput, options: str = "choices", zero_based: bool = True) -> None:
@@ -27,7 +46,7 @@ def multiple_choice(item: RewardInput, options: str = "choices", zero_based: boo
     of an option, or its place, which counts from 0 (`zero_based`) or from 1.
 
     The choice is read from what is marked as the answer, else from the whole text: "B", "(b)", "B. Paris", "option B"
-    or the text of an option; without any of these, the last label in brackets.
+    or the text of an option; without any of these, the last label in brackets that it does not call wrong.
 
     Raises:
         ValueError: a ground truth that is no option, or options in another form.
@@ -60,14 +79,24 @@ def choice_in(text: str, options: Mapping[str, str]) -> str | None:
         return named[0] if len(named) == 1 else None
     # "B. Paris", "(B) Paris", "B) because": the label is a capital as it stands, since "a cat" begins with a word.
     led = re.match(rf"{_LEAD}(?:[(\[]({labels})[)\]]|({labels})(?:[.:)\]]|\s[-–—](?=\s)))\s*", text)
-    if led is not None:
+    if led is not None and _DENIED_BEHIND.match(text, led.end()) is None:
         label, rest = _label(led[1] or led[2], options), text[led.end() :]
         others = [other for other, option in options.items() if other != label and option]
         if any(_words(options[other]) == _words(rest) for other in others) or _begins_with_label(rest, labels):
             return None
         return label
-    bracketed = [found for found in _BRACKETED.findall(text) if _label(found, options) is not None]
-    return _label(bracketed[-1], options) if bracketed else None
+    return _last_bracketed(text, options)
+
+
+def _last_bracketed(text: str, options: Mapping[str, str]) -> str | None:
+    """The label that stands last in brackets, those aside that the text takes back."""
+    chosen = None
+    for found in _BRACKETED.finditer(text):
+        label = _label(found[1], options)
+        before = text[max(found.start() - _MAX_DENIAL_CHARS, 0) : found.start()]
+        if label is not None and not (_DENIED_BEFORE.search(before) or _DENIED_BEHIND.match(text, found.end())):
+            chosen = label
+    return chosen
 
 
 def _begins_with_label(text: str, labels: str) -> bool:

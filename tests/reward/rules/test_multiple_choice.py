@@ -1,9 +1,12 @@
 """Which option a text chooses, and what a ground truth may be."""
 
+import time
+
 import pytest
 
 from reward.config import RewardConfig
 from reward.row_checks import bad_rows
+from reward.rules.final_text import final_text
 from reward.rules.multiple_choice import choice_in, multiple_choice
 from tests.reward.samples import item, prompt
 
@@ -24,6 +27,35 @@ CITIES = {"A": "Berlin", "B": "Paris", "C": "Rome", "D": "a big one"}
 )  # fmt: skip
 def test_choice_in(text: str, chosen: str | None) -> None:
     assert choice_in(text, CITIES) == chosen
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen"),
+    [
+        ("The answer is not (A)", None), ("neither (A) nor (B)", None), ("(A) is wrong", None), ("not (A)", None),
+        ("The answer isn't (B).", None), ("It cannot be (A) or (B).", None), ("Neither (A), (B) nor (C).", None),
+        ("I don't think (A) is right", None), ("Option (A) is not the right answer", None), ("A) is incorrect", None),
+        ("We rule out (A), (B), and (D).", None), ("(A) isn’t correct", None), ("(A) cannot be the answer.", None),
+        # What is left is the choice.
+        ("(A) is wrong, so (B)", "B"), ("It is (B), not (A)", "B"), ("Not (A) but (B)", "B"), 
+        ("(B) rather than (A)", "B"),
+        ("The right one is (B). (A) is wrong.", "B"), ("We eliminate (A), (C) and (D), so (B).", "B"),
+        ("(A) is wrong and (B) is right", "B"), ("It is not (A), (B) is right", "B"),
+        # The question was for the one that is not so.
+        ("(C) is not a mammal", "C"), ("(C) is false", "C"), ("All but one are true, and that is (C)", "C"),
+        ("B. It is wrong to say so", "B"), ("(B) because it is not in Germany", "B"),
+    ],
+)  # fmt: skip
+def test_a_choice_that_is_taken_back_is_none(text: str, chosen: str | None) -> None:
+    assert choice_in(final_text(text), CITIES) == chosen
+    assert choice_in(final_text(text), dict.fromkeys("ABCD", "")) == chosen
+
+
+def test_a_long_text_of_denials_is_read_quickly() -> None:
+    started_s = time.process_time()
+    assert choice_in("neither (A), " * 10_000, CITIES) is None
+    assert choice_in("(A) nor is " * 10_000, CITIES) == "A"
+    assert time.process_time() - started_s < 2.0
 
 
 def test_labels_that_are_no_letters_and_options_without_texts() -> None:
