@@ -19,8 +19,8 @@ LOCAL_MIN_CPUS = 8
 LOCAL_RECONNECT_S = 5
 """How long processes of a local Ray wait for its head; Ray's default is 60."""
 JOIN_RECONNECT_S = 180
-"""The same for a cluster that is joined. Ray ends the process then, without our sentence; finding out that a listener is
-no Ray takes 40 s, and more than its 60 where the machine is busy."""
+"""The same for a cluster that is joined. Ray ends the process then, without our sentence; that a listener is no Ray is
+found out in 40 s, and in more than Ray's 60 where the machine is busy."""
 LOCAL_NICENESS = 0
 """Ray's own is 15: beside two programs that compute, its workers get a twentieth of the cores, and the threads of a
 matrix product wait for the one of them that was put aside."""
