@@ -4,6 +4,7 @@ import io
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -98,14 +99,21 @@ def test_the_panel_follows_the_run_and_ctrl_c_leaves_it(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     shown = ""
     with run_lock(tmp_path / "a"):
-        words = [sys.executable, "-m", "cluster.cli", "watch", str(tmp_path)]
+        # As a terminal starts it: what a script starts in the background ignores Ctrl-C, and so do its children.
+        code = f"""
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from cluster.cli import main
+raise SystemExit(main(["watch", {str(tmp_path)!r}]))
+"""
+        words = [sys.executable, "-c", code]
         child = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm"})
         os.close(theirs)
         try:
             shown = _read_until(ours, "step 1/", shown)
             write_step(run, 1)
             shown = _read_until(ours, "step 2/", shown)
-            child.send_signal(2)
+            child.send_signal(signal.SIGINT)
             assert child.wait(20) == 0
         finally:
             child.kill()
