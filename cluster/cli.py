@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     plan = add("plan", _plan, "show configuration, processes, memory and tokens of a run, without starting it")
     plan.add_argument("words", nargs="*", metavar=words, help=f"a recipe and {changes}")
     config = add("config", _config, "list the keys of the configuration with type, range, default and help")
-    config.add_argument("key", nargs="?", metavar="KEY", help="this key and all below it, as in learner.grpo")
+    config.add_argument("key", nargs="?", metavar="KEY", help="this key and all below it, as in learner.objective")
     config.add_argument("--format", choices=("text", "markdown"), default="text", help="markdown is the whole page")
     export = add("export", _export, "write a run's final weights as a Hugging Face directory")
     export.add_argument("run", type=Path, metavar="RUN")

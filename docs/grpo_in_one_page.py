@@ -21,8 +21,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from cluster.configuration.loading import load_config
 from learner.algorithm.advantages import group_advantages
-from learner.algorithm.loss import grpo_loss
-from learner.algorithm.plan import completion_token_weight
+from learner.algorithm.aggregation import completion_token_weight
+from learner.algorithm.loss import Loss
+from learner.algorithm.tokens import TokenValues
 from learner.model.policy import LogprobModel, build_policy
 from learner.model.source import resolve_model
 from learner.transfer.sender import flat_bytes
@@ -72,18 +73,17 @@ def loss_of(
     predicting_N = sampled_BT.flatten().nonzero().squeeze(1) - 1  # the position before a token predicts it
     logprobs_N, entropy_N = policy(ids_BT, predicting_N, ids_BT[sampled_BT], sampling.temperature)
     weights_B = torch.tensor([completion_token_weight(int(length), len(pairs)) for length in lengths_B])
-    loss, _ = grpo_loss(
-        policy_logprobs_N=logprobs_N,
-        rollout_logprobs_N=torch.cat([torch.from_numpy(output.logprobs) for output in outputs_B]),
-        ref_logprobs_N=None,  # no KL term, as in the recipe
+    tokens = TokenValues(  # without a reference: no KL term, as in the recipe
+        policy_N=logprobs_N,
+        sampler_N=torch.cat([torch.from_numpy(output.logprobs) for output in outputs_B]),
         advantages_N=advantages_B.float().repeat_interleave(lengths_B),
         token_weights_N=weights_B.repeat_interleave(lengths_B),
         mask_N=torch.ones_like(logprobs_N, dtype=torch.bool),
         entropy_N=entropy_N,
-        clip_eps=config.learner.grpo.clip_eps,
-        clip_eps_high=config.learner.grpo.clip_eps,
-        kl_coef=0.0,
+        index_N=torch.arange(len(pairs)).repeat_interleave(lengths_B),
+        num_completions=len(pairs),
     )
+    loss, _ = Loss(config.learner.objective)(tokens)
     return loss
 
 

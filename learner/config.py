@@ -4,23 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from learner.objective import ObjectiveConfig
 from rollout.config import Config
 
 DecayRate = Annotated[float, Field(ge=0, lt=1)]
 """Share of a running mean that stays at each step."""
-
-
-class GRPOConfig(Config):
-    """Group Relative Policy Optimization (DeepSeekMath, arXiv 2402.03300, section 4.1)."""
-
-    clip_eps: float = Field(default=0.2, gt=0, lt=1)
-    """Epsilon: the ratio of new to sampling probability is clipped at 1 - epsilon below."""
-    clip_eps_high: float | None = Field(default=None, gt=0)
-    """Upper epsilon; null takes `clip_eps`."""
-    kl_coef: float = Field(default=0.04, ge=0)
-    """Beta, weight of the k3 estimate of KL(policy || reference) in the loss; 0 loads no reference."""
-    advantage_std: bool = True
-    """Divide centred rewards by the group's sample standard deviation."""
 
 
 class ScheduleConfig(Config):
@@ -37,7 +25,7 @@ class ScheduleConfig(Config):
 class LearnerConfig(Config):
     """Training: one Ray actor for each rank, DeepSpeed between them."""
 
-    grpo: GRPOConfig = GRPOConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
     lr: float = Field(default=1e-6, gt=0)
     """Highest learning rate."""
     schedule: ScheduleConfig = ScheduleConfig()
@@ -50,7 +38,9 @@ class LearnerConfig(Config):
     max_grad_norm: float = Field(default=1.0, ge=0)
     """Gradients are scaled down to this norm; 0 turns clipping off."""
     updates_per_batch: int = Field(default=1, ge=1)
-    """Optimizer steps on each batch (mu of the paper); above 1 the clip has work to do."""
+    """Times that each batch is gone through (mu of the paper); above 1 the clip has work to do."""
+    mini_batches: int = Field(default=1, ge=1)
+    """Parts of a batch, drawn at random, each with an optimizer step of its own."""
     num_ranks: int = Field(default=1, ge=1)
     """Data-parallel ranks, one Ray actor each."""
     zero_stage: Literal[0, 1, 2, 3] = 0

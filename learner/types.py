@@ -1,6 +1,6 @@
 """Records of the learner. No torch here: the controller unpickles them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,8 @@ from rollout.types import Logprobs, read_only
 
 CompletionKey = tuple[str, int]
 """(group id, sample index)"""
+GroupAdvantages = tuple[float | None, ...]
+"""[G]; None for a completion that has no part in the comparison."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,37 @@ class TrainBatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GroupRewards:
+    """What advantages are made of, for one group. [G] each."""
+
+    group_id: str
+    rewards_G: tuple[float | None, ...]
+    """None for a completion that was not scored or was given up: it has no part in anything."""
+    num_tokens_G: tuple[int, ...]
+    """Trained tokens."""
+    components_G: tuple[Mapping[str, float], ...] = ()
+    """Components of each reward, before their weights."""
+
+    @property
+    def scored(self) -> list[float]:
+        """The rewards that there are, in their order."""
+        return [reward for reward in self.rewards_G if reward is not None]
+
+    def filled(self, values: Sequence[float]) -> GroupAdvantages:
+        """[G] values of the scored completions at their places."""
+        rest = iter(values)
+        return tuple(None if reward is None else next(rest) for reward in self.rewards_G)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdvantageSpan:
+    """Tokens from the span before up to `end` (excluded) have this advantage."""
+
+    end: int
+    advantage: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSequence:
     """One completion that the learner computes. Its tokens are in its group."""
 
@@ -56,6 +89,10 @@ class TrainSequence:
     advantage: float
     token_weight: float
     """Weight of each of its trained tokens in the loss of the optimizer step."""
+    index: int = 0
+    """Its place among the sequences of the step."""
+    advantage_spans: tuple["AdvantageSpan", ...] = ()
+    """Of an advantage that is not the same at every token: spans that cover all of them."""
 
     @property
     def key(self) -> CompletionKey:
@@ -70,16 +107,39 @@ class TrainSequence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepPlan:
-    """What one optimizer step trains on, before it is split."""
+    """What one training step trains on, before it is split over ranks."""
 
-    sequences: tuple[TrainSequence, ...]
-    """Completions to compute, in the batch's order."""
+    mini_batches: tuple[tuple[TrainSequence, ...], ...]
+    """[mini-batch][sequence] completions to compute; each mini-batch has an optimizer step of its own. One: in the
+    batch's order."""
+    order: tuple[int, ...]
+    """Mini-batches in the order of the optimizer steps, each as often as the batch is gone through."""
     advantages: Mapping[CompletionKey, float | None]
     """Of every completion of the batch, computed or not, in the batch's order; None for one that was not scored."""
     num_completions: int
-    """Completions with at least one trained token: the loss is a mean over these."""
+    """Completions with at least one trained token: the loss is over these."""
     num_trained_tokens: int
     """Their trained tokens, those of completions that need not be computed included."""
+    rewards: tuple[GroupRewards, ...] = ()
+    """What the advantages are made of, where that is done on the ranks; else empty."""
+
+    @property
+    def sequences(self) -> tuple[TrainSequence, ...]:
+        """Of all mini-batches; sequence i has the index i where there is one mini-batch."""
+        return tuple(sequence for part in self.mini_batches for sequence in part)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WholeStep:
+    """What a rank needs to know of the sequences of the others: where denominators or advantages depend on what the
+    learner computes."""
+
+    mini_batches: tuple[tuple[TrainSequence, ...], ...]
+    """[mini-batch][sequence], of all ranks."""
+    rewards: tuple[GroupRewards, ...]
+    """As in `StepPlan`."""
+    num_trained_S: tuple[int, ...]
+    """Trained tokens of sequence i of the step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +149,11 @@ class RankShare:
     step: int
     policy_version: int
     """Version of the weights that the step starts from."""
-    micro_batches: tuple[tuple[TrainSequence, ...], ...]
-    """[micro-batch][sequence]; as many micro-batches on every rank, since ranks meet in each backward pass."""
+    mini_batches: tuple[tuple[tuple[TrainSequence, ...], ...], ...]
+    """[mini-batch][micro-batch][sequence]; as many micro-batches on every rank, since ranks meet in each backward
+    pass."""
+    order: tuple[int, ...]
+    """As in `StepPlan`."""
     num_completions: int
     """Of the whole step, as in `StepPlan`. 0: there is nothing to train on."""
     num_trained_tokens: int
@@ -101,11 +164,20 @@ class RankShare:
     """Tokens of these, prompts included."""
     padding_fraction: float
     """Computed positions that hold no token, over all ranks."""
+    max_tokens: int = 1
+    """Longest completion that was allowed."""
+    whole: WholeStep | None = None
+    """None where a rank needs to know of its own sequences alone."""
+
+    @property
+    def sequences(self) -> tuple[TrainSequence, ...]:
+        """All that this rank computes."""
+        return tuple(sequence for parts in self.mini_batches for part in parts for sequence in part)
 
     @property
     def group_ids(self) -> tuple[str, ...]:
         """Groups that this rank needs, each once, in the order of first use."""
-        return tuple(dict.fromkeys(sequence.group_id for part in self.micro_batches for sequence in part))
+        return tuple(dict.fromkeys(sequence.group_id for sequence in self.sequences))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

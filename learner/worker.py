@@ -1,7 +1,6 @@
 """One rank of the learner.
 
-    RankShare and its groups --collate--> micro-batches --forward, loss, backward--> one optimizer step
-                                                                          (again, `updates_per_batch` times)
+    RankShare and its groups --collate--> micro-batches --`learner.updates`--> optimizer steps
 
 Every rank receives its own share and calls every method in the same order as the others: training, gathering weights
 and saving are collective. A rank that is alone in a call waits until the process group's deadline, then raises.
@@ -11,7 +10,6 @@ import ctypes
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,44 +17,22 @@ import torch
 from torch import Tensor
 
 from learner.algorithm.batching import MicroBatch, SequenceTokens, collate, tokens_of
-from learner.algorithm.loss import SUM_NAMES, grpo_loss, means
+from learner.algorithm.loss import means
 from learner.algorithm.plan import assign
-from learner.algorithm.schedule import lr_at
 from learner.backend.engine import RankPlace, TrainingEngine, join_ranks, leave_ranks
 from learner.config import LearnerConfig
-from learner.model.policy import build_policy, freeze_copy
+from learner.model.policy import build_policy
+from learner.model.reference import Reference
 from learner.saving import checkpoint
 from learner.transfer.sender import WeightSender
 from learner.types import ComputedTokens, RankShare, StepOutput, TrainingSetup, TrainSequence
+from learner.updates import Prepared, Update, Updates
 from rollout.transfer.manifest import WeightChunk, WeightManifest
 from rollout.types import Logprobs, RolloutGroup, read_only
 
 # Numbers of glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Update:
-    """One optimizer step, applied or not. Numbers are those of the whole batch."""
-
-    applied: bool
-    grad_norm: float
-    lr: float
-    loss: float
-    sums: Tensor
-    """[6] `LossSums.as_vector` over all ranks."""
-    max_abs_log_ratio: float
-    policy_logprobs: tuple[Tensor, ...]
-    """Of this rank's micro-batches, under the weights before the update."""
-    entropies: tuple[Tensor, ...]
-    """As `policy_logprobs`."""
-
-    def why_not_applied(self, number: int, num_updates: int) -> str:
-        return (
-            f"update {number} of {num_updates} was not applied: loss {self.loss}, norm of the gradient "
-            f"{self.grad_norm}; both must be finite"
-        )
 
 
 class LearnerWorker:
@@ -69,7 +45,7 @@ class LearnerWorker:
         self._model_dir = setup.model_dir
         self._rank, self._world_size = place.rank, place.world_size
         self._temperature = setup.temperature
-        self._total_optimizer_steps = setup.total_steps * config.updates_per_batch
+        self._total_optimizer_steps = setup.total_steps * config.updates_per_batch * config.mini_batches
         _fix_threads_and_kernels(config, world_size=place.world_size, deterministic=setup.deterministic)
         torch.manual_seed(setup.seed)
         join_ranks(place, timeout_s=max(config.start_deadline_s, config.step_deadline_s))
@@ -81,20 +57,20 @@ class LearnerWorker:
             on_gpu=place.on_gpu,
         )
         # Copied before DeepSpeed takes the policy apart.
-        self._reference = freeze_copy(self._model) if config.grpo.kl_coef > 0 else None
+        self._reference = Reference(self._model) if config.objective.needs_reference else None
         self._engine = TrainingEngine(self._model, config, world_size=place.world_size)
         if self._reference is not None:
             self._reference.to(self._engine.device)
         self._sender = WeightSender(
             self._model, dtype=setup.weight_dtype, chunk_bytes=setup.chunk_mib << 20, rank=place.rank
         )
-        self._optimizer_steps = 0
+        self._updates = Updates(config, self._engine, self._reference, setup.temperature)
         self._bad_steps_in_a_row = 0
         self.policy_version = 0
         """Training steps that changed the weights."""
 
     def train_step(self, share: RankShare, *groups: RolloutGroup) -> tuple[StepOutput, ComputedTokens]:
-        """One training step: `updates_per_batch` optimizer steps on the batch of which this is a share. `groups` are
+        """One training step: the optimizer steps on the batch of which this is a share. `groups` are
         those of `share.group_ids`, in any order. The values of tokens are apart, so that they can stay where they are.
 
         An update whose loss or gradient is not finite is not applied, on any rank, and ends the step.
@@ -104,15 +80,16 @@ class LearnerWorker:
         if share.num_completions == 0:
             return self._nothing_to_train_on(share), _computed_tokens((), (), (), ())
         by_id = {group.group_id: group for group in groups}
-        micro_batches = [
-            collate(sequences, tokens_of(sequences, by_id)).to(self._engine.device) for sequences in share.micro_batches
+        mini_batches = [
+            [
+                collate(sequences, tokens_of(sequences, by_id), policy_version=share.policy_version).to(
+                    self._engine.device
+                )
+                for sequences in part
+            ]
+            for part in share.mini_batches
         ]
-        ref_logprobs = [self._reference_logprobs(micro_batch) for micro_batch in micro_batches]
-        updates: list[_Update] = []
-        for _ in range(self._config.updates_per_batch):
-            updates.append(self._update(micro_batches, ref_logprobs))
-            if not updates[-1].applied:
-                break
+        updates, computed = self._updates.run(share, mini_batches, total_optimizer_steps=self._total_optimizer_steps)
         bad = not updates[-1].applied
         self._bad_steps_in_a_row = self._bad_steps_in_a_row + 1 if bad else 0
         skipped = not updates[0].applied
@@ -123,16 +100,16 @@ class LearnerWorker:
             skipped=skipped,
             bad_steps_in_a_row=self._bad_steps_in_a_row,
             metrics={
-                **_update_metrics(updates, with_reference=self._reference is not None),
+                **self._update_metrics(updates),
                 "train/tokens": float(share.num_trained_tokens),
                 "train/num_sequences": float(share.num_sequences),
                 "train/sequence_tokens": float(share.num_sequence_tokens),
                 "train/padding_fraction": share.padding_fraction,
                 "train/seconds": time.monotonic() - started_s,
             },
-            reason=updates[-1].why_not_applied(len(updates), self._config.updates_per_batch) if bad else "",
+            reason=updates[-1].why_not_applied(len(updates), len(share.order)) if bad else "",
         )
-        return output, _computed_tokens(micro_batches, updates[0].policy_logprobs, ref_logprobs, updates[0].entropies)
+        return output, _tokens_of_step(computed)
 
     def weight_manifest(self) -> WeightManifest:
         """Begins a transfer of the current weights. All ranks call this, every `weight_chunk` and `weights_digest`."""
@@ -179,7 +156,7 @@ class LearnerWorker:
         """Writes everything the learner needs to go on into a directory that is not yet published. Collective."""
         state = checkpoint.LearnerState(
             policy_version=self.policy_version,
-            optimizer_steps=self._optimizer_steps,
+            optimizer_steps=self._updates.optimizer_steps,
             bad_steps_in_a_row=self._bad_steps_in_a_row,
             world_size=self._world_size,
             zero_stage=self._config.zero_stage,
@@ -193,7 +170,7 @@ class LearnerWorker:
             self._engine, Path(directory), rank=self._rank, world_size=self._world_size, is_hashed=is_hashed
         )
         self.policy_version = state.policy_version
-        self._optimizer_steps = state.optimizer_steps
+        self._updates.optimizer_steps = state.optimizer_steps
         self._bad_steps_in_a_row = state.bad_steps_in_a_row
 
     def export(self, directory: str) -> None:
@@ -206,63 +183,25 @@ class LearnerWorker:
         """Leaves the other ranks. The worker cannot be used afterwards."""
         leave_ranks()
 
-    def _reference_logprobs(self, micro_batch: MicroBatch) -> Tensor | None:
-        if self._reference is None:
-            return None
-        with torch.no_grad():
-            logprobs_N: Tensor = self._reference(
-                micro_batch.input_ids_BT, micro_batch.positions_N, micro_batch.targets_N, self._temperature
-            )[0]
-        return logprobs_N
-
-    def _update(self, micro_batches: Sequence[MicroBatch], ref_logprobs: Sequence[Tensor | None]) -> _Update:
-        """One optimizer step over all micro-batches."""
-        grpo = self._config.grpo
-        totals = torch.zeros(1 + len(SUM_NAMES), dtype=torch.float64, device=self._engine.device)
-        largest = torch.zeros((), dtype=torch.float64, device=self._engine.device)
-        policy_logprobs: list[Tensor] = []
-        entropies: list[Tensor] = []
-        for micro_batch, ref_logprobs_N in zip(micro_batches, ref_logprobs, strict=True):
-            logprobs_N, entropy_N = self._engine(
-                micro_batch.input_ids_BT, micro_batch.positions_N, micro_batch.targets_N, self._temperature
-            )
-            loss, sums = grpo_loss(
-                policy_logprobs_N=logprobs_N,
-                rollout_logprobs_N=micro_batch.rollout_logprobs_N,
-                ref_logprobs_N=ref_logprobs_N,
-                advantages_N=micro_batch.advantages_N,
-                token_weights_N=micro_batch.token_weights_N,
-                mask_N=micro_batch.mask_N,
-                entropy_N=entropy_N,
-                clip_eps=grpo.clip_eps,
-                clip_eps_high=grpo.clip_eps if grpo.clip_eps_high is None else grpo.clip_eps_high,
-                kl_coef=grpo.kl_coef,
-            )
-            self._engine.backward(loss)
-            totals += torch.cat([loss.detach().double()[None], sums.as_vector()])
-            largest = torch.maximum(largest, sums.max_abs_log_ratio)
-            policy_logprobs.append(logprobs_N.detach())
-            entropies.append(entropy_N.detach())
-        torch.distributed.all_reduce(totals)
-        torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)
-        lr = lr_at(
-            self._optimizer_steps,
-            peak_lr=self._config.lr,
-            schedule=self._config.schedule,
-            total_steps=self._total_optimizer_steps,
-        )
-        result = self._engine.step(lr)
-        self._optimizer_steps += result.applied
-        return _Update(
-            applied=result.applied,
-            grad_norm=result.grad_norm,
-            lr=lr,
-            loss=float(totals[0]),
-            sums=totals[1:].cpu(),
-            max_abs_log_ratio=float(largest),
-            policy_logprobs=tuple(policy_logprobs),
-            entropies=tuple(entropies),
-        )
+    def _update_metrics(self, updates: Sequence[Update]) -> dict[str, float]:
+        """Means over the updates of a step. What is not finite stays so: it is the reader's warning."""
+        num_updates = len(updates)
+        objective = self._config.objective
+        absent = {
+            *([] if objective.needs_reference else ["kl_ref"]),
+            *([] if objective.corrections else ["correction_weight"]),
+            *([] if objective.has_masks else ["masked_fraction"]),
+        }
+        token_means = means(torch.stack([update.sums for update in updates]).sum(dim=0))
+        return {
+            "train/loss": sum(update.loss for update in updates) / num_updates,
+            "train/grad_norm": sum(update.grad_norm for update in updates) / num_updates,
+            "train/lr": updates[-1].lr,
+            **{f"train/{name}": value for name, value in token_means.items() if name not in absent},
+            "train/max_abs_log_ratio": max(update.max_abs_log_ratio for update in updates),
+            "train/computed_tokens": sum(float(update.sums[0]) for update in updates) / self._config.updates_per_batch,
+            **({"train/entropy_coef": updates[-1].entropy_coef} if objective.entropy.is_on else {}),
+        }
 
     def _nothing_to_train_on(self, share: RankShare) -> StepOutput:
         """Not a bad step: nothing was wrong with the numbers, there were none."""
@@ -276,19 +215,15 @@ class LearnerWorker:
         )
 
 
-def _update_metrics(updates: Sequence[_Update], *, with_reference: bool) -> dict[str, float]:
-    """Means over the updates of a step. What is not finite stays so: it is the reader's warning."""
-    num_updates = len(updates)
-    token_means = means(torch.stack([update.sums for update in updates]).sum(dim=0))
-    metrics = {f"train/{name}": value for name, value in token_means.items() if name != "kl_ref" or with_reference}
-    return {
-        "train/loss": sum(update.loss for update in updates) / num_updates,
-        "train/grad_norm": sum(update.grad_norm for update in updates) / num_updates,
-        "train/lr": updates[-1].lr,
-        **metrics,
-        "train/max_abs_log_ratio": max(update.max_abs_log_ratio for update in updates),
-        "train/computed_tokens": float(updates[0].sums[0]),
-    }
+def _tokens_of_step(computed: Sequence[Prepared]) -> ComputedTokens:
+    """What the first pass over each micro-batch gave; a step that could not be taken may not have come to all."""
+    seen = [one for one in computed if one.before_N is not None and one.entropy_N is not None]
+    return _computed_tokens(
+        [one.tokens for one in seen],
+        [one.before_N for one in seen if one.before_N is not None],
+        [one.ref_N for one in seen],
+        [one.entropy_N for one in seen if one.entropy_N is not None],
+    )
 
 
 def _computed_tokens(

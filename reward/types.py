@@ -37,6 +37,15 @@ class RewardOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepReward:
+    """The score of one step of a completion's reasoning."""
+
+    end: int
+    """Number of the completion's tokens up to the end of the step, those of the step included."""
+    reward: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RewardResult:
     """The score of one completion.
 
@@ -60,6 +69,8 @@ class RewardResult:
     """What the completion stands for where answers are counted (maj@k): its answer in normal form, else its text, or
     the digest of a long one; None when there is neither."""
     duration_s: float = 0.0
+    steps: tuple[StepReward, ...] = ()
+    """Scores of the steps of its reasoning, in their order; empty where steps are not scored."""
 
     def __post_init__(self) -> None:
         assert (self.reward is not None) == (self.outcome is RewardOutcome.OK), (self.outcome, self.reward)

@@ -18,6 +18,7 @@ from cluster.config import RunConfig
 from cluster.configuration.overrides import apply_overrides, merge
 from cluster.configuration.problems import describe_problems
 from cluster.configuration.recipe_yaml import dump_yaml, parse_yaml
+from cluster.configuration.renamed import renamed_key, upgraded
 from cluster.configuration.schema import Place, with_default_kinds
 from rollout.config import Config
 from rollout.errors import ConfigError
@@ -44,7 +45,7 @@ def build_config(values: Mapping[str, Any], overrides: Sequence[str] = (), *, so
 def build(model: type[_ConfigT], values: Mapping[str, Any], overrides: Sequence[str] = (), *, source: str) -> _ConfigT:
     """As `build_config`, for any configuration class."""
     merged = with_default_kinds([Place(annotation=model)], apply_overrides(model, values, overrides))
-    unfit = list(_unfit(merged, ""))
+    unfit = [*_unfit(merged, ""), *([renamed] if (renamed := renamed_key(merged)) else [])]
     if unfit:
         raise ConfigError(_with_source(source, "\n".join(unfit)))
     try:
@@ -60,8 +61,8 @@ def dump_config(config: RunConfig) -> str:
 
 
 def parse_config(text: str, *, source: str) -> RunConfig:
-    """The inverse of `dump_config`. Raises ConfigError."""
-    return build_config(_require_mapping(parse_yaml(text, source), source), source=source)
+    """The inverse of `dump_config`, also for one that was written before a key was renamed. Raises ConfigError."""
+    return build_config(upgraded(_require_mapping(parse_yaml(text, source), source)), source=source)
 
 
 def config_fingerprint(config: RunConfig) -> str:

@@ -171,7 +171,7 @@ def _learner_memory(config: RunConfig, shape: ModelShape | None) -> list[MemoryP
         parts.append(("weights gathered for a pass", None if n is None else min(n, _STAGE3_LIVE_ELEMENTS) * _FP32))
     if learner.dtype != "float32":
         parts.append((f"weights cast to {learner.dtype}", _cast_bytes(config, shape) if shape else None))
-    if learner.grpo.kl_coef > 0:
+    if learner.objective.needs_reference:
         parts.append(("frozen reference in float32", None if n is None else n * _FP32))
     parts.append(("activations of a micro-batch", _activation_bytes(config, shape)))
     parts.append(("logits of a chunk and their gradient", 2 * _LOGITS_CHUNK_ELEMENTS * _FP32))

@@ -8,8 +8,8 @@ _PAGE_HEAD = """# Configuration
 
 Every key that a recipe or an override may have. A recipe is a YAML file of these keys; on the command line they are
 written with dots, as in `shoal train quickstart learner.lr=1e-5`. `N` stands for a place in a list, counted from 0.
-`shoal config` prints this list, `shoal config learner.grpo` a part of it, and `shoal plan RECIPE` the values that a run
-would have.
+`shoal config` prints this list, `shoal config learner.objective` a part of it, and `shoal plan RECIPE` the values that
+a run would have.
 
 The page is made from the configuration itself, by `shoal config --format markdown > docs/configuration.md`.
 """

@@ -22,7 +22,7 @@ from cluster.fleet.recovery import Recovery
 from cluster.record.run_directory import RunDirectory
 from cluster.record.run_record import TrainedStep
 from cluster.weights.checkpointing import Checkpoints
-from learner.algorithm.plan import plan_step, shares
+from learner.algorithm.plan import PlanSettings, plan_step, shares
 from learner.types import ComputedTokens, RankShare, StepPlan, TrainBatch
 from rollout.types import RolloutGroup
 
@@ -57,6 +57,12 @@ class LearnerGroup:
         self._checkpoints = parts.checkpoints
         self._run = parts.run
         self._on_restart = on_restart
+        self._settings = PlanSettings(
+            learner=config.learner,
+            max_tokens=config.rollout.sampling.max_tokens,
+            seed=config.seed,
+            component_weights={part.component: part.weight for part in config.reward.components},
+        )
         self._steps_done = start_step
         self._last: tuple[TrainBatch, Sequence[RolloutGroup]] | None = None
         # Every rank must see one order of calls: a collective call of one kind never meets another's.
@@ -145,10 +151,8 @@ class LearnerGroup:
             raise ObjectLostError(str(error)) from error
 
     def _plan(self, batch: TrainBatch) -> tuple[StepPlan, tuple[RankShare, ...]]:
-        config = self._config.learner
-        plan = plan_step(batch, config.grpo)
-        num_ranks = len(self._fleet.learners)
-        return plan, shares(batch, plan, num_ranks=num_ranks, micro_batch_tokens=config.micro_batch_tokens)
+        plan = plan_step(batch, self._settings)
+        return plan, shares(batch, plan, self._settings, num_ranks=len(self._fleet.learners))
 
     async def _restart(self, error: ActorFailedError | StageTimeoutError) -> None:
         """Until the ranks are back where they were. Errors: `RestartsExhaustedError`."""

@@ -8,15 +8,15 @@ tokens of the micro-batch, laid end to end).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from learner.types import TrainSequence
-from rollout.types import Logprobs, LossMask, RolloutGroup, TokenIds
+from learner.types import AdvantageSpan, TrainSequence
+from rollout.types import Logprobs, LossMask, RolloutGroup, TokenIds, VersionSpan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,10 @@ class MicroBatch:
     """fp32; 0 where not trained on."""
     mask_N: Tensor
     """bool; True where trained on."""
+    index_N: Tensor
+    """int64; which of the `sequences` a token is of."""
+    lag_N: Tensor
+    """fp32; policy versions between the sampling of a token and this step."""
 
     @property
     def num_tokens(self) -> int:
@@ -47,9 +51,8 @@ class MicroBatch:
 
     def to(self, device: torch.device) -> "MicroBatch":
         """The same on another device."""
-        names = ("input_ids_BT", "positions_N", "targets_N", "rollout_logprobs_N", "advantages_N", "token_weights_N")
-        moved = {name: getattr(self, name).to(device) for name in (*names, "mask_N")}
-        return MicroBatch(sequences=self.sequences, **moved)
+        tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "sequences"}
+        return MicroBatch(sequences=self.sequences, **{name: tensor.to(device) for name, tensor in tensors.items()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,8 @@ class SequenceTokens:
     """[T] like the other two."""
     rollout_logprobs: Logprobs
     loss_mask: LossMask
+    version_spans: tuple[VersionSpan, ...] = ()
+    """Versions that sampled it; empty where nobody asks for the lag."""
 
 
 def tokens_of(sequences: Sequence[TrainSequence], groups: Mapping[str, RolloutGroup]) -> list[SequenceTokens]:
@@ -77,13 +82,17 @@ def tokens_of(sequences: Sequence[TrainSequence], groups: Mapping[str, RolloutGr
                 completion_ids=completion.token_ids,
                 rollout_logprobs=completion.logprobs,
                 loss_mask=completion.loss_mask,
+                version_spans=completion.version_spans,
             )
         )
     return found
 
 
-def collate(sequences: Sequence[TrainSequence], tokens: Sequence[SequenceTokens]) -> MicroBatch:
-    """Tensors of one micro-batch. Without sequences: one padding token whose loss and gradient are exactly zero."""
+def collate(
+    sequences: Sequence[TrainSequence], tokens: Sequence[SequenceTokens], *, policy_version: int = 0
+) -> MicroBatch:
+    """Tensors of one micro-batch. Without sequences: one padding token whose loss and gradient are exactly zero.
+    `policy_version` is that of the step, for the lag of tokens."""
     if not sequences:
         return _nothing()
     width = max(sequence.num_tokens for sequence in sequences)
@@ -106,10 +115,32 @@ def collate(sequences: Sequence[TrainSequence], tokens: Sequence[SequenceTokens]
         # What predicts a token stands one before it.
         targets_N=torch.from_numpy(input_ids_BT.reshape(-1)[positions_N + 1]),
         rollout_logprobs_N=torch.from_numpy(np.concatenate([of.rollout_logprobs for of in tokens])),
-        advantages_N=torch.from_numpy(_per_token(sequences, [sequence.advantage for sequence in sequences])),
+        advantages_N=torch.from_numpy(np.concatenate([_advantages(sequence) for sequence in sequences])),
         token_weights_N=torch.from_numpy(_per_token(sequences, [s.token_weight for s in sequences]) * mask_N),
         mask_N=torch.from_numpy(mask_N),
+        index_N=torch.from_numpy(
+            np.repeat(np.arange(len(sequences)), [sequence.num_completion_tokens for sequence in sequences])
+        ),
+        lag_N=torch.from_numpy(np.concatenate([_lags(of, policy_version) for of in tokens])),
     )
+
+
+def _advantages(sequence: TrainSequence) -> NDArray[np.float32]:
+    """[T] of each completion token."""
+    spans = sequence.advantage_spans or (
+        AdvantageSpan(end=sequence.num_completion_tokens, advantage=sequence.advantage),
+    )
+    ends = [0, *(span.end for span in spans)]
+    assert ends[-1] == sequence.num_completion_tokens, sequence
+    return np.repeat(np.array([span.advantage for span in spans], np.float32), np.diff(ends))
+
+
+def _lags(tokens: SequenceTokens, policy_version: int) -> NDArray[np.float32]:
+    """[T] versions between the weights that sampled a token and those of the step."""
+    lags = np.zeros(len(tokens.completion_ids), np.float32)
+    for span in tokens.version_spans:
+        lags[span.start : span.end] = policy_version - span.policy_version
+    return lags
 
 
 def _per_token(sequences: Sequence[TrainSequence], values: Sequence[float]) -> NDArray[np.float32]:
@@ -128,4 +159,6 @@ def _nothing() -> MicroBatch:
         advantages_N=zeros_N,
         token_weights_N=zeros_N,
         mask_N=torch.zeros(1, dtype=torch.bool),
+        index_N=torch.zeros(1, dtype=torch.int64),
+        lag_N=zeros_N,
     )

@@ -1,14 +1,19 @@
-"""The GRPO loss (DeepSeekMath, arXiv 2402.03300, section 4.1.1): pure functions, tensors in, (loss, sums) out.
+"""The loss of a step: pure functions, tensors in, (loss, sums) out.
+
+With the defaults of the configuration it is GRPO (DeepSeekMath, arXiv 2402.03300, section 4.1.1):
 
     J = E[ 1/G sum_i 1/L_i sum_t { min(r_t A_i, clip(r_t, 1 - eps, 1 + eps_high) A_i) - beta k3_t } ]     (eq. 3)
     k3_t = exp(ref_t - policy_t) - (ref_t - policy_t) - 1                                                  (eq. 4)
 
+and in general, with w_t and m_t the weight and the mask of the corrections, H_t the entropy:
+
+    J = sum_t weight_t { m_t w_t surrogate_t - beta KL_t + c H_t }
+
 Deviations from the paper:
 - r_t is the ratio to the probability that the *sampler* gave (its own log-probabilities, rounding of another program
-  included), not to a recomputation by the learner: it corrects what really happened.
-- The two clips may differ (`eps_high`), as in DAPO (arXiv 2503.14476, eq. 8).
+  included), not to a recomputation by the learner: it corrects what really happened. `proximal` has the other choices.
 - Mean over completions: over all completions of the optimizer step that have a token to train on, in one sum with one
-  denominator (`token_weights`). So any split into micro-batches and ranks adds up to the same loss.
+  denominator (`aggregation`). So any split into micro-batches and ranks adds up to the same loss.
 
 Dimension: N tokens, of any number of completions, laid end to end. Padding never comes here.
 """
@@ -19,93 +24,148 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from learner.metrics import MAX_LOG_RATIO
+from learner.algorithm.corrections import NOT_CORRECTED, Corrected
+from learner.algorithm.kl import estimated_kl
+from learner.algorithm.surrogates import Objective, Ratios, Surrogate, surrogate_of
+from learner.algorithm.tokens import TokenValues, bounded_exp
+from learner.objective import ObjectiveConfig
 
-SUM_NAMES = ("num_tokens", "ratio_mean", "clip_fraction", "kl_ref", "kl_rollout", "entropy")
-"""What `LossSums.as_vector` sums; `means` gives the mean over tokens of all but the first."""
+SUM_NAMES = (
+    "num_tokens",
+    "ratio_mean",
+    "ratio_square",
+    "clip_fraction_low",
+    "clip_fraction_high",
+    "kl_ref",
+    "kl_rollout",
+    "entropy",
+    "correction_weight",
+    "masked_fraction",
+)
+"""What `LossSums.vector` sums; `means` gives the mean over tokens of all but the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossSums:
-    """Sums over trained tokens, without gradient; add them up over micro-batches and ranks, then call `means`.
+    """Sums over trained tokens, without gradient; add them up over micro-batches and ranks, then call `means`."""
 
-    All fields are 0-dimensional float64 tensors.
-    """
-
-    num_tokens: Tensor
-    ratio: Tensor
-    clipped: Tensor
-    """Tokens where the clipped branch is the smaller one: their surrogate has no gradient."""
-    kl_ref: Tensor
-    """k3 estimates of KL(policy || reference); 0 without a reference."""
-    kl_rollout: Tensor
-    """(r - 1) - log r: estimates KL(sampler || policy), since the tokens are the sampler's."""
-    entropy: Tensor
+    vector: Tensor
+    """[10] float64, in the order of `SUM_NAMES`."""
     max_abs_log_ratio: Tensor
-    """A maximum, not a sum."""
-
-    def as_vector(self) -> Tensor:
-        """[6] what is reduced by summing, in the order of `SUM_NAMES`."""
-        return torch.stack([self.num_tokens, self.ratio, self.clipped, self.kl_ref, self.kl_rollout, self.entropy])
+    """0-dimensional float64: a maximum, not a sum."""
 
 
 def means(sums: Tensor) -> Mapping[str, float]:
-    """Token means from a sum of `LossSums.as_vector` over any number of micro-batches and ranks."""
+    """Token means from a sum of `LossSums.vector` over any number of micro-batches and ranks.
+
+    `effective_sample_size` is (sum r)^2 / (n sum r^2) for r = p(policy) / p(sampler): the share of the tokens that are
+    left of them as evidence on the policy; 1 where sampler and learner agree.
+    """
     num_tokens = float(sums[0])
     if num_tokens == 0:
         return {}
-    return {name: float(total) / num_tokens for name, total in zip(SUM_NAMES[1:], sums[1:], strict=True)}
+    found = {name: float(total) / num_tokens for name, total in zip(SUM_NAMES[1:], sums[1:], strict=True)}
+    square = found.pop("ratio_square")
+    return {
+        **found,
+        "clip_fraction": found["clip_fraction_low"] + found["clip_fraction_high"],
+        "ratio_std": max(square - found["ratio_mean"] ** 2, 0.0) ** 0.5,
+        "effective_sample_size": found["ratio_mean"] ** 2 / square if square else 0.0,
+    }
 
 
-def k3_kl(policy_logprobs_N: Tensor, ref_logprobs_N: Tensor) -> Tensor:
-    """[N] estimate of KL(policy || reference) for tokens of the policy; never negative (eq. 4)."""
-    difference = (ref_logprobs_N - policy_logprobs_N).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
-    return torch.expm1(difference) - difference
+class Loss:
+    """The loss that a configuration describes. Errors: `ConfigError` for a function of one's own that cannot be
+    loaded."""
 
+    def __init__(self, objective: ObjectiveConfig) -> None:
+        self.objective = objective
+        self._surrogate: Surrogate = surrogate_of(objective.surrogate)
 
-def grpo_loss(  # noqa: PLR0913  # the symbols of the equation, each by its name
-    *,
-    policy_logprobs_N: Tensor,
-    rollout_logprobs_N: Tensor,
-    ref_logprobs_N: Tensor | None,
-    advantages_N: Tensor,
-    token_weights_N: Tensor,
-    mask_N: Tensor,
-    entropy_N: Tensor,
-    clip_eps: float,
-    clip_eps_high: float,
-    kl_coef: float,
-) -> tuple[Tensor, LossSums]:
-    """This part's share of the loss of the optimizer step, and its sums.
-
-    All tensors are [N]; `mask_N` is True where a token is trained on. Where it is False every other tensor may hold
-    anything, NaN and infinities included: such tokens are replaced *before* exp, so that they add exactly nothing to
-    loss and gradient (masking after exp would give 0 * inf = NaN in the gradient).
-    """
-    zeros_N = torch.zeros_like(policy_logprobs_N)
-    policy_N = torch.where(mask_N, policy_logprobs_N, zeros_N)
-    log_ratio_N = policy_N - torch.where(mask_N, rollout_logprobs_N, zeros_N)
-    ratio_N = log_ratio_N.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
-    advantages_N = torch.where(mask_N, advantages_N, zeros_N)
-    unclipped_N = ratio_N * advantages_N
-    clipped_N = ratio_N.clamp(1.0 - clip_eps, 1.0 + clip_eps_high) * advantages_N
-    objective_N = torch.minimum(unclipped_N, clipped_N)
-    kl_ref_N = zeros_N
-    if ref_logprobs_N is not None:
-        kl_ref_N = k3_kl(policy_N, torch.where(mask_N, ref_logprobs_N, zeros_N))
-        objective_N = objective_N - kl_coef * kl_ref_N
-    loss = -(objective_N * torch.where(mask_N, token_weights_N, zeros_N)).sum()
-    with torch.no_grad():
-        sums = LossSums(
-            num_tokens=mask_N.sum().double(),
-            ratio=_masked_sum(ratio_N, mask_N),
-            clipped=_masked_sum(clipped_N < unclipped_N, mask_N),
-            kl_ref=_masked_sum(kl_ref_N, mask_N),
-            kl_rollout=_masked_sum(ratio_N - 1.0 - log_ratio_N, mask_N),
-            entropy=_masked_sum(entropy_N, mask_N),
-            max_abs_log_ratio=log_ratio_N.abs().max().double() if len(log_ratio_N) else loss.new_zeros(()).double(),
+    def __call__(
+        self, tokens: TokenValues, corrected: Corrected = NOT_CORRECTED, *, entropy_coef: float | None = None
+    ) -> tuple[Tensor, LossSums]:
+        """This part's share of the loss of the optimizer step, and its sums. `entropy_coef` is that of this update;
+        None takes the configuration's."""
+        objective, mask_N = self.objective, tokens.mask_N
+        policy_N, sampler_N = tokens.known(tokens.policy_N), tokens.known(tokens.sampler_N)
+        anchor_N = tokens.known(anchor_of(tokens, objective))
+        log_ratio_N = policy_N - anchor_N
+        ratios = Ratios(
+            policy_N=policy_N,
+            anchor_N=anchor_N,
+            log_ratio_N=log_ratio_N,
+            ratio_N=bounded_exp(log_ratio_N),
+            advantages_N=tokens.known(tokens.advantages_N),
+            completions=tokens.completions,
         )
-    return loss, sums
+        found = self._surrogate(ratios)
+        objective_N = found.objective_N
+        if corrected.weights_N is not None:
+            objective_N = objective_N * corrected.weights_N
+        if corrected.keep_N is not None:
+            objective_N = torch.where(corrected.keep_N, objective_N, torch.zeros_like(objective_N))
+        kl_N = self._kl(tokens, policy_N, ratios)
+        if kl_N is not None and objective.kl.place == "loss":
+            objective_N = objective_N - objective.kl.coef * kl_N
+        coef = objective.entropy.coef if entropy_coef is None else entropy_coef
+        if coef:
+            objective_N = objective_N + coef * tokens.known(tokens.entropy_N)
+        loss = -(objective_N * tokens.known(tokens.token_weights_N)).sum()
+        with torch.no_grad():
+            gap_N = policy_N - sampler_N
+            largest = gap_N.abs().max().double() if len(gap_N) else loss.new_zeros(()).double()
+            return loss, LossSums(
+                vector=_sums(mask_N, gap_N, found, kl_N, tokens.entropy_N, corrected), max_abs_log_ratio=largest
+            )
+
+    def _kl(self, tokens: TokenValues, policy_N: Tensor, ratios: Ratios) -> Tensor | None:
+        kl = self.objective.kl
+        if tokens.divergence_N is not None:
+            return tokens.known(tokens.divergence_N)
+        if tokens.ref_N is None:
+            return None
+        assert kl.estimator != "exact", "an exact KL comes with the tokens"
+        kl_N = estimated_kl(policy_N, tokens.known(tokens.ref_N), kl.estimator)
+        return kl_N * ratios.ratio_N if kl.unbiased else kl_N
+
+
+def anchor_of(tokens: TokenValues, objective: ObjectiveConfig) -> Tensor:
+    """[N] log-probabilities that the surrogate's ratio is against, without a gradient.
+
+    Interpolated (A-3PO, arXiv 2512.06547): log p(proximal) = a log p(sampler) + (1 - a) log p(policy) with a = 1 / lag,
+    so that the ratio is p(policy) / p(sampler) to the power of a; fresh tokens have a = 1.
+    """
+    if objective.proximal == "sampler":
+        return tokens.sampler_N
+    policy_N = tokens.policy_N.detach()
+    if objective.proximal == "recomputed":
+        return policy_N if tokens.before_N is None else tokens.before_N
+    if tokens.lag_N is None:
+        return tokens.sampler_N
+    share_N = 1.0 / tokens.lag_N.clamp(min=1.0)
+    return share_N * tokens.sampler_N + (1.0 - share_N) * policy_N
+
+
+def _sums(  # one argument for each thing that is summed
+    mask_N: Tensor, gap_N: Tensor, found: Objective, kl_N: Tensor | None, entropy_N: Tensor, corrected: Corrected
+) -> Tensor:
+    ratio_N = bounded_exp(gap_N)
+    zeros_N = torch.zeros_like(gap_N)
+    weights_N = torch.ones_like(gap_N) if corrected.weights_N is None else corrected.weights_N
+    left_out_N = zeros_N if corrected.keep_N is None else ~corrected.keep_N
+    values = (
+        ratio_N,
+        ratio_N.double().square(),
+        found.low_N,
+        found.high_N,
+        zeros_N if kl_N is None else kl_N,
+        ratio_N - 1.0 - gap_N,
+        entropy_N,
+        weights_N,
+        left_out_N,
+    )
+    return torch.stack([mask_N.sum().double(), *(_masked_sum(values_N, mask_N) for values_N in values)])
 
 
 def _masked_sum(values_N: Tensor, mask_N: Tensor) -> Tensor:

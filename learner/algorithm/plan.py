@@ -5,59 +5,117 @@
 Layout: sequences of similar length together, padded on the right (`batching`).
 """
 
-from collections.abc import Sequence
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from heapq import heapify, heapreplace
 
-from learner.algorithm.advantages import group_advantages
-from learner.config import GRPOConfig
-from learner.types import CompletionKey, RankShare, StepPlan, TrainBatch, TrainSequence
+from learner.algorithm.advantages import check_comparable, estimator_of
+from learner.algorithm.aggregation import token_weights
+from learner.algorithm.process import process_advantages
+from learner.config import LearnerConfig
+from learner.objective import ObjectiveConfig, ProcessAdvantage
+from learner.types import (
+    AdvantageSpan,
+    CompletionKey,
+    GroupAdvantages,
+    GroupRewards,
+    RankShare,
+    StepPlan,
+    TrainBatch,
+    TrainSequence,
+    WholeStep,
+)
 from reward.types import ScoredGroup
+from rollout.types import FinishReason
 
 
-def plan_step(batch: TrainBatch, grpo: GRPOConfig) -> StepPlan:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSettings:
+    """What a plan depends on beside the batch; the same for a whole run."""
+
+    learner: LearnerConfig
+    max_tokens: int
+    """Longest completion that is sampled."""
+    seed: int = 0
+    """Of the run: shuffles mini-batches."""
+    component_weights: Mapping[str, float] | None = None
+    """Weight of each component of the reward."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trained:
+    """A completion that is trained on."""
+
+    group: ScoredGroup
+    sample_index: int
+    advantage: float
+    spans: tuple[AdvantageSpan, ...]
+
+    @property
+    def num_trained_tokens(self) -> int:
+        return self.group.group.facts.num_trainable_tokens_G[self.sample_index]
+
+
+def plan_step(batch: TrainBatch, settings: PlanSettings) -> StepPlan:
     """Advantages, weights and the sequences to compute.
 
     Trained on: completions that were scored, were not given up, and have a token with `loss_mask`. Of these, one whose
-    advantage is exactly zero has no gradient when there is no KL term: it is counted in the denominator and not
+    advantage is exactly zero has no gradient unless the objective says so: it is counted in the denominators and not
     computed.
+
+    Errors: `ValueError` for a group with fewer than two scored completions; `LearnerError` for rewards that the
+    estimator has no advantages for.
     """
-    advantages: dict[CompletionKey, float | None] = {}
-    trained: list[tuple[ScoredGroup, int, float]] = []
-    for group in batch.groups:
-        facts = group.group.facts
-        for i, advantage in enumerate(_advantages_of(group, grpo)):
-            assert (group.group_id, i) not in advantages, "a group came twice in one batch"
-            advantages[group.group_id, i] = advantage
-            is_trainable = facts.finish_reasons_G[i].is_trainable and facts.num_trainable_tokens_G[i] > 0
-            if advantage is not None and is_trainable:
-                trained.append((group, i, advantage))
+    objective = settings.learner.objective
+    rewards = [_rewards_of(group) for group in batch.groups]
+    assert len({group.group_id for group in rewards}) == len(rewards), "a group came twice in one batch"
+    for group in rewards:
+        check_comparable(group)
+    advantages, spans = _advantages(batch, rewards, settings)
+    trained = [
+        _Trained(group=group, sample_index=i, advantage=advantage, spans=spans.get((group.group_id, i), ()))
+        for group, of in zip(batch.groups, advantages, strict=True)
+        for i, advantage in enumerate(of)
+        if advantage is not None and _is_trained(group, i, objective)
+    ]
+    parts = _mini_batches(trained, settings, batch.step)
     return StepPlan(
-        sequences=tuple(
-            _sequence(group, i, advantage, num_completions=len(trained))
-            for group, i, advantage in trained
-            if advantage != 0.0 or grpo.kl_coef > 0
-        ),
-        advantages=advantages,
+        mini_batches=_numbered([_sequences(part, settings) for part in parts]),
+        order=_order(len(parts), settings, batch.step),
+        advantages={
+            (group.group_id, i): advantage
+            for group, of in zip(rewards, advantages, strict=True)
+            for i, advantage in enumerate(of)
+        },
         num_completions=len(trained),
-        num_trained_tokens=sum(group.group.facts.num_trainable_tokens_G[i] for group, i, _ in trained),
+        num_trained_tokens=sum(one.num_trained_tokens for one in trained),
+        rewards=tuple(rewards) if objective.rewards_hold_kl else (),
     )
 
 
-def shares(batch: TrainBatch, plan: StepPlan, *, num_ranks: int, micro_batch_tokens: int) -> tuple[RankShare, ...]:
+def shares(batch: TrainBatch, plan: StepPlan, settings: PlanSettings, *, num_ranks: int) -> tuple[RankShare, ...]:
     """[rank] the plan, dealt out."""
-    dealt = assign(plan.sequences, num_ranks=num_ranks, micro_batch_tokens=micro_batch_tokens)
+    config = settings.learner
+    dealt = [
+        assign(part, num_ranks=num_ranks, micro_batch_tokens=config.micro_batch_tokens) for part in plan.mini_batches
+    ]
+    whole = _whole(batch, plan) if config.objective.needs_whole_step else None
     return tuple(
         RankShare(
             step=batch.step,
             policy_version=batch.policy_version,
-            micro_batches=micro_batches,
+            mini_batches=tuple(part[rank] for part in dealt),
+            order=plan.order,
             num_completions=plan.num_completions,
             num_trained_tokens=plan.num_trained_tokens,
             num_sequences=len(plan.sequences),
             num_sequence_tokens=sum(sequence.num_tokens for sequence in plan.sequences),
-            padding_fraction=padding_fraction(dealt),
+            padding_fraction=padding_fraction([of_rank for part in dealt for of_rank in part]),
+            max_tokens=settings.max_tokens,
+            whole=whole,
         )
-        for micro_batches in dealt
+        for rank in range(num_ranks)
     )
 
 
@@ -87,17 +145,6 @@ def assign(
     )
 
 
-def completion_token_weight(num_trained_tokens: int, num_completions: int) -> float:
-    """Weight of each trained token of one completion: 1 / (L_i * N).
-
-    N (`num_completions`) counts the completions of the *whole* optimizer step with at least one trained token, over
-    all groups, ranks and micro-batches.
-    """
-    assert num_trained_tokens > 0, "a completion without trained tokens has no weight"
-    assert num_completions > 0
-    return 1.0 / (num_trained_tokens * num_completions)
-
-
 def padding_fraction(dealt: Sequence[Sequence[Sequence[TrainSequence]]]) -> float:
     """Computed positions that hold no token, over all ranks."""
     lengths = [[sequence.num_tokens for sequence in part] for share in dealt for part in share if part]
@@ -105,22 +152,99 @@ def padding_fraction(dealt: Sequence[Sequence[Sequence[TrainSequence]]]) -> floa
     return 1.0 - sum(map(sum, lengths)) / computed if computed else 0.0
 
 
-def _advantages_of(group: ScoredGroup, grpo: GRPOConfig) -> tuple[float | None, ...]:
-    compared = group.compared_rewards
-    rewards_G = [0.0 if reward is None else reward for reward in compared]
-    return group_advantages(rewards_G, [reward is not None for reward in compared], use_std=grpo.advantage_std)
-
-
-def _sequence(group: ScoredGroup, sample_index: int, advantage: float, *, num_completions: int) -> TrainSequence:
-    facts, num_prompt_tokens = group.group.facts, len(group.group.prompt.token_ids)
-    assert num_prompt_tokens, f"group {group.group_id} has an empty prompt"
-    return TrainSequence(
+def _rewards_of(group: ScoredGroup) -> GroupRewards:
+    return GroupRewards(
         group_id=group.group_id,
-        sample_index=sample_index,
+        rewards_G=group.compared_rewards,
+        num_tokens_G=group.group.facts.num_trainable_tokens_G,
+        components_G=tuple(result.components for result in group.rewards),
+    )
+
+
+def _advantages(
+    batch: TrainBatch, rewards: Sequence[GroupRewards], settings: PlanSettings
+) -> tuple[Sequence[GroupAdvantages], Mapping[CompletionKey, tuple[AdvantageSpan, ...]]]:
+    """Of each completion, and the spans of those whose advantage is not the same everywhere."""
+    config = settings.learner.objective.advantage
+    if isinstance(config, ProcessAdvantage):
+        return process_advantages(batch.groups, config)
+    weights = settings.component_weights or {}
+    return estimator_of(config, weights)(rewards), {}
+
+
+def _is_trained(group: ScoredGroup, index: int, objective: ObjectiveConfig) -> bool:
+    facts = group.group.facts
+    reason = facts.finish_reasons_G[index]
+    is_cut_off = objective.mask_truncated and reason is FinishReason.LENGTH
+    return reason.is_trainable and not is_cut_off and facts.num_trainable_tokens_G[index] > 0
+
+
+def _mini_batches(trained: list[_Trained], settings: PlanSettings, step: int) -> list[list[_Trained]]:
+    """The completions of a step in parts of equal size, to one completion; at random, the same for the same seed."""
+    num_parts = settings.learner.mini_batches
+    if num_parts == 1:
+        return [trained]
+    places = list(range(len(trained)))
+    random.Random(f"mini-batches {settings.seed} {step}").shuffle(places)
+    return [[trained[i] for i in sorted(places[part::num_parts])] for part in range(num_parts)]
+
+
+def _order(num_parts: int, settings: PlanSettings, step: int) -> tuple[int, ...]:
+    """The mini-batches, in another order each time that the batch is gone through."""
+    rng = random.Random(f"order {settings.seed} {step}")
+    order: list[int] = []
+    for _ in range(settings.learner.updates_per_batch):
+        parts = list(range(num_parts))
+        rng.shuffle(parts)
+        order.extend(parts)
+    return tuple(order)
+
+
+def _sequences(part: Sequence[_Trained], settings: PlanSettings) -> list[TrainSequence]:
+    """What is to be computed of one mini-batch, whose completions all count in its denominators."""
+    objective = settings.learner.objective
+    weights = token_weights(
+        [one.num_trained_tokens for one in part],
+        [one.group.group_id for one in part],
+        objective.aggregation,
+        max_tokens=settings.max_tokens,
+    )
+    return [
+        _sequence(one, weight)
+        for one, weight in zip(part, weights, strict=True)
+        if one.advantage != 0.0 or any(span.advantage for span in one.spans) or objective.computes_all
+    ]
+
+
+def _sequence(one: _Trained, token_weight: float) -> TrainSequence:
+    facts, num_prompt_tokens = one.group.group.facts, len(one.group.group.prompt.token_ids)
+    assert num_prompt_tokens, f"group {one.group.group_id} has an empty prompt"
+    return TrainSequence(
+        group_id=one.group.group_id,
+        sample_index=one.sample_index,
         num_prompt_tokens=num_prompt_tokens,
-        num_completion_tokens=facts.num_tokens_G[sample_index],
-        advantage=advantage,
-        token_weight=completion_token_weight(facts.num_trainable_tokens_G[sample_index], num_completions),
+        num_completion_tokens=facts.num_tokens_G[one.sample_index],
+        advantage=one.advantage,
+        token_weight=token_weight,
+        advantage_spans=one.spans,
+    )
+
+
+def _numbered(parts: Sequence[Sequence[TrainSequence]]) -> tuple[tuple[TrainSequence, ...], ...]:
+    """With their places in the step."""
+    numbered, start = [], 0
+    for part in parts:
+        numbered.append(tuple(replace(sequence, index=i) for i, sequence in enumerate(part, start)))
+        start += len(part)
+    return tuple(numbered)
+
+
+def _whole(batch: TrainBatch, plan: StepPlan) -> WholeStep:
+    facts = {group.group_id: group.group.facts for group in batch.groups}
+    return WholeStep(
+        mini_batches=plan.mini_batches,
+        rewards=plan.rewards,
+        num_trained_S=tuple(facts[s.group_id].num_trainable_tokens_G[s.sample_index] for s in plan.sequences),
     )
 
 

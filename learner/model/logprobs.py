@@ -29,23 +29,36 @@ def token_logprobs(  # noqa: PLR0913  # the symbols of one formula, and how it i
     *,
     temperature: float,
     dtype: torch.dtype,
+    entropy_grad: bool = False,
     chunk_elements: int = CHUNK_ELEMENTS,
 ) -> tuple[Tensor, Tensor]:
-    """Log-probability (nats) of each target and entropy (nats, no gradient) of each distribution, both [N] fp32.
+    """Log-probability (nats) of each target and entropy (nats) of each distribution, both [N] fp32; the entropy has a
+    gradient where `entropy_grad` asks for it.
 
     The matrix products run in `dtype`; log-sum-exp, softmax and the sum of the weight's gradient are in fp32.
     """
     logprobs_N, entropy_N = _TokenLogprobs.apply(  # type: ignore[no-untyped-call]  # torch gives its Function no types
-        hidden_NH, weight_VH, bias_V, targets_N, temperature, dtype, max(1, chunk_elements // weight_VH.shape[0])
+        hidden_NH,
+        weight_VH,
+        bias_V,
+        targets_N,
+        temperature,
+        dtype,
+        max(1, chunk_elements // weight_VH.shape[0]),
+        entropy_grad,
     )
     return logprobs_N, entropy_N
 
 
-def logprobs_from_logits(logits_NV: Tensor, targets_N: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
+def logprobs_from_logits(
+    logits_NV: Tensor, targets_N: Tensor, *, temperature: float, entropy_grad: bool = False
+) -> tuple[Tensor, Tensor]:
     """The same from logits that a model already made: for heads that are more than a matrix product."""
     logprobs_NV = functional.log_softmax(logits_NV.float() / temperature, dim=-1)
-    with torch.no_grad():
-        entropy_N = -(logprobs_NV.exp() * logprobs_NV).nan_to_num(nan=0.0).sum(dim=-1)
+    with torch.set_grad_enabled(entropy_grad and torch.is_grad_enabled()):
+        # A token that a head rules out has log 0: it adds nothing, and replaced before the product has no gradient.
+        possible_NV = logprobs_NV.masked_fill(logprobs_NV == -torch.inf, 0.0)
+        entropy_N = -(logprobs_NV.exp() * possible_NV).sum(dim=-1)
     return logprobs_NV.gather(1, targets_N[:, None]).squeeze(1), entropy_N
 
 
@@ -55,7 +68,9 @@ def _chunk_logits(hidden_CH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, t
 
 
 class _TokenLogprobs(torch.autograd.Function):
-    """d logprob_n / d logits_nv = (1[v = target_n] - softmax_nv) / temperature."""
+    """d logprob_n / d logits_nv = (1[v = target_n] - p_nv) / temperature, with p the softmax;
+    d entropy_n / d logits_nv = -p_nv (log p_nv + entropy_n) / temperature.
+    """
 
     @staticmethod
     def forward(  # noqa: PLR0913  # PyTorch hands tensors over one by one
@@ -67,6 +82,7 @@ class _TokenLogprobs(torch.autograd.Function):
         temperature: float,
         dtype: torch.dtype,
         chunk_rows: int,
+        entropy_grad: bool,
     ) -> tuple[Tensor, Tensor]:
         # The parameters themselves are saved, not casts of them: under ZeRO-3 their storage is released after the
         # forward pass and filled again before the backward pass.
@@ -82,7 +98,9 @@ class _TokenLogprobs(torch.autograd.Function):
             logprobs_CV = logits_CV.sub_(logits_CV.logsumexp(dim=-1, keepdim=True))
             logprobs_N[rows] = logprobs_CV.gather(1, targets_N[rows, None]).squeeze(1)
             entropy_N[rows] = -logprobs_CV.exp().mul_(logprobs_CV).sum(dim=-1)
-        ctx.mark_non_differentiable(entropy_N)
+        ctx.has_entropy_grad = entropy_grad
+        if not entropy_grad:
+            ctx.mark_non_differentiable(entropy_N)
         return logprobs_N, entropy_N
 
     @staticmethod
@@ -99,7 +117,14 @@ class _TokenLogprobs(torch.autograd.Function):
             hidden_CH = hidden_NH[rows].to(ctx.dtype)
             logits_CV = _chunk_logits(hidden_CH, weight_cast_VH, bias_cast_V, ctx.temperature)
             scale_C1 = grad_N[rows, None] / ctx.temperature
-            grad_logits_CV = torch.softmax(logits_CV, dim=-1).mul_(-scale_C1)
+            entropy_scale_C1 = grads[1][rows, None] / ctx.temperature if ctx.has_entropy_grad else None
+            if entropy_scale_C1 is None:
+                grad_logits_CV = torch.softmax(logits_CV, dim=-1).mul_(-scale_C1)
+            else:
+                logprobs_CV = logits_CV.log_softmax(dim=-1)
+                probs_CV = logprobs_CV.exp()
+                entropy_C1 = -(probs_CV * logprobs_CV).sum(dim=-1, keepdim=True)
+                grad_logits_CV = probs_CV.mul_(-scale_C1 - entropy_scale_C1 * (logprobs_CV + entropy_C1))
             grad_logits_CV.scatter_add_(1, targets_N[rows, None], scale_C1)
             if grad_bias_V is not None:
                 grad_bias_V += grad_logits_CV.sum(dim=0)
@@ -111,6 +136,7 @@ class _TokenLogprobs(torch.autograd.Function):
             grad_hidden_NH,
             None if grad_weight_VH is None else grad_weight_VH.to(weight_VH.dtype),
             None if bias_V is None or grad_bias_V is None else grad_bias_V.to(bias_V.dtype),
+            None,
             None,
             None,
             None,

@@ -32,10 +32,24 @@ class LogprobHead(nn.Module):
         self.bias = linear.bias
 
     def forward(
-        self, hidden_NH: Tensor, targets_N: Tensor, *, temperature: float, dtype: torch.dtype
+        self,
+        hidden_NH: Tensor,
+        targets_N: Tensor,
+        *,
+        temperature: float,
+        dtype: torch.dtype,
+        entropy_grad: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """([N], [N]) fp32: as `token_logprobs`."""
-        return token_logprobs(hidden_NH, self.weight, self.bias, targets_N, temperature=temperature, dtype=dtype)
+        return token_logprobs(
+            hidden_NH,
+            self.weight,
+            self.bias,
+            targets_N,
+            temperature=temperature,
+            dtype=dtype,
+            entropy_grad=entropy_grad,
+        )
 
 
 class LogprobModel(nn.Module):
@@ -52,7 +66,12 @@ class LogprobModel(nn.Module):
         self.head = None if head is None else LogprobHead(head)
 
     def forward(
-        self, input_ids_BT: Tensor, positions_N: Tensor, targets_N: Tensor, temperature: float
+        self,
+        input_ids_BT: Tensor,
+        positions_N: Tensor,
+        targets_N: Tensor,
+        temperature: float,
+        entropy_grad: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """([N], [N]) fp32: log-probability (nats) of `targets_N` and entropy at `positions_N` (indices into B * T).
 
@@ -65,11 +84,13 @@ class LogprobModel(nn.Module):
             if self.head is None:
                 logits_BTV = self.policy(input_ids=input_ids_BT, use_cache=False).logits
                 logits_NV = logits_BTV.flatten(0, 1).index_select(0, positions_N)
-                return logprobs_from_logits(logits_NV, targets_N, temperature=temperature)
+                return logprobs_from_logits(logits_NV, targets_N, temperature=temperature, entropy_grad=entropy_grad)
             output = self.policy.base_model(input_ids=input_ids_BT, use_cache=False)
             hidden_NH = output.last_hidden_state.flatten(0, 1).index_select(0, positions_N)
             # Called, not `forward`: DeepSpeed fills the weights in a hook of the call.
-            found_N: tuple[Tensor, Tensor] = self.head(hidden_NH, targets_N, temperature=temperature, dtype=self.dtype)
+            found_N: tuple[Tensor, Tensor] = self.head(
+                hidden_NH, targets_N, temperature=temperature, dtype=self.dtype, entropy_grad=entropy_grad
+            )
             return found_N
 
     @contextmanager

@@ -84,7 +84,7 @@ class Learner(FakeLearner):
         return self._clock(lambda: self._answer(share))
 
     def _answer(self, share: RankShare) -> tuple[StepOutput, ComputedTokens]:
-        sequences = [sequence for part in share.micro_batches for sequence in part]
+        sequences = share.sequences
         lengths = tuple(sequence.num_completion_tokens for sequence in sequences)
         values_N = self._values_N[: sum(lengths)]
         tokens = ComputedTokens(

@@ -18,12 +18,12 @@ import numpy as np
 from cluster.record.group_table import OpenGroup, tables_of, write_tables
 from learner.algorithm.batching import collate, tokens_of
 from learner.algorithm.plan import assign, plan_step
-from learner.config import GRPOConfig
 from learner.types import CompletionKey, ComputedTokens, StepPlan, TokenValues, TrainBatch
 from rollout.engines.protocol import EngineOutput
 from rollout.types import FinishReason, Prompt, RolloutGroup, facts_of
 from rollout.worker import to_completion
 from tests.cluster.examples import ok, scored_of
+from tests.learner.samples import settings_of
 
 T = TypeVar("T")
 
@@ -94,7 +94,7 @@ def build(raw: Raw) -> list[RolloutGroup]:
 def learn(seconds: dict[str, float], batch: TrainBatch) -> tuple[StepPlan, dict[CompletionKey, TokenValues]]:
     """What the learner does with a batch, but for the arithmetic."""
     groups = {scored.group_id: scored.group.payload for scored in batch.groups}
-    seconds["plan"], plan = clock(lambda: plan_step(batch, GRPOConfig()))
+    seconds["plan"], plan = clock(lambda: plan_step(batch, settings_of()))
 
     def assign_and_collate() -> None:
         (parts,) = assign(plan.sequences, num_ranks=1, micro_batch_tokens=16_384)

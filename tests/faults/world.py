@@ -25,7 +25,7 @@ from cluster.record.run_directory import RunDirectory
 from cluster.types import RunSummary
 from cluster.weights.checkpointing import Checkpoints
 from cluster.weights.run_state import Fingerprints, RunState
-from learner.algorithm.plan import plan_step, shares
+from learner.algorithm.plan import PlanSettings, plan_step, shares
 from learner.config import LearnerConfig
 from learner.types import CompletionKey, ComputedTokens, RankShare, StepOutput, TrainBatch
 from reward.types import GroupScores, ScoredGroup
@@ -65,7 +65,7 @@ def facts_of_share(share: RankShare, groups: Sequence[RolloutGroup]) -> Facts:
     """Of every completion that a rank computes."""
     by_id, facts = {group.group_id: group for group in groups}, []
     assert set(by_id) == set(share.group_ids), (set(by_id), share.group_ids)
-    for sequence in [sequence for part in share.micro_batches for sequence in part]:
+    for sequence in share.sequences:
         completion = by_id[sequence.group_id].completions[sequence.sample_index]
         arrays = (completion.token_ids, completion.logprobs, completion.loss_mask)
         facts.append((sequence.key, [array.tolist() for array in arrays], sequence.advantage, sequence.token_weight))
@@ -81,8 +81,8 @@ def trained_weights(weights: str, step: int, facts: Facts) -> str:
 def weights_after(weights: str, step: int, groups: Sequence[ScoredGroup]) -> str:
     """As one rank would train them; the groups themselves are their payloads."""
     batch = TrainBatch(step=step, policy_version=step, groups=tuple(groups))
-    plan = plan_step(batch, LearnerConfig().grpo)
-    (share,) = shares(batch, plan, num_ranks=1, micro_batch_tokens=LearnerConfig().micro_batch_tokens)
+    settings = PlanSettings(learner=LearnerConfig(), max_tokens=64)
+    (share,) = shares(batch, plan_step(batch, settings), settings, num_ranks=1)
     needed = [scored.group.payload for scored in groups if scored.group_id in share.group_ids]
     return trained_weights(weights, step, facts_of_share(share, needed))
 

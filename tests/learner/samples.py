@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from learner.algorithm.plan import plan_step, shares
+from learner.algorithm.plan import PlanSettings, plan_step, shares
+from learner.config import LearnerConfig
+from learner.objective import ObjectiveConfig
 from learner.types import ComputedTokens, StepOutput, TrainBatch, TrainSequence
 from reward.types import GroupScores, RewardOutcome, RewardResult, ScoredGroup
 from rollout.types import Completion, FinishReason, Prompt, RolloutGroup, SampledGroup, VersionSpan, facts_of, read_only
@@ -110,15 +112,16 @@ def collated(batch: TrainBatch, sequences: Sequence[TrainSequence]) -> "MicroBat
     return collate(sequences, tokens_of(sequences, groups_of(batch)))
 
 
+def settings_of(**objective: Any) -> PlanSettings:
+    """A plan's settings with this objective: the keys of `learner.objective`."""
+    learner = LearnerConfig(objective=ObjectiveConfig.model_validate(objective))
+    return PlanSettings(learner=learner, max_tokens=12)
+
+
 def train_step(worker: Any, batch: TrainBatch) -> tuple[StepOutput, ComputedTokens]:
     """What the controller asks of this rank: its share of the batch, with the groups that it needs."""
-    config, groups = worker._config, groups_of(batch)
-    dealt = shares(
-        batch,
-        plan_step(batch, config.grpo),
-        num_ranks=worker._world_size,
-        micro_batch_tokens=config.micro_batch_tokens,
-    )
+    groups, settings = groups_of(batch), PlanSettings(learner=worker._config, max_tokens=12)
+    dealt = shares(batch, plan_step(batch, settings), settings, num_ranks=worker._world_size)
     share = dealt[worker._rank]
     output: tuple[StepOutput, ComputedTokens] = worker.train_step(share, *(groups[i] for i in share.group_ids))
     return output

@@ -8,12 +8,11 @@ import pytest
 
 from learner.algorithm.plan import plan_step
 from learner.backend.engine import RankPlace, RendezvousAddress
-from learner.config import GRPOConfig
 from learner.metrics import LEARNER_METRICS
 from learner.types import TrainBatch, TrainingSetup
 from rollout.errors import LearnerError
 from tests.learner.ranks import run_ranks
-from tests.learner.samples import groups_of, save_toy_model, train_batch, train_step
+from tests.learner.samples import groups_of, save_toy_model, settings_of, train_batch, train_step
 
 pytestmark = pytest.mark.integration
 
@@ -138,7 +137,7 @@ def test_both_ranks_report_the_same_metrics_and_every_completion_once(trained: d
         ours.pop("train/seconds"), theirs.pop("train/seconds")
         assert ours == theirs
         found = [key for rank in (0, 1) for key in trained["double"][rank][case][5][step].keys]
-        wanted = plan_step(train_batch(step), GRPOConfig()).sequences
+        wanted = plan_step(train_batch(step), settings_of()).sequences
         assert len(wanted) == 11
         assert sorted(found) == [sequence.key for sequence in wanted]
 
@@ -197,7 +196,7 @@ def single_rank_cases(rank: int, world_size: int, addresses: list[RendezvousAddr
     worker = make_worker(rank, world_size, addresses[2], model_dir, **bf16)
     results["bfloat16"] = [train_step(worker, train_batch(step))[0] for step in range(2)]
     worker.close()
-    worker = make_worker(rank, world_size, addresses[3], model_dir, grpo={"kl_coef": 0.0}, lr=1e-2)
+    worker = make_worker(rank, world_size, addresses[3], model_dir, objective={"kl": {"coef": 0.0}}, lr=1e-2)
     before = weights_of(worker)[1]
     groups = train_batch(0, num_groups=1).groups
     nothing = TrainBatch(step=0, policy_version=0, groups=())

@@ -237,7 +237,7 @@ def kl_without_reward(facts: Facts) -> Finding | None:
         attempts=(
             "stop here, and take an earlier checkpoint where the evaluations are better",
             "lower `learner.lr`",
-            "raise `learner.grpo.kl_coef`",
+            "raise `learner.objective.kl.coef`",
         ),
         chart=facts.chart("KL to the reference", "train/kl_ref"),
     )

@@ -50,8 +50,8 @@ def entropy_collapsed(facts: Facts) -> Finding | None:
         ),
         attempts=(
             "resume from a checkpoint from before (remove the later ones), with a lower `learner.lr`",
-            "raise `learner.grpo.clip_eps_high` above `learner.grpo.clip_eps` (0.28 in DAPO)",
-            "raise `learner.grpo.kl_coef`",
+            "raise `learner.objective.surrogate.eps_high` above `eps` (0.28 in DAPO)",
+            "raise `learner.objective.kl.coef`",
         ),
         chart=facts.chart("entropy", name, ENTROPY_LOW * first, keep="least"),
         links=(*_step(began), Link(label="lowest entropy", page="rollouts", params={"sort": "entropy"})),
@@ -73,7 +73,7 @@ def entropy_exploded(facts: Facts) -> Finding | None:
         causes=("the learning rate is too high", "rewards that do not depend on the answer", "a gap to the sampler"),
         attempts=(
             "resume from a checkpoint from before (remove the later ones), with a lower `learner.lr`",
-            "raise `learner.grpo.kl_coef`",
+            "raise `learner.objective.kl.coef`",
         ),
         chart=facts.chart("entropy", name, ENTROPY_HIGH * first),
         links=(Link(label="highest entropy", page="rollouts", params={"sort": "-entropy"}),),

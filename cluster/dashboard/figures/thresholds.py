@@ -11,6 +11,7 @@ from typing import Any, Literal
 from cluster.dashboard.figures.series import column, first_known, median_known
 from cluster.dashboard.figures.settings import setting, written
 from cluster.dashboard.records import MetricTable
+from learner.objective import PpoClip
 
 State = Literal["ok", "watch", "alarm", "none"]
 SOLVED_ACCURACY = 0.9
@@ -79,8 +80,8 @@ class RunFacts:
     max_policy_lag: int
     group_size: int | None
     kl_coef: float | None
-    clip: tuple[float, float]
-    """Bounds of the ratio."""
+    clip: tuple[float, float] | None
+    """Bounds of each token's ratio to the sampler; None where the surrogate is another one."""
     max_bad_steps: int | None
     first_entropy: float | None
     """Nats, of the first step that has it; see `entropy_name`."""
@@ -92,19 +93,31 @@ class RunFacts:
 def facts_of(config: Mapping[str, Any] | None, table: MetricTable) -> RunFacts:
     """Of the plain values of config.yaml, which may lack or hold anything."""
     dtypes = {written(config, "rollout.dtype", str), written(config, "learner.dtype", str)}
-    low = setting(config, "learner.grpo.clip_eps", float)
-    high = written(config, "learner.grpo.clip_eps_high", float)
     return RunFacts(
         half_precision=dtypes != {"float32"},
         max_policy_lag=setting(config, "max_policy_lag", int),
         group_size=written(config, "rollout.group_size", int) or None,
-        kl_coef=written(config, "learner.grpo.kl_coef", float),
-        clip=(1.0 - low, 1.0 + (low if high is None else high)),
+        kl_coef=written(config, "learner.objective.kl.coef", float),
+        clip=_clip(config),
         max_bad_steps=written(config, "learner.max_bad_steps", int),
         first_entropy=first_known(column(table, entropy_name(table))),
         median_grad_norm=median_known(column(table, "train/grad_norm"), at_least=5),
         median_tokens_per_s=median_known(column(table, "rollout/tokens_per_s"), at_least=5),
     )
+
+
+def _clip(config: Mapping[str, Any] | None) -> tuple[float, float] | None:
+    surrogate = "learner.objective.surrogate"
+    if (
+        (written(config, f"{surrogate}.kind", str) or "ppo_clip") != "ppo_clip"
+        or (written(config, f"{surrogate}.level", str) or "token") != "token"
+        or (written(config, "learner.objective.proximal", str) or "sampler") != "sampler"
+    ):
+        return None
+    low = written(config, f"{surrogate}.eps", float)
+    low = PpoClip().eps if low is None else low
+    high = written(config, f"{surrogate}.eps_high", float)
+    return 1.0 - low, 1.0 + (low if high is None else high)
 
 
 def entropy_name(table: MetricTable) -> str:

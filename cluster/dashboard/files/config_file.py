@@ -3,6 +3,7 @@
 from typing import Any
 
 from cluster.configuration.recipe_yaml import parse_yaml
+from cluster.configuration.renamed import upgraded
 from rollout.errors import ConfigError
 
 MAX_CHARS = 1 << 17
@@ -26,7 +27,7 @@ def read_config(text: str) -> Any:
         raise ValueError(str(error).removeprefix("config.yaml: ").removeprefix("config.yaml, ")) from error
     if _has_alias(value, set()):
         raise ValueError("it has an alias, which no configuration of a run has")
-    return value
+    return upgraded(value)
 
 
 def _has_alias(value: Any, seen: set[int]) -> bool:

@@ -69,7 +69,7 @@ def rollout_page(store: "RunStore", address: GroupAddress, sample_index: int) ->
             "ids": list(record.prompt_token_ids),
             "pieces": _pieces(record.prompt_token_ids, store.vocabulary()),
         },
-        "clip": list(facts.clip),
+        "clip": None if facts.clip is None else list(facts.clip),
         "kl_coef": facts.kl_coef,
         "updates_per_batch": setting(store.config(), "learner.updates_per_batch", int),
         "siblings": [

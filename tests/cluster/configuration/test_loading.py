@@ -173,8 +173,8 @@ def test_fingerprint_follows_the_values() -> None:
 
 def test_changed_keys_are_dotted_and_sorted() -> None:
     old = load_config("quickstart")
-    new = load_config("quickstart", ["steps=3", "learner.grpo.kl_coef=0.1", "task.params.max_digits=2"])
-    assert changed_keys(old, new) == ("learner.grpo.kl_coef", "steps", "task.params.max_digits")
+    new = load_config("quickstart", ["steps=3", "learner.objective.kl.coef=0.1", "task.params.max_digits=2"])
+    assert changed_keys(old, new) == ("learner.objective.kl.coef", "steps", "task.params.max_digits")
     assert changed_keys(old, old) == ()
     gsm8k = load_config("quickstart", ["task.kind=gsm8k"])
     assert {"task.kind", "task.generator", "task.path"} <= set(changed_keys(old, gsm8k))

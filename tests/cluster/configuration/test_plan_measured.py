@@ -105,7 +105,7 @@ def test_memory_and_checkpoints_are_the_planned_ones_within_a_tenth(tmp_path: Pa
     assert shape is not None
     for stage in STAGES:
         words = [f"model.path={model_dir}", f"learner.zero_stage={stage}", "learner.num_ranks=2", "checkpoint.keep=1"]
-        plan = make_plan(load_config("tiny", [*words, "learner.grpo.kl_coef=0.04"]))
+        plan = make_plan(load_config("tiny", [*words, "learner.objective.kl.coef=0.04"]))
         parts = {part.what: part.num_bytes for part in plan.memory if part.role == "learner"}
         assert parts.pop("gradients on their way between ranks", BUCKET_BYTES) == BUCKET_BYTES
         planned = sum(size or 0 for what, size in parts.items() if what not in SMALL)

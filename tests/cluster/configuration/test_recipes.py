@@ -14,6 +14,7 @@ from cluster.configuration.loading import (
     recipe_summary,
 )
 from cluster.configuration.plan import make_plan
+from learner.objective import GroupAdvantage
 
 RECIPES = list_recipes()
 
@@ -39,12 +40,12 @@ def test_deepseekmath_has_the_values_of_the_paper() -> None:
     """arXiv 2402.03300, section 4.2."""
     config = load_config("deepseekmath")
     assert config.learner.lr == 1e-6
-    assert config.learner.grpo.kl_coef == 0.04
+    assert config.learner.objective.kl.coef == 0.04
     assert config.rollout.group_size == 64
     assert config.rollout.sampling.max_tokens == 1024
     assert config.rollout.prompts_per_step * config.rollout.group_size == 1024
     assert config.learner.updates_per_batch == 1
-    assert config.learner.grpo.advantage_std
+    assert config.learner.objective.advantage == GroupAdvantage()
     assert config.max_policy_lag == 0
 
 

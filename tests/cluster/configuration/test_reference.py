@@ -70,9 +70,9 @@ def test_every_key_of_a_run_is_listed() -> None:
 
 
 def test_a_key_has_type_range_default_and_help() -> None:
-    (key,) = find_keys("learner.grpo.clip_eps", list_keys())
-    assert (key.type, key.default, key.kind) == ("number, above 0 and below 1", "0.2", None)
-    assert key.help.startswith("Epsilon: the ratio of new to sampling probability is clipped")
+    (key,) = find_keys("reward.max_failure_fraction", list_keys())
+    assert (key.type, key.default, key.kind) == ("number, above 0 and at most 1", "0.5", None)
+    assert key.help.startswith("Above this share in two steps in a row the run ends")
     (key,) = find_keys("rollout.on_weight_sync", list_keys())
     assert (key.type, key.default) == ("one of drain, keep", '"drain"')
     (key,) = find_keys("task.dataset", list_keys())

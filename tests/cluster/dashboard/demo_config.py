@@ -23,7 +23,7 @@ def demo_config(steps: int, seed: int = 0) -> RunConfig:
         "reward.functions": "[{function: math}, {function: length_penalty, weight: 0.0}]",
         "reward.timeout_s": 2.0,
         "learner.num_ranks": len(LEARNERS),
-        "learner.grpo.kl_coef": 0.001,
+        "learner.objective.kl.coef": 0.001,
         "dynamic_sampling.enabled": "true",
         "dynamic_sampling.max_resample_factor": 1.25,
         "eval.every": every,

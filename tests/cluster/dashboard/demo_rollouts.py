@@ -181,7 +181,7 @@ def _metrics(parts: Sequence[dict[str, np.ndarray]], config: RunConfig) -> dict[
     difference = joined["ref"] - joined["policy"]
     kl_ref = np.expm1(difference) - difference
     weights = np.concatenate([np.full(length, 1 / (length * len(lengths))) for length in lengths])
-    objective = np.minimum(unclipped, clipped) - config.learner.grpo.kl_coef * kl_ref
+    objective = np.minimum(unclipped, clipped) - config.learner.objective.kl.coef * kl_ref
     return {
         "loss": float(-(objective * weights).sum()),
         "lr": config.learner.lr,

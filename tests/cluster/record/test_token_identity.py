@@ -24,7 +24,6 @@ from cluster.config import RunConfig
 from cluster.record.run_directory import RunDirectory
 from learner.algorithm.batching import MicroBatch, collate, tokens_of
 from learner.algorithm.plan import assign, plan_step
-from learner.config import GRPOConfig
 from learner.types import TrainBatch
 from reward.config import RewardConfig, RewardFunctionConfig
 from reward.types import ScoredGroup
@@ -34,6 +33,7 @@ from rollout.engines.protocol import EngineOutput, SampleSpec
 from rollout.types import FinishReason, Prompt, RolloutGroup, SampleRequest
 from rollout.worker import RolloutWorker
 from tests.cluster.examples import opened, sampled_of
+from tests.learner.samples import settings_of
 from tests.rollout.byte_tokenizer import byte_tokenizer
 from tests.rollout.fake_engine import FakeEngine
 
@@ -202,7 +202,7 @@ def sent(record: Any) -> Any:
 
 def trained_on(batch: TrainBatch) -> dict[tuple[str, int], Trained]:
     """(group id, sample) -> what stands in the tensors of its micro-batch, on whichever rank."""
-    plan = plan_step(batch, GRPOConfig())
+    plan = plan_step(batch, settings_of())
     groups = {scored.group_id: scored.group.payload for scored in batch.groups}
     shares = assign(plan.sequences, num_ranks=NUM_RANKS, micro_batch_tokens=MICRO_BATCH_TOKENS)
     found: dict[tuple[str, int], Trained] = {}

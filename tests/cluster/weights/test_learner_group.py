@@ -49,7 +49,7 @@ class Rank:
             await self._trouble.pop(share.step)()
         self.version += 1
         output = StepOutput(step=share.step, policy_version=self.version, skipped=False, bad_steps_in_a_row=0)
-        keys = tuple(sequence.key for part in share.micro_batches for sequence in part)
+        keys = tuple(sequence.key for sequence in share.sequences)
         zeros_N = np.zeros(2 * len(keys), np.float32)
         tokens = ComputedTokens(
             keys=keys, lengths=(2,) * len(keys), policy_logprobs_N=zeros_N, ref_logprobs_N=zeros_N, entropies_N=zeros_N

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from learner.algorithm.loss import LossSums, grpo_loss, means
-from learner.algorithm.plan import completion_token_weight
+from learner.algorithm.aggregation import completion_token_weight
+from learner.algorithm.loss import SUM_NAMES, Loss, LossSums, means
+from learner.algorithm.tokens import TokenValues
+from learner.objective import ObjectiveConfig
 
 
 def loss_of(
@@ -21,18 +23,19 @@ def loss_of(
     kl_coef: float = 0.0,
 ) -> tuple[Tensor, LossSums]:
     num_tokens = len(policy)
-    return grpo_loss(
-        policy_logprobs_N=policy,
-        rollout_logprobs_N=rollout,
-        ref_logprobs_N=ref,
+    tokens = TokenValues(
+        policy_N=policy,
+        sampler_N=rollout,
+        ref_N=ref,
         advantages_N=torch.ones(num_tokens) if advantages is None else advantages,
         token_weights_N=torch.full((num_tokens,), 1.0 / num_tokens) if weights is None else weights,
         mask_N=torch.ones(num_tokens, dtype=torch.bool) if mask is None else mask,
         entropy_N=torch.zeros(num_tokens),
-        clip_eps=clip_eps,
-        clip_eps_high=clip_eps if clip_eps_high is None else clip_eps_high,
-        kl_coef=kl_coef,
+        index_N=torch.zeros(num_tokens, dtype=torch.int64),
+        num_completions=1,
     )
+    objective = {"surrogate": {"kind": "ppo_clip", "eps": clip_eps, "eps_high": clip_eps_high}, "kl": {"coef": kl_coef}}
+    return Loss(ObjectiveConfig.model_validate(objective))(tokens)
 
 
 def test_ratio_of_one_token_is_clipped() -> None:
@@ -43,8 +46,8 @@ def test_ratio_of_one_token_is_clipped() -> None:
     assert loss.item() == pytest.approx(-1.2, abs=1e-6)
     assert policy.grad is not None
     assert policy.grad.item() == 0.0
-    assert means(sums.as_vector())["clip_fraction"] == 1.0
-    assert means(sums.as_vector())["ratio_mean"] == pytest.approx(1.4, abs=1e-6)
+    assert means(sums.vector)["clip_fraction"] == 1.0
+    assert means(sums.vector)["ratio_mean"] == pytest.approx(1.4, abs=1e-6)
 
 
 def test_a_negative_advantage_is_not_clipped_above() -> None:
@@ -55,7 +58,7 @@ def test_a_negative_advantage_is_not_clipped_above() -> None:
     assert loss.item() == pytest.approx(1.4, abs=1e-6)
     assert policy.grad is not None
     assert policy.grad.item() == pytest.approx(1.4, abs=1e-6)
-    assert means(sums.as_vector())["clip_fraction"] == 0.0
+    assert means(sums.vector)["clip_fraction"] == 0.0
 
 
 def test_the_two_clips_may_differ() -> None:
@@ -77,7 +80,7 @@ def test_loss_of_two_tokens_by_hand() -> None:
     policy = rollout + torch.tensor([0.5, 1.5]).log()
     loss, sums = loss_of(policy, rollout, ref=rollout, kl_coef=0.04)
     assert loss.item() == pytest.approx(-0.842420, abs=1e-6)
-    metrics = means(sums.as_vector())
+    metrics = means(sums.vector)
     assert metrics["kl_ref"] == pytest.approx(0.189492, abs=1e-6)
     # (r - 1) - ln r: 0.193147 and 0.094535
     assert metrics["kl_rollout"] == pytest.approx((0.193147 + 0.094535) / 2, abs=1e-6)
@@ -115,7 +118,7 @@ def test_masked_tokens_add_exactly_nothing(bad: float) -> None:
     assert alone.grad is not None
     assert loss.item() == loss_alone.item()
     assert policy.grad.tolist() == [alone.grad.item(), 0.0]
-    assert sums.as_vector().tolist() == sums_alone.as_vector().tolist()
+    assert sums.vector.tolist() == sums_alone.vector.tolist()
 
 
 @pytest.mark.parametrize("log_ratio", [500.0, -500.0])
@@ -157,5 +160,5 @@ def test_parts_add_up_to_the_whole() -> None:
         for cut in (slice(0, 3), slice(3, 4), slice(4, 10))
     ]
     assert sum(loss.item() for loss, _ in parts) == pytest.approx(whole.item(), abs=1e-6)
-    added = means(sum((part.as_vector() for _, part in parts), torch.zeros(6, dtype=torch.float64)))
-    assert added == pytest.approx(means(sums.as_vector()), rel=1e-12)
+    added = means(sum((part.vector for _, part in parts), torch.zeros(len(SUM_NAMES), dtype=torch.float64)))
+    assert added == pytest.approx(means(sums.vector), rel=1e-12)

@@ -4,13 +4,12 @@ from dataclasses import replace
 import pytest
 
 from learner.algorithm.plan import assign, padding_fraction, plan_step, shares
-from learner.config import GRPOConfig
 from learner.types import TrainBatch, TrainSequence
 from reward.types import ScoredGroup
 from rollout.types import FinishReason
-from tests.learner.samples import groups_of, scored_group, scored_of, train_batch
+from tests.learner.samples import groups_of, scored_group, scored_of, settings_of, train_batch
 
-NO_KL = GRPOConfig(kl_coef=0.0)
+NO_KL, WITH_KL = settings_of(kl={"coef": 0.0}), settings_of()
 
 
 def sequence(length: int, index: int = 0) -> TrainSequence:
@@ -30,7 +29,7 @@ def batch_of(*groups: ScoredGroup) -> TrainBatch:
 
 def test_token_weights_of_a_step_add_up_to_one() -> None:
     batch = train_batch(0)
-    plan, groups = plan_step(batch, GRPOConfig()), groups_of(batch)
+    plan, groups = plan_step(batch, WITH_KL), groups_of(batch)
     masks = [groups[s.group_id].completions[s.sample_index].loss_mask for s in plan.sequences]
     weights = [s.token_weight * sum(mask) for s, mask in zip(plan.sequences, masks, strict=True)]
     # 12 completions, one of them not scored
@@ -39,7 +38,7 @@ def test_token_weights_of_a_step_add_up_to_one() -> None:
 
 
 def test_unscored_completions_are_answered_for_and_not_trained_on() -> None:
-    plan = plan_step(train_batch(0), GRPOConfig())
+    plan = plan_step(train_batch(0), WITH_KL)
     unscored = [key for key, advantage in plan.advantages.items() if advantage is None]
     assert len(plan.advantages) == 12
     assert unscored == [("000001-0000000000000001", 1)]
@@ -50,7 +49,7 @@ def test_zero_advantages_are_counted_but_computed_only_for_a_kl_term() -> None:
     rng = random.Random(0)
     groups = (scored_group(0, [1.0, 0.0], rng=rng), scored_group(1, [0.1] * 3, rng=rng))
     without_kl = plan_step(batch_of(*groups), NO_KL)
-    with_kl = plan_step(batch_of(*groups), GRPOConfig(kl_coef=0.04))
+    with_kl = plan_step(batch_of(*groups), WITH_KL)
     assert without_kl.num_completions == with_kl.num_completions == 5
     assert len(without_kl.sequences) == 2
     assert len(with_kl.sequences) == 5
@@ -104,13 +103,12 @@ def test_a_rank_without_work_has_an_empty_micro_batch() -> None:
 @pytest.mark.parametrize("num_ranks", [1, 2, 5])
 def test_a_share_names_the_groups_that_its_rank_needs_and_no_others(num_ranks: int) -> None:
     batch = train_batch(0)
-    plan = plan_step(batch, NO_KL)
-    dealt = shares(batch, plan, num_ranks=num_ranks, micro_batch_tokens=16)
-    assert {key for share in dealt for part in share.micro_batches for key in (s.key for s in part)} == {
-        s.key for s in plan.sequences
-    }
+    settings = replace(NO_KL, learner=NO_KL.learner.model_copy(update={"micro_batch_tokens": 16}))
+    plan = plan_step(batch, settings)
+    dealt = shares(batch, plan, settings, num_ranks=num_ranks)
+    assert {s.key for share in dealt for s in share.sequences} == {s.key for s in plan.sequences}
     for share in dealt:
-        assert set(share.group_ids) == {s.group_id for part in share.micro_batches for s in part}
+        assert set(share.group_ids) == {s.group_id for s in share.sequences}
         assert (share.step, share.policy_version, share.num_completions) == (0, 0, plan.num_completions)
         assert share.num_sequences == len(plan.sequences)
         assert share.num_sequence_tokens == sum(s.num_tokens for s in plan.sequences)
@@ -122,7 +120,7 @@ def test_what_is_trained_and_what_is_computed_are_counted_apart() -> None:
     batch = batch_of(
         scored_group(0, [1.0, 0.0], rng=rng, lengths=[3, 4]), scored_group(1, [1.0] * 3, rng=rng, lengths=[5, 6, 7])
     )
-    without_kl, with_kl = plan_step(batch, NO_KL), plan_step(batch, GRPOConfig(kl_coef=0.04))
+    without_kl, with_kl = plan_step(batch, NO_KL), plan_step(batch, WITH_KL)
     assert without_kl.num_trained_tokens == with_kl.num_trained_tokens == 3 + 4 + 5 + 6 + 7
     assert sum(s.num_completion_tokens for s in without_kl.sequences) == 3 + 4
     assert sum(s.num_completion_tokens for s in with_kl.sequences) == 25

@@ -6,15 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from learner.algorithm.loss import grpo_loss
+from learner.algorithm.loss import Loss
 from learner.algorithm.plan import plan_step
-from learner.config import GRPOConfig
+from learner.algorithm.tokens import TokenValues
 from learner.model.loading import load_causal_lm
 from learner.model.policy import LogprobModel, build_policy, freeze_copy
+from learner.objective import ObjectiveConfig
 from learner.types import TrainBatch
 from rollout.errors import ModelError
 from rollout.types import RolloutGroup
-from tests.learner.samples import VOCABULARY, collated, save_toy_model, scored_group
+from tests.learner.samples import VOCABULARY, collated, save_toy_model, scored_group, settings_of
 
 SMALL: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -51,7 +52,7 @@ def test_logprobs_equal_those_of_the_unpadded_model(policy: LogprobModel) -> Non
     rng = random.Random(3)
     group = scored_group(0, [1.0, 0.0, 0.5], rng=rng, lengths=[9, 2, 5])
     batch = TrainBatch(step=0, policy_version=0, groups=(group,))
-    plan = plan_step(batch, GRPOConfig())
+    plan = plan_step(batch, settings_of())
     micro_batch = collated(batch, plan.sequences)
     logprobs_N, _ = policy(micro_batch.input_ids_BT, micro_batch.positions_N, micro_batch.targets_N, 0.8)
     expected = [
@@ -88,7 +89,7 @@ def test_the_gradient_does_not_depend_on_the_split(policy: LogprobModel, kl_coef
     rng = random.Random(7)
     groups = tuple(scored_group(i, [1.0, 0.0, 0.5, 0.2], rng=rng, masked_first=i == 2) for i in range(4))
     batch = TrainBatch(step=0, policy_version=0, groups=groups)
-    plan = plan_step(batch, GRPOConfig(kl_coef=0.04))
+    plan = plan_step(batch, settings_of())
     assert len(plan.sequences) == 16
     reference = freeze_copy(policy)
     with torch.no_grad():
@@ -101,18 +102,18 @@ def test_the_gradient_does_not_depend_on_the_split(policy: LogprobModel, kl_coef
             micro_batch = collated(batch, plan.sequences[start : start + size])
             inputs = (micro_batch.input_ids_BT, micro_batch.positions_N, micro_batch.targets_N, 1.0)
             logprobs_N, entropy_N = policy(*inputs)
-            loss, _ = grpo_loss(
-                policy_logprobs_N=logprobs_N,
-                rollout_logprobs_N=micro_batch.rollout_logprobs_N,
-                ref_logprobs_N=reference(*inputs)[0],
+            tokens = TokenValues(
+                policy_N=logprobs_N,
+                sampler_N=micro_batch.rollout_logprobs_N,
+                ref_N=reference(*inputs)[0],
                 advantages_N=micro_batch.advantages_N,
                 token_weights_N=micro_batch.token_weights_N,
                 mask_N=micro_batch.mask_N,
                 entropy_N=entropy_N,
-                clip_eps=0.2,
-                clip_eps_high=0.2,
-                kl_coef=kl_coef,
+                index_N=micro_batch.index_N,
+                num_completions=size,
             )
+            loss, _ = Loss(ObjectiveConfig.model_validate({"kl": {"coef": kl_coef}}))(tokens)
             loss.backward()
         gradients[size] = torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
     norm = gradients[16].norm()

@@ -45,7 +45,7 @@ def bad_gradient_on_rank(worker: Any, rank: int, bad_rank: int) -> Any:
 def bad_steps(
     rank: int, world_size: int, addresses: list[RendezvousAddress], stage: int, model_dir: str
 ) -> dict[str, Any]:
-    settings = {"zero_stage": stage, "grpo": {"advantage_std": False}}
+    settings = {"zero_stage": stage, "objective": {"advantage": {"kind": "group", "scale": "none"}}}
     worker = make_worker(rank, world_size, addresses[0], model_dir, **settings)
     for step in range(3):
         train_step(worker, train_batch(step))

@@ -7,7 +7,7 @@ from cluster.dashboard.figures import thresholds
 from cluster.dashboard.figures.settings import setting, written
 from cluster.dashboard.figures.thresholds import Threshold, facts_of
 from cluster.dashboard.records import MetricTable
-from learner.config import GRPOConfig
+from learner.objective import KlConfig
 
 EMPTY = MetricTable(steps=[], columns={})
 FP32 = {"rollout": {"dtype": "float32"}, "learner": {"dtype": "float32"}}
@@ -81,21 +81,33 @@ def test_a_configuration_may_hold_anything(config: dict[str, object] | None) -> 
 
 
 def test_settings_are_read_by_dotted_keys_and_kinds() -> None:
-    config = {"learner": {"grpo": {"clip_eps": 1, "on": True, "kl_coef": None}}}
-    assert setting(config, "learner.grpo.clip_eps", float) == 1.0
-    assert written(config, "learner.grpo.kl_coef", float) is None
-    assert written(config, "learner.grpo.on", int) is None
-    assert written(config, "learner.grpo.clip_eps.deeper", int) is None
+    config = {"learner": {"objective": {"kl": {"coef": 1, "on": True, "unbiased": None}}}}
+    assert setting(config, "learner.objective.kl.coef", float) == 1.0
+    assert written(config, "learner.objective.kl.unbiased", bool) is None
+    assert written(config, "learner.objective.kl.on", int) is None
+    assert written(config, "learner.objective.kl.coef.deeper", int) is None
 
 
 def test_what_a_run_did_not_write_has_the_default_of_the_configuration() -> None:
     assert setting({}, "recovery.max_restarts", int) == RecoveryConfig().max_restarts
-    assert setting(None, "learner.grpo.clip_eps", float) == GRPOConfig().clip_eps
+    assert setting(None, "learner.objective.kl.coef", float) == KlConfig().coef
     assert setting({"eval": {"at_end": "no"}}, "eval.at_end", bool) is True
     with pytest.raises(KeyError):
-        setting(None, "learner.grpo.of_another_version", float)
+        setting(None, "learner.objective.of_another_version", float)
 
 
 def test_the_clip_range_may_be_wider_above() -> None:
-    config = {"learner": {"grpo": {"clip_eps": 0.2, "clip_eps_high": 0.28}}}
-    assert facts_of(config, EMPTY).clip == pytest.approx((0.8, 1.28))
+    surrogate = {"kind": "ppo_clip", "eps": 0.2, "eps_high": 0.28}
+    assert facts_of({"learner": {"objective": {"surrogate": surrogate}}}, EMPTY).clip == pytest.approx((0.8, 1.28))
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        {"surrogate": {"kind": "cispo", "cap": 5.0}},
+        {"surrogate": {"kind": "ppo_clip", "level": "sequence"}},
+        {"proximal": "recomputed"},
+    ],
+)
+def test_other_surrogates_have_no_clip_of_a_token_s_ratio(objective: dict[str, object]) -> None:
+    assert facts_of({"learner": {"objective": objective}}, EMPTY).clip is None

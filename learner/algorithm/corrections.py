@@ -1,0 +1,82 @@
+"""Corrections for the gap between the policy that sampled and the policy that learns: weights and masks, kept apart.
+
+A weight multiplies a token's surrogate; a mask leaves the token out of it. Both are numbers, without a gradient.
+Several of them all apply: weights are multiplied, and a token is kept where every mask keeps it.
+
+Dimensions: N tokens, S completions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from learner.algorithm.tokens import TokenValues, bounded_exp
+from learner.objective import CorrectionConfig, OffPolicySequenceMask, RatioMask, TruncateWeight
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corrected:
+    """What all corrections together say of each token. None: of every token 1, or True."""
+
+    weights_N: Tensor | None = None
+    keep_N: Tensor | None = None
+
+
+NOT_CORRECTED = Corrected()
+
+
+@torch.no_grad()
+def correct(
+    tokens: TokenValues,
+    anchor_N: Tensor,
+    corrections: Sequence[CorrectionConfig],
+    *,
+    entropy_threshold: float | None,
+) -> Corrected:
+    """Weights and masks of all corrections.
+
+    `anchor_N` [N]: log-probabilities of the proximal policy, or of the policy before the step where that is the
+    sampler's. `entropy_threshold` (nats): see `entropy_threshold`; of use for `top_entropy` alone.
+    """
+    gap_N = tokens.known(anchor_N) - tokens.known(tokens.sampler_N)
+    weights_N: Tensor | None = None
+    keep_N: Tensor | None = None
+    for correction in corrections:
+        if isinstance(correction, TruncateWeight):
+            weight_N = _ratio(tokens, gap_N, correction.level).clamp(correction.min, correction.max)
+            weights_N = weight_N if weights_N is None else weights_N * weight_N
+            continue
+        if isinstance(correction, RatioMask):
+            ratio_N = _ratio(tokens, gap_N, correction.level)
+            kept_N = (ratio_N >= correction.min) & (ratio_N <= correction.max)
+        elif isinstance(correction, OffPolicySequenceMask):
+            policy_N = tokens.policy_N.detach() if tokens.before_N is None else tokens.before_N
+            moved_N = tokens.known(tokens.sampler_N) - tokens.known(policy_N)
+            completions = tokens.completions
+            is_far_N = completions.spread(completions.means(moved_N)) > correction.threshold
+            kept_N = (tokens.advantages_N >= 0) | ~is_far_N
+        else:
+            assert entropy_threshold is not None, "the threshold of the batch is computed before"
+            kept_N = tokens.entropy_N >= entropy_threshold
+        keep_N = kept_N if keep_N is None else keep_N & kept_N
+    return Corrected(weights_N=weights_N, keep_N=keep_N)
+
+
+def entropy_threshold(entropies_M: Tensor, share: float) -> float:
+    """Entropy (nats) that the `share` of least certain tokens has or exceeds: the ceil(share M)-th highest of the M
+    trained tokens of the whole batch. Infinite without tokens."""
+    if not len(entropies_M):
+        return float("inf")
+    num_kept = max(1, min(len(entropies_M), -int(-share * len(entropies_M) // 1)))
+    return float(torch.kthvalue(entropies_M, len(entropies_M) - num_kept + 1).values)
+
+
+def _ratio(tokens: TokenValues, gap_N: Tensor, level: str) -> Tensor:
+    """[N] exp of the gap of each token, or of its completion: their sum (`sequence`) or mean (`geometric`)."""
+    if level == "token":
+        return bounded_exp(gap_N)
+    completions = tokens.completions
+    gap_S = completions.sums(gap_N) if level == "sequence" else completions.means(gap_N)
+    return completions.spread(bounded_exp(gap_S))
