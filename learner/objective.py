@@ -228,7 +228,9 @@ class KlConfig(Config):
     """KL(policy || reference)."""
 
     coef: float = Field(default=0.04, ge=0)
-    """Beta; 0 loads no reference."""
+    """Beta; 0 loads no reference, unless `measure` asks for it."""
+    measure: bool = False
+    """Load the reference and report the KL where `coef` is 0 as well."""
     estimator: Literal["k1", "k2", "k3", "exact"] = "k3"
     """Of each token from its log-probabilities, d = log p(policy) - log p(reference): d, d^2 / 2, exp(-d) - 1 + d; or
     exactly, over the whole vocabulary."""
@@ -311,7 +313,7 @@ class ObjectiveConfig(Config):
     @property
     def needs_reference(self) -> bool:
         """Whether a reference is loaded."""
-        return self.kl.coef > 0
+        return self.kl.coef > 0 or self.kl.measure
 
     @property
     def computes_all(self) -> bool:

@@ -106,7 +106,7 @@ class Loss:
         if corrected.keep_N is not None:
             objective_N = torch.where(corrected.keep_N, objective_N, torch.zeros_like(objective_N))
         kl_N = self._kl(tokens, policy_N, ratios)
-        if kl_N is not None and objective.kl.place == "loss":
+        if kl_N is not None and objective.kl.place == "loss" and objective.kl.coef:
             objective_N = objective_N - objective.kl.coef * kl_N
         coef = objective.entropy.coef if entropy_coef is None else entropy_coef
         if coef:

@@ -102,6 +102,15 @@ def test_on_policy_gradient_is_the_advantage_and_the_kl_term() -> None:
     assert policy.grad.item() == pytest.approx(-1.625, abs=1e-6)
 
 
+def test_a_kl_that_is_only_measured_is_reported_and_has_no_part_in_the_loss() -> None:
+    rollout = torch.full((2,), -1.0)
+    policy = (rollout + torch.tensor([0.5, 1.5]).log()).requires_grad_()
+    loss, sums = loss_of(policy, rollout, ref=rollout, kl_coef=0.0)
+    assert loss.item() == pytest.approx(-0.85, abs=1e-6)
+    assert means(sums.vector)["kl_ref"] == pytest.approx(0.189492, abs=1e-6)
+    assert ObjectiveConfig.model_validate({"kl": {"coef": 0.0, "measure": True}}).needs_reference
+
+
 @pytest.mark.parametrize("bad", [500.0, -500.0, math.nan, math.inf, -math.inf])
 def test_masked_tokens_add_exactly_nothing(bad: float) -> None:
     mask = torch.tensor([True, False])
