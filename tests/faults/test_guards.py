@@ -70,7 +70,7 @@ NOTICED_BY: dict[str, dict[str, str]] = {
         for bad in ("nan", "inf", "-inf")
     },
     "finite log-probability": {
-        f"{ROLLOUT}::test_tokens_whose_log_probability_is_not_finite_are_masked_and_counted": "(False, False)"
+        f"{ROLLOUT}::test_tokens_whose_log_probability_is_not_finite_are_masked_and_counted": "[False, False]"
     },
     "reward deadline": {"tests/reward/test_worker.py::test_children_are_kept_and_replaced": "Timeout"},
     "cursor after a step": {f"{BOUNDARIES}::test_the_cursor_of_a_checkpoint_is_that_of_the_next_prompt[0]": "5] == []"},
