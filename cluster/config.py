@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from learner.config import LearnerConfig
+from learner.objective import PassAtKAdvantage
 from reward.config import RewardConfig
 from rollout.config import Config, ModelConfig, RolloutConfig, SamplingConfig, TaskConfig
 
@@ -189,6 +190,12 @@ class RunConfig(Config):
             raise ValueError(
                 f"learner.micro_batch_tokens is {self.learner.micro_batch_tokens}, less than one sequence of "
                 f"model.max_context_tokens = {self.model.max_context_tokens} tokens; raise the first"
+            )
+        advantage, group_size = self.learner.objective.advantage, self.rollout.group_size
+        if isinstance(advantage, PassAtKAdvantage) and advantage.k >= group_size:
+            raise ValueError(
+                f"learner.objective.advantage.k is {advantage.k} and rollout.group_size is {group_size}: all "
+                "completions of a group are in every set of k, and none stands out; set k below the group size"
             )
         if self.rollout.gpus_per_engine and self.model.path.startswith("tiny:"):
             raise ValueError("model.path is tiny:, a toy for CPUs; set rollout.gpus_per_engine to 0")

@@ -10,7 +10,7 @@ from typing import Any
 
 from reward.config import RewardFunctionConfig
 from reward.functions import REGISTRY, CallForm, RegisteredFunction, form_of
-from reward.params import checked_params
+from rollout.call_params import checked_params
 from rollout.errors import ConfigError
 from rollout.module_loading import load_object
 
@@ -85,12 +85,13 @@ def _resolve(path: str) -> RegisteredFunction:
 
 
 def _checked(config: RewardFunctionConfig, found: RegisteredFunction) -> dict[str, Any]:
-    params = checked_params(config.function, found.function, config.params)
+    what = f"reward function {config.function!r}"
+    params = checked_params(found.function, config.params, what=what, given="a completion")
     if found.check is not None:
         try:
             found.check(**params)
         except ValueError as error:
-            raise ConfigError(f"reward function {config.function!r}: {error}") from error
+            raise ConfigError(f"{what}: {error}") from error
     return params
 
 

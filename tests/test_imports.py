@@ -31,7 +31,7 @@ ORDERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "rollout": (
         (
             "types errors value_problems",
-            "config module_loading",
+            "config module_loading call_params",
             "prompts transfer sandbox",
             "engines leases",
             "worker",
@@ -40,7 +40,7 @@ ORDERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "reward": (
         (
             "types config errors",
-            "functions components params",
+            "functions components",
             "function_loading",
             "row_checks math code models children",
             "rules",
@@ -49,7 +49,8 @@ ORDERS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "learner": (
         (
-            "types metrics objective",
+            "types metrics surrogate_config",
+            "objective",
             "config",
             "algorithm backend",
             "model",
@@ -83,6 +84,7 @@ PENDING: dict[str, str] = {}
 CONTRACT = (
     "learner/metrics.py",
     "learner/objective.py",
+    "learner/surrogate_config.py",
     "cluster/columns.py",
     "cluster/run_files.py",
     "cluster/record/metric_list.py",

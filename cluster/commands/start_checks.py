@@ -1,11 +1,14 @@
-"""What is looked at before anything starts, once tokenizer and prompts are there: what ends a completion, and whether
-prompts and rewards fit each other."""
+"""What is looked at before anything starts: parts of the objective that are the user's own, and once tokenizer and
+prompts are there what ends a completion, and whether prompts and rewards fit each other."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cluster.config import RunConfig
+from learner.algorithm.own import load_own
+from learner.objective import ObjectiveConfig, OwnAdvantage
+from learner.surrogate_config import OwnSurrogate
 from reward.components import scores
 from rollout.config import SamplingConfig
 from rollout.errors import ConfigError
@@ -19,6 +22,14 @@ Samplings = Mapping[str, SamplingConfig]
 def samplings_of(config: RunConfig) -> Samplings:
     """Those of a training run."""
     return {"rollout.sampling": config.rollout.sampling, "eval.sampling": config.eval.sampling}
+
+
+def check_own_parts(objective: ObjectiveConfig) -> None:
+    """Raises ConfigError for an estimator or a surrogate of the user's that cannot be loaded or called. It is imported
+    here, as the controller and the learner ranks do when they have started."""
+    for part in (objective.advantage, objective.surrogate):
+        if isinstance(part, OwnAdvantage | OwnSurrogate):
+            load_own(part)
 
 
 def check_stop_tokens(samplings: Samplings, tokenizer: Any) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from cluster.commands.model_check import check_model, check_tokens
 from cluster.commands.scored_rows import scored_prompts
 from cluster.commands.start_checks import (
+    check_own_parts,
     check_stop_tokens,
     ending_warnings,
     prefill_warnings,
@@ -85,6 +86,7 @@ def train_command(config: RunConfig, run_path: Path, *, resume: bool) -> RunSumm
     """
     reporter = make_reporter()
     validate_reward_config(config.reward)
+    check_own_parts(config.learner.objective)
     # First of all: a place that cannot be written is told before a model is made or fetched.
     run = RunDirectory.existing(run_path) if resume else RunDirectory.create(run_path, config)
     try:

@@ -6,7 +6,8 @@ The default is DeepSeekMath's outcome supervision (arXiv 2402.03300, section 4.1
 
 The paper leaves two things open. Here the standard deviation is the sample's (divisor n - 1), and nothing is added to
 it: a group whose rewards are all equal has advantages of exactly zero by a rule of its own, so that no small constant
-has to stand between a rounding error and a division by zero. Every estimator keeps that rule.
+has to stand between a rounding error and a division by zero. Every estimator that compares within groups keeps that
+rule; REINFORCE++ without a baseline compares with the whole batch, and keeps it for a batch of equal rewards.
 
 Only completions that were scored are compared; the others have no advantage (None) and are not trained on. Groups may
 have any number of completions, and are told apart by their id.
@@ -19,6 +20,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from learner.algorithm.own import load_own
 from learner.objective import (
     AdvantageConfig,
     GdpoAdvantage,
@@ -28,9 +30,8 @@ from learner.objective import (
     ReinforcePlusPlusAdvantage,
 )
 from learner.types import GroupAdvantages, GroupRewards
-from reward.types import all_rewards_equal
+from reward.types import ROUNDING_SPREAD, all_rewards_equal
 from rollout.errors import LearnerError
-from rollout.module_loading import load_object
 
 MAX_SQUARED_EXPONENT = 400
 """Squares of numbers below 2**-537 are zero and above 2**511 too large: such rewards are scaled by a power of two."""
@@ -48,12 +49,11 @@ def estimator_of(config: AdvantageConfig, component_weights: Mapping[str, float]
     """The estimator that a configuration describes; `component_weights` are those of the reward's components. Not for
     process supervision, whose rewards are of steps.
 
-    Errors: `ConfigError` for a function of one's own that cannot be loaded. What is returned raises `LearnerError` for
-    rewards that it has no advantages for.
+    Errors: `ConfigError` for a function of one's own that cannot be loaded or takes other params. What is returned
+    raises `LearnerError` for rewards that it has no advantages for.
     """
     if isinstance(config, OwnAdvantage):
-        function = load_object(config.function, what=f"learner.objective.advantage.function {config.function!r}")
-        return functools.partial(_checked, functools.partial(function, **config.params), config.function)
+        return functools.partial(_checked, load_own(config), config.function)
     if isinstance(config, GdpoAdvantage):
         return functools.partial(gdpo, config=config, weights=component_weights)
     return functools.partial(_OF_KIND[type(config)], config=config)
@@ -77,27 +77,30 @@ def group_relative(groups: Sequence[GroupRewards], config: GroupAdvantage) -> li
 
 def reinforce_plus_plus(groups: Sequence[GroupRewards], config: ReinforcePlusPlusAdvantage) -> list[GroupAdvantages]:
     """Rewards, or rewards less their group's mean, normalised by mean and population deviation over all trained tokens
-    of the batch, each of which has its completion's value."""
-    centred = []
+    of the batch, each of which has its completion's value. With the group's mean as baseline a group of equal rewards
+    is in these two numbers, and its advantages are exactly zero: by the paper they would be what is left of the batch's
+    mean, which says nothing about it."""
+    has_baseline = config.baseline == "group_mean"
+    centred, is_equal = [], []
     for group in groups:
         rewards = group.scored
-        mean = math.fsum(rewards) / len(rewards) if config.baseline == "group_mean" and rewards else 0.0
-        equal = config.baseline == "group_mean" and all_rewards_equal(rewards)
-        centred.append([0.0 if equal else reward - mean for reward in rewards])
+        is_equal.append(has_baseline and all_rewards_equal(rewards))
+        mean = math.fsum(rewards) / len(rewards) if has_baseline and rewards else 0.0
+        centred.append([0.0 if is_equal[-1] else reward - mean for reward in rewards])
     lengths = [
         [n for reward, n in zip(group.rewards_G, group.num_tokens_G, strict=True) if reward is not None]
         for group in groups
     ]
-    values, counts = _flat(centred), _flat(lengths)
-    total = sum(counts)
-    if not total or all_rewards_equal(values):
+    of_tokens = [(value, n) for value, n in zip(_flat(centred), _flat(lengths), strict=True) if n]
+    if all_rewards_equal([value for value, _ in of_tokens]):
         return [group.filled([0.0] * len(of)) for group, of in zip(groups, centred, strict=True)]
-    mean = math.fsum(n * value for n, value in zip(counts, values, strict=True)) / total
-    variance = math.fsum(n * (value - mean) ** 2 for n, value in zip(counts, values, strict=True)) / total
-    divisor = math.sqrt(variance) + config.eps
-    if not divisor:  # who differs has no token
-        return [group.filled([0.0] * len(of)) for group, of in zip(groups, centred, strict=True)]
-    return [group.filled([(value - mean) / divisor for value in of]) for group, of in zip(groups, centred, strict=True)]
+    total = sum(n for _, n in of_tokens)
+    mean = math.fsum(n * value for value, n in of_tokens) / total
+    divisor = _root_mean_square([value - mean for value, _ in of_tokens], total, [n for _, n in of_tokens]) + config.eps
+    return [
+        group.filled([0.0 if equal else (value - mean) / divisor for value in of])
+        for group, of, equal in zip(groups, centred, is_equal, strict=True)
+    ]
 
 
 def gdpo(groups: Sequence[GroupRewards], config: GdpoAdvantage, weights: Mapping[str, float]) -> list[GroupAdvantages]:
@@ -112,9 +115,13 @@ def gdpo(groups: Sequence[GroupRewards], config: GdpoAdvantage, weights: Mapping
         normalised = [
             [weights[name] * z for z in _normalised([parts[name] for parts in scored], config.eps)] for name in names
         ]
-        sums.append([math.fsum(column) for column in zip(*normalised, strict=True)] if names else [0.0] * len(scored))
+        columns = zip(*normalised, strict=True) if names else [()] * len(scored)
+        sums.append([_sum_or_zero(column) for column in columns])
+    of_groups = _split(_normalised(_flat(sums), config.eps), sums)
+    # Every group's sums have a mean of 0, and so has the batch, but for rounding: zeros stay zeros.
     return [
-        group.filled(of) for group, of in zip(groups, _split(_normalised(_flat(sums), config.eps), sums), strict=True)
+        group.filled(of if any(before) else [0.0] * len(of))
+        for group, of, before in zip(groups, of_groups, sums, strict=True)
     ]
 
 
@@ -159,15 +166,24 @@ def std(values: Sequence[float], divisor: str = "sample") -> float:
     if len(values) < 2:
         return 0.0
     mean = math.fsum(values) / len(values)
-    deviations = [value - mean for value in values]
-    largest = max(abs(deviation) for deviation in deviations)
-    if not largest:
-        return 0.0
-    _, exponent = math.frexp(largest)
+    return _root_mean_square([value - mean for value in values], len(values) - (divisor == "sample"))
+
+
+def _root_mean_square(values: Sequence[float], total: float, weights: Sequence[float] | None = None) -> float:
+    """sqrt(sum of weight times square / total); all weights are 1 where none are given."""
+    _, exponent = math.frexp(max(abs(value) for value in values))
     if abs(exponent) < MAX_SQUARED_EXPONENT:
         exponent = 0  # as nearly always: the squares are in range as they are
-    squares = math.fsum(math.ldexp(deviation, -exponent) ** 2 for deviation in deviations)
-    return math.ldexp(math.sqrt(squares / (len(values) - (divisor == "sample"))), exponent)
+    squares = [math.ldexp(value, -exponent) ** 2 for value in values]
+    if weights is not None:
+        squares = [weight * square for weight, square in zip(weights, squares, strict=True)]
+    return math.ldexp(math.sqrt(math.fsum(squares) / total), exponent)
+
+
+def _sum_or_zero(terms: Sequence[float]) -> float:
+    """Their sum; exactly 0 where they cancel but for rounding."""
+    total = math.fsum(terms)
+    return total if abs(total) > ROUNDING_SPREAD * math.fsum(map(abs, terms)) else 0.0
 
 
 def _scale(group: GroupRewards, config: GroupAdvantage, batch_std: float) -> float:
@@ -220,11 +236,11 @@ def _best_of_k(rewards: Sequence[float], k: int) -> list[float]:
     ordered = [rewards[i] for i in order]
     # Probability that the j-th lowest (from 0) is the best of a set: the other k - 1 are among the j below it.
     best = [math.comb(j, k - 1) / math.comb(n, k) for j in range(n)]
-    mean = math.fsum(p * reward for p, reward in zip(best, ordered, strict=True))
-    deviation = math.sqrt(math.fsum(p * (reward - mean) ** 2 for p, reward in zip(best, ordered, strict=True)))
     found = [0.0] * n
-    if all_rewards_equal([reward for p, reward in zip(best, ordered, strict=True) if p]):
+    if all_rewards_equal(ordered[k - 1 :]):
         return found  # every set holds a best one
+    mean = math.fsum(p * reward for p, reward in zip(best, ordered, strict=True))
+    deviation = _root_mean_square([reward - mean for reward in ordered[k - 1 :]], 1.0, best[k - 1 :])
     sets = math.comb(n - 1, k - 1)
     for place, i in enumerate(order):
         # Of the sets that hold it: it is the best, or one above it is, with k - 2 others from below that one.

@@ -6,8 +6,10 @@ Several of them all apply: weights are multiplied, and a token is kept where eve
 Dimensions: N tokens, S completions.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -69,7 +71,8 @@ def entropy_threshold(entropies_M: Tensor, share: float) -> float:
     trained tokens of the whole batch. Infinite without tokens."""
     if not len(entropies_M):
         return float("inf")
-    num_kept = max(1, min(len(entropies_M), -int(-share * len(entropies_M) // 1)))
+    # Of the decimal number that was written: in binary 0.07 * 100 is above 7, and would keep 8.
+    num_kept = math.ceil(Fraction(str(share)) * len(entropies_M))
     return float(torch.kthvalue(entropies_M, len(entropies_M) - num_kept + 1).values)
 
 

@@ -143,7 +143,7 @@ def anchor_of(tokens: TokenValues, objective: ObjectiveConfig) -> Tensor:
         return policy_N if tokens.before_N is None else tokens.before_N
     if tokens.lag_N is None:
         return tokens.sampler_N
-    share_N = 1.0 / tokens.lag_N.clamp(min=1.0)
+    share_N = 1.0 / tokens.lag_N.to(policy_N.dtype).clamp(min=1.0)
     return share_N * tokens.sampler_N + (1.0 - share_N) * policy_N
 
 

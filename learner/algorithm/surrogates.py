@@ -14,9 +14,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from learner.algorithm.own import load_own
 from learner.algorithm.tokens import Completions, bounded_exp
-from learner.objective import Cispo, Dppo, Gmpo, OwnSurrogate, PolicyGradient, PpoClip, Sapo, SurrogateConfig
-from rollout.module_loading import load_object
+from learner.surrogate_config import Cispo, Dppo, Gmpo, OwnSurrogate, PolicyGradient, PpoClip, Sapo, SurrogateConfig
+from rollout.errors import LearnerError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +57,13 @@ class Surrogate(Protocol):
 
 
 def surrogate_of(config: SurrogateConfig) -> Surrogate:
-    """The function that a configuration names. Errors: `ConfigError` for one of one's own that cannot be loaded."""
+    """The function that a configuration names.
+
+    Errors: `ConfigError` for one of one's own that cannot be loaded or takes other params; then what is returned raises
+    `LearnerError` where the function gives something else than an objective for each token.
+    """
     if isinstance(config, OwnSurrogate):
-        function = load_object(config.function, what=f"learner.objective.surrogate.function {config.function!r}")
-        return functools.partial(function, **config.params)
+        return functools.partial(_checked, load_own(config), config.function)
     return functools.partial(_OF_KIND[type(config)], config=config)
 
 
@@ -67,10 +71,9 @@ def ppo_clip(ratios: Ratios, config: PpoClip) -> Objective:
     """min(r A, clip(r, 1 - eps, 1 + eps_high) A); with `dual_clip` c at least c A where A < 0, with `delta` the r of
     the first branch at most delta."""
     ratio_N, advantages_N = _ratio_at(ratios, config.level), ratios.advantages_N
-    high = config.eps if config.eps_high is None else config.eps_high
     free_N = ratio_N if config.delta is None else ratio_N.clamp(max=config.delta)
     unclipped_N = free_N * advantages_N
-    clipped_N = ratio_N.clamp(1.0 - config.eps, 1.0 + high) * advantages_N
+    clipped_N = ratio_N.clamp(1.0 - config.eps, 1.0 + config.high) * advantages_N
     objective_N = torch.minimum(unclipped_N, clipped_N)
     with torch.no_grad():
         is_clipped_N = clipped_N < unclipped_N
@@ -112,7 +115,8 @@ def cispo(ratios: Ratios, config: Cispo) -> Objective:
 
 def sapo(ratios: Ratios, config: Sapo) -> Objective:
     """(4 / tau) sigmoid(tau (r - 1)) A; at r = 1 its gradient is that of r A. Nothing is held at a bound."""
-    tau_N = torch.where(ratios.advantages_N > 0, config.tau, config.tau_negative)
+    one = ratios.ratio_N.new_ones(())  # in the precision of the ratios: a plain number would be one of fp32
+    tau_N = torch.where(ratios.advantages_N > 0, config.tau * one, config.tau_negative * one)
     gate_N = torch.sigmoid(tau_N * (ratios.ratio_N - 1.0)) * 4.0 / tau_N
     never_N = torch.zeros_like(ratios.completions.mask_N)
     return Objective(objective_N=gate_N * ratios.advantages_N, low_N=never_N, high_N=never_N)
@@ -156,9 +160,22 @@ def _total_variation(from_N: Tensor, to_N: Tensor) -> Tensor:
 def _bernoulli_kl(from_N: Tensor, to_N: Tensor) -> Tensor:
     """[N] KL(from || to) of "this token or another", nats. 0 log 0 is 0."""
     rest_from_N, rest_to_N = 1.0 - from_N, 1.0 - to_N
-    this_N: Tensor = torch.special.xlogy(from_N, from_N / to_N)
-    another_N: Tensor = torch.special.xlogy(rest_from_N, rest_from_N / rest_to_N)
+    this_N: Tensor = torch.special.xlogy(from_N, from_N) - torch.special.xlogy(from_N, to_N)
+    another_N: Tensor = torch.special.xlogy(rest_from_N, rest_from_N) - torch.special.xlogy(rest_from_N, rest_to_N)
     return this_N + another_N
+
+
+def _checked(function: Surrogate, name: str, ratios: Ratios) -> Objective:
+    """What a function of the user's gives, or a sentence on what is wrong with it."""
+    found = function(ratios)
+    if not isinstance(found, Objective):
+        raise LearnerError(f"{name} gave a {type(found).__name__}, expected a learner.algorithm.surrogates.Objective")
+    expected = ratios.advantages_N.shape
+    for part in ("objective_N", "low_N", "high_N"):
+        shape = getattr(getattr(found, part), "shape", None)
+        if shape != expected:
+            raise LearnerError(f"{name}: {part} has the shape {shape}, expected {expected}: one value for each token")
+    return found
 
 
 _DIVERGENCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"tv": _total_variation, "kl": _bernoulli_kl}

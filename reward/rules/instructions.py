@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 from reward.components import column_value
 from reward.functions import register
-from reward.params import checked_params
 from reward.rules.final_text import without_thought
 from reward.rules.instruction_kinds import KINDS, NOT_CHECKED
 from reward.types import ExplainedScore, RewardInput
+from rollout.call_params import checked_params
 from rollout.errors import ConfigError
 
 
@@ -64,9 +64,9 @@ def _arguments(name: str, given: Any) -> dict[str, Any]:
         raise ValueError(f"the arguments of {name} are {type(given).__name__}, expected a mapping")
     named = {key: _whole(value) for key, value in (given or {}).items() if value is not None}
     try:
-        return checked_params(name, KINDS[name], named)
+        return checked_params(KINDS[name], named, what=f"instruction {name!r}", given="a completion")
     except ConfigError as error:
-        raise ValueError(str(error).replace("reward function", "instruction").replace("params.", "")) from error
+        raise ValueError(str(error).replace("params.", "")) from error
 
 
 def _whole(value: Any) -> Any:

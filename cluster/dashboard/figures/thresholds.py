@@ -11,7 +11,7 @@ from typing import Any, Literal
 from cluster.dashboard.figures.series import column, first_known, median_known
 from cluster.dashboard.figures.settings import setting, written
 from cluster.dashboard.records import MetricTable
-from learner.objective import PpoClip
+from learner.surrogate_config import PpoClip
 
 State = Literal["ok", "watch", "alarm", "none"]
 SOLVED_ACCURACY = 0.9

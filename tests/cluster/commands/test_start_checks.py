@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from cluster.commands.start_checks import (
+    check_own_parts,
     check_stop_tokens,
     ending_warnings,
     prefill_warnings,
     samplings_of,
     stop_warnings,
 )
+from cluster.commands.train import train_command
 from cluster.config import RunConfig
 from cluster.configuration.loading import load_config
 from rollout.errors import ConfigError
@@ -39,6 +41,51 @@ def test_a_stop_token_that_the_model_does_not_have_is_refused() -> None:
     wrong = load_config("tiny", ["eval.sampling.stop_token_ids=[1, 262]"])
     with pytest.raises(ConfigError, match=r"^eval\.sampling\.stop_token_ids: got 262, allowed: .*, 0 to 261$"):
         check_stop_tokens(samplings_of(wrong), tokenizer)
+
+
+@pytest.mark.parametrize("part", ["advantage", "surrogate"])
+@pytest.mark.parametrize(
+    ("function", "params", "message"),
+    [
+        ("nowhere_at_all:f", "{}", "module 'nowhere_at_all' was not found in "),
+        ("my_parts:absent", "{}", "module 'my_parts' has no attribute 'absent'"),
+        ("my_parts:NUMBER", "{}", "is a int, which cannot be called"),
+        ("my_raising:f", "{}", "importing 'my_raising' raised RuntimeError: no licence"),
+        ("my_parts:f", "{}", "params.by: missing; this parameter has no default"),
+        ("my_parts:f", "{by: x}", "params.by: got 'x', allowed: a number"),
+        ("my_parts:f", "{buy: 1}", "params.buy: no such key; did you mean params.by?"),
+        ("my_parts:nothing", "{}", " and its params: "),
+    ],
+)
+def test_a_part_of_ones_own_that_cannot_be_called_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, function: str, params: str, message: str
+) -> None:
+    (tmp_path / "my_parts.py").write_text("NUMBER = 1\ndef f(given, by: float): ...\ndef nothing(): ...\n")
+    (tmp_path / "my_raising.py").write_text("raise RuntimeError('no licence')\n")
+    monkeypatch.chdir(tmp_path)
+    key = f"learner.objective.{part}"
+    config = load_config("tiny", [f"{key}={{kind: own, function: '{function}', params: {params}}}"])
+    with pytest.raises(ConfigError) as raised:
+        check_own_parts(config.learner.objective)
+    assert str(raised.value).startswith(f"{key}.function '{function}'")
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_parts_of_ones_own_that_can_be_called_are_no_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_good_parts.py").write_text("def f(given, *, by: float = 2.0): ...\n")
+    monkeypatch.chdir(tmp_path)
+    of = "{kind: own, function: 'my_good_parts:f', params: {by: 3}}"
+    own = [f"learner.objective.{part}={of}" for part in ("advantage", "surrogate")]
+    check_own_parts(load_config("tiny", own).learner.objective)
+    check_own_parts(load_config("tiny", []).learner.objective)
+
+
+def test_nothing_is_started_for_a_part_of_ones_own_that_is_not_there(tmp_path: Path) -> None:
+    config = load_config("tiny", ["learner.objective.surrogate={kind: own, function: 'nowhere_at_all:f'}"])
+    with pytest.raises(ConfigError, match="nowhere_at_all"):
+        train_command(config, tmp_path / "run", resume=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_turn_that_ends_with_the_end_token_is_no_matter(tmp_path: Path) -> None:

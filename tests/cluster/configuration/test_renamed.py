@@ -5,7 +5,8 @@ import pytest
 from cluster.configuration.loading import build_config, dump_config, load_config, parse_config
 from cluster.configuration.recipe_yaml import dump_yaml, parse_yaml
 from cluster.configuration.renamed import upgraded
-from learner.objective import GroupAdvantage, PpoClip
+from learner.objective import GroupAdvantage
+from learner.surrogate_config import PpoClip
 from rollout.errors import ConfigError
 
 BEFORE = {"clip_eps": 0.1, "clip_eps_high": 0.28, "kl_coef": 0.0, "advantage_std": False}

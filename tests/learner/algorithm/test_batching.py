@@ -1,9 +1,13 @@
+from dataclasses import fields, replace
+
 import numpy as np
+import pytest
 import torch
 
-from learner.algorithm.batching import SequenceTokens, collate
-from learner.types import TrainSequence
-from rollout.types import read_only
+from learner.algorithm.batching import SequenceTokens, collate, tokens_of
+from learner.types import AdvantageSpan, TrainSequence
+from rollout.types import VersionSpan, read_only
+from tests.learner.samples import groups_of, train_batch
 
 
 def tokens(
@@ -47,3 +51,80 @@ def test_what_keeps_a_rank_in_step_has_no_loss() -> None:
     assert empty.num_tokens == 0
     assert not empty.mask_N.any()
     assert empty.token_weights_N.sum() == 0
+
+
+def sequence(**fields: object) -> TrainSequence:
+    defaults = {
+        "group_id": "a",
+        "sample_index": 0,
+        "num_prompt_tokens": 1,
+        "num_completion_tokens": 4,
+        "advantage": 2.0,
+        "token_weight": 0.5,
+    }
+    return TrainSequence(**{**defaults, **fields})  # type: ignore[arg-type]
+
+
+def test_advantages_of_spans_stand_at_their_tokens() -> None:
+    spans = tuple(AdvantageSpan(end=end, advantage=advantage) for end, advantage in ((1, 3.0), (3, -1.0), (4, 0.0)))
+    of = tokens((5,), (6, 7, 8, 9), (-1.0,) * 4, (True,) * 4)
+    micro_batch = collate((sequence(advantage_spans=spans), sequence()), [of, of])
+    assert micro_batch.advantages_N.tolist() == [3.0, -1.0, -1.0, 0.0, 2.0, 2.0, 2.0, 2.0]
+    assert micro_batch.index_N.tolist() == [0] * 4 + [1] * 4
+    with pytest.raises(AssertionError):
+        collate((sequence(advantage_spans=spans[:2]),), [of])
+
+
+def test_the_lag_of_a_token_is_that_of_its_version() -> None:
+    # sampled by versions 3 (two tokens) and 4 (one), trained at version 5; the last has no version: no lag
+    spans = (VersionSpan(policy_version=3, start=0, end=2), VersionSpan(policy_version=4, start=2, end=3))
+    of = replace(tokens((5,), (6, 7, 8, 9), (-1.0,) * 4, (True,) * 4), version_spans=spans)
+    micro_batch = collate((sequence(),), [of], policy_version=5)
+    assert micro_batch.lag_N.tolist() == [2.0, 2.0, 1.0, 0.0]
+    assert micro_batch.lag_N.dtype is torch.float32
+    assert collate((sequence(),), [of]).lag_N.tolist() == [-3.0, -3.0, -4.0, 0.0]
+
+
+def test_a_micro_batch_moves_as_a_whole() -> None:
+    of = tokens((5,), (6, 7, 8, 9), (-1.0,) * 4, (True,) * 4)
+    micro_batch = collate((sequence(),), [of])
+    moved = micro_batch.to(torch.device("meta"))
+    assert moved.sequences == micro_batch.sequences
+    for field in fields(micro_batch):
+        if field.name != "sequences":
+            found, before = getattr(moved, field.name), getattr(micro_batch, field.name)
+            assert (found.device.type, found.shape, found.dtype) == ("meta", before.shape, before.dtype)
+
+
+def test_tokens_of_a_sequence_are_those_of_its_completion() -> None:
+    batch = train_batch(0)
+    groups = groups_of(batch)
+    group_id, group = next(iter(groups.items()))
+    completion = group.completions[2]
+    wanted = sequence(
+        group_id=group_id,
+        sample_index=2,
+        num_prompt_tokens=len(group.prompt.token_ids),
+        num_completion_tokens=completion.num_tokens,
+    )
+    (found,) = tokens_of([wanted], groups)
+    assert found.prompt_ids == group.prompt.token_ids
+    assert found.completion_ids is completion.token_ids
+    assert found.rollout_logprobs is completion.logprobs
+    assert found.loss_mask is completion.loss_mask
+    assert found.version_spans == completion.version_spans
+    for wrong in ({"num_prompt_tokens": 99}, {"num_completion_tokens": 99}):
+        with pytest.raises(AssertionError):
+            tokens_of([replace(wanted, **wrong)], groups)
+
+
+def test_what_keeps_a_rank_in_step_is_one_token_of_everything() -> None:
+    empty = collate((), [])
+    assert empty.input_ids_BT.shape == (1, 1)
+    assert empty.sequences == ()
+    tensors = [getattr(empty, field.name) for field in fields(empty) if field.name not in ("sequences", "input_ids_BT")]
+    assert [t.shape for t in tensors] == [(1,)] * len(tensors)
+    assert all(t.sum() == 0 for t in (*tensors, empty.input_ids_BT))
+    integers = (empty.input_ids_BT, empty.positions_N, empty.targets_N, empty.index_N)
+    assert {t.dtype for t in integers} == {torch.int64}
+    assert empty.mask_N.dtype is torch.bool

@@ -5,9 +5,11 @@ import torch
 from torch import Tensor
 
 from learner.algorithm.aggregation import completion_token_weight
-from learner.algorithm.loss import SUM_NAMES, Loss, LossSums, means
+from learner.algorithm.corrections import Corrected
+from learner.algorithm.loss import SUM_NAMES, Loss, LossSums, anchor_of, means
 from learner.algorithm.tokens import TokenValues
 from learner.objective import ObjectiveConfig
+from tests.learner.algorithm.values import tensor, token_values
 
 
 def loss_of(
@@ -171,3 +173,143 @@ def test_parts_add_up_to_the_whole() -> None:
     assert sum(loss.item() for loss, _ in parts) == pytest.approx(whole.item(), abs=1e-6)
     added = means(sum((part.vector for _, part in parts), torch.zeros(len(SUM_NAMES), dtype=torch.float64)))
     assert added == pytest.approx(means(sums.vector), rel=1e-12)
+
+
+def scene(**others: object) -> TokenValues:
+    """Two completions of 2 and 1 tokens: ratios to the sampler 2, 0.5 and 1; the last token is not trained on."""
+    sampler = tensor([-2.0, -1.0, -1.0, -5.0])
+    policy = sampler + tensor([2.0, 0.5, 1.0, 1.0]).log()
+    defaults: dict[str, object] = {
+        "advantages_N": tensor([1, 1, -1, 9]),
+        "token_weights_N": tensor([0.25, 0.25, 0.5, 9]),
+        "mask_N": torch.tensor([True, True, True, False]),
+        "entropy_N": tensor([1.0, 2.0, 4.0, math.nan]),
+    }
+    return token_values(policy.requires_grad_(), sampler, [2, 2], **{**defaults, **others})
+
+
+def value(fields: dict[str, object], tokens: TokenValues, corrected: Corrected = Corrected()) -> tuple[float, LossSums]:  # noqa: B008
+    loss, sums = Loss(ObjectiveConfig.model_validate({"kl": {"coef": 0}, **fields}))(tokens, corrected)
+    return loss.item(), sums
+
+
+def test_corrections_weigh_and_leave_out_the_surrogate_alone() -> None:
+    # surrogates 1.2, 0.5, -1 of weights 1/4, 1/4, 1/2: loss -(0.3 + 0.125 - 0.5) = 0.075
+    assert value({}, scene())[0] == pytest.approx(0.075)
+    # weights 2, 1, 0.5; the second left out: -(0.6 + 0 - 0.25) = -0.35
+    corrected = Corrected(weights_N=tensor([2, 1, 0.5, 7]), keep_N=torch.tensor([True, False, True, False]))
+    loss, sums = value({}, scene(), corrected)
+    assert loss == pytest.approx(-0.35)
+    # means over three trained tokens: 3.5 / 3, and one of them left out
+    assert means(sums.vector)["correction_weight"] == pytest.approx(3.5 / 3)
+    assert means(sums.vector)["masked_fraction"] == pytest.approx(1 / 3)
+    # KL and entropy of a token that is left out stay: - 0.1 * (1/4 + 2/4 + 4/2) = -0.275
+    loss, _ = value({"entropy": {"coef": 0.1}}, scene(), corrected)
+    assert loss == pytest.approx(-0.35 - 0.275)
+    # d of the reference: policy - ref = 1 everywhere: k2 = 0.5, weights add up to 1: 0.2 * 0.5
+    with_ref = scene(ref_N=scene().policy_N.detach() - 1)
+    loss, sums = value({"kl": {"coef": 0.2, "estimator": "k2"}}, with_ref, corrected)
+    assert loss == pytest.approx(-0.35 + 0.1)
+    assert means(sums.vector)["kl_ref"] == pytest.approx(0.5)
+
+
+def test_a_kl_in_the_reward_is_reported_and_not_in_the_loss() -> None:
+    tokens = scene(ref_N=scene().policy_N.detach() - 1)
+    loss, sums = value({"kl": {"coef": 0.2, "estimator": "k1", "place": "reward"}}, tokens)
+    assert loss == pytest.approx(0.075)
+    assert means(sums.vector)["kl_ref"] == pytest.approx(1.0)
+
+
+def test_an_exact_kl_is_taken_as_it_comes() -> None:
+    # 0.2 * (0.5 / 4 + 0.3 / 4 + 1 / 2)
+    tokens = scene(divergence_N=tensor([0.5, 0.3, 1.0, math.inf]))
+    loss, sums = value({"kl": {"coef": 0.2, "estimator": "exact"}}, tokens)
+    assert loss == pytest.approx(0.075 + 0.14)
+    assert means(sums.vector)["kl_ref"] == pytest.approx(0.6)
+
+
+def test_an_unbiased_k3_is_multiplied_by_the_ratio() -> None:
+    # d = 1: k3 = e^-1; ratios 2, 0.5, 1 of weights 1/4, 1/4, 1/2: 1.125 e^-1 = 0.413864
+    tokens = scene(ref_N=scene().policy_N.detach() - 1)
+    loss, _ = value({"kl": {"coef": 1.0, "unbiased": True}}, tokens)
+    assert loss == pytest.approx(0.075 + 0.413864, abs=1e-6)
+
+
+def test_sums_by_hand() -> None:
+    _, sums = value({}, scene())
+    found = dict(zip(SUM_NAMES, sums.vector.tolist(), strict=True))
+    assert found == pytest.approx(
+        {
+            "num_tokens": 3,
+            "ratio_mean": 3.5,  # 2 + 0.5 + 1
+            "ratio_square": 5.25,  # 4 + 0.25 + 1
+            "clip_fraction_low": 0,
+            "clip_fraction_high": 1,
+            "kl_ref": 0,
+            "kl_rollout": 0.5,  # (1 - ln 2) + (-0.5 + ln 2) + 0
+            "entropy": 7,
+            "correction_weight": 3,
+            "masked_fraction": 0,
+        }
+    )
+    assert sums.max_abs_log_ratio.item() == pytest.approx(math.log(2))
+    assert not sums.vector.requires_grad
+    metrics = means(sums.vector)
+    assert metrics["ratio_std"] == pytest.approx(math.sqrt(5.25 / 3 - (3.5 / 3) ** 2))
+    assert metrics["effective_sample_size"] == pytest.approx(3.5**2 / (3 * 5.25))
+    assert metrics["clip_fraction"] == pytest.approx(1 / 3)
+    assert "ratio_square" not in metrics
+    assert "num_tokens" not in metrics
+
+
+def test_both_clips_are_counted() -> None:
+    # ratios 2 and 1 as before, and 0.5 held below by a negative advantage
+    _, sums = value({}, scene(advantages_N=tensor([1, -1, -1, 9])))
+    metrics = means(sums.vector)
+    assert metrics["clip_fraction_low"] == metrics["clip_fraction_high"] == pytest.approx(1 / 3)
+    assert metrics["clip_fraction"] == pytest.approx(2 / 3)
+
+
+def test_sums_of_nothing() -> None:
+    assert means(torch.zeros(len(SUM_NAMES), dtype=torch.float64)) == {}
+    nothing = tensor([])
+    tokens = token_values(nothing, nothing, [])
+    loss, sums = value({}, tokens)
+    assert loss == 0.0
+    assert sums.max_abs_log_ratio.item() == 0.0
+    # a ratio of exactly one everywhere has no spread, whatever rounding says of a difference of squares
+    ones = torch.zeros(len(SUM_NAMES), dtype=torch.float64)
+    ones[:3] = tensor([3, 3, 3 - 1e-12])
+    assert means(ones)["ratio_std"] == 0.0
+    ones[1:3] = 0.0
+    assert means(ones)["effective_sample_size"] == 0.0
+
+
+SAMPLER, BEFORE = tensor([-1.0, -2.0, -3.0]), tensor([-1.1, -2.1, -3.1])
+NOW = tensor([-1.5, -2.6, -3.9])
+
+
+@pytest.mark.parametrize(
+    ("proximal", "others", "expected"),
+    [
+        ("sampler", {}, SAMPLER),
+        ("recomputed", {"before_N": BEFORE}, BEFORE),
+        ("recomputed", {}, NOW),
+        # lags 0 and 1 take the sampler, lag 4 a quarter of it: -3 / 4 - 3.9 * 3 / 4 = -3.675
+        ("interpolated", {"lag_N": tensor([0, 1, 4])}, tensor([-1.0, -2.0, -3.675])),
+        ("interpolated", {"lag_N": tensor([2, 2, 2]), "before_N": BEFORE}, tensor([-1.25, -2.3, -3.45])),
+        ("interpolated", {}, SAMPLER),
+    ],
+)
+def test_what_a_ratio_is_against(proximal: str, others: dict[str, object], expected: Tensor) -> None:
+    tokens = token_values(NOW.clone().requires_grad_(), SAMPLER, [3], **others)
+    found = anchor_of(tokens, ObjectiveConfig.model_validate({"proximal": proximal}))
+    assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-15)
+    assert not found.requires_grad
+
+
+def test_gap_and_maximum_are_to_the_sampler_whatever_the_ratio_is_against() -> None:
+    tokens = token_values(NOW.clone().requires_grad_(), SAMPLER, [3], before_N=BEFORE)
+    _, sums = value({"proximal": "recomputed", "surrogate": {"kind": "policy_gradient"}}, tokens)
+    assert sums.max_abs_log_ratio.item() == pytest.approx(0.9)
+    assert means(sums.vector)["ratio_mean"] == pytest.approx((NOW - SAMPLER).exp().mean().item())

@@ -1,12 +1,14 @@
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from learner.algorithm.plan import assign, padding_fraction, plan_step, shares
+from learner.algorithm.plan import PlanSettings, assign, padding_fraction, plan_step, shares
+from learner.config import LearnerConfig
 from learner.types import TrainBatch, TrainSequence
-from reward.types import ScoredGroup
-from rollout.types import FinishReason
+from reward.types import RewardOutcome, RewardResult, ScoredGroup, StepReward
+from rollout.types import FinishReason, read_only
 from tests.learner.samples import groups_of, scored_group, scored_of, settings_of, train_batch
 
 NO_KL, WITH_KL = settings_of(kl={"coef": 0.0}), settings_of()
@@ -129,3 +131,187 @@ def test_what_is_trained_and_what_is_computed_are_counted_apart() -> None:
 def test_padding_is_what_no_token_stands_at() -> None:
     assert padding_fraction([[[sequence(10), sequence(6)]], [[sequence(4)], []]]) == pytest.approx(4 / 24)
     assert padding_fraction([[[]]]) == 0.0
+
+
+def settings_with(learner: dict[str, object], **others: object) -> PlanSettings:
+    return PlanSettings(learner=LearnerConfig.model_validate(learner), max_tokens=12, **others)  # type: ignore[arg-type]
+
+
+def test_a_batch_is_dealt_into_mini_batches_that_hold_every_completion_once() -> None:
+    batch = train_batch(0)
+    learner = {"mini_batches": 3, "updates_per_batch": 2}
+    plan = plan_step(batch, settings_with(learner, seed=5))
+    whole = plan_step(batch, WITH_KL)
+    # 11 completions in parts of 4, 4 and 3
+    assert [len(part) for part in plan.mini_batches] == [4, 4, 3]
+    assert sorted(s.key for s in plan.sequences) == sorted(s.key for s in whole.sequences)
+    # places over all parts, in each in the batch's order
+    assert [s.index for s in plan.sequences] == list(range(11))
+    places = {s.key: i for i, s in enumerate(whole.sequences)}
+    for part in plan.mini_batches:
+        assert [places[s.key] for s in part] == sorted(places[s.key] for s in part)
+    # each part is an optimizer step of its own: its weights add up to one
+    groups = groups_of(batch)
+    for part in plan.mini_batches:
+        masks = [groups[s.group_id].completions[s.sample_index].loss_mask for s in part]
+        assert sum(s.token_weight * sum(m) for s, m in zip(part, masks, strict=True)) == pytest.approx(1.0)
+    assert plan.num_completions == whole.num_completions == 11
+    assert plan.num_trained_tokens == whole.num_trained_tokens
+
+
+def test_mini_batches_are_shuffled_by_seed_and_step() -> None:
+    learner = {"mini_batches": 3, "updates_per_batch": 4}
+
+    def dealt(seed: int, step: int) -> tuple[object, object]:
+        plan = plan_step(replace(train_batch(0), step=step), settings_with(learner, seed=seed))
+        return [[s.key for s in part] for part in plan.mini_batches], plan.order
+
+    assert dealt(0, 0) == dealt(0, 0)
+    first = dealt(0, 0)
+    for other in (dealt(1, 0), dealt(0, 1)):
+        assert first[0] != other[0]
+        assert first[1] != other[1]
+    order = first[1]
+    assert isinstance(order, tuple)
+    # the batch is gone through four times, each time every part once, and not always in the same order
+    rounds = [order[i : i + 3] for i in range(0, 12, 3)]
+    assert len(order) == 12
+    assert all(sorted(one) == [0, 1, 2] for one in rounds)
+    assert len(set(rounds)) > 1
+
+
+def test_one_mini_batch_is_the_batch_in_its_order() -> None:
+    plan = plan_step(train_batch(0), settings_with({"updates_per_batch": 3}))
+    assert plan.order == (0, 0, 0)
+    assert [s.key for s in plan.sequences] == sorted(s.key for s in plan.sequences)
+    assert [s.index for s in plan.sequences] == list(range(11))
+
+
+def test_completions_that_were_cut_are_compared_and_not_trained_on_where_that_is_asked_for() -> None:
+    group = scored_group(0, [1.0, 0.0, 1.0], rng=random.Random(0))
+    whole = group.group.payload
+    completions = (replace(whole.completions[0], finish_reason=FinishReason.LENGTH), *whole.completions[1:])
+    batch = batch_of(scored_of(replace(whole, completions=completions), group.rewards))
+    kept = plan_step(batch, NO_KL)
+    without = plan_step(batch, settings_of(kl={"coef": 0.0}, mask_truncated=True))
+    assert [s.sample_index for s in kept.sequences] == [0, 1, 2]
+    assert [s.sample_index for s in without.sequences] == [1, 2]
+    assert without.num_completions == 2
+    assert without.advantages == kept.advantages
+
+
+def test_a_completion_without_a_trained_token_counts_nowhere() -> None:
+    group = scored_group(0, [1.0, 0.0], rng=random.Random(0), lengths=[3, 2])
+    whole = group.group.payload
+    nothing = replace(whole.completions[0], loss_mask=read_only((False,) * 3, np.bool_))
+    plan = plan_step(
+        batch_of(scored_of(replace(whole, completions=(nothing, whole.completions[1])), group.rewards)), NO_KL
+    )
+    assert [s.sample_index for s in plan.sequences] == [1]
+    assert (plan.num_completions, plan.num_trained_tokens) == (1, 2)
+
+
+def steps_of(*steps: tuple[int, float]) -> RewardResult:
+    return RewardResult(
+        outcome=RewardOutcome.OK,
+        reward=1.0,
+        steps=tuple(StepReward(end=end, reward=reward) for end, reward in steps),
+    )
+
+
+def test_process_supervision_is_planned_with_its_spans() -> None:
+    # step rewards 1, 0 | 0 | none: mean 1/3, std 0.577350: 1.154701, -0.577350 | -0.577350. The first completion's sum
+    # is 0.577350; a sum of 0 with spans that are not is computed all the same.
+    group = scored_group(0, [0.0] * 3, rng=random.Random(0), lengths=[4, 3, 2])
+    scored = scored_of(group.group.payload, [steps_of((1, 1.0), (4, 0.0)), steps_of((3, 0.0)), steps_of()])
+    plan = plan_step(batch_of(scored), settings_of(advantage={"kind": "process"}, kl={"coef": 0.0}))
+    first, second = plan.sequences
+    assert (first.advantage, second.advantage) == pytest.approx((0.577350, -0.577350), abs=1e-6)
+    assert [(s.end, round(s.advantage, 6)) for s in first.advantage_spans] == [(1, 0.57735), (4, -0.57735)]
+    assert plan.advantages[group.group_id, 2] == 0.0
+    assert plan.num_completions == 3
+    # steps of 1 and 0, 0 and 1: both sums are 0, and the spans are not
+    group = scored_group(0, [0.0] * 2, rng=random.Random(0), lengths=[4, 4])
+    scored = scored_of(group.group.payload, [steps_of((1, 1.0), (4, 0.0)), steps_of((1, 0.0), (4, 1.0))])
+    plan = plan_step(batch_of(scored), settings_of(advantage={"kind": "process"}, kl={"coef": 0.0}))
+    assert set(plan.advantages.values()) == {0.0}
+    assert len(plan.sequences) == 2
+
+
+def test_components_of_the_reward_and_their_weights_reach_the_estimator() -> None:
+    # y of weight 2 decides: z of x are +-0.707107, of y -+0.707107; sums -+0.707107
+    group = scored_group(0, [0.0] * 2, rng=random.Random(0))
+    results = [
+        RewardResult(outcome=RewardOutcome.OK, reward=0.0, components={"x": x, "y": y}) for x, y in ((1, 0), (0, 1))
+    ]
+    batch = batch_of(scored_of(group.group.payload, results))
+    settings = settings_with(
+        {"objective": {"advantage": {"kind": "gdpo", "eps": 0}}}, component_weights={"x": 1, "y": 2}
+    )
+    assert list(plan_step(batch, settings).advantages.values()) == pytest.approx([-0.707107, 0.707107], abs=1e-6)
+    assert list(plan_step(batch, replace(settings, component_weights=None)).advantages.values()) == [0.0, 0.0]
+
+
+def test_lengths_reach_the_estimator_and_the_constant_the_weights() -> None:
+    # (1 * 3 + 0 * 1) / 4 = 0.75 over trained tokens
+    batch = batch_of(scored_group(0, [1.0, 0.0], rng=random.Random(0), lengths=[3, 1]))
+    advantage = {"kind": "group", "baseline": "length_weighted", "scale": "none"}
+    plan = plan_step(batch, settings_of(advantage=advantage, aggregation={"kind": "token_sum"}))
+    assert list(plan.advantages.values()) == [0.25, -0.75]
+    assert [s.token_weight for s in plan.sequences] == pytest.approx([1 / 24, 1 / 24])  # 2 completions of at most 12
+
+
+def test_a_group_that_came_twice_and_one_without_a_comparison_are_refused() -> None:
+    group = scored_group(0, [1.0, 0.0], rng=random.Random(0))
+    with pytest.raises(AssertionError, match="a group came twice"):
+        plan_step(batch_of(group, group), NO_KL)
+    with pytest.raises(ValueError, match="a group needs two scored completions to compare, got 1 of 2"):
+        plan_step(batch_of(scored_group(0, [1.0, None], rng=random.Random(0))), NO_KL)
+
+
+def test_ranks_are_told_of_the_whole_step_only_where_they_need_it() -> None:
+    batch = train_batch(0)
+    for settings in (NO_KL, WITH_KL):
+        plan = plan_step(batch, settings)
+        assert plan.rewards == ()
+        assert {share.whole for share in shares(batch, plan, settings, num_ranks=2)} == {None}
+    settings = replace(settings_of(kl={"place": "reward"}), seed=3)
+    plan = plan_step(batch, settings)
+    assert [group.rewards_G for group in plan.rewards] == [group.compared_rewards for group in batch.groups]
+    dealt = shares(batch, plan, settings, num_ranks=2)
+    facts = {group.group_id: group.group.facts for group in batch.groups}
+    for share in dealt:
+        assert share.whole is not None
+        assert share.whole.mini_batches == plan.mini_batches
+        assert share.whole.rewards == plan.rewards
+        expected = [facts[s.group_id].num_trainable_tokens_G[s.sample_index] for s in plan.sequences]
+        assert list(share.whole.num_trained_S) == expected
+        assert (share.max_tokens, share.order, share.num_trained_tokens) == (12, (0,), plan.num_trained_tokens)
+    masks = settings_of(kl={"coef": 0.0}, corrections=[{"kind": "ratio_mask"}], aggregation={"count": "kept"})
+    plan = plan_step(batch, masks)
+    assert plan.rewards == ()
+    assert shares(batch, plan, masks, num_ranks=1)[0].whole is not None
+
+
+def test_the_padding_of_a_share_is_that_of_all_ranks_and_mini_batches() -> None:
+    batch = train_batch(0)
+    settings = settings_with({"mini_batches": 2, "micro_batch_tokens": 40})
+    plan = plan_step(batch, settings)
+    dealt = shares(batch, plan, settings, num_ranks=2)
+    parts = [part for share in dealt for of in share.mini_batches for part in of if part]
+    computed = sum(max(s.num_tokens for s in part) * len(part) for part in parts)
+    tokens = sum(s.num_tokens for s in plan.sequences)
+    for share in dealt:
+        assert share.padding_fraction == pytest.approx(1 - tokens / computed)
+        assert len(share.mini_batches) == 2
+
+
+def test_the_longest_go_first_to_the_rank_with_the_fewest_tokens() -> None:
+    # 9 to rank 0, 7 to rank 1, 6 to rank 1 (7 < 9), 5 to rank 0 (9 < 13), 5 to rank 1 (13 < 14)
+    dealt = assign([sequence(n, i) for i, n in enumerate((5, 9, 6, 7, 5))], num_ranks=2, micro_batch_tokens=100)
+    assert [[s.sample_index for part in share for s in part] for share in dealt] == [[1, 0], [3, 2, 4]]
+
+
+def test_a_budget_that_is_met_exactly_is_kept() -> None:
+    shares_of = assign([sequence(10), sequence(10), sequence(10)], num_ranks=1, micro_batch_tokens=20)
+    assert [len(part) for part in shares_of[0]] == [2, 1]

@@ -1,4 +1,5 @@
-"""The params of a reward function, checked like every configuration key: against the annotations of its signature.
+"""The params of a function that a configuration names, checked like every key of it: against the annotations of its
+signature.
 
 What is annotated with a plain type has to be of it ("4" is no number and "no" is no truth value); a parameter without
 annotation, or with one that plain data cannot be, takes anything.
@@ -16,8 +17,9 @@ from rollout.errors import ConfigError
 from rollout.value_problems import unknown_key, wrong_value
 
 
-def checked_params(name: str, function: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Any]:
-    """`params` as `function` takes them beside the completion: a list where a tuple is annotated becomes one.
+def checked_params(function: Callable[..., Any], params: Mapping[str, Any], *, what: str, given: str) -> dict[str, Any]:
+    """`params` as `function` takes them beside its one argument without a name: a list where a tuple is annotated
+    becomes one. `what` begins every error's sentence, and `given` says what that argument is: "a completion".
 
     Raises:
         ConfigError: an unknown or missing parameter, or a value of another type.
@@ -31,19 +33,18 @@ def checked_params(name: str, function: Callable[..., Any], params: Mapping[str,
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     for key in params:
         if key not in named and not takes_any:
-            raise ConfigError(f"reward function {name!r}: {unknown_key(f'params.{key}', sorted(named))}")
+            raise ConfigError(f"{what}: {unknown_key(f'params.{key}', sorted(named))}")
     for key, parameter in named.items():
         if key not in params and parameter.default is parameter.empty:
-            raise ConfigError(f"reward function {name!r}: params.{key}: missing; this parameter has no default")
+            raise ConfigError(f"{what}: params.{key}: missing; this parameter has no default")
     try:
         signature.bind(object(), **params)
-    except TypeError as error:  # it takes no completion, or more than one argument that has no name
+    except TypeError as error:  # it takes no argument, or more than one argument that has no name
         raise ConfigError(
-            f"reward function {name!r} cannot be called with a completion and its params: {error}; its signature is "
-            f"{signature}"
+            f"{what} cannot be called with {given} and its params: {error}; its signature is {signature}"
         ) from error
     annotations = _annotations(function)
-    return {key: _checked(name, key, value, annotations.get(key, Any)) for key, value in params.items()}
+    return {key: _checked(what, key, value, annotations.get(key, Any)) for key, value in params.items()}
 
 
 def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
         return {}  # names that are known to type checkers alone
 
 
-def _checked(name: str, key: str, value: Any, annotation: Any) -> Any:
+def _checked(what: str, key: str, value: Any, annotation: Any) -> Any:
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(annotation)
     except (PydanticSchemaGenerationError, PydanticUserError):
@@ -63,10 +64,10 @@ def _checked(name: str, key: str, value: Any, annotation: Any) -> Any:
         # From JSON and strict, as all of the configuration: a list may become a tuple, and nothing else changes.
         return adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        raise ConfigError(f"reward function {name!r}: {_problem(key, annotation, error)}") from error
+        raise ConfigError(f"{what}: {_problem(key, annotation, error)}") from error
     except TypeError as error:
         raise ConfigError(
-            f"reward function {name!r}: params.{key}: got a {type(value).__name__}, allowed: plain data ({error})"
+            f"{what}: params.{key}: got a {type(value).__name__}, allowed: plain data ({error})"
         ) from error
 
 
