@@ -29,7 +29,6 @@ class Corrected:
 NOT_CORRECTED = Corrected()
 
 
-@torch.no_grad()
 def correct(
     tokens: TokenValues,
     anchor_N: Tensor,
@@ -42,6 +41,13 @@ def correct(
     `anchor_N` [N]: log-probabilities of the proximal policy, or of the policy before the step where that is the
     sampler's. `entropy_threshold` (nats): see `entropy_threshold`; of use for `top_entropy` alone.
     """
+    with torch.no_grad():
+        return _correct(tokens, anchor_N, corrections, entropy_threshold)
+
+
+def _correct(
+    tokens: TokenValues, anchor_N: Tensor, corrections: Sequence[CorrectionConfig], threshold: float | None
+) -> Corrected:
     gap_N = tokens.known(anchor_N) - tokens.known(tokens.sampler_N)
     weights_N: Tensor | None = None
     keep_N: Tensor | None = None
@@ -60,8 +66,8 @@ def correct(
             is_far_N = completions.spread(completions.means(moved_N)) > correction.threshold
             kept_N = (tokens.advantages_N >= 0) | ~is_far_N
         else:
-            assert entropy_threshold is not None, "the threshold of the batch is computed before"
-            kept_N = tokens.entropy_N >= entropy_threshold
+            assert threshold is not None, "the threshold of the batch is computed before"
+            kept_N = tokens.entropy_N >= threshold
         keep_N = kept_N if keep_N is None else keep_N & kept_N
     return Corrected(weights_N=weights_N, keep_N=keep_N)
 

@@ -1,5 +1,7 @@
 import random
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,8 +135,8 @@ def test_padding_is_what_no_token_stands_at() -> None:
     assert padding_fraction([[[]]]) == 0.0
 
 
-def settings_with(learner: dict[str, object], **others: object) -> PlanSettings:
-    return PlanSettings(learner=LearnerConfig.model_validate(learner), max_tokens=12, **others)  # type: ignore[arg-type]
+def settings_with(learner: Mapping[str, object], **others: Any) -> PlanSettings:
+    return PlanSettings(learner=LearnerConfig.model_validate(learner), max_tokens=12, **others)
 
 
 def test_a_batch_is_dealt_into_mini_batches_that_hold_every_completion_once() -> None:
