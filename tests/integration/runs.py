@@ -48,8 +48,9 @@ class Run:
         """Returns when `count` training steps are recorded."""
         wait_until(lambda: len(read_lines(self.path / "metrics.jsonl")) >= count, self)
 
-    def left_behind(self, grace_s: float = 15.0) -> list[str]:
-        """Command lines of processes that carry the run's tag after `grace_s`."""
+    def left_behind(self, grace_s: float = 60.0) -> list[str]:
+        """Command lines of processes that carry the run's tag after `grace_s`. Ray's own agent, of a job that is killed
+        while the agent still starts, looks for its parent once it is imported: half a minute on a busy machine."""
         deadline = time.monotonic() + grace_s
         while (found := tagged(self.tag)) and time.monotonic() < deadline:
             time.sleep(0.2)
