@@ -28,6 +28,7 @@ ROLLOUT_COLUMNS: Mapping[str, str] = {
     "advantage": "float64",  # null where not trained on
     "reward": "float64",  # null where not scored
     "rejected": "string",  # why the group was not trained on (`RejectReason`); empty where it was
+    "steps": "string",  # JSON: [[end in tokens, reward], ...] of the steps that were scored
     "components": "string",  # JSON: name -> value before its weight
     "outcome": "string",  # `RewardOutcome`
     "detail": "string",

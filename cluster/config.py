@@ -191,12 +191,28 @@ class RunConfig(Config):
                 f"learner.micro_batch_tokens is {self.learner.micro_batch_tokens}, less than one sequence of "
                 f"model.max_context_tokens = {self.model.max_context_tokens} tokens; raise the first"
             )
+        if self.rollout.gpus_per_engine and self.model.path.startswith("tiny:"):
+            raise ValueError("model.path is tiny:, a toy for CPUs; set rollout.gpus_per_engine to 0")
+        return self
+
+    @model_validator(mode="after")
+    def _check_advantage(self) -> Self:
         advantage, group_size = self.learner.objective.advantage, self.rollout.group_size
         if isinstance(advantage, PassAtKAdvantage) and advantage.k >= group_size:
             raise ValueError(
                 f"learner.objective.advantage.k is {advantage.k} and rollout.group_size is {group_size}: all "
                 "completions of a group are in every set of k, and none stands out; set k below the group size"
             )
-        if self.rollout.gpus_per_engine and self.model.path.startswith("tiny:"):
-            raise ValueError("model.path is tiny:, a toy for CPUs; set rollout.gpus_per_engine to 0")
+        is_process = advantage.kind == "process"
+        if is_process and self.reward.steps is None:
+            raise ValueError(
+                "learner.objective.advantage is `process`, and reward.steps is null: nothing scores the steps; set "
+                "reward.steps.function, as to `arithmetic_steps`"
+            )
+        if self.reward.steps is not None and not is_process:
+            raise ValueError(
+                f"reward.steps is set and learner.objective.advantage is `{advantage.kind}`, which "
+                " does not look at steps; set learner.objective.advantage.kind to `process`, or reward.steps to "
+                "null"
+            )
         return self

@@ -1,6 +1,6 @@
 """Configuration of rewards."""
 
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
@@ -59,6 +59,29 @@ class RewardFunctionConfig(ScoredRows):
         return deadline_s(float(limit_s)) if is_limited else 0.0
 
 
+class StepsConfig(Config):
+    """What scores the steps of a completion's reasoning: process supervision."""
+
+    function: str
+    """`arithmetic_steps`, or an import path `module:function`. It is called as a reward function is, and gives one
+    number for each of `item.steps`."""
+    splitter: Literal["line", "sentence", "paragraph"] = "line"
+    """What a step is: a line that is not blank; a sentence, which the end of a line ends too; what stands between blank
+    lines."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the function."""
+
+    @property
+    def component(self) -> str:
+        """How its answers are named where one went wrong."""
+        return self.function.rsplit(":", 1)[-1]
+
+    @property
+    def own_time_s(self) -> float:
+        """What it may take of a completion beside `timeout_s`."""
+        return 0.0
+
+
 class RewardModelConfig(ScoredRows):
     """A sequence-classification model as a component of the reward, in actors of its own."""
 
@@ -93,6 +116,9 @@ class RewardConfig(Config):
     reward for each task, or for each kind of row (`tasks`, `rows`)."""
     reward_model: RewardModelConfig | None = None
     """One more component: a scoring model; null has none."""
+    steps: StepsConfig | None = None
+    """What scores the steps of each completion, where `learner.objective.advantage` is `process`: the policy is then
+    trained on these scores, and the components are recorded. Null scores none."""
     accuracy: str | None = None
     """Component that decides whether a completion is right; null takes the first that scores the row."""
     accuracy_threshold: float = 1.0
@@ -133,6 +159,11 @@ class RewardConfig(Config):
         return (*self.functions, *([self.reward_model] if self.reward_model is not None else []))
 
     @property
+    def called(self) -> tuple[RewardFunctionConfig | StepsConfig, ...]:
+        """What runs in the scoring children: the functions in their order, then what scores steps."""
+        return (*self.functions, *([self.steps] if self.steps is not None else []))
+
+    @property
     def longest_s(self) -> float:
         """For one completion, when every function takes all the time it has."""
-        return sum(self.timeout_s + function.own_time_s for function in self.functions)
+        return sum(self.timeout_s + function.own_time_s for function in self.called)

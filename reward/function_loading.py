@@ -6,10 +6,10 @@ This module imports nothing heavy: the built-in functions are imported when a co
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-from reward.config import RewardFunctionConfig
-from reward.functions import REGISTRY, CallForm, RegisteredFunction, form_of
+from reward.config import RewardFunctionConfig, StepsConfig
+from reward.functions import REGISTRY, STEP_REGISTRY, CallForm, RegisteredFunction, form_of
 from rollout.call_params import checked_params
 from rollout.errors import ConfigError
 from rollout.module_loading import load_object
@@ -34,6 +34,11 @@ BUILTIN_MODULES = {
     "sql": "reward.rules.sql",
 }
 
+STEP_MODULES = {"arithmetic_steps": "reward.rules.arithmetic_steps"}
+"""The same for functions that score steps."""
+
+CalledFunction: TypeAlias = RewardFunctionConfig | StepsConfig
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedFunction:
@@ -46,15 +51,18 @@ class LoadedFunction:
     form: CallForm
     warm_up: Callable[[], None] | None = None
     check_row: Callable[..., None] | None = None
+    scores_steps: bool = False
+    """Whether it gives a number for each step, and no number for the completion."""
 
 
-def load_function(config: RewardFunctionConfig) -> LoadedFunction:
+def load_function(config: CalledFunction) -> LoadedFunction:
     """Find the function that `config` names and check that it takes the params.
 
     Raises:
         ConfigError: module or attribute not found, not callable, or params that do not fit its signature.
     """
-    found = _resolve(config.function)
+    scores_steps = isinstance(config, StepsConfig)
+    found = _resolve_steps(config.function) if scores_steps else _resolve(config.function)
     params = _checked(config, found)
     return LoadedFunction(
         component=config.component,
@@ -63,6 +71,7 @@ def load_function(config: RewardFunctionConfig) -> LoadedFunction:
         form=form_of(found.function),
         warm_up=found.warm_up,
         check_row=found.check_row,
+        scores_steps=scores_steps,
     )
 
 
@@ -76,6 +85,8 @@ def _resolve(path: str) -> RegisteredFunction:
         return RegisteredFunction(function=load_object(path, what=f"reward function {path!r}"))
     if path not in REGISTRY and path in BUILTIN_MODULES:
         importlib.import_module(BUILTIN_MODULES[path])
+    if path in STEP_MODULES:
+        raise ConfigError(f"reward function {path!r} scores steps, and no completion: name it in reward.steps.function")
     if path not in REGISTRY:
         known = ", ".join(sorted({*REGISTRY, *BUILTIN_MODULES}))
         raise ConfigError(
@@ -84,8 +95,21 @@ def _resolve(path: str) -> RegisteredFunction:
     return REGISTRY[path]
 
 
-def _checked(config: RewardFunctionConfig, found: RegisteredFunction) -> dict[str, Any]:
-    what = f"reward function {config.function!r}"
+def _resolve_steps(path: str) -> RegisteredFunction:
+    if ":" in path:
+        return RegisteredFunction(function=load_object(path, what=f"reward.steps.function {path!r}"))
+    if path not in STEP_MODULES:
+        raise ConfigError(
+            f"reward.steps.function {path!r} is not known: use {', '.join(STEP_MODULES)}, or an import path "
+            "`module:function`"
+        )
+    importlib.import_module(STEP_MODULES[path])
+    return STEP_REGISTRY[path]
+
+
+def _checked(config: CalledFunction, found: RegisteredFunction) -> dict[str, Any]:
+    where = "reward.steps.function" if isinstance(config, StepsConfig) else "reward function"
+    what = f"{where} {config.function!r}"
     params = checked_params(found.function, config.params, what=what, given="a completion")
     if found.check is not None:
         try:
@@ -95,6 +119,6 @@ def _checked(config: RewardFunctionConfig, found: RegisteredFunction) -> dict[st
     return params
 
 
-def load_functions(configs: Sequence[RewardFunctionConfig]) -> tuple[LoadedFunction, ...]:
+def load_functions(configs: Sequence[CalledFunction]) -> tuple[LoadedFunction, ...]:
     """`load_function` for each, in order."""
     return tuple(load_function(config) for config in configs)

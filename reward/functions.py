@@ -8,6 +8,9 @@ A function has one of three forms; `params` of the configuration arrive as keywo
     def f(items: list[RewardInput], **params) -> list[float]    all completions of a group at once (or async)
 
 None, NaN, an infinity, a string or a list of the wrong length means "not scored" (`invalid`), never a reward of 0.
+
+A function that scores steps (`reward.steps`) has the same forms. In place of each number it gives a list, with a number
+for each of `item.steps`.
 """
 
 import inspect
@@ -96,6 +99,8 @@ class RegisteredFunction:
 
 REGISTRY: dict[str, RegisteredFunction] = {}
 """Short name -> the function; filled by `register` as modules are imported."""
+STEP_REGISTRY: dict[str, RegisteredFunction] = {}
+"""The same for functions that score steps; filled by `register_steps`."""
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -118,6 +123,16 @@ def register(
         if taken is not None and taken.function.__qualname__ != function.__qualname__:
             raise ValueError(f"reward function name {name!r} is taken by {taken.function.__qualname__}; choose another")
         REGISTRY[name] = RegisteredFunction(function=function, check=check, check_row=check_row, warm_up=warm_up)
+        return function
+
+    return add
+
+
+def register_steps(name: str) -> Callable[[_Function], _Function]:
+    """Give a function that scores steps a short name for configurations."""
+
+    def add(function: _Function) -> _Function:
+        STEP_REGISTRY[name] = RegisteredFunction(function=function)
         return function
 
     return add

@@ -70,7 +70,7 @@ class RewardResult:
     the digest of a long one; None when there is neither."""
     duration_s: float = 0.0
     steps: tuple[StepReward, ...] = ()
-    """Scores of the steps of its reasoning, in their order; empty where steps are not scored."""
+    """Scores of the steps of its reasoning, in their order; empty where steps are not scored, or there is none."""
 
     def __post_init__(self) -> None:
         assert (self.reward is not None) == (self.outcome is RewardOutcome.OK), (self.outcome, self.reward)
@@ -124,8 +124,16 @@ class ScoredGroup:
 
     @property
     def all_rewards_equal(self) -> bool:
-        """True when the group's advantages are all exactly zero."""
-        return all_rewards_equal([reward for reward in self.compared_rewards if reward is not None])
+        """True when the group's advantages are all exactly zero. Where steps are scored, it is their rewards that are
+        compared."""
+        compared = self.compared_rewards
+        steps = [
+            step.reward
+            for result, reward in zip(self.rewards, compared, strict=True)
+            if reward is not None
+            for step in result.steps
+        ]
+        return all_rewards_equal(steps or [reward for reward in compared if reward is not None])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +164,8 @@ class RewardInput:
     task: str = ""
     sample_index: int = 0
     """Place in the group, 0 to G - 1."""
+    steps: tuple[str, ...] = ()
+    """The steps of the completion, for the function that scores them; empty where `reward.steps` is null."""
 
 
 class ExplainedScore(float):

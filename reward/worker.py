@@ -5,6 +5,7 @@
                    +-- coroutine function: all completions at once --> child process, timeout_s each
                    +-- batched function: all completions at once   --> child process, timeout_s * G
                    +-- reward model: all completions at once       --> the callable that was given (an actor)
+                   +-- steps of each completion, where asked for   --> child process, timeout_s
 
 Several groups may be scored at the same time, each from a thread of its own; together they share the worker's child
 processes. A plain class: nothing here knows of actors.
@@ -27,7 +28,8 @@ from reward.errors import RewardError
 from reward.function_loading import is_shipped, load_functions
 from reward.functions import CallForm, ScoreWithModel, reward_input, weighted_sum
 from reward.rules.answers import Answer, answer_of
-from reward.types import GroupScores, RewardInput, RewardOutcome, RewardResult
+from reward.steps import LoadTokenBytes, Step, TokenBytes, split_steps, steps_with_rewards
+from reward.types import GroupScores, RewardInput, RewardOutcome, RewardResult, StepReward
 from rollout.errors import ConfigError
 from rollout.types import RolloutGroup
 
@@ -49,8 +51,8 @@ def validate_reward_config(config: RewardConfig) -> None:
     Raises:
         ConfigError: a function that cannot be found, called, called with its params, or imported in time.
     """
-    load_functions([function for function in config.functions if is_shipped(function.function)])
-    foreign = [function for function in config.functions if not is_shipped(function.function)]
+    load_functions([function for function in config.called if is_shipped(function.function)])
+    foreign = [function for function in config.called if not is_shipped(function.function)]
     if foreign:
         children = ScoringChildren(foreign, num_children=0, start_deadline_s=config.import_timeout_s)
         try:
@@ -66,7 +68,8 @@ class RewardWorker:
 
     `reward_model` scores all completions of a group for the component `config.reward_model`; it is called once for
     each group, in the thread that scores the group, and has to keep a deadline of its own. What it raises makes the
-    group's completions `error`. `max_tokens` is the sampling's, for functions that ask for it.
+    group's completions `error`. `max_tokens` is the sampling's, for functions that ask for it. `load_token_bytes` is
+    called once, where steps are scored.
     """
 
     def __init__(
@@ -76,16 +79,20 @@ class RewardWorker:
         reward_model: ScoreWithModel | None = None,
         *,
         max_tokens: int | None = None,
+        load_token_bytes: LoadTokenBytes | None = None,
     ) -> None:
         assert (config.reward_model is None) == (reward_model is None), "a reward model needs config and callable both"
+        assert config.steps is None or load_token_bytes is not None, "steps end at tokens"
         self.name = name
         self._config = config
         self._reward_model = reward_model
         self._max_tokens = max_tokens
         self._components = [component.component for component in config.components]
         self._weights = {component.component: component.weight for component in config.components}
+        self._load_token_bytes = load_token_bytes
+        self._token_bytes: TokenBytes = ()
         self._children = ScoringChildren(
-            config.functions, num_children=config.children_per_worker, start_deadline_s=config.import_timeout_s
+            config.called, num_children=config.children_per_worker, start_deadline_s=config.import_timeout_s
         )
         # One thread for each child: a request that has to wait for a child waits in the executor's queue, where its
         # own deadline does not run yet.
@@ -105,7 +112,10 @@ class RewardWorker:
         """
         with self._start_lock:
             if not self._is_started:
-                self._forms = self._children.start() if self._config.functions else ()
+                self._forms = self._children.start() if self._config.called else ()
+                if self._config.steps is not None:
+                    assert self._load_token_bytes is not None
+                    self._token_bytes = self._load_token_bytes()
                 self._is_started = True
 
     def score(self, group: RolloutGroup) -> GroupScores:
@@ -121,19 +131,56 @@ class RewardWorker:
         of_row = components_of(self._config, group.prompt.task, group.prompt.row)
         judge = next((f for f in self._config.functions if f.component == of_row.accuracy), None)
         if why is None:
-            answers = self._ask(of_row, items)
-            results = [self._combine(of_row, *answer) for answer in answers]
+            results = self._results(of_row, items)
         else:  # checked before the run; a prompt from elsewhere is an outcome, like anything that a row does wrong
             detail = one_line(f"the row cannot be scored: {why}")
             results = [RewardResult(outcome=RewardOutcome.ERROR, reward=None, detail=detail)] * len(items)
         rewards = tuple(with_answer(result, item, judge) for result, item in zip(results, items, strict=True))
         return GroupScores(rewards=rewards, worker=self.name, started_s=started_s, finished_s=time.time())
 
+    def _results(self, of_row: RowComponents, items: Sequence[RewardInput]) -> list[RewardResult]:
+        if self._config.steps is None:
+            return [self._combine(of_row, *answer) for answer in self._ask(of_row, items)]
+        steps = [split_steps(item.completion, self._config.steps.splitter) for item in items]
+        items = [replace(item, steps=tuple(step.text for step in of)) for item, of in zip(items, steps, strict=True)]
+        asked = self._submit_steps(items)
+        results = [self._combine(of_row, *answer) for answer in self._ask(of_row, items)]
+        answers = [answer for future in asked for answer in self._result(future)[0]]
+        return [
+            self._with_steps(result, item, of, *answer)
+            for result, item, of, answer in zip(results, items, steps, answers, strict=True)
+        ]
+
+    def _submit_steps(self, items: Sequence[RewardInput]) -> "list[Future[Answers]]":
+        number = len(self._config.functions)
+        if self._forms[number] is CallForm.SINGLE:
+            return [self._submit([number], [item]) for item in items]
+        return [self._submit([number], items)]
+
+    def _with_steps(  # one argument for each thing that is known of a completion
+        self, result: RewardResult, item: RewardInput, steps: Sequence[Step], answer: ComponentAnswer, duration_s: float
+    ) -> RewardResult:
+        """`result` with the rewards of its steps; not scored where there are none for them."""
+        duration_s += result.duration_s
+        if result.outcome is not RewardOutcome.OK:
+            return replace(result, duration_s=duration_s)
+        outcome, detail = answer.outcome, answer.detail
+        rewards: tuple[StepReward, ...] = ()
+        if outcome is RewardOutcome.OK:
+            try:
+                # As many as there are steps: `zip` is strict, and a child is not believed.
+                rewards = steps_with_rewards(steps, answer.steps, item.completion, item.token_ids, self._token_bytes)
+            except ValueError as error:
+                outcome, detail = RewardOutcome.ERROR, one_line(f"reward.steps: {error}")
+        if outcome is RewardOutcome.OK:
+            return replace(result, steps=rewards, duration_s=duration_s)
+        return replace(result, outcome=outcome, reward=None, correct=None, detail=detail, duration_s=duration_s)
+
     def _ask(
         self, of_row: RowComponents, items: Sequence[RewardInput]
     ) -> list[tuple[dict[int, ComponentAnswer], float]]:
         """For each item, what each of the row's components says of it, and the seconds that it took."""
-        forms = {number: self._forms[number] for number in of_row.numbers if number < len(self._forms)}
+        forms = {number: self._forms[number] for number in of_row.numbers if number < len(self._config.functions)}
         single = [number for number, form in forms.items() if form is CallForm.SINGLE]
         singles = [self._submit(single, [item]) for item in items] if single else []
         whole = {number: self._submit([number], items) for number in forms if number not in single}
@@ -165,7 +212,7 @@ class RewardWorker:
         some of them have besides."""
         is_together = self._forms[numbers[0]] is CallForm.CONCURRENT
         timeout_s = self._config.timeout_s * len(items)
-        own_s = len(items) * sum(self._config.functions[number].own_time_s for number in numbers)
+        own_s = len(items) * sum(self._config.called[number].own_time_s for number in numbers)
         longest_s = longest_together_s(self._config.timeout_s, len(items)) if is_together else timeout_s + own_s
         with self._lock:
             self._queued_s += longest_s

@@ -42,7 +42,7 @@ ORDERS: dict[str, tuple[tuple[str, ...], ...]] = {
             "types config errors",
             "functions components",
             "function_loading",
-            "row_checks math code models children",
+            "row_checks steps math code models children",
             "rules",
             "worker",
         ),

@@ -10,11 +10,15 @@ from learner.algorithm.own import load_own
 from learner.objective import ObjectiveConfig, OwnAdvantage
 from learner.surrogate_config import OwnSurrogate
 from reward.components import scores
+from reward.config import RewardConfig
 from rollout.config import SamplingConfig
 from rollout.errors import ConfigError
 from rollout.prompts.prompt_checks import end_token_ids, shown, turn_end
+from rollout.prompts.vocabulary import token_bytes
 from rollout.types import Prompt
 
+MAX_SPELT = 16
+"""Prompts whose tokens are compared with their text."""
 Samplings = Mapping[str, SamplingConfig]
 """Key of the configuration -> how completions are drawn there."""
 
@@ -40,6 +44,22 @@ def check_stop_tokens(samplings: Samplings, tokenizer: Any) -> None:
                 raise ConfigError(
                     f"{key}.stop_token_ids: got {token_id}, allowed: tokens of the model, 0 to {len(tokenizer) - 1}"
                 )
+
+
+def check_step_ends(config: RewardConfig, tokenizer: Any, prompts: Sequence[Prompt]) -> None:
+    """Raises ConfigError where steps are scored and the bytes of tokens, laid end to end, are not the text: then
+    nobody could say which token ends a step."""
+    if config.steps is None:
+        return
+    spelt = token_bytes(tokenizer)
+    for prompt in prompts[:MAX_SPELT]:
+        # A tokenizer may leave out the blank that it puts before a text.
+        text = b"".join(spelt[token] for token in prompt.token_ids).decode("utf-8", "replace")
+        if text.lstrip(" ") != prompt.text.lstrip(" "):
+            raise ConfigError(
+                f"reward.steps: the model's tokenizer does not write its tokens out one after the other ({text[:80]!r} "
+                f"for {prompt.text[:80]!r}), so that the ends of steps are not known; set it to null"
+            )
 
 
 def ending_warnings(samplings: Samplings, tokenizer: Any, model_dir: Path) -> Iterator[str]:

@@ -18,6 +18,7 @@ from cluster.commands.model_check import check_model, check_tokens
 from cluster.commands.scored_rows import scored_prompts
 from cluster.commands.start_checks import (
     check_own_parts,
+    check_step_ends,
     check_stop_tokens,
     ending_warnings,
     prefill_warnings,
@@ -340,6 +341,7 @@ def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
         reporter.warn(text)
     check_components_are_used(config.reward, (*train.prompts, *questions))
     check_tokens(tokenizer, (*train.prompts, *questions), model_dir, num_embeddings)
+    check_step_ends(config.reward, tokenizer, train.prompts)
     return Inputs(
         model_dir=model_dir,
         train=train,

@@ -229,6 +229,15 @@ def reward_start_deadline_s(config: RunConfig) -> float:
     return config.reward.import_timeout_s + REWARD_PROCESS_S
 
 
+def read_token_bytes(model_dir: str, model: ModelConfig) -> list[bytes]:
+    """Runs in a reward worker's process, where steps are scored."""
+    with loading_modules():
+        from rollout.prompts.chat import load_tokenizer
+        from rollout.prompts.vocabulary import token_bytes
+
+    return token_bytes(load_tokenizer(model_dir, trust_remote_code=model.trust_remote_code))
+
+
 def _reward_arguments(site: Site, seat: Seat, _: Any) -> Mapping[str, Any]:
     config = site.config.reward
     models = None
@@ -243,6 +252,7 @@ def _reward_arguments(site: Site, seat: Seat, _: Any) -> Mapping[str, Any]:
         "name": seat.name,
         "reward_model": models,
         "max_tokens": site.config.rollout.sampling.max_tokens,
+        "load_token_bytes": partial(read_token_bytes, site.model_dir, site.config.model),
     }
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cluster.columns import ROLLOUT_COLUMNS
 from cluster.record.append_log import json_line
 from learner.types import NO_VALUES, CompletionKey, TokenValues
-from reward.types import GroupScores, RewardOutcome, RewardResult, ScoredGroup
+from reward.types import GroupScores, RewardOutcome, RewardResult, ScoredGroup, StepReward
 from rollout.types import Completion, FinishReason, Prompt, RolloutGroup, SampledGroup, VersionSpan, facts_of
 
 WAITING_COLUMNS = (
@@ -205,6 +205,7 @@ def _of_completions(of: OpenGroup) -> list[tuple[str, list[Any]]]:
         ("max_policy_version", list(facts.max_versions_G)),
         ("version_spans", [_spans_text(completion) for completion in completions]),
         ("reward", [result.reward for result in results]),
+        ("steps", [_steps_text(result) for result in results]),
         ("components", [json_line(result.components) for result in results]),
         ("outcome", [result.outcome.value for result in results]),
         ("detail", [_utf8(result.detail) for result in results]),
@@ -253,6 +254,10 @@ def _waiting_of_completions(of: OpenGroup) -> list[tuple[str, list[Any]]]:
 def _spans_text(completion: Completion) -> str:
     spans = [f"[{span.policy_version}, {span.start}, {span.end}]" for span in completion.version_spans]
     return f"[{', '.join(spans)}]"
+
+
+def _steps_text(result: RewardResult) -> str:
+    return json.dumps([[step.end, step.reward] for step in result.steps])
 
 
 def _open_group(rows: list[dict[str, Any]]) -> OpenGroup:
@@ -312,6 +317,7 @@ def _result(row: Mapping[str, Any]) -> RewardResult:
         answer=row["answer"],
         vote=row.get("vote"),
         duration_s=row["score_s"],
+        steps=tuple(StepReward(end=end, reward=reward) for end, reward in json.loads(row.get("steps") or "[]")),
     )
 
 

@@ -18,8 +18,9 @@ from reward.types import ExplainedScore, RewardInput, RewardOutcome
 
 MAX_DETAIL_CHARS = 300
 
-Answer = tuple[str, float | None, str]
-"""(outcome, value, detail) of one function on one completion, as it travels."""
+Answer = tuple[str, float | list[float] | None, str]
+"""(outcome, value, detail) of one function on one completion, as it travels; the value of one that scores steps is a
+list."""
 
 
 def serve(requests: socket.socket, functions: Sequence[LoadedFunction]) -> None:
@@ -52,7 +53,7 @@ def evaluate(loaded: LoadedFunction, items: Sequence[RewardInput], loop: asyncio
             return [_invalid(loaded, f"returned {_describe(value)} instead of a list of numbers")] * len(items)
         if len(values) != len(items):
             return [_invalid(loaded, f"returned {len(values)} values for {len(items)} completions")] * len(items)
-        return [_answer(loaded, value) for value in values]
+        return [_answer(loaded, value, item) for value, item in zip(values, items, strict=True)]
     except BaseException as error:  # noqa: BLE001 - boundary: user code, which may raise anything, SystemExit included
         return [_raised(loaded, error)] * len(items)
 
@@ -66,7 +67,7 @@ async def _evaluate_together(
         limit = asyncio.timeout(timeout_s)
         try:
             async with limit:
-                found = _answer(loaded, await loaded.function(item, **loaded.params))
+                found = _answer(loaded, await loaded.function(item, **loaded.params), item)
         except BaseException as error:  # noqa: BLE001 - boundary: user code, which may raise anything
             if isinstance(error, TimeoutError) and limit.expired():
                 detail = one_line(f"{loaded.component} did not answer within {timeout_s:g} s")
@@ -95,9 +96,10 @@ def _as_list(value: Any) -> list[Any] | None:
     return list(value)
 
 
-def _answer(loaded: LoadedFunction, value: Any) -> Answer:
-    # Whatever converts itself to a float counts: bool, int, numpy's scalars, a tensor with one element.
-    if value is None or isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+def _answer(loaded: LoadedFunction, value: Any, item: RewardInput) -> Answer:
+    if loaded.scores_steps:
+        return _answer_of_steps(loaded, value, item)
+    if not _is_number(value):
         return _invalid(loaded, f"returned {_describe(value)} instead of a number")
     number = float(value)
     if not math.isfinite(number):
@@ -106,6 +108,27 @@ def _answer(loaded: LoadedFunction, value: Any) -> Answer:
         one_line(f"{loaded.component}: {value.detail}") if isinstance(value, ExplainedScore) and value.detail else ""
     )
     return (RewardOutcome.OK.value, number, detail)
+
+
+def _answer_of_steps(loaded: LoadedFunction, value: Any, item: RewardInput) -> Answer:
+    values = _as_list(value)
+    if values is None:
+        return _invalid(loaded, f"returned {_describe(value)} instead of a list with a number for each step")
+    if len(values) != len(item.steps):
+        return _invalid(loaded, f"returned {len(values)} numbers for {len(item.steps)} steps")
+    numbers: list[float] = []
+    for step, one in enumerate(values):
+        if not _is_number(one):
+            return _invalid(loaded, f"returned {_describe(one)} instead of a number for step {step}")
+        numbers.append(float(one))
+        if not math.isfinite(numbers[-1]):
+            return _invalid(loaded, f"returned {numbers[-1]} for step {step}")
+    return (RewardOutcome.OK.value, numbers, "")
+
+
+def _is_number(value: Any) -> bool:
+    """Whatever converts itself to a float counts: bool, int, numpy's scalars, a tensor with one element."""
+    return value is not None and not isinstance(value, (str, bytes)) and hasattr(value, "__float__")
 
 
 def _raised(loaded: LoadedFunction, error: BaseException) -> Answer:

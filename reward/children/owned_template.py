@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from reward.children.messages import PeerClosedError, receive_json, send_pickle
 from reward.children.template import FORK, PID, REAP
-from reward.config import RewardFunctionConfig
 from reward.errors import RewardError
+from reward.function_loading import CalledFunction
 from reward.functions import CallForm
 from rollout.errors import ConfigError
 from rollout.module_loading import SAFE_PYTHON, ours_first
@@ -53,7 +53,7 @@ class Template:
         RewardError: the functions were not imported within `start_deadline_s`, or the process ended.
     """
 
-    def __init__(self, functions: Sequence[RewardFunctionConfig], start_deadline_s: float) -> None:
+    def __init__(self, functions: Sequence[CalledFunction], start_deadline_s: float) -> None:
         self._lock = threading.Lock()
         self._control, theirs = socket.socketpair()
         self._ended = threading.Event()

@@ -23,8 +23,9 @@ from typing import Any
 from reward.children.child import one_line
 from reward.children.messages import PeerClosedError, receive_json, send_pickle
 from reward.children.owned_template import Child, Template
-from reward.config import RewardFunctionConfig
+from reward.config import StepsConfig
 from reward.errors import RewardError
+from reward.function_loading import CalledFunction
 from reward.functions import CallForm
 from reward.types import RewardInput, RewardOutcome
 
@@ -38,7 +39,9 @@ class ComponentAnswer:
 
     outcome: RewardOutcome
     value: float | None
-    """None unless the outcome is `ok`."""
+    """None unless the outcome is `ok`, and for a function that scores steps."""
+    steps: tuple[float, ...] = ()
+    """What one that scores steps said of each."""
     detail: str = ""
 
 
@@ -49,7 +52,7 @@ class ScoringChildren:
     """
 
     def __init__(
-        self, functions: Sequence[RewardFunctionConfig], *, num_children: int, start_deadline_s: float = 120.0
+        self, functions: Sequence[CalledFunction], *, num_children: int, start_deadline_s: float = 120.0
     ) -> None:
         self._functions = tuple(functions)
         self._num_children = num_children
@@ -98,7 +101,8 @@ class ScoringChildren:
             while len(answers) < len(numbers):  # what came before an error is kept
                 own_s = len(items) * self._functions[numbers[len(answers)]].own_time_s
                 deadline_s, timeout_s = deadline_s + own_s, timeout_s + own_s
-                answers.append(_checked(receive_json(child.requests, deadline_s), len(items)))
+                message = receive_json(child.requests, deadline_s)
+                answers.append(_checked(message, len(items), of_steps=self._scores_steps(numbers[len(answers)])))
         except TimeoutError:
             self._kill(template, child)
             name = self._functions[numbers[len(answers)]].component
@@ -130,7 +134,8 @@ class ScoringChildren:
         try:
             send_pickle(child.requests, ([number], list(items), timeout_s), deadline_s)
             while len(answers) < len(items):
-                index, answer = _checked_place(receive_json(child.requests, deadline_s), len(items))
+                message = receive_json(child.requests, deadline_s)
+                index, answer = _checked_place(message, len(items), of_steps=self._scores_steps(number))
                 answers[index] = (answer, time.monotonic() - started_s)
         except TimeoutError:
             self._kill(template, child)
@@ -160,6 +165,9 @@ class ScoringChildren:
         with self._lock:
             template = [self._template.pid] if self._template is not None else []
             return template + [child.pid for _, child in self._free]
+
+    def _scores_steps(self, number: int) -> bool:
+        return isinstance(self._functions[number], StepsConfig)
 
     def _running_template(self) -> Template:
         with self._lock:
@@ -238,19 +246,19 @@ def longest_together_s(timeout_s: float, num_items: int) -> float:
     return timeout_s * num_items + _TOGETHER_MARGIN_S
 
 
-def _checked_place(message: Any, num_items: int) -> tuple[int, ComponentAnswer]:
+def _checked_place(message: Any, num_items: int, *, of_steps: bool) -> tuple[int, ComponentAnswer]:
     """[index, answer] of a child. Raises ValueError for anything else."""
     if not isinstance(message, list) or len(message) != 2 or message[0] not in range(num_items):
         raise ValueError("malformed answer: not [index, answer]")
-    return int(message[0]), _checked([message[1]], 1)[0]
+    return int(message[0]), _checked([message[1]], 1, of_steps=of_steps)[0]
 
 
 def _failure(outcome: RewardOutcome, detail: str) -> ComponentAnswer:
     return ComponentAnswer(outcome=outcome, value=None, detail=one_line(detail))
 
 
-def _checked(message: Any, num_items: int) -> list[ComponentAnswer]:
-    """The answers of a child, which has run user code and is not believed blindly.
+def _checked(message: Any, num_items: int, *, of_steps: bool) -> list[ComponentAnswer]:
+    """The answers of a child, which has run user code and is not believed blindly: a number each, or a list of them.
 
     Raises:
         ValueError: not a list of answers.
@@ -259,7 +267,8 @@ def _checked(message: Any, num_items: int) -> list[ComponentAnswer]:
         answers = [
             ComponentAnswer(
                 outcome=RewardOutcome(outcome),
-                value=float(value) if outcome == RewardOutcome.OK else None,
+                value=float(value) if outcome == RewardOutcome.OK and not of_steps else None,
+                steps=tuple(map(float, value)) if outcome == RewardOutcome.OK and of_steps else (),
                 detail=one_line(str(detail)),
             )
             for outcome, value, detail in message

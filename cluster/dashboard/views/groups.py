@@ -143,7 +143,9 @@ def _flags(
     if cut:
         flags.append(_flag("right_but_truncated", "right, and stopped at the token limit", cut))
     rewards = [row.reward for row in rows if row.reward is not None]
-    if rewards and len(rows) > 1 and all_rewards_equal(rewards):
+    # Where steps are scored, or the KL is part of the reward, equal rewards may have advantages.
+    has_advantages = any(row.advantage for row in rows)
+    if rewards and len(rows) > 1 and all_rewards_equal(rewards) and not has_advantages:
         flags.append(_flag("equal_rewards", "all rewards are equal: the advantages are 0, nothing is learned", rows))
     return flags
 

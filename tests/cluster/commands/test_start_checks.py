@@ -9,6 +9,7 @@ import pytest
 
 from cluster.commands.start_checks import (
     check_own_parts,
+    check_step_ends,
     check_stop_tokens,
     ending_warnings,
     prefill_warnings,
@@ -159,3 +160,13 @@ def test_a_think_tag_counts_for_the_prompts_that_the_function_scores() -> None:
     assert list(prefill_warnings(config, [one])) == []
     (only,) = prefill_warnings(config, [one, replace(other, text="q<think>")])
     assert "set its param prefilled to true" in only
+
+
+def test_a_tokenizer_whose_tokens_do_not_spell_a_text_cannot_have_steps() -> None:
+    tokenizer = byte_tokenizer()
+    steps = load_config("tiny", ["objective=deepseekmath_process"]).reward
+    fits = replace(prompt("a é"), token_ids=tuple(tokenizer("a é", add_special_tokens=False).input_ids))
+    check_step_ends(steps, tokenizer, [fits])
+    with pytest.raises(ConfigError, match="so that the ends of steps are not known; set it to null"):
+        check_step_ends(steps, tokenizer, [fits, replace(fits, text="a e")])
+    check_step_ends(load_config("tiny").reward, tokenizer, [replace(fits, text="a e")])

@@ -11,7 +11,7 @@ from cluster.config import RunConfig
 from cluster.record.append_log import RunDirectoryError
 from cluster.record.group_table import read_groups, tables_of, write_tables
 from cluster.record.run_directory import RunDirectory
-from reward.types import RewardOutcome, RewardResult, ScoredGroup
+from reward.types import RewardOutcome, RewardResult, ScoredGroup, StepReward
 from rollout.config import ReasoningGymTask
 from rollout.types import Completion, FinishReason, VersionSpan, read_only
 from tests.cluster.examples import failed, ok, opened, scored, scored_of, values_of
@@ -44,7 +44,9 @@ def random_completion(rng: random.Random, sample_index: int) -> Completion:
 
 
 def random_group(rng: random.Random, index: int) -> ScoredGroup:
-    rewards: list[RewardResult] = [ok(rng.random() * 3), failed(RewardOutcome.ERROR), ok(1 / 3), ok(0.1 + 0.2)]
+    steps = tuple(StepReward(end=end, reward=rng.uniform(-1, 1) / 3) for end in range(1, 4))
+    scored_by_steps = dataclasses.replace(ok(1 / 3), steps=steps)
+    rewards: list[RewardResult] = [ok(rng.random() * 3), failed(RewardOutcome.ERROR), scored_by_steps, ok(0.1 + 0.2)]
     group = scored(index, rewards, [random_completion(rng, i) for i in range(4)]).group.payload
     sampled = dataclasses.replace(group, attempt=rng.randint(1, 3), worker=f"sampler-{index % 2}")
     return scored_of(sampled, rewards, worker="reward-1")
@@ -67,7 +69,9 @@ def test_what_is_read_is_what_was_trained_on_to_the_last_bit(run: RunDirectory) 
         assert (after.group.attempt, after.group.worker) == (before.group.facts.attempt, before.group.facts.worker)
         assert facts == dataclasses.replace(before.group.facts, started_s=0.0, finished_s=0.0)
         assert after.scored.scores.worker == before.scores.worker
-        assert [(r.outcome, r.reward) for r in after.scored.rewards] == [(r.outcome, r.reward) for r in before.rewards]
+        assert [(r.outcome, r.reward, r.steps) for r in after.scored.rewards] == [
+            (r.outcome, r.reward, r.steps) for r in before.rewards
+        ]
         for ours, theirs in zip(before.group.payload.completions, after.group.completions, strict=True):
             for name in ("token_ids", "logprobs", "loss_mask"):
                 assert bits(getattr(theirs, name)) == bits(getattr(ours, name)), name

@@ -2,13 +2,15 @@
 
 import random
 
+import numpy as np
 import pytest
 
+from learner.algorithm.plan import plan_step
 from learner.algorithm.process import process_advantages
 from learner.objective import ProcessAdvantage
-from learner.types import AdvantageSpan
+from learner.types import AdvantageSpan, TrainBatch
 from reward.types import RewardOutcome, RewardResult, ScoredGroup, StepReward
-from tests.learner.samples import scored_group, scored_of
+from tests.learner.samples import collated, scored_group, scored_of, settings_of
 
 Steps = list[tuple[int, float]]
 """(end, reward) of each step."""
@@ -88,3 +90,24 @@ def test_groups_are_normalised_apart() -> None:
     for of in of_groups:
         assert of == pytest.approx((2**-0.5, -(2**-0.5)))
     assert process_advantages([group_of([], [], lengths=[1, 2])], ProcessAdvantage())[0] == [(0.0, 0.0)]
+
+
+def test_each_token_has_its_advantage_in_the_batch() -> None:
+    """Against the sum as the paper writes it: for each token the steps whose end is at the token or behind it."""
+    rng = random.Random(3)
+    lengths = [rng.randint(1, 9) for _ in range(6)]
+    ends_G = [sorted(rng.choices(range(1, length + 1), k=rng.randint(0, 4))) for length in lengths]
+    steps_G: list[Steps] = [[(end, rng.uniform(-1, 1)) for end in ends] for ends in ends_G]
+    group = group_of(*steps_G, lengths=lengths)
+    batch = TrainBatch(step=0, policy_version=0, groups=(group,))
+    plan = plan_step(batch, settings_of(advantage={"kind": "process"}, kl={"coef": 0.0}))
+    rewards = np.array([reward for steps in steps_G for _, reward in steps])
+    wanted = [
+        sum((reward - rewards.mean()) / rewards.std(ddof=1) for end, reward in steps_G[one.sample_index] if end >= t)
+        for one in plan.sequences
+        for t in range(1, lengths[one.sample_index] + 1)
+    ]
+    np.testing.assert_allclose(collated(batch, plan.sequences).advantages_N.numpy(), wanted, atol=1e-6)
+    # Who has no step has no gradient, and counts all the same.
+    assert plan.num_completions == 6
+    assert {one.sample_index for one in plan.sequences} == {i for i, steps in enumerate(steps_G) if steps}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rollout.prompts.vocabulary import bytes_as_text, token_pieces
+from rollout.prompts.vocabulary import bytes_as_text, token_bytes, token_pieces
 from tests.rollout.byte_tokenizer import byte_tokenizer
 
 
@@ -46,3 +46,23 @@ def test_pieces_of_another_tokenizer_are_its_tokens_and_a_gap_in_the_ids_is_empt
 def test_bytes_that_are_no_character_are_written_as_bytes() -> None:
     assert bytes_as_text("é1".encode()) == "é1"
     assert bytes_as_text(b"\xc3(\xff") == "<0xC3>(<0xFF>"
+
+
+def test_bytes_of_tokens_laid_end_to_end_are_the_text() -> None:
+    tokenizer = byte_tokenizer(merges=[("a", "Ġ"), ("Ã", "©")])
+    spelt = token_bytes(tokenizer)
+    text = "a é<|end|>€\n"
+    token_ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert b"".join(spelt[i] for i in token_ids).decode() == text
+    assert [spelt[i] for i in token_ids[:4]] == [b"a ", "é".encode(), b"<|end|>", "€".encode()[:1]]
+
+
+def test_bytes_of_another_tokenizer_are_those_of_its_tokens() -> None:
+    words = ["<unk>", "\u2581the", "é", "<0x0A>", "<0xA>"]
+    assert token_bytes(_word_level(words)) == [b"<unk>", b" the", "é".encode(), b"\n", b"<0xA>"]
+
+    class Gap:
+        def get_vocab(self) -> dict[str, int]:
+            return {"a": 0, "b": 2}
+
+    assert token_bytes(Gap()) == [b"a", b"", b"b"]

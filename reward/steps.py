@@ -1,0 +1,87 @@
+"""The steps of a completion's reasoning: where its text is split, and which of its tokens ends each step.
+
+Steps cover the text: what stands between two of them, such as blank lines, belongs to the one before it. A token that
+holds the end of a step is its last token, also where the next step begins inside it; so the end of the text is not
+enough, and the bytes of the tokens are laid out beside it. What ends a completion, such as its end token, belongs to
+its last step, and so does everything behind a stop string.
+
+Dimension: T tokens of a completion.
+"""
+
+import codecs
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from reward.types import StepReward
+from rollout.types import TokenIds
+
+TokenBytes = Sequence[bytes]
+"""[V] the bytes that each token stands for."""
+# What separates two steps. The end of a sentence is a mark with a blank behind it, so that 3.5 is one number.
+_SEPARATORS = {
+    "line": re.compile(r"\n\s*"),
+    "sentence": re.compile(r"(?<=[.!?])\s+|\n\s*"),
+    "paragraph": re.compile(r"\n[^\S\n]*\n\s*"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step of a text."""
+
+    text: str
+    """Without blanks at its ends; never empty."""
+    end: int
+    """Characters of the text up to its end, and that of what separates it from the next."""
+
+
+def split_steps(text: str, splitter: str) -> tuple[Step, ...]:
+    """The steps of a text by the name of a splitter (`reward.config.StepsConfig`); none for a blank text."""
+    starts = [match.end() for match in _SEPARATORS[splitter].finditer(text)]
+    steps: list[Step] = []
+    begin = 0
+    for end in [*starts, len(text)]:
+        words = text[begin:end].strip()
+        if words:
+            steps.append(Step(text=words, end=end))
+            begin = end
+    # Blanks at the end of the text have no step of their own.
+    return (*steps[:-1], Step(text=steps[-1].text, end=len(text))) if steps else ()
+
+
+def steps_with_rewards(
+    steps: Sequence[Step], rewards: Sequence[float], text: str, token_ids: TokenIds, token_bytes: TokenBytes
+) -> tuple[StepReward, ...]:
+    """The rewards of the steps of `text`, at the ends of the steps in tokens.
+
+    Errors: `ValueError` where the tokens do not spell the text.
+    """
+    if not steps:
+        return ()
+    spelt_T = _characters_spelt(text, token_ids, token_bytes)
+    ends = [bisect_left(spelt_T, step.end) + 1 for step in steps[:-1]]
+    return tuple(
+        StepReward(end=end, reward=reward) for end, reward in zip([*ends, len(token_ids)], rewards, strict=True)
+    )
+
+
+def _characters_spelt(text: str, token_ids: TokenIds, token_bytes: TokenBytes) -> list[int]:
+    """[T] characters of the text that are whole once each token is there: a character of several bytes may come in
+    parts. Bytes that are no text are the character U+FFFD, as in every decoder."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    # A model may have more tokens than its tokenizer: these stand for nothing.
+    spelt = (token_bytes[token_id] if token_id < len(token_bytes) else b"" for token_id in token_ids.tolist())
+    parts = [decoder.decode(data) for data in spelt]
+    if not "".join(parts).startswith(text):  # it may have more: what ended it, and the part of a last character
+        raise ValueError("its tokens do not spell its text, so that nobody knows where its steps end")
+    spelt_T, total = [], 0
+    for part in parts:
+        total += len(part)
+        spelt_T.append(total)
+    return spelt_T
+
+
+LoadTokenBytes = Callable[[], TokenBytes]
+"""Reads them where they are needed: in the process of a reward worker."""

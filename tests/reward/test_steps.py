@@ -1,0 +1,216 @@
+"""Steps: where a text is split, at which tokens the steps end, and how a worker scores them."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from reward.config import RewardConfig, RewardFunctionConfig, StepsConfig
+from reward.function_loading import load_function
+from reward.rules.arithmetic_steps import arithmetic_steps, equations
+from reward.steps import split_steps, steps_with_rewards
+from reward.types import GroupScores, RewardOutcome, RewardResult, ScoredGroup, StepReward
+from reward.worker import RewardWorker, validate_reward_config
+from rollout.errors import ConfigError
+from rollout.prompts.vocabulary import token_bytes
+from rollout.types import SampledGroup, facts_of, read_only
+from tests.reward.samples import group, item
+from tests.rollout.byte_tokenizer import byte_tokenizer
+
+MODULE = "tests.reward.step_functions"
+
+
+@pytest.mark.parametrize(
+    ("splitter", "text", "expected"),
+    [
+        ("line", "1 + 1 = 2\n\n  so 3\n", [("1 + 1 = 2", 13), ("so 3", 18)]),
+        ("line", "\n\na", [("a", 3)]),
+        ("line", " \n ", []),
+        ("line", "", []),
+        ("sentence", "It is 3.5. Is it? Yes\nno!", [("It is 3.5.", 11), ("Is it?", 18), ("Yes", 22), ("no!", 25)]),
+        ("paragraph", "a\nb\n \nc\n\n\nd", [("a\nb", 6), ("c", 10), ("d", 11)]),
+    ],
+)
+def test_splitters(splitter: str, text: str, expected: list[tuple[str, int]]) -> None:
+    assert [(step.text, step.end) for step in split_steps(text, splitter)] == expected
+
+
+def ends(text: str, pieces: Sequence[bytes], splitter: str = "line") -> list[int]:
+    steps = split_steps(text, splitter)
+    token_ids = read_only(range(len(pieces)), np.int32)
+    return [one.end for one in steps_with_rewards(steps, [0.0] * len(steps), text, token_ids, pieces)]
+
+
+def test_a_boundary_inside_a_token_goes_to_that_token() -> None:
+    # The line break ends the first step, in the token "\n4" that begins the second.
+    assert ends("3\n4 5", [b"3", b"\n4", b" 5"]) == [2, 3]
+    assert ends("3\n4\n5", [b"3", b"\n4\n5"]) == [2, 2, 2]
+
+
+def test_what_ends_a_completion_belongs_to_its_last_step() -> None:
+    assert ends("3\n4", [b"3", b"\n", b"4", b"\n\n", b"<|end|>"]) == [2, 5]
+
+
+def test_characters_in_parts_and_bytes_that_are_no_text() -> None:
+    euro = "€".encode()
+    assert ends("€\n4", [euro[:1], euro[1:], b"\n", b"4"]) == [3, 4]
+    # A byte that is none of UTF-8 is one character; the last character is not whole, and not in the text.
+    assert ends("�\n4", [b"\xff", b"\n", b"4", euro[:2]]) == [2, 4]
+
+
+def test_tokens_that_do_not_spell_the_text_are_an_error() -> None:
+    with pytest.raises(ValueError, match="do not spell"):
+        ends("3\n4", [b"3", b"4"])
+
+
+def test_a_token_that_the_tokenizer_has_not_stands_for_nothing() -> None:
+    steps = split_steps("a\nb", "line")
+    found = steps_with_rewards(steps, [1.0, 2.0], "a\nb", read_only([0, 9, 1, 2], np.int32), [b"a", b"\n", b"b"])
+    assert found == (StepReward(end=3, reward=1.0), StepReward(end=4, reward=2.0))
+
+
+def test_ends_agree_with_decoding_every_prefix() -> None:
+    """Against the tokenizer itself: a step ends at the first token whose prefix, decoded, has its text."""
+    tokenizer = byte_tokenizer(merges=[("Ċ", "1"), ("1", "Ġ"), ("=", "2"), ("2", "Ċ"), ("Ã", "©")])
+    pieces = token_bytes(tokenizer)
+    rng = random.Random(7)
+    for _ in range(300):
+        text = "".join(rng.choice(["1", " ", "\n", "=2", "é", "€", "x\n\n"]) for _ in range(rng.randint(1, 25)))
+        token_ids = tokenizer(text, add_special_tokens=False).input_ids
+        steps = split_steps(text, "line")
+        found = steps_with_rewards(steps, [0.0] * len(steps), text, read_only(token_ids, np.int32), pieces)
+        for step, one in list(zip(steps, found, strict=True))[:-1]:
+            expected = next(
+                k for k in range(1, len(token_ids) + 1) if tokenizer.decode(token_ids[:k]).startswith(text[: step.end])
+            )
+            assert one.end == expected, (text, step)
+        assert not found or found[-1].end == len(token_ids)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("48/2 = 24", [True]),
+        ("1 + 2 + 3 = 6", [True]),
+        ("2 + 3 * 4 = 20", [False]),
+        ("(2 + 3) × 4 = 20", [True]),
+        ("So $5 x 3 = $15.", [True]),
+        ("<<48/2=24>> clips", [True]),
+        ("1,000 - 1 = 999 apples", [True]),
+        ("2 + 3 = 5 = 10 / 2", [True, True]),
+        ("Total = 2 + 3 = 6", [False]),
+        ("- 2 + 3 = 5", [True]),
+        ("2) 2 + 3 = 5", [True]),
+        ("so: -2 + 3 = 1", [True]),
+        ("10 / 3 = 3.33 and 10 / 3 = 3.34", [True, False]),
+        ("10 / 4 = 2", [False]),
+        ("3 + 4 = 7 and 3 + 4 = 8", [True, False]),
+        ("x - 2 + 3 = 5", []),
+        ("2x + 3 = 7", []),
+        ("3 * 4 = 12x", []),
+        ("20% of 50 = 10", []),
+        ("50 * 20% = 10", []),
+        ("1 / 0 = 0", []),
+        ("there are 3", []),
+        ("3 = 3", []),
+        ("2 + = 5", []),
+        ("9" * 40 + " + 1 = 2", []),
+        ("(" * 3000 + " = 2 + 2", []),
+    ],
+)
+def test_equations(text: str, expected: list[bool]) -> None:
+    assert list(equations(text)) == expected
+
+
+def test_arithmetic_steps() -> None:
+    steps = ("2 + 2 = 4", "so it is four", "4 + 1 = 6")
+    assert arithmetic_steps(item("", steps=steps)) == [1.0, 0.0, -1.0]
+    assert arithmetic_steps(item("", steps=steps), right=2.0, wrong=-3.0, without=0.5) == [2.0, 0.5, -3.0]
+
+
+def test_names_are_told_apart() -> None:
+    with pytest.raises(ConfigError, match=r"scores steps, and no completion: name it in reward\.steps\.function"):
+        load_function(RewardFunctionConfig(function="arithmetic_steps"))
+    with pytest.raises(ConfigError, match="'math' is not known: use arithmetic_steps, or an import path"):
+        load_function(StepsConfig(function="math"))
+    with pytest.raises(ConfigError, match=r"params\.left"):
+        validate_reward_config(RewardConfig(steps=StepsConfig(function="arithmetic_steps", params={"left": 1.0})))
+    with pytest.raises(ValidationError):
+        StepsConfig.model_validate({"function": "arithmetic_steps", "splitter": "word"})
+
+
+def scored_group(rewards: Sequence[float], steps: Sequence[Sequence[float]]) -> ScoredGroup:
+    sampled = group(["a"] * len(rewards))
+    results = [
+        RewardResult(
+            outcome=RewardOutcome.OK, reward=reward, steps=tuple(StepReward(end=1, reward=step) for step in of)
+        )
+        for reward, of in zip(rewards, steps, strict=True)
+    ]
+    scores = GroupScores(rewards=tuple(results), worker="reward-0", started_s=0.0, finished_s=1.0)
+    held = SampledGroup(prompt=sampled.prompt, facts=facts_of(sampled), payload=sampled)
+    return ScoredGroup(group=held, scores=scores)
+
+
+def test_where_steps_are_scored_their_rewards_are_compared() -> None:
+    assert not scored_group([1.0, 1.0], [[1.0], [0.0]]).all_rewards_equal
+    assert scored_group([0.0, 1.0], [[1.0, 1.0], [1.0]]).all_rewards_equal
+    assert not scored_group([0.0, 1.0], [[], []]).all_rewards_equal
+
+
+@pytest.fixture
+def worker(request: pytest.FixtureRequest) -> Iterator[RewardWorker]:
+    config = RewardConfig.model_validate(
+        {
+            "functions": [{"function": "exact_match"}],
+            "steps": {"function": f"{MODULE}:{request.param}"},
+            "timeout_s": 1.0,
+        }
+    )
+    made = RewardWorker(config, "reward-0", load_token_bytes=lambda: [b"1", b"\n", b"one", b"2"])
+    yield made
+    made.close()
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("worker", ["length_of_steps", "awaited_lengths", "lengths_of_all"], indirect=True)
+def test_a_worker_scores_steps(worker: RewardWorker) -> None:
+    sampled = group(["1", "1\none", ""])
+    ids = ([0], [0, 1, 2, 3], [3])
+    completions = [
+        replace(
+            completion,
+            token_ids=read_only(of, np.int32),
+            logprobs=read_only([-1.0] * len(of), np.float32),
+            loss_mask=read_only([True] * len(of), np.bool_),
+        )
+        for completion, of in zip(sampled.completions, ids, strict=True)
+    ]
+    results = worker.score(replace(sampled, completions=tuple(completions))).rewards
+    assert [result.outcome for result in results] == [RewardOutcome.OK] * 3
+    assert [result.reward for result in results] == [1.0, 0.0, 0.0]
+    assert [result.steps for result in results] == [
+        (StepReward(end=1, reward=1.0),),
+        (StepReward(end=2, reward=1.0), StepReward(end=4, reward=3.0)),
+        (),
+    ]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("worker", ["length_of_steps"], indirect=True)
+def test_each_misdeed_has_its_outcome(worker: RewardWorker) -> None:
+    sampled = group(["hang", "raise", "short", "nan", "number", "1"])
+    results = worker.score(sampled).rewards
+    said = [(result.outcome.value, result.detail) for result in results]
+    assert said[0] == ("timeout", "length_of_steps did not answer within 1 s")
+    assert said[1] == ("error", "length_of_steps raised ValueError: no")
+    assert said[2] == ("invalid", "length_of_steps returned 0 numbers for 1 steps")
+    assert said[3] == ("invalid", "length_of_steps returned nan for step 0")
+    assert said[4] == ("invalid", "length_of_steps returned a float instead of a list with a number for each step")
+    # Its token 5 is none of the four: the text is spelt by nothing.
+    assert said[5][0] == "error"
+    assert "do not spell its text" in said[5][1]
+    assert all(result.reward is None and result.correct is None and result.steps == () for result in results)
