@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor = add("doctor", _doctor, "say what is wrong with a run; exits with 3 for warnings and 4 for errors")
     doctor.add_argument("run", type=Path, metavar="RUN", help="a run directory; the run may be live")
     doctor.add_argument("--format", choices=("text", "json"), default="text")
-    add("recipes", _recipes, "list the shipped recipes")
+    add("recipes", _recipes, "list the shipped recipes and objectives")
     add_dashboard_commands(add)
     add_selection_commands(add)
     add_label_command(add)
@@ -199,10 +199,13 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _recipes(_: argparse.Namespace) -> int:
-    from cluster.configuration.loading import list_recipes, recipe_summary
+    from cluster.configuration.loading import list_objectives, list_recipes, recipe_summary
 
     for path in list_recipes():
-        print(f"{path.stem:<16} {recipe_summary(path)}")
+        print(f"{path.stem:<22} {recipe_summary(path)}")
+    print("\nObjectives for any recipe, as in `shoal train tiny objective=gspo`:")
+    for path in list_objectives():
+        print(f"{path.stem:<22} {recipe_summary(path)}")
     return 0
 
 

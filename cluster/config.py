@@ -212,7 +212,7 @@ class RunConfig(Config):
         if self.reward.steps is not None and not is_process:
             raise ValueError(
                 f"reward.steps is set and learner.objective.advantage is `{advantage.kind}`, which "
-                " does not look at steps; set learner.objective.advantage.kind to `process`, or reward.steps to "
+                "does not look at steps; set learner.objective.advantage.kind to `process`, or reward.steps to "
                 "null"
             )
         return self

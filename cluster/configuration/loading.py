@@ -1,6 +1,7 @@
 """Recipe and overrides -> RunConfig, and back to YAML.
 
-A recipe is a YAML file of RunConfig's keys; `base: NAME` starts from another one. Overrides are `dotted.key=value`.
+A recipe is a YAML file of RunConfig's keys; `base: NAME` starts from another one, and `objective: NAME` takes the
+objective of a paper in place of the base's: so does the override `objective=NAME`. Overrides are `dotted.key=value`.
 Everything is checked before anything is started: each problem is one line with the key's path, what was got and what
 is allowed.
 """
@@ -24,6 +25,8 @@ from rollout.config import Config
 from rollout.errors import ConfigError
 
 RECIPES_DIR = Path(__file__).parents[1] / "recipes"
+OBJECTIVES_DIR = RECIPES_DIR / "objectives"
+_OBJECTIVE = "objective="
 
 _ConfigT = TypeVar("_ConfigT", bound=Config)
 
@@ -33,8 +36,12 @@ def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> RunConfig:
 
     Raises ConfigError.
     """
-    path = find_recipe(name_or_path)
-    return build_config(_read_with_bases(path, ()), overrides, source=str(name_or_path))
+    values = _read_with_bases(find_recipe(name_or_path), ())
+    for override in overrides:
+        if override.startswith(_OBJECTIVE):
+            values = _with_objective(values, override.removeprefix(_OBJECTIVE))
+    others = [override for override in overrides if not override.startswith(_OBJECTIVE)]
+    return build_config(values, others, source=str(name_or_path))
 
 
 def build_config(values: Mapping[str, Any], overrides: Sequence[str] = (), *, source: str) -> RunConfig:
@@ -97,6 +104,11 @@ def list_recipes() -> list[Path]:
     return sorted(RECIPES_DIR.glob("*.yaml"))
 
 
+def list_objectives() -> list[Path]:
+    """Files of the objectives that a recipe may take, sorted by name."""
+    return sorted(OBJECTIVES_DIR.glob("*.yaml"))
+
+
 def recipe_summary(path: Path) -> str:
     """The recipe's first line, which is a comment that says what it is for."""
     with path.open(encoding="utf-8") as file:
@@ -114,15 +126,35 @@ def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"cannot read the recipe {path}: {reason}; `shoal recipes` lists the shipped ones") from error
     values = _require_mapping(parse_yaml(text, str(path)), str(path))
-    base = values.pop("base", None)
+    base, objective = values.pop("base", None), values.pop("objective", None)
+    if objective is not None and not isinstance(objective, str):
+        raise ConfigError(f"{path}: objective: got {objective!r}, allowed: one of {_objective_names()}")
     if base is None:
-        return values
+        return values if objective is None else merge(RunConfig, _with_objective({}, objective), values)
     if not isinstance(base, str):
         raise ConfigError(f"{path}: base: got {base!r}, allowed: the name or path of one recipe")
     base_path = find_recipe(base)
     if base_path.parent != RECIPES_DIR and not base_path.is_absolute():
         base_path = path.parent / base_path  # a path in a file is meant from that file, not from the shell's folder
-    return merge(RunConfig, _read_with_bases(base_path, (*seen, path.resolve())), values)
+    below = _read_with_bases(base_path, (*seen, path.resolve()))
+    return merge(RunConfig, below if objective is None else _with_objective(below, objective), values)
+
+
+def _with_objective(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """`values` with the objective of a paper: `learner.objective` is its whole, and the other keys of its file are laid
+    over theirs. Raises ConfigError for a name that is none."""
+    path = OBJECTIVES_DIR / f"{name}.yaml"
+    if path not in list_objectives():
+        raise ConfigError(f"objective: got {name!r}, allowed: one of {_objective_names()}")
+    over = _require_mapping(parse_yaml(path.read_text(encoding="utf-8"), str(path)), str(path))
+    learner = values.get("learner")
+    if isinstance(learner, Mapping):
+        values = {**values, "learner": {key: value for key, value in learner.items() if key != "objective"}}
+    return merge(RunConfig, values, over)
+
+
+def _objective_names() -> str:
+    return ", ".join(path.stem for path in list_objectives())
 
 
 def _require_mapping(values: Any, source: str) -> dict[str, Any]:

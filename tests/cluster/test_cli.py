@@ -76,7 +76,7 @@ def test_module_and_exit_code() -> None:
     )
     assert result.returncode == 2
     assert result.stdout == ""
-    assert result.stderr.startswith("shoal: there is no recipe named 'quikstart'; shipped ones are deepseekmath")
+    assert result.stderr.startswith("shoal: there is no recipe named 'quikstart'; shipped ones are async, ")
 
 
 @pytest.fixture
@@ -214,9 +214,12 @@ def test_plan_prints_configuration_and_plan(capsys: pytest.CaptureFixture[str]) 
 
 def test_recipes_have_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["recipes"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == sorted(line.split()[0] for line in lines)
-    assert any(line.startswith("quickstart       A pretrained 135M model") for line in lines)
+    recipes, objectives = (part.splitlines() for part in capsys.readouterr().out.split("\n\n"))
+    assert objectives[0] == "Objectives for any recipe, as in `shoal train tiny objective=gspo`:"
+    for lines in (recipes, objectives[1:]):
+        assert [line.split()[0] for line in lines] == sorted(line.split()[0] for line in lines)
+    assert any(line.startswith("quickstart             A pretrained 135M model") for line in recipes)
+    assert any(line.startswith("gspo                   GSPO (arXiv 2507.18071)") for line in objectives)
 
 
 def test_eval_takes_the_task_of_a_recipe_and_the_model_that_is_named(

@@ -124,7 +124,7 @@ def test_several_problems_have_a_line_each() -> None:
 
 
 def test_an_unknown_recipe_lists_the_shipped_ones() -> None:
-    assert "shipped ones are deepseekmath, gsm8k-qwen" in problem("quikstart")
+    assert "shipped ones are async, cispo_scale_rl, dapo" in problem("quikstart")
     assert "cannot read the recipe nowhere/x.yaml: No such file" in problem("nowhere/x.yaml")
 
 
