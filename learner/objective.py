@@ -124,7 +124,7 @@ class RatioMask(Config):
 
 class OffPolicySequenceMask(Config):
     """Leaves out completions of negative advantage that the policy moved away from (DeepSeek-V3.2, arXiv
-    2512.02556)."""
+    2512.02556): the policy as it is at each update, or, with `count: kept`, before the first of a step."""
 
     kind: Literal["off_policy_sequence"] = "off_policy_sequence"
     threshold: float = Field(default=0.5, gt=0)
@@ -272,17 +272,15 @@ class ObjectiveConfig(Config):
     def _problems(self) -> list[str]:
         """Sentences on parts that do not go together."""
         surrogate, kl, found = self.surrogate, self.kl, []
-        is_sequence = isinstance(surrogate, Gmpo) or (isinstance(surrogate, PpoClip) and surrogate.level != "token")
         if self.proximal == "sampler" and self._has("truncate"):
             found.append(
                 "corrections has `truncate`, and proximal is `sampler`: the surrogate's ratio is against the sampler "
                 "already, so that the gap would count twice; set proximal to `recomputed`"
             )
-        if is_sequence and self.aggregation.kind not in ("sequence_mean",):
+        if isinstance(surrogate, Gmpo) and self.aggregation.kind != "sequence_mean":
             found.append(
-                f"surrogate {surrogate.kind} has one ratio for a completion, and aggregation {self.aggregation.kind} "
-                "counts it once for each token, so that long completions weigh more; set aggregation.kind to "
-                "`sequence_mean`"
+                f"surrogate gmpo has one value for a completion, and aggregation {self.aggregation.kind} counts it "
+                "once for each token, which no paper does; set aggregation.kind to `sequence_mean`"
             )
         if kl.unbiased and (kl.estimator != "k3" or kl.place != "loss"):
             found.append("kl.unbiased is about k3 in the loss; leave it out, or set kl.estimator to `k3`")

@@ -13,9 +13,12 @@ class PpoClip(Config):
     """min(r A, clip(r, 1 - eps, 1 + eps_high) A) (PPO, arXiv 1707.06347; GRPO, DAPO, GSPO)."""
 
     kind: Literal["ppo_clip"] = "ppo_clip"
-    level: Literal["token", "sequence", "sequence_token"] = "token"
+    level: Literal["token", "sequence", "sequence_token", "product"] = "token"
     """Of what r is the ratio: of a token; of a completion, as the geometric mean of its tokens (GSPO, arXiv
-    2507.18071); of a completion, with the gradient of each token of its own (GSPO-token)."""
+    2507.18071); of a completion, with the gradient of each token of its own (GSPO-token); of a completion, as the
+    product of its tokens (RLOO, arXiv 2402.14740). A completion's ratio stands at each of its tokens: the aggregation
+    `sequence_mean` counts it once, `sequence_sum` once for each token (LUSPO, arXiv 2602.05261), as `token_mean` and
+    `token_sum` do."""
     eps: float = Field(default=0.2, gt=0, lt=1)
     """The ratio is clipped at 1 - eps below."""
     eps_high: float | None = Field(default=None, gt=0)

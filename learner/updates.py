@@ -15,7 +15,14 @@ from torch import Tensor
 from learner.algorithm.advantages import estimator_of
 from learner.algorithm.aggregation import token_weights
 from learner.algorithm.batching import MicroBatch
-from learner.algorithm.corrections import NOT_CORRECTED, Corrected, correct, entropy_threshold
+from learner.algorithm.corrections import (
+    NOT_CORRECTED,
+    Corrected,
+    correct,
+    entropy_threshold,
+    fixed_corrections,
+    moving_corrections,
+)
 from learner.algorithm.entropy import EntropyControl
 from learner.algorithm.kl import estimated_kl
 from learner.algorithm.loss import SUM_NAMES, Loss, anchor_of
@@ -59,7 +66,7 @@ class Prepared:
     entropy_N: Tensor | None = None
     """Its entropies."""
     corrected: Corrected | None = None
-    """None: made in each pass, from its own values."""
+    """What is fixed before the first update; None: all of it is made in each pass, from its own values."""
 
     def values(self, policy_N: Tensor, entropy_N: Tensor) -> TokenValues:
         """What the loss sees of one pass."""
@@ -171,7 +178,7 @@ class Updates:
             assert one.entropy_N is not None
             values = one.values(one.before_N, one.entropy_N)
             anchor_N = one.before_N if objective.proximal == "sampler" else anchor_of(values, objective)
-            one.corrected = correct(values, anchor_N, objective.corrections, entropy_threshold=threshold)
+            one.corrected = correct(values, anchor_N, fixed_corrections(objective), entropy_threshold=threshold)
         if objective.aggregation.count == "kept" and objective.has_masks:
             assert share.whole is not None
             self._count_kept(share.whole, prepared, max_tokens=share.max_tokens)
@@ -223,7 +230,7 @@ class Updates:
         for one in part:
             policy_N, entropy_N = self._forward(one.tokens)
             values = one.values(policy_N, entropy_N)
-            corrected = one.corrected or self._corrected_now(values)
+            corrected = self._corrected_now(values, one.corrected)
             loss, sums = self._loss(values, corrected, entropy_coef=entropy_coef)
             self._engine.backward(loss)
             totals += torch.cat([loss.detach().double()[None], sums.vector])
@@ -264,14 +271,17 @@ class Updates:
         )
         return found
 
-    def _corrected_now(self, values: TokenValues) -> Corrected:
-        """By the policy of this pass, which is that before the step."""
+    def _corrected_now(self, values: TokenValues, fixed: Corrected | None) -> Corrected:
+        """With what was fixed before the step, or all by the policy of this pass, which then is that before the step.
+        A mask that follows the policy is of this pass in either case."""
         objective = self._objective
         if not objective.corrections:
             return NOT_CORRECTED
         is_sampler = objective.proximal == "sampler"
         anchor_N = values.policy_N.detach() if is_sampler else anchor_of(values, objective)
-        return correct(values, anchor_N, objective.corrections, entropy_threshold=None)
+        if fixed is None:
+            return correct(values, anchor_N, objective.corrections, entropy_threshold=None)
+        return fixed.also(correct(values, anchor_N, moving_corrections(objective), entropy_threshold=None))
 
 
 def _indices(tokens: MicroBatch) -> list[int]:

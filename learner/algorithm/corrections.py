@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from learner.algorithm.tokens import TokenValues, bounded_exp
-from learner.objective import CorrectionConfig, OffPolicySequenceMask, RatioMask, TruncateWeight
+from learner.objective import CorrectionConfig, ObjectiveConfig, OffPolicySequenceMask, RatioMask, TruncateWeight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +25,30 @@ class Corrected:
     weights_N: Tensor | None = None
     keep_N: Tensor | None = None
 
+    def also(self, other: "Corrected") -> "Corrected":
+        """What both say: the product of the weights, and what both keep."""
+        weights_N, keep_N = self.weights_N, self.keep_N
+        if other.weights_N is not None:
+            weights_N = other.weights_N if weights_N is None else weights_N * other.weights_N
+        if other.keep_N is not None:
+            keep_N = other.keep_N if keep_N is None else keep_N & other.keep_N
+        return Corrected(weights_N=weights_N, keep_N=keep_N)
+
 
 NOT_CORRECTED = Corrected()
+
+
+def moving_corrections(objective: ObjectiveConfig) -> tuple[CorrectionConfig, ...]:
+    """Those that follow the policy from update to update. With `count: kept` there are none: the denominators of a step
+    need to know its masks."""
+    moves = objective.aggregation.count == "trained"
+    return tuple(one for one in objective.corrections if moves and isinstance(one, OffPolicySequenceMask))
+
+
+def fixed_corrections(objective: ObjectiveConfig) -> tuple[CorrectionConfig, ...]:
+    """The others: those of the policy before the step's first update."""
+    moving = moving_corrections(objective)
+    return tuple(one for one in objective.corrections if one not in moving)
 
 
 def correct(
@@ -49,27 +71,20 @@ def _correct(
     tokens: TokenValues, anchor_N: Tensor, corrections: Sequence[CorrectionConfig], threshold: float | None
 ) -> Corrected:
     gap_N = tokens.known(anchor_N) - tokens.known(tokens.sampler_N)
-    weights_N: Tensor | None = None
-    keep_N: Tensor | None = None
+    found = NOT_CORRECTED
     for correction in corrections:
         if isinstance(correction, TruncateWeight):
-            weight_N = _ratio(tokens, gap_N, correction.level).clamp(correction.min, correction.max)
-            weights_N = weight_N if weights_N is None else weights_N * weight_N
-            continue
-        if isinstance(correction, RatioMask):
+            weights_N = _ratio(tokens, gap_N, correction.level).clamp(correction.min, correction.max)
+            found = found.also(Corrected(weights_N=weights_N))
+        elif isinstance(correction, RatioMask):
             ratio_N = _ratio(tokens, gap_N, correction.level)
-            kept_N = (ratio_N >= correction.min) & (ratio_N <= correction.max)
+            found = found.also(Corrected(keep_N=(ratio_N >= correction.min) & (ratio_N <= correction.max)))
         elif isinstance(correction, OffPolicySequenceMask):
-            policy_N = tokens.policy_N.detach() if tokens.before_N is None else tokens.before_N
-            moved_N = tokens.known(tokens.sampler_N) - tokens.known(policy_N)
-            completions = tokens.completions
-            is_far_N = completions.spread(completions.means(moved_N)) > correction.threshold
-            kept_N = (tokens.advantages_N >= 0) | ~is_far_N
+            found = found.also(Corrected(keep_N=_not_moved_away(tokens, correction.threshold)))
         else:
             assert threshold is not None, "the threshold of the batch is computed before"
-            kept_N = tokens.entropy_N >= threshold
-        keep_N = kept_N if keep_N is None else keep_N & kept_N
-    return Corrected(weights_N=weights_N, keep_N=keep_N)
+            found = found.also(Corrected(keep_N=tokens.entropy_N >= threshold))
+    return found
 
 
 def entropy_threshold(entropies_M: Tensor, share: float) -> float:
@@ -80,6 +95,14 @@ def entropy_threshold(entropies_M: Tensor, share: float) -> float:
     # Of the decimal number that was written: in binary 0.07 * 100 is above 7, and would keep 8.
     num_kept = math.ceil(Fraction(str(share)) * len(entropies_M))
     return float(torch.kthvalue(entropies_M, len(entropies_M) - num_kept + 1).values)
+
+
+def _not_moved_away(tokens: TokenValues, threshold: float) -> Tensor:
+    """[N] False for completions of negative advantage from which the policy, as it is now, moved too far."""
+    moved_N = tokens.known(tokens.sampler_N) - tokens.known(tokens.policy_N.detach())
+    completions = tokens.completions
+    is_far_N = completions.spread(completions.means(moved_N)) > threshold
+    return (tokens.advantages_N >= 0) | ~is_far_N
 
 
 def _ratio(tokens: TokenValues, gap_N: Tensor, level: str) -> Tensor:

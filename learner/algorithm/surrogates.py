@@ -1,7 +1,7 @@
 """Surrogates: advantages and ratios -> the objective of each token, to be maximised.
 
-A surrogate of a whole completion (GSPO, GMPO) has the same value at each of its tokens: with the token weights of
-`sequence_mean` their sum is the value itself.
+A surrogate of a whole completion (GSPO, GMPO, RLOO) has the same value at each of its tokens: with the token weights
+of `sequence_mean` their sum is the value itself.
 
 Dimensions: N tokens, S completions.
 """
@@ -145,6 +145,8 @@ def _ratio_at(ratios: Ratios, level: str) -> Tensor:
     if level == "token":
         return ratios.ratio_N
     completions = ratios.completions
+    if level == "product":
+        return completions.spread(bounded_exp(completions.sums(ratios.log_ratio_N)))
     sequence_N = completions.spread(bounded_exp(completions.means(ratios.log_ratio_N)))
     if level == "sequence":
         return sequence_N

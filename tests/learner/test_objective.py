@@ -26,21 +26,9 @@ def objective(**fields: Any) -> ObjectiveConfig:
             "already, so that the gap would count twice; set proximal to `recomputed`",
         ),
         (
-            {"surrogate": GSPO, "aggregation": {"kind": "token_mean"}},
-            "surrogate ppo_clip has one ratio for a completion, and aggregation token_mean counts it once for each "
-            "token, so that long completions weigh more; set aggregation.kind to `sequence_mean`",
-        ),
-        (
-            {"surrogate": {**GSPO, "level": "sequence_token"}, "aggregation": {"kind": "token_sum"}},
-            "surrogate ppo_clip has one ratio for a completion, and aggregation token_sum",
-        ),
-        (
             {"surrogate": {"kind": "gmpo"}, "aggregation": {"kind": "prompt_mean"}},
-            "surrogate gmpo has one ratio for a completion, and aggregation prompt_mean",
-        ),
-        (
-            {"surrogate": GSPO, "aggregation": {"kind": "sequence_sum"}},
-            "surrogate ppo_clip has one ratio for a completion, and aggregation sequence_sum",
+            "surrogate gmpo has one value for a completion, and aggregation prompt_mean counts it once for each token, "
+            "which no paper does; set aggregation.kind to `sequence_mean`",
         ),
         ({"kl": {"unbiased": True, "estimator": "k2"}}, "kl.unbiased is about k3 in the loss; leave it out"),
         ({"kl": {"unbiased": True, "place": "reward"}}, "kl.unbiased is about k3 in the loss; leave it out"),
@@ -104,6 +92,8 @@ def test_what_does_not_go_together_is_refused_with_the_reason(fields: dict[str, 
         {"proximal": "interpolated", "corrections": [{"kind": "truncate", "max": None, "min": 5.0}]},
         {"corrections": [MASK]},
         {"surrogate": GSPO},
+        {"surrogate": GSPO, "aggregation": {"kind": "sequence_sum"}},
+        {"surrogate": {**GSPO, "level": "product"}, "aggregation": {"kind": "token_mean"}},
         {"kl": {"unbiased": True}},
         {"kl": {"place": "reward", "estimator": "k1"}},
         {"kl": {"coef": 0, "estimator": "k1"}},

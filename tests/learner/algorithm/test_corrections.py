@@ -126,10 +126,10 @@ def test_completions_of_negative_advantage_that_the_policy_left_are_left_out() -
     assert off_policy([-1] * 5, threshold=0.61) == [True] * 5
 
 
-def test_the_policy_before_the_step_decides_where_there_is_one() -> None:
+def test_the_policy_as_it_is_now_decides_whatever_it_was_before_the_step() -> None:
     before = torch.full((5,), -2.0, dtype=torch.float64)
-    assert off_policy([-1] * 5, before=before) == [True] * 5
-    assert off_policy([-1] * 5, before=before - 1) == [False] * 5
+    for values in (before, before - 1):
+        assert off_policy([-1] * 5, before=values) == [True, True, False, False, False]
 
 
 def test_a_token_that_is_not_trained_on_does_not_move_its_completion() -> None:
