@@ -30,3 +30,8 @@ async def awaited_lengths(item: RewardInput) -> list[float]:
 @batched
 def lengths_of_all(items: Sequence[RewardInput]) -> list[list[float]]:
     return [[float(len(step)) for step in item.steps] for item in items]
+
+
+def right_steps(item: RewardInput) -> list[float]:
+    """1 for each step that is the expected answer, else 0: for a model that says no more than answers."""
+    return [float(step == item.ground_truth) for step in item.steps]

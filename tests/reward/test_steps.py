@@ -1,8 +1,10 @@
 """Steps: where a text is split, at which tokens the steps end, and how a worker scores them."""
 
 import random
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -123,6 +125,33 @@ def test_ends_agree_with_decoding_every_prefix() -> None:
 )
 def test_equations(text: str, expected: list[bool]) -> None:
     assert list(equations(text)) == expected
+
+
+def test_equations_agree_with_python_on_random_ones() -> None:
+    """Precedence, parentheses and signs, against Python's own reading with exact fractions."""
+    rng = random.Random(5)
+
+    def expression(depth: int) -> str:
+        if depth == 0 or rng.random() < 0.3:
+            return str(rng.randint(0, 20))
+        inner = f"{expression(depth - 1)} {rng.choice('+-*/')} {expression(depth - 1)}"
+        return f"({inner})" if rng.random() < 0.5 else inner
+
+    outcomes = []
+    for _ in range(500):
+        text = expression(3)
+        if text.isdigit():
+            continue
+        try:
+            value = eval(re.sub(r"(\d+)", r"Fraction(\1)", text), {"Fraction": Fraction})
+        except ZeroDivisionError:
+            assert list(equations(f"{text} = 1")) == []
+            continue
+        said = value if rng.random() < 0.5 else value + rng.randint(1, 3)
+        written = str(said.numerator) if said.denominator == 1 else f"{said.numerator} / {said.denominator}"
+        outcomes.append(said == value)
+        assert list(equations(f"so {text} = {written}")) == [said == value], (text, written)
+    assert min(outcomes.count(True), outcomes.count(False)) > 100
 
 
 def test_arithmetic_steps() -> None:
