@@ -74,9 +74,12 @@ def _characters_spelt(text: str, token_ids: TokenIds, token_bytes: TokenBytes) -
     # A model may have more tokens than its tokenizer: these stand for nothing.
     spelt = (token_bytes[token_id] if token_id < len(token_bytes) else b"" for token_id in token_ids.tolist())
     parts = [decoder.decode(data) for data in spelt]
-    if not "".join(parts).startswith(text):  # it may have more: what ended it, and the part of a last character
+    whole = "".join(parts)  # it may have more: what ended it, and the part of a last character
+    # SentencePiece leaves out the blank that its first token begins with.
+    left_out = int(not whole.startswith(text) and whole.startswith(" "))
+    if not whole.startswith(text, left_out):
         raise ValueError("its tokens do not spell its text, so that nobody knows where its steps end")
-    spelt_T, total = [], 0
+    spelt_T, total = [], -left_out
     for part in parts:
         total += len(part)
         spelt_T.append(total)

@@ -63,9 +63,16 @@ def test_characters_in_parts_and_bytes_that_are_no_text() -> None:
     assert ends("�\n4", [b"\xff", b"\n", b"4", euro[:2]]) == [2, 4]
 
 
+def test_a_first_blank_that_a_tokenizer_leaves_out_is_no_matter() -> None:
+    assert ends("3\n4 5", [b" 3", b"\n", b"4", b" 5"]) == [2, 4]
+    assert ends(" 3\n4", [b" 3", b"\n", b"4"]) == [2, 3]
+
+
 def test_tokens_that_do_not_spell_the_text_are_an_error() -> None:
     with pytest.raises(ValueError, match="do not spell"):
         ends("3\n4", [b"3", b"4"])
+    with pytest.raises(ValueError, match="do not spell"):
+        ends("3\n4", [b" 4", b"\n", b"4"])
 
 
 def test_a_token_that_the_tokenizer_has_not_stands_for_nothing() -> None:
