@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.answers import wait_for_index
+from tests.browser.answers import ask, wait_for_index
 from tests.browser.conftest import Dashboard
 from tests.browser.waiting import until
 
@@ -55,13 +55,35 @@ def test_curves_of_both_over_steps_tokens_and_time(page: Any, dashboard: Dashboa
 def test_figures_tell_what_is_better_or_worse(page: Any, dashboard: Dashboard) -> None:
     open_compare(page, dashboard)
     reward = page.get_by_test_id("figures").locator("tr", has_text=re.compile("^Reward"))
-    values = [float(number) for number in re.findall(r"\d+\.\d+", reward.inner_text())]
+    values = [float(number) for number in re.findall(r"\d+\.\d+", reward.inner_text())][:3]
     assert len(values) == 3
     assert values[1] < values[0]
     assert values[2] == pytest.approx(values[0] - values[1], abs=0.01)
     delta = reward.get_by_test_id("delta")
     assert "↓" in delta.inner_text()
     assert "bad" in (delta.get_attribute("class") or "").split()
+
+
+def test_shares_are_in_percent_and_their_differences_in_points_with_an_interval(
+    page: Any, dashboard: Dashboard
+) -> None:
+    open_compare(page, dashboard)
+    accuracy = page.get_by_test_id("figures").locator('tr[title="accuracy_last"]')
+    found = re.findall(r"(\d+(?:\.\d+)?)%", accuracy.inner_text())
+    assert len(found) == 2
+    better, worse = (float(value) for value in found)
+    told = accuracy.get_by_test_id("delta").inner_text()
+    assert re.fullmatch(r"↓ (\d+(?:\.\d+)?) points", told.strip()), told
+    assert float(told.split()[1]) == pytest.approx(better - worse, abs=0.11)
+    low, high = (
+        float(value.replace("−", "-"))
+        for value in accuracy.get_by_test_id("interval").inner_text().replace("+", "").split(" to ")
+    )
+    assert low < worse - better < high <= 0.0
+    answer = ask(dashboard.origin, "compare?runs=healthy,entropy_collapse")
+    wanted = next(line for line in answer["table"] if line["name"] == "accuracy_last")["intervals"]
+    assert [low, high] == pytest.approx([100 * bound for bound in wanted["entropy_collapse"]], abs=0.06)
+    assert page.get_by_test_id("figures").locator('tr[title="reward/mean"]').get_by_test_id("interval").count() == 1
 
 
 def test_configurations_are_told_apart_or_told_equal(page: Any, dashboard: Dashboard) -> None:

@@ -3,11 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from statistics import median
 
-Z = 1.96
-"""Of 95 %."""
+Z, CONFIDENCE = 1.96, 0.95
+"""The normal distribution is within +-Z with CONFIDENCE."""
+_SLICES, _LARGEST = 64, 20.0
+"""Slices of the integral of Student's density, by which Simpson's rule is exact to seven digits; and what no quantile
+is above: that of one degree of freedom is 12.7."""
 KEPT, KEPT_SD, FALL_SD = 3, 1.5, 3.0
 """A column has fallen when the mean of its last KEPT values is FALL_SD below where it was, and each of them KEPT_SD."""
 MEDIAN_TO_SD = 1.4826
@@ -78,6 +82,35 @@ def noise(values: Sequence[float]) -> float:
     return math.sqrt(math.fsum(jumps) / len(jumps) / 2) if jumps else 0.0
 
 
+def noise_freedom(num_values: int) -> float:
+    """Degrees of freedom of the square of `noise`, of that many normal values. Its variance is (3 n - 4) / (n - 1)^2
+    of sigma^4 (von Neumann et al., 1941), and that of a mean of nu squares 2 / nu; 0 of fewer than two."""
+    return 0.0 if num_values < 2 else 2 * (num_values - 1) ** 2 / (3 * num_values - 4)
+
+
+@cache
+def student(freedom: float) -> float:
+    """What Student's t of that many degrees of freedom, which need not be whole, stays within with CONFIDENCE. With
+    x = sqrt(nu) tan(a) its density is a multiple of cos(a)^(nu - 1). Infinite of fewer than one.
+
+    Sources: Student (1908); the integral by Simpson's rule, its inverse by halving.
+    """
+    if freedom < 1:
+        return math.inf
+    whole = math.exp(math.lgamma(freedom / 2) - math.lgamma((freedom + 1) / 2)) * math.sqrt(math.pi) / 2
+    low, high = 0.0, math.atan(_LARGEST / math.sqrt(freedom))
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _power_of_cosine(middle, freedom - 1) < CONFIDENCE * whole else (low, middle)
+    return math.sqrt(freedom) * math.tan(low)
+
+
+def _power_of_cosine(end: float, power: float) -> float:
+    """Integral of cos(a)^power from 0."""
+    values = [math.cos(end * i / _SLICES) ** power for i in range(_SLICES + 1)]
+    return (values[0] + 4 * sum(values[1::2]) + 2 * sum(values[2:-1:2]) + values[-1]) * end / _SLICES / 3
+
+
 def usual_jump(values: Sequence[float]) -> float:
     """As `noise`, by the median: a few that are really others count no more than the rest."""
     jumps = [abs(b - a) for a, b in pairwise(values)]
@@ -85,10 +118,22 @@ def usual_jump(values: Sequence[float]) -> float:
 
 
 def mean_difference(values: Sequence[float], count: int) -> Difference:
-    """Of the mean of the first `count` values and that of the last, by the noise of all."""
+    """Of the mean of the first `count` values and that of the last, by the noise of all: a guess, for which Student's
+    quantile makes room."""
     before, after = math.fsum(values[:count]) / count, math.fsum(values[-count:]) / count
-    half = Z * noise(values) * math.sqrt(2 / count)
+    half = student(noise_freedom(len(values))) * noise(values) * math.sqrt(2 / count)
     return Difference(before=before, after=after, low=after - before - half, high=after - before + half)
+
+
+def column_difference(before: Sequence[float], after: Sequence[float]) -> Difference:
+    """Of the means of two columns, of two values and more, that have nothing to do with each other: each by its own
+    noise (Welch, 1947)."""
+    found = [(math.fsum(values) / len(values), noise(values) ** 2 / len(values)) for values in (before, after)]
+    (mean1, square1), (mean2, square2) = found
+    freedom = [noise_freedom(len(values)) for values in (before, after)]
+    total, of_squares = square1 + square2, square1**2 / freedom[0] + square2**2 / freedom[1]
+    half = student(round(total**2 / of_squares, 2)) * math.sqrt(total) if total > 0 else 0.0
+    return Difference(before=mean1, after=mean2, low=mean2 - mean1 - half, high=mean2 - mean1 + half)
 
 
 def fall(values: Sequence[float], least_sd: float) -> Fall | None:

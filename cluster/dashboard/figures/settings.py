@@ -35,6 +35,17 @@ def setting(config: Mapping[str, Any] | None, key: str, kind: type[Setting]) -> 
     return default
 
 
+def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"learner": {"lr": 1}} -> {"learner.lr": 1}. Lists are values; an empty mapping is one too."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flattened(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
 def _as(value: Any, kind: type[Setting]) -> Setting | None:
     if kind is float and type(value) is int:
         return kind(value)

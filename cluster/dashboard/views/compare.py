@@ -6,13 +6,15 @@ last steps, because a single step is mostly noise.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from cluster.dashboard.figures.derived import recorded
-from cluster.dashboard.figures.intervals import Z, noise, share_difference
+from cluster.dashboard.figures.intervals import Difference, column_difference, share_difference
 from cluster.dashboard.figures.series import Axes, Values, axes_of, column, known, last_known, thin, x_of
+from cluster.dashboard.figures.settings import flattened
 from cluster.dashboard.figures.thresholds import facts_of, gap
 from cluster.dashboard.records import MetricTable, PromptStats
 from cluster.dashboard.views.charts import on_scale
@@ -130,15 +132,8 @@ def config_differences(configs: Mapping[str, Mapping[str, Any] | None]) -> list[
     ]
 
 
-def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"learner": {"lr": 1}} -> {"learner.lr": 1}. Lists are values; an empty mapping is one too."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flattened(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
+Differences = Mapping[str, Difference]
+"""Run -> its figure less that of the first run, where something is known of how much chance makes of it."""
 
 
 def final_figures(
@@ -147,33 +142,47 @@ def final_figures(
     axes: Mapping[str, Axes],
     configs: Mapping[str, Mapping[str, Any] | None],
 ) -> list[dict[str, Any]]:
-    """A line for each figure that at least one run has. `judged`: the runs whose difference from the first is more than
-    chance (95 %); absent where nothing is known of it."""
+    """A line for each figure that at least one run has. `intervals`: run -> [low, high] (95 %) of its difference from
+    the first run, where one is known; `judged`: the runs whose difference is more than chance; absent where nothing is
+    known of it."""
     lines: list[dict[str, Any]] = []
 
-    def line(figure: Figure, values: Mapping[str, float | None], judged: Sequence[str] | None = None) -> None:
-        if any(value is not None for value in values.values()):
-            lines.append({"name": figure.name, "label": figure.title, "unit": figure.unit, "values": dict(values),
-                          "better": figure.better, **({} if judged is None else {"judged": list(judged)})})  # fmt: skip
+    def line(
+        figure: Figure,
+        values: Mapping[str, float | None],
+        differences: Differences | None = None,
+        is_same: Callable[[], bool] = lambda: False,
+    ) -> None:
+        if all(value is None for value in values.values()):
+            return
+        found = {"name": figure.name, "label": figure.title, "unit": figure.unit, "better": figure.better}
+        lines.append({**found, "values": dict(values)})
+        if differences is not None:
+            sure = [run for run, moved in differences.items() if moved.is_rise or moved.is_fall]
+            lines[-1] |= {
+                "judged": [] if is_same() else sure,
+                "intervals": {run: [moved.low, moved.high] for run, moved in differences.items()},
+            }
 
     accuracy = {run: column(table, "eval/pass_at_1") for run, table in evaluations.items()}
+    share = partial(Figure, unit="share", better="up")
     line(Figure(name="steps", title="Training steps"), {run: float(len(table.steps)) for run, table in tables.items()})
     line(
-        Figure(name="accuracy_last", title="Held-out pass@1, last", better="up"),
+        share(name="accuracy_last", title="Held-out pass@1, last"),
         {run: last_known(values) for run, values in accuracy.items()},
-        _beyond_chance(evaluations),
+        _of_questions(evaluations),
     )
     line(
-        Figure(name="accuracy_best", title="Held-out pass@1, best", better="up"),
+        share(name="accuracy_best", title="Held-out pass@1, best"),
         {run: max(known(values), default=None) for run, values in accuracy.items()},
     )
     line(
-        Figure(name="accuracy_gain", title="Held-out pass@1, gained", better="up"),
+        Figure(name="accuracy_gain", title="Held-out pass@1, gained", unit="points", better="up"),
         {run: gain_of(evaluations[run].steps, values) for run, values in accuracy.items()},
     )
     for figure in FIGURES:
         means = {run: mean_of_last(recorded(table, figure.name)) for run, table in tables.items()}
-        line(figure, means, _beyond_noise(figure, tables, configs))
+        line(figure, means, _of_last_steps(figure, tables), partial(_is_rounding, figure, tables, configs))
     line(
         Figure(name="tokens", title="Sampled tokens", unit="tokens"),
         {run: a.tokens[-1] if a.tokens else None for run, a in axes.items()},
@@ -185,43 +194,41 @@ def final_figures(
     return lines
 
 
-def _beyond_chance(evaluations: Mapping[str, MetricTable]) -> list[str]:
-    """The runs whose last accuracy differs from the first run's by more than the number of questions explains."""
+def _of_questions(evaluations: Mapping[str, MetricTable]) -> Differences:
+    """Of the last accuracies: what the number of questions leaves open."""
     found: dict[str, tuple[float, float]] = {}
     for run, table in evaluations.items():
         accuracy, questions = (last_known(column(table, name)) for name in ("eval/pass_at_1", "eval/questions"))
         if accuracy is not None and questions:
             found[run] = accuracy, questions
     base = next(iter(evaluations), "")
-    differences = {
+    return {
         run: share_difference(found[base][0], accuracy, found[base][1], questions)
         for run, (accuracy, questions) in found.items()
-        if base in found
+        if base in found and run != base
     }
-    return [run for run, moved in differences.items() if moved.is_rise or moved.is_fall]
 
 
-def _beyond_noise(
-    figure: Figure, tables: Mapping[str, MetricTable], configs: Mapping[str, Mapping[str, Any] | None]
-) -> list[str]:
-    """The runs whose last steps differ from the first run's by more than they jump about; none of too few steps. A gap
-    that is as small as rounding makes it in both is no difference."""
+def _of_last_steps(figure: Figure, tables: Mapping[str, MetricTable]) -> Differences:
+    """Of the means of the last steps: what their jumps leave open. None of too few steps."""
     last = {run: known(recorded(table, figure.name)[-LAST_STEPS:]) for run, table in tables.items()}
-    base = last[next(iter(last))] if last else []
-    found: list[str] = []
-    for run, own in last.items():
-        if min(len(own), len(base)) < LEAST_JUDGED:
-            continue
-        chance = Z * math.hypot(noise(base) / math.sqrt(len(base)), noise(own) / math.sqrt(len(own)))
-        if abs(math.fsum(own) / len(own) - math.fsum(base) / len(base)) > chance:
-            found.append(run)
-    if figure.name == "train/kl_rollout":
-        bounds = [gap(facts_of(configs.get(run), table)) for run, table in tables.items()]
-        states = [
-            bound.state(math.fsum(own) / len(own)) for bound, own in zip(bounds, last.values(), strict=True) if own
-        ]
-        return [] if all(state == "ok" for state in states) else found
-    return found
+    base = next(iter(last), "")
+    return {
+        run: column_difference(last[base], last[run])
+        for run in list(last)[1:]
+        if min(len(last[base]), len(last[run])) >= LEAST_JUDGED
+    }
+
+
+def _is_rounding(
+    figure: Figure, tables: Mapping[str, MetricTable], configs: Mapping[str, Mapping[str, Any] | None]
+) -> bool:
+    """Whether the figure is a gap that is as small as rounding makes it in all runs: that is no difference."""
+    if figure.name != "train/kl_rollout":
+        return False
+    last = {run: known(recorded(table, figure.name)[-LAST_STEPS:]) for run, table in tables.items()}
+    bounds = {run: gap(facts_of(configs.get(run), table)) for run, table in tables.items()}
+    return all(bounds[run].state(math.fsum(own) / len(own)) == "ok" for run, own in last.items() if own)
 
 
 def gain_of(steps: Sequence[int], values: Values) -> float | None:

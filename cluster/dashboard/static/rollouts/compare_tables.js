@@ -10,28 +10,36 @@ export function RunHeads({ runs }) {
 
 // table [{name, label, values: {run: value}, better}]; differences are against the first run.
 export function Figures({ runs, table }) {
-  return html`<${Panel} title="Last figures" help="Of training: the mean of the last ten steps, since a single one is mostly noise. Differences are against the first run, and in colour where they are more than chance.">
+  return html`<${Panel} title="Last figures" help="Of training: the mean of the last ten steps, since a single one is mostly noise. Differences are against the first run, those of shares in points; below them what they are with 95 % confidence, and in colour where that leaves no doubt which run has more.">
     <div class="wide" tabindex="0" role="region" aria-label="Last figures"><table class="plain" data-testid="figures"><thead><tr><th>metric</th><${RunHeads} runs=${runs} /></tr></thead>
       <tbody>${table.map((row) => html`<tr key=${row.name} title=${row.name}><td>${row.label}${row.unit && !IN_VALUE.has(row.unit) ? html`<span class="faint"> ${row.unit}</span>` : null}</td>
-        ${runs.map((run, index) => html`<td class="right" key=${run}><${Figure} row=${row} run=${run} base=${index === 0 ? null : row.values[runs[0]]} /></td>`)}</tr>`)}</tbody>
+        ${runs.map((run, index) => html`<td class="right" key=${run}><${Figure} row=${row} run=${run} base=${index === 0 ? null : row.values[runs[0]] ?? undefined} /></td>`)}</tr>`)}</tbody>
     </table></div>
   <//>`;
 }
 
-const IN_VALUE = new Set(["share", "fraction", "%", "s", "seconds", "bytes"]); // units that belong to each figure
+const IN_VALUE = new Set(["share", "points", "fraction", "%", "s", "seconds", "bytes"]); // units that belong to each figure
 
 function shown(value, unit, digits = 3) {
+  if (unit === "points") return fmt.points(value);
   return IN_VALUE.has(unit) ? fmt.withUnit(value, unit) : fmt.number(value, digits);
 }
 
+/** A difference of two figures: that of shares is in points. */
+const apart = (value, unit) => shown(value, unit === "share" ? "points" : unit, 2);
+const signed = (value, unit) => `${value > 0 ? "+" : ""}${apart(value, unit).replace(/ points?$/, "")}`;
+
 function Figure({ row, run, base }) {
   const value = row.values[run];
+  if (base === null) return shown(value, row.unit); // the first run, which the others are measured against
   const absent = [base, value].some((each) => each === null || each === undefined);
   if (absent || value === base) return html`${shown(value, row.unit)}<span class="figure-delta">${"\u00a0"}</span>`;
   const judged = row.better && (!row.judged || row.judged.includes(run)) ? ((value > base) === (row.better === "up") ? "good" : "bad") : "";
   const relative = base !== 0 ? `${value > base ? "+" : ""}${fmt.percent((value - base) / Math.abs(base), 0)}` : "";
+  const interval = row.intervals?.[run];
   return html`${shown(value, row.unit)}<span class=${`figure-delta delta ${judged}`} title=${relative} data-testid="delta">
-    ${value > base ? "↑" : "↓"} ${shown(Math.abs(value - base), row.unit, 2)}</span>`;
+    ${value > base ? "↑" : "↓"} ${apart(Math.abs(value - base), row.unit)}</span>
+    ${interval ? html`<span class="figure-interval" data-testid="interval">${signed(interval[0], row.unit)} to ${signed(interval[1], row.unit)}</span>` : null}`;
 }
 
 // config [{key, values: {run: value}}]: only keys whose values are not the same in all.

@@ -1,9 +1,13 @@
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cluster.dashboard.figures.intervals import noise_freedom, student
 from cluster.dashboard.figures.series import axes_of
+from cluster.dashboard.figures.settings import flattened
 from cluster.dashboard.records import MetricTable
 from cluster.dashboard.views.compare import (
     charts,
@@ -11,7 +15,6 @@ from cluster.dashboard.views.compare import (
     config_differences,
     evaluation_x,
     final_figures,
-    flattened,
     gain_of,
     mean_of_last,
 )
@@ -109,12 +112,18 @@ def columns_of(values: Sequence[float], *, name: str = "reward/mean") -> MetricT
     return MetricTable(steps=range(len(values)), columns={name: values})
 
 
-def judged(name: str, tables: dict[str, MetricTable], evaluations: dict[str, MetricTable] | None = None) -> list[str]:
+def line_of(
+    name: str, tables: dict[str, MetricTable], evaluations: dict[str, MetricTable] | None = None
+) -> dict[str, Any]:
     fp32 = {"rollout": {"dtype": "float32"}, "learner": {"dtype": "float32"}}
     none = {run: MetricTable(steps=[], columns={}) for run in tables}
     axes = {run: axes_of(table) for run, table in tables.items()}
     lines = final_figures(tables, evaluations or none, axes, dict.fromkeys(tables, fp32))
-    found: list[str] = next(line for line in lines if line["name"] == name)["judged"]
+    return next(line for line in lines if line["name"] == name)
+
+
+def judged(name: str, tables: dict[str, MetricTable], evaluations: dict[str, MetricTable] | None = None) -> list[str]:
+    found: list[str] = line_of(name, tables, evaluations)["judged"]
     return found
 
 
@@ -132,6 +141,23 @@ def test_a_difference_is_judged_where_it_is_more_than_chance() -> None:
         for run, share in (("a", 0.6), ("b", 0.646), ("c", 0.75))
     }
     assert judged("accuracy_last", {run: columns_of([0.5]) for run in "abc"}, evaluations) == ["c"]
+
+
+def test_a_difference_has_its_interval() -> None:
+    """Ten steps each that jump by 0.2 at every second one: four jumps of nine, noise 0.0943 each."""
+    jumps = [0.4, 0.4, 0.6, 0.6, 0.4, 0.4, 0.6, 0.6, 0.4, 0.4]
+    runs = {"a": columns_of(jumps), "b": columns_of([value + 0.05 for value in jumps]), "c": columns_of([0.5])}
+    line = line_of("reward/mean", runs)
+    half = student(2 * noise_freedom(10)) * math.sqrt(2 * (4 * 0.2**2 / 9 / 2) / 10)
+    assert line["intervals"] == {"b": [pytest.approx(0.05 - half, abs=1e-3), pytest.approx(0.05 + half, abs=1e-3)]}
+    held_out = {
+        run: MetricTable(steps=[0], columns={"eval/pass_at_1": [share], "eval/questions": [questions]})
+        for run, share, questions in (("a", 48 / 80, 80.0), ("b", 56 / 70, 70.0), ("c", 0.5, None))
+    }
+    accuracy = line_of("accuracy_last", runs, held_out)
+    # Newcombe (1998), table II, example (a).
+    assert accuracy["intervals"] == {"b": [pytest.approx(0.0524, abs=2e-4), pytest.approx(0.3339, abs=2e-4)]}
+    assert (accuracy["unit"], line_of("accuracy_best", runs, held_out)["unit"]) == ("share", "share")
 
 
 def test_of_too_few_steps_no_difference_is_judged() -> None:

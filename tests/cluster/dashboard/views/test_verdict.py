@@ -85,11 +85,11 @@ def test_a_young_run_is_not_judged() -> None:
 
 
 def test_noise_alone_is_seldom_called_learning() -> None:
-    """Of 95 % at most one in twenty is wrong; twice that is allowed for the noise that is itself a guess."""
+    """Of 95 % one in twenty is wrong, also where the noise is a guess from a dozen steps."""
     draw = random.Random(7)
-    for num_steps in (12, 30):
-        learns = [told(rewards(*[draw.gauss(0.5, 0.1) for _ in range(num_steps)]))["learns"] for _ in range(1000)]
-        assert 10 <= 1000 - learns.count("unclear") <= 100
+    for num_steps in (12, 20, 30):
+        learns = [told(rewards(*[draw.gauss(0.5, 0.1) for _ in range(num_steps)]))["learns"] for _ in range(2000)]
+        assert 70 <= 2000 - learns.count("unclear") <= 115
 
 
 def test_what_is_wrong_is_named() -> None:
