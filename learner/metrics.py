@@ -41,7 +41,7 @@ LEARNER_METRICS = (
         label="Loss",
         over="completions with a trained token",
         reduce="mean",
-        help="The clipped surrogate and the KL term, negated; of several updates of a step their mean.",
+        help="What `learner.objective` says, negated; of several updates of a step their mean.",
     ),
     Metric(
         name="train/grad_norm",
@@ -128,7 +128,7 @@ LEARNER_METRICS = (
         unit="nats",
         over="computed tokens",
         reduce="mean",
-        help="The k3 estimate; only with a reference.",
+        help="By `learner.objective.kl.estimator`; only with a reference.",
     ),
     Metric(
         name="train/kl_rollout",

@@ -97,6 +97,24 @@ class RolloutPage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FoundGroup:
+    """A group of which a completion passes a filter."""
+
+    rows: Sequence[RolloutRow]
+    """All of its completions, in order of their samples."""
+    num_passing: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupTablePage:
+    """A part of the groups that a filter finds."""
+
+    groups: Sequence[FoundGroup]
+    total: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutRecord:
     """One completion in full, as the Parquet file has it. [T] are its tokens."""
 

@@ -20,6 +20,8 @@ PAGES = {
     f"/r/{RUN}/step/train/22": "grid",
     f"/r/{RUN}/step/eval/40": "grid",
     f"/r/{RUN}/rollouts": "rollout-row",
+    f"/r/{RUN}/rollouts?view=groups": "group-table-row",
+    "/?cols=doctor,curve,config.learner.lr": "run-row",
     f"/r/{RUN}/rollouts?filter=len%3E40 %26 !correct&sort=-max_gap": "rollout-row",
     f"/r/{RUN}/group/GROUP?order=reward": "column",
     f"/r/{RUN}/group/GROUP?pick=0,1&diff=1": "twoup",

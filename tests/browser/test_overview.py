@@ -47,6 +47,22 @@ def test_tiles_show_value_and_state(page: Any, dashboard: Dashboard) -> None:
     page.locator('[data-testid=tile-gap][data-state="ok"]').wait_for()
 
 
+def test_all_charts_show_the_same_stretch_of_the_run(page: Any, dashboard: Dashboard) -> None:
+    """Evaluations lie at 0 to 40, training steps at 0 to 39: of all charts the x axis ends at 40."""
+    page.goto(dashboard.url("/r/healthy/overview"))
+    for chart, last in (("reward", 39), ("evaluations", 40)):
+        box = page.get_by_test_id(f"chart-{chart}").locator(".chart-box")
+        box.locator("canvas").wait_for()
+        box.focus()
+        page.keyboard.press("End")
+        page.locator(f"[data-testid=chart-{chart}] .chart-box[aria-valuetext^='step {last}:']").wait_for()
+        at, width = box.evaluate(
+            "box => [new DOMMatrix(getComputedStyle(box.querySelector('.u-cursor-x')).transform).e,"
+            " box.querySelector('.u-over').clientWidth]"
+        )
+        assert at == pytest.approx(last / 40 * width, abs=1.5), chart
+
+
 def test_charts_stand_in_their_groups(page: Any, dashboard: Dashboard) -> None:
     page.goto(dashboard.url("/r/healthy/overview"))
     page.get_by_test_id("chart-reward").locator("canvas").wait_for()

@@ -67,17 +67,26 @@ def test_the_numbers_of_tokens_are_those_of_the_loss(call: Any) -> None:
     """k3 of the gap cuts the ratio alone; the KL term is a part of what a token adds to the objective."""
     tokens = {"ids": [1, 2, 3], "loss_mask": [True, True, False]}
     tokens |= {"rollout_logprobs": [0.0, -50.0, -1.0], "policy_logprobs": [-30.0, 0.0, -1.0]}
-    found = call("tokens/math", "deriveTokens", {"tokens": tokens, "advantage": 2.0, "clip": [0.8, 1.2], "kl_coef": 0})
+    objective = {"clip": [0.8, 1.2], "kl_coef": 0, "has_reference": False, "differs": []}
+    found = call("tokens/math", "deriveTokens", {"tokens": tokens, "advantage": 2.0, "objective": objective})
     assert found["k3"] == pytest.approx([math.exp(-20) - 1 + 30, math.exp(20) - 1 - 50, 0.0])
     assert found["credit"] == pytest.approx([2 * math.exp(-20), 2.4, 0.0])
     assert found["clipped"] == [False, True, False]
 
     tokens |= {"rollout_logprobs": [-1.0] * 3, "policy_logprobs": [-1.0] * 3, "ref_logprobs": [-0.5, -1.0, -2.0]}
-    rollout = {"tokens": tokens, "advantage": 2.0, "clip": [0.8, 1.2], "kl_coef": 0.1, "updates_per_batch": 2}
+    objective |= {"kl_coef": 0.1, "has_reference": True}
+    rollout = {"tokens": tokens, "advantage": 2.0, "objective": objective, "updates_per_batch": 2}
     found = call("tokens/math", "deriveTokens", rollout)
     assert found["credit"] == pytest.approx([2 - 0.1 * (math.exp(0.5) - 1.5), 2.0, 0.0])
     found = call("tokens/math", "deriveTokens", {**rollout, "tokens": {**tokens, "ref_logprobs": None}})
     assert (found["credit"], found["clipped"]) == (None, [False, False, False])
+
+    # Of another objective nothing is told but A r: there is no clip, and no KL in the term.
+    tokens |= {"policy_logprobs": [-1.0, 0.0, -1.0]}
+    other = {"clip": None, "kl_coef": 0.1, "has_reference": True, "differs": ["the surrogate is cispo"]}
+    found = call("tokens/math", "deriveTokens", {**rollout, "tokens": tokens, "objective": other})
+    assert found["credit"] == pytest.approx([2.0, 2 * math.e, 0.0])
+    assert found["clipped"] is None
 
 
 def test_after_a_quick_answer_the_next_event_is_not_kept_waiting(call: Any) -> None:

@@ -5,11 +5,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from tests.browser.answers import address, ask, rollouts, wait_for_index
 from tests.browser.conftest import Complaints, Dashboard, start_dashboard
+from tests.browser.waiting import until
 
 pytestmark = pytest.mark.browser
 RUN = "stale_weights"
@@ -134,6 +136,38 @@ def test_a_saved_view_is_a_filter_and_an_order(dashboard: Dashboard, table: Any)
     table.locator("[data-sort=max_gap]").click()
     table.locator("[aria-sort=ascending] [data-sort=max_gap]").wait_for()
     assert "sort=max_gap" in table.url
+
+
+def test_groups_are_listed_as_rows(dashboard: Dashboard, table: Any) -> None:
+    view = next(one for one in ask(dashboard.origin, "views")["views"] if one["name"] == "all-wrong groups")
+    table.get_by_test_id("views").get_by_text("all-wrong groups").click()
+    answer = ask(dashboard.origin, f"runs/{RUN}/group-table?filter={quote(view['filter'])}&sort={view['sort']}")
+    _expect_total(table, answer["total"])
+    assert table.locator(".rl-status").inner_text().startswith(f"{answer['total']} groups")
+    assert table.get_by_test_id("means").count() == 0
+    rows = table.get_by_test_id("group-table-row")
+    first = answer["rows"][0]
+    text = rows.first.inner_text()
+    assert str(first["step"]) in text
+    assert "equal rewards" in text
+    assert rows.first.locator(".gt-cells a").count() == len(first["cells"]) == 8
+    assert rows.first.locator(".gt-cells a.right").count() == 0
+    table.get_by_test_id("rows").get_by_text("completions").click()
+    table.get_by_test_id("rollout-row").first.wait_for()
+    _expect_total(table, rollouts(dashboard.origin, RUN, filter=view["filter"])["total"])
+    table.get_by_test_id("rows").get_by_text("groups").click()
+    rows.first.wait_for()
+    table.get_by_role("grid").focus()
+    table.keyboard.press("j")
+    table.keyboard.press("Enter")
+    table.wait_for_url(re.compile(rf"/group/train/{first['step']}/{first['group_id']}"))
+
+
+def test_training_comes_before_evaluations_whichever_way_steps_are_sorted(dashboard: Dashboard, table: Any) -> None:
+    first = table.get_by_test_id("rollout-row").first
+    newest = max(ask(dashboard.origin, f"runs/{RUN}/steps?phase=train")["steps"])
+    until(table, lambda: first.inner_text().split()[0] == str(newest), "the newest step of training")
+    assert "eval" not in first.inner_text()
 
 
 def test_slash_searches_the_completions(dashboard: Dashboard, table: Any) -> None:

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from tests.browser.answers import ask
 from tests.browser.conftest import Dashboard
+from tests.browser.waiting import until
 
 pytestmark = pytest.mark.browser
 
@@ -41,6 +43,44 @@ def test_the_header_sorts_and_the_address_keeps_it(page: Any, dashboard: Dashboa
     page.get_by_test_id("run-row").first.wait_for()
     assert shown_runs(page) == dashboard.runs
     assert page.locator("th[aria-sort]").get_attribute("aria-sort") == "ascending"
+
+
+def test_the_list_tells_what_the_doctor_found_and_how_the_reward_went(page: Any, dashboard: Dashboard) -> None:
+    open_runs(page, dashboard)
+    cell = page.locator('[data-run="stale_weights"] [data-column=doctor]')
+    found = {run["run"]: run["doctor"] for run in ask(dashboard.origin, "runs")["runs"]}
+    assert found["stale_weights"]["error"] >= 1
+    assert re.search(rf"{found['stale_weights']['error']} errors?", cell.inner_text())
+    healthy = page.locator('[data-run="healthy"]')
+    assert "nothing" in healthy.locator("[data-column=doctor]").inner_text()
+    line = healthy.locator("[data-column=curve] path").get_attribute("d")
+    assert line.count("L") == 39, "a point for each step"
+    page.locator('[data-sort="doctor"]').click()
+    page.wait_for_url(re.compile("sort=-doctor"))
+    runs = shown_runs(page)
+    assert runs.index("stale_weights") < runs.index("healthy"), "the worst first"
+    cell.locator("a").click()
+    page.wait_for_url(re.compile("#/r/stale_weights/doctor"))
+
+
+def test_columns_are_chosen_also_from_the_configuration(page: Any, dashboard: Dashboard) -> None:
+    open_runs(page, dashboard)
+    menu = page.get_by_test_id("column-choice")
+    menu.locator("summary").click()
+    menu.get_by_label("model", exact=True).uncheck()
+    page.locator("[data-column=model]").first.wait_for(state="detached")
+    page.keyboard.press("Escape")
+    menu.get_by_label("task", exact=True).wait_for(state="hidden")
+    page.goto(dashboard.url("/?cols=status,config.learner.lr,config.rollout.group_size"))
+    cell = page.locator('[data-run="healthy"] [data-column="config.learner.lr"]')
+    config = ask(dashboard.origin, "runs/healthy/config")["config"]
+    until(page, lambda: cell.count() == 1 and cell.inner_text() != "–", "an answer with this key")
+    assert float(cell.inner_text()) == config["learner"]["lr"]
+    size = page.locator('[data-run="healthy"] [data-column="config.rollout.group_size"]').inner_text()
+    assert size == str(config["rollout"]["group_size"])
+    assert page.locator("[data-column=step]").count() == 0
+    page.locator('[data-sort="config.learner.lr"]').click()
+    page.locator("th[aria-sort=descending]").wait_for()
 
 
 def test_search_by_key_narrows_the_list(page: Any, dashboard: Dashboard) -> None:

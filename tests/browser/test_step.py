@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import Dashboard
+from tests.browser.waiting import until
 
 pytestmark = pytest.mark.browser
 
@@ -110,6 +111,17 @@ def test_next_and_previous_by_key_and_button(page: Any, dashboard: Dashboard) ->
     page.goto(dashboard.url("/r/healthy/step/train/39"))
     page.locator('[data-testid=step-page][data-step="39"]').wait_for()
     assert page.get_by_test_id("next").count() == 0
+
+
+def test_what_a_step_took_leads_to_its_part_of_the_timeline(page: Any, dashboard: Dashboard) -> None:
+    for way in ("took", "to-timeline", "t"):
+        open_step(page, dashboard, "/r/healthy/step/train/24")
+        if way == "t":
+            page.keyboard.press(way)
+        else:
+            page.get_by_test_id(way).click()
+        page.wait_for_url(re.compile("#/r/healthy/timeline"))
+        until(page, lambda: page.get_by_test_id("pick-step").input_value() == "24", "the step is in sight")
 
 
 def test_steps_alone_leads_to_the_newest(page: Any, dashboard: Dashboard) -> None:

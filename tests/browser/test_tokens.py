@@ -2,12 +2,14 @@
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cluster.dashboard.files.config_file import read_config
 from tests.browser.answers import ask, wait_for_index
 from tests.browser.conftest import Complaints, Dashboard, start_dashboard
 from tests.browser.crafted_run import LONG_SEAM, NUM_LONG_TOKENS, STEP, craft
@@ -21,8 +23,17 @@ def crafted(demo_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """A dashboard over a crafted run, and the ids of its rewritten groups."""
     folder = tmp_path_factory.mktemp("crafted")
     ids = craft(demo_runs / "stale_weights", folder / "runs" / "crafted")
+    other = folder / "runs" / "other"
+    shutil.copytree(folder / "runs" / "crafted", other)
+    config = read_config((other / "config.yaml").read_text())
+    config["learner"]["objective"] |= {
+        "surrogate": {"kind": "cispo"},
+        "kl": {"coef": 0.5, "place": "reward", "estimator": "k1"},
+    }
+    (other / "config.yaml").write_text(json.dumps(config))
     running = start_dashboard(folder / "runs", folder / "dashboard.log")
-    wait_for_index(running.origin, "crafted")
+    for run in ("crafted", "other"):
+        wait_for_index(running.origin, run)
     yield running, ids
     running.stop()
 
@@ -33,8 +44,8 @@ def open_sample(crafted: tuple[Dashboard, list[str]], page: Any, complaints: Com
     running, ids = crafted
     complaints.allowed_origins.add(running.origin)
 
-    def opened(sample: int, params: str = "", group: int = 0) -> Any:
-        page.goto(running.url(f"/r/crafted/rollout/train/{STEP}/{ids[group]}/{sample}{params}"))
+    def opened(sample: int, params: str = "", group: int = 0, run: str = "crafted") -> Any:
+        page.goto(running.url(f"/r/{run}/rollout/train/{STEP}/{ids[group]}/{sample}{params}"))
         page.locator("[data-testid=rollout-page] [role=tab], [data-testid=rollout-tabs]").first.wait_for()
         return page
 
@@ -43,6 +54,26 @@ def open_sample(crafted: tuple[Dashboard, list[str]], page: Any, complaints: Com
 
 def _token(page: Any, position: int) -> Any:
     return page.locator(f'[data-testid=tokens] [data-t="{position}"]')
+
+
+def test_of_another_objective_no_clipped_term_is_shown(open_sample: Any) -> None:
+    """The same tokens in a run with CISPO and the KL in the reward: A r is told, and that it is not the objective."""
+    page = open_sample(1, "?colour=credit")
+    legend = page.get_by_test_id("legend")
+    legend.get_by_text("min(A·r, A·clip(r))").wait_for()
+    page.get_by_test_id("contribution").wait_for()
+    page = open_sample(1, "?colour=credit", run="other")
+    legend.get_by_text("the surrogate is cispo; the KL is taken off the rewards").wait_for()
+    assert legend.inner_text().startswith("A·r. A is the advantage −2")
+    text = page.get_by_test_id("rollout-page").inner_text()
+    for never in ("min(", "clip(", "k3 the divergence", "clipped", "summed over tokens"):
+        assert never not in text.replace("largest gap", ""), never
+    assert page.get_by_test_id("contribution").count() == 0
+    _token(page, 2).hover()
+    card = page.get_by_test_id("token-card").inner_text()
+    assert "advantage × ratio" in card
+    assert "−1.21" in card  # -2 exp(-0.5), not held at -1.6
+    assert "clipped" not in card
 
 
 def test_worked_numbers_of_a_token(open_sample: Any) -> None:

@@ -7,7 +7,7 @@ what is compared with the run's own history has its factor here.
 from cluster.dashboard.doctor.facts import Chart, Facts, Finding, Link
 from cluster.dashboard.doctor.trends import change, jump, mean, percent, recent, rises_steadily, short, since, trend
 from cluster.dashboard.figures.series import known
-from cluster.dashboard.figures.thresholds import CLIP_FRACTION, gap, lag
+from cluster.dashboard.figures.thresholds import CLIP_FRACTION, clip_fraction, gap, lag
 from learner.metrics import MAX_LOG_RATIO
 
 GAP = "train/kl_rollout"
@@ -194,7 +194,7 @@ def clips_much(facts: Facts) -> Finding | None:
     """A large share of the tokens is clipped, so that it does not train."""
     values = facts.values("train/clip_fraction")
     now = recent(values)
-    state = CLIP_FRACTION.state(now)
+    state = clip_fraction(facts.limits).state(now)
     if now is None or state not in ("watch", "alarm"):
         return None
     return Finding(

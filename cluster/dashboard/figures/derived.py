@@ -3,6 +3,7 @@
 They have names like the recorded ones, so that charts, tiles and the API ask for both in the same way.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 
 from cluster.dashboard.figures.series import Values, column, combine, difference, divide
@@ -14,8 +15,9 @@ from learner.metrics import Metric
 Derive = Callable[[MetricTable, RunFacts], Values]
 REJECTED_IN_STEP = "groups/step_rejected_"
 """Before a reason: groups that were rejected for it during a step (`groups/rejected_` counts them from the start)."""
-NEVER_BELOW_0 = ("train/kl_rollout", "train/kl_ref")
-"""The k3 estimate is 0 or more; what is recorded below 0 is rounding."""
+ROUNDING: Mapping[str, float] = {"train/kl_rollout": math.inf, "train/kl_ref": 1e-6}
+"""Divergences that are 0 or more -> how far below 0 what is recorded may be rounding. The gap is k3, which never is
+below; the KL to the reference may be k1, which is."""
 _FAILURES = ("reward/outcome_timeout", "reward/outcome_error", "reward/outcome_invalid")
 
 
@@ -33,9 +35,8 @@ def metric(table: MetricTable, facts: RunFacts, name: str) -> Values:
 def recorded(table: MetricTable, name: str) -> Values:
     """[N] a recorded column; all None when the run has none."""
     values = column(table, name)
-    if name not in NEVER_BELOW_0:
-        return values
-    return [None if value is None else max(0.0, value) for value in values]
+    least = -ROUNDING.get(name, 0.0)
+    return values if not least else [0.0 if value is not None and least <= value < 0 else value for value in values]
 
 
 def metric_names(table: MetricTable, facts: RunFacts) -> list[str]:

@@ -107,7 +107,7 @@ def student(freedom: float) -> float:
 
 def _power_of_cosine(end: float, power: float) -> float:
     """Integral of cos(a)^power from 0."""
-    values = [math.cos(end * i / _SLICES) ** power for i in range(_SLICES + 1)]
+    values: list[float] = [math.cos(end * i / _SLICES) ** power for i in range(_SLICES + 1)]
     return (values[0] + 4 * sum(values[1::2]) + 2 * sum(values[2:-1:2]) + values[-1]) * end / _SLICES / 3
 
 

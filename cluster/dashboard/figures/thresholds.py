@@ -11,11 +11,13 @@ from typing import Any, Literal
 from cluster.dashboard.figures.series import column, first_known, median_known
 from cluster.dashboard.figures.settings import setting, written
 from cluster.dashboard.records import MetricTable
-from learner.surrogate_config import PpoClip
 
 State = Literal["ok", "watch", "alarm", "none"]
 SOLVED_ACCURACY = 0.9
 """From here on little is left to learn: low entropy and groups without a difference are what success looks like."""
+
+
+_SURROGATE = "learner.objective.surrogate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +81,8 @@ class RunFacts:
     """Sampler or learner computes in 16 bits, so that the two differ by rounding; also when it is not known."""
     max_policy_lag: int
     group_size: int | None
-    kl_coef: float | None
-    clip: tuple[float, float] | None
-    """Bounds of each token's ratio to the sampler; None where the surrogate is another one."""
+    clips_tokens: bool
+    """Whether the surrogate is PPO's clip of each token's ratio, for which there are figures; also when not known."""
     max_bad_steps: int | None
     first_entropy: float | None
     """Nats, of the first step that has it; see `entropy_name`."""
@@ -97,27 +98,13 @@ def facts_of(config: Mapping[str, Any] | None, table: MetricTable) -> RunFacts:
         half_precision=dtypes != {"float32"},
         max_policy_lag=setting(config, "max_policy_lag", int),
         group_size=written(config, "rollout.group_size", int) or None,
-        kl_coef=written(config, "learner.objective.kl.coef", float),
-        clip=_clip(config),
+        clips_tokens=(written(config, f"{_SURROGATE}.kind", str) or "ppo_clip") == "ppo_clip"
+        and (written(config, f"{_SURROGATE}.level", str) or "token") == "token",
         max_bad_steps=written(config, "learner.max_bad_steps", int),
         first_entropy=first_known(column(table, entropy_name(table))),
         median_grad_norm=median_known(column(table, "train/grad_norm"), at_least=5),
         median_tokens_per_s=median_known(column(table, "rollout/tokens_per_s"), at_least=5),
     )
-
-
-def _clip(config: Mapping[str, Any] | None) -> tuple[float, float] | None:
-    surrogate = "learner.objective.surrogate"
-    if (
-        (written(config, f"{surrogate}.kind", str) or "ppo_clip") != "ppo_clip"
-        or (written(config, f"{surrogate}.level", str) or "token") != "token"
-        or (written(config, "learner.objective.proximal", str) or "sampler") != "sampler"
-    ):
-        return None
-    low = written(config, f"{surrogate}.eps", float)
-    low = PpoClip().eps if low is None else low
-    high = written(config, f"{surrogate}.eps_high", float)
-    return 1.0 - low, 1.0 + (low if high is None else high)
 
 
 def entropy_name(table: MetricTable) -> str:
@@ -163,6 +150,12 @@ def entropy(facts: RunFacts) -> Threshold:
     if first is None or first <= 0:
         return NO_THRESHOLD
     return Threshold(watch_above=2 * first, alarm_above=4 * first, watch_below=0.3 * first, alarm_below=0.1 * first)
+
+
+def clip_fraction(facts: RunFacts) -> Threshold:
+    """Of PPO's clip of tokens. Others have no such figures: GSPO clips 15 % of its tokens when all is well (arXiv
+    2507.18071, section 5.2), and what CISPO holds at its cap keeps its gradient."""
+    return CLIP_FRACTION if facts.clips_tokens else NO_THRESHOLD
 
 
 def grad_norm(facts: RunFacts) -> Threshold:

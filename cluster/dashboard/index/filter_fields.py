@@ -62,6 +62,8 @@ class SavedView:
     filter: str
     sort: str
     help: str
+    groups: bool = False
+    """Whether it is about groups: then they are listed, and not the completions."""
 
 
 VIEWS = (
@@ -76,6 +78,7 @@ VIEWS = (
         filter="disagreed",
         sort="-step",
         help="The same answer in the same group got another reward: a grader that depends on more than the answer.",
+        groups=True,
     ),
     SavedView(
         name="largest gap",
@@ -100,5 +103,6 @@ VIEWS = (
         filter="pass_rate=0 & phase=train",
         sort="-step",
         help="Groups of which no completion is right: nothing to learn from, the prompt may be too hard.",
+        groups=True,
     ),
 )

@@ -46,6 +46,16 @@ class FilteredTable:
             self._keep(columns, key, places)
         return columns, places
 
+    def groups(self, filter_text: str, sort: str, offset: int, limit: int) -> tuple[list[int], list[int], int]:
+        """(id of the first row of each group that has one, how many of the group pass, how many groups there are in
+        all), in the order of these rows. Raises FilterError."""
+        columns, places = self.rows(filter_text, sort)
+        of_rows = columns.column("global_group")[places]
+        _, first, passing = np.unique(of_rows, return_index=True, return_counts=True)
+        order = np.argsort(first)[offset : offset + limit]
+        ids = columns.row_ids(places[first[order]].astype(np.int64))
+        return ids, passing[order].tolist(), len(first)
+
     def forget(self) -> None:
         """After the rollouts in the index changed."""
         with self._lock:

@@ -20,6 +20,8 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge,
     "=": operator.eq,
 }
+_BEHIND = 1 << 30
+"""More than any step: what it is added to comes behind all others."""
 _NUMBER_COLUMNS = {"sample_index": "sample"}
 _GROUP_COLUMNS = ("group_id", "uid", "worker", "truth", "question")
 _NOTED = ("label", "note")
@@ -50,7 +52,7 @@ class Evaluator:
         """The places sorted; equal ones in order of dispatch, absent ones at the end."""
         if not field:
             return places[::-1] if descending else places
-        key, absent = self._sort_key(field, places)
+        key, absent = self._sort_key(field, places, descending=descending)
         key = _ordered_bits(key)
         if descending:
             key = ~key
@@ -161,7 +163,7 @@ class Evaluator:
             found = connection.execute(f"select id from words where {condition}", parameters)
             return np.isin(codes, np.array([id_ for (id_,) in found], dtype=np.int32))
 
-    def _sort_key(self, field: str, places: NDArray[np.int64]) -> tuple[NDArray[Any], Mask]:
+    def _sort_key(self, field: str, places: NDArray[np.int64], *, descending: bool) -> tuple[NDArray[Any], Mask]:
         """(key of each place, which are absent)"""
         if field in _GROUP_COLUMNS:
             with self._read() as connection:
@@ -174,6 +176,10 @@ class Evaluator:
         if field in _WORD_COLUMNS:
             return self._word_rank(field, places)
         values = self._number(field)[places]
+        if field == "step":
+            # Training first, whichever way: an evaluation of 24 questions would stand before the newest step.
+            last = np.int32(-_BEHIND if descending else _BEHIND)
+            values = np.where(self._columns.column("phase")[places] == 1, values, values + last)
         if values.dtype.kind != "f":
             return values.astype(np.int32), np.zeros(len(values), dtype=bool)
         return values, np.isnan(values)

@@ -87,6 +87,15 @@ def group_rows(connection: sqlite3.Connection, address: GroupAddress) -> tuple[l
     return [row_of(row[:-2]) for row in rows], [row[-2] for row in rows], rows[0][-1] if rows else ""
 
 
+def groups_of_rows(connection: sqlite3.Connection, ids: Sequence[int]) -> list[list[RolloutRow]]:
+    """The whole group of each row with one of the `ids`; empty for one that is gone."""
+    found: list[list[RolloutRow]] = []
+    for id_ in ids:
+        row = connection.execute(f"{_ROW} where r.id = ?", (id_,)).fetchone()
+        found.append([] if row is None else group_rows(connection, row_of(row).address)[0])
+    return found
+
+
 def neighbours(
     connection: sqlite3.Connection, address: GroupAddress
 ) -> tuple[GroupAddress | None, GroupAddress | None]:

@@ -32,7 +32,9 @@ from cluster.dashboard.index.span_index import SpanIndex
 from cluster.dashboard.records import (
     ActorStats,
     Checkpoint,
+    FoundGroup,
     GroupAddress,
+    GroupTablePage,
     IndexProgress,
     LedgerEntry,
     MetricTable,
@@ -166,6 +168,15 @@ class RunStore:
         ids = columns.row_ids(places[offset : offset + limit].astype(np.int64))
         rows = self._ask(rollout_queries.rows_by_id, ids)
         return RolloutPage(rows=rows, total=len(places), offset=offset)
+
+    def query_groups(self, filter_text: str, sort: str, offset: int, limit: int) -> GroupTablePage:
+        """Groups `offset` to `offset + limit` (at most 1000) of those of which a row passes, in the order of their
+        first rows in the sorted table. Raises FilterError."""
+        offset, limit = max(0, offset), max(0, min(limit, _MAX_PAGE_ROWS))
+        ids, passing, total = self._table.groups(filter_text, sort, offset, limit)
+        found = zip(self._ask(rollout_queries.groups_of_rows, ids), passing, strict=True)
+        groups = [FoundGroup(rows=rows, num_passing=count) for rows, count in found if rows]
+        return GroupTablePage(groups=groups, total=total, offset=offset)
 
     def means(self, filter_text: str, sort: str) -> dict[str, float | None]:
         """Of all rows that pass: means of reward, correct and length, each over those that have one."""

@@ -106,19 +106,34 @@ STABILITY = (
         id="clip",
         group="Stability",
         title="Clipped tokens",
-        help="Tokens whose ratio left the clip range on the side that the advantage pushes to, so that they give no "
-        "gradient. Near 0 on-policy with one update; up to 5 % is usual with more. Above 10 % the steps are too "
-        "large: lower the learning rate, the updates per batch, or the lag.",
-        series=(_line("train/clip_fraction", "clipped"),),
-        threshold=_fixed(thresholds.CLIP_FRACTION),
+        help="Tokens whose ratio is held at a bound: of negative advantage below, of positive above. With the clip of "
+        "GRPO they give no gradient, are near 0 on-policy with one update, and up to 5 % with more; above 10 % the "
+        "steps are too large: lower the learning rate, the updates per batch, or the lag. Ratios of whole completions "
+        "(GSPO) and other surrogates have bounds of their own, so that much more may be usual.",
+        series=(
+            _line("train/clip_fraction", "clipped"),
+            _line("train/clip_fraction_low", "below"),
+            _line("train/clip_fraction_high", "above"),
+        ),
+        threshold=thresholds.clip_fraction,
     ),
     ChartSpec(
         id="kl_ref",
         group="Stability",
         title="KL to the reference",
-        help="How far the policy has moved from where it began (k3, per token); only with a KL coefficient. What is "
-        "much depends on the task. Worry when it rises while the reward is flat, or worse, falls.",
-        series=(_line("train/kl_ref", "k3"),),
+        help="How far the policy has moved from the reference, by the run's estimator (learner.objective.kl), mean "
+        "over tokens; only with a KL coefficient. What is much depends on the task. Worry when it rises while the "
+        "reward is flat, or worse, falls.",
+        series=(_line("train/kl_ref", "KL"),),
+        always=False,
+    ),
+    ChartSpec(
+        id="entropy_coef",
+        group="Stability",
+        title="Entropy coefficient",
+        help="Weight of the entropy bonus in the objective. Where it adapts, it grows while the entropy is below its "
+        "target; at its highest value (entropy.max_coef) it can do no more.",
+        series=(_line("train/entropy_coef", "coefficient"),),
         always=False,
     ),
     ChartSpec(
@@ -190,6 +205,42 @@ OFF_POLICY = (
         "that drifts off 1 biases every gradient.",
         series=(_line("train/ratio_mean", "mean ratio"),),
         threshold=thresholds.ratio,
+    ),
+    ChartSpec(
+        id="ratio_std",
+        group="Off-policy",
+        title="Spread of the ratio",
+        help="Standard deviation of p(learner) / p(sampler) over the trained tokens. The mean may be 1 while single "
+        "tokens weigh ten times as much as others; this rises first.",
+        series=(_line("train/ratio_std", "standard deviation"),),
+        always=False,
+    ),
+    ChartSpec(
+        id="effective_sample_size",
+        group="Off-policy",
+        title="Effective sample size",
+        help="Which share of the tokens is left as evidence on the policy that learns, as others drew them: 100 % "
+        "where sampler and learner agree. A fall means that a few tokens decide the step.",
+        series=(_line("train/effective_sample_size", "of the tokens"),),
+        always=False,
+    ),
+    ChartSpec(
+        id="masked",
+        group="Off-policy",
+        title="Tokens that masks leave out",
+        help="What the masks among learner.objective.corrections keep out of the surrogate. Only with masks; where it "
+        "grows, the sampler's weights are too old, or their precision is another.",
+        series=(_line("train/masked_fraction", "left out"),),
+        always=False,
+    ),
+    ChartSpec(
+        id="correction_weight",
+        group="Off-policy",
+        title="Weight of the corrections",
+        help="Mean of what learner.objective.corrections multiply the surrogate by: near 1 where sampler and learner "
+        "agree. Only with corrections.",
+        series=(_line("train/correction_weight", "mean weight"),),
+        always=False,
     ),
     ChartSpec(
         id="lag",

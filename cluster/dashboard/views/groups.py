@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cluster.dashboard.figures.series import known
-from cluster.dashboard.records import GroupAddress, PromptVisit, RolloutRecord, RolloutRow
+from cluster.dashboard.records import GroupAddress, PromptVisit, RolloutRow
 from cluster.dashboard.views.rollouts import address_text, finite, row_of
 from cluster.dashboard.views.steps import group_status
 from reward.math.readings import vote_of
@@ -26,7 +26,7 @@ def group_page(store: "RunStore", address: GroupAddress) -> dict[str, Any] | Non
         return None
     rows = [record.row for record in records]
     first, keys = records[0], [answer_key(record.row.answer) for record in records]
-    clusters = _clusters(rows, keys)
+    clusters = clusters_of(rows, keys)
     cluster_of = {sample: number for number, cluster in enumerate(clusters) for sample in cluster["samples"]}
     status, reason = group_status(store, address, (row.advantage for row in rows))
     previous, following = store.neighbours(address)
@@ -56,7 +56,7 @@ def group_page(store: "RunStore", address: GroupAddress) -> dict[str, Any] | Non
         ],
         "common_prefix": common_prefix([record.text for record in records]),
         "clusters": clusters,
-        "flags": _flags(records, keys, clusters),
+        "flags": flags_of(rows, first.ground_truth, keys, clusters),
         "history": [visit_of(visit) for visit in store.prompt_history(first.row.uid)],
         "ledger": _ledger(store, address),
         "previous": address_text(previous),
@@ -99,7 +99,7 @@ def visit_of(visit: PromptVisit) -> dict[str, Any]:
     }
 
 
-def _clusters(rows: Sequence[RolloutRow], keys: Sequence[str | None]) -> list[dict[str, Any]]:
+def clusters_of(rows: Sequence[RolloutRow], keys: Sequence[str | None]) -> list[dict[str, Any]]:
     """Samples by answer, the most frequent first, those without an answer last."""
     counts = Counter(keys)
     order = sorted(counts, key=lambda key: (key is None, -counts[key]))
@@ -119,11 +119,11 @@ def _clusters(rows: Sequence[RolloutRow], keys: Sequence[str | None]) -> list[di
     return clusters
 
 
-def _flags(
-    records: Sequence[RolloutRecord], keys: Sequence[str | None], clusters: Sequence[dict[str, Any]]
+def flags_of(
+    rows: Sequence[RolloutRow], expected: str | None, keys: Sequence[str | None], clusters: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """What a person should look at, the most suspicious first."""
-    rows = [record.row for record in records]
+    """What a person should look at, the most suspicious first. `expected`: the ground truth; `keys`: `answer_key` of
+    each row's answer."""
     by_index = {row.sample_index: row for row in rows}
     flags = []
     for cluster in clusters:
@@ -132,7 +132,7 @@ def _flags(
         if cluster["answer"] is not None and len(verdicts) > 1:
             text = "the same answer was judged differently: the grader reads more than the answer, or is broken"
             flags.append(_flag("same_answer_different_reward", text, members))
-    truth = answer_key(records[0].ground_truth)
+    truth = answer_key(expected)
     missed = [r for r, key in zip(rows, keys, strict=True) if truth is not None and key == truth and r.correct is False]
     if missed:
         flags.append(_flag("truth_called_wrong", "the answer is the expected one and was judged wrong", missed))

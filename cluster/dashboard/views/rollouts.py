@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from cluster.dashboard.figures.settings import setting
-from cluster.dashboard.figures.thresholds import facts_of
+from cluster.dashboard.figures.token_term import token_term
 from cluster.dashboard.index.filter_fields import FIELDS
 from cluster.dashboard.records import GroupAddress, RolloutRecord, RolloutRow
 
@@ -54,7 +54,6 @@ def rollout_page(store: "RunStore", address: GroupAddress, sample_index: int) ->
     record = store.rollout(address, sample_index)
     if record is None:
         return None
-    facts = facts_of(store.config(), store.metrics())
     siblings = group_rows(store, address)
     return row_of(record.row) | {
         "annotation": annotation_of(store, record.row),
@@ -69,8 +68,7 @@ def rollout_page(store: "RunStore", address: GroupAddress, sample_index: int) ->
             "ids": list(record.prompt_token_ids),
             "pieces": _pieces(record.prompt_token_ids, store.vocabulary()),
         },
-        "clip": None if facts.clip is None else list(facts.clip),
-        "kl_coef": facts.kl_coef,
+        "objective": asdict(token_term(store.config())),
         "updates_per_batch": setting(store.config(), "learner.updates_per_batch", int),
         "siblings": [
             {"sample_index": row.sample_index, "reward": finite(row.reward), "correct": row.correct} for row in siblings

@@ -105,7 +105,7 @@ class RunInfos:
 
     def info(self, name: str, path: Path) -> dict[str, Any]:
         """As in `docs/dashboard-api.md`, `num_rollouts` null: counting them means opening the run."""
-        stamp = tuple(_stamp(path / mark) for mark in (*MARKS, log_name("evaluations")))
+        stamp = tuple(file_stamp(path / mark) for mark in (*MARKS, log_name("evaluations")))
         known = self._known.get(path)
         if known is None or known[0] != stamp:
             known = self._known[path] = (stamp, read_facts(path))
@@ -135,7 +135,8 @@ def read_facts(path: Path) -> RunFacts:
     )
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def file_stamp(path: Path) -> tuple[int, int] | None:
+    """(time of the last change, bytes); None where there is no such file."""
     try:
         stat = path.stat()
     except OSError:

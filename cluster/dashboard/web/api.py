@@ -5,22 +5,39 @@ The same answers go into an exported report, so nothing here knows of HTTP but f
 
 import contextlib
 import secrets
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
+from cluster.dashboard.doctor.glance import Glances, counts, differing_keys, reward_curve
+from cluster.dashboard.figures.settings import flattened
 from cluster.dashboard.files.encoding import encode
 from cluster.dashboard.files.run_tags import tags_info
 from cluster.dashboard.views.compare import compare
 from cluster.dashboard.views.frame import run_info
-from cluster.dashboard.web.endpoints import DEFAULT_POINTS, MAX_POINTS, Asked, Download, endpoint_of, saved_views
+from cluster.dashboard.web.endpoints import (
+    DEFAULT_POINTS,
+    MAX_POINTS,
+    Asked,
+    Download,
+    doctor_of,
+    endpoint_of,
+    saved_views,
+)
 from cluster.dashboard.web.params import RequestError, bad, names, parse_query, shown, whole
 from cluster.dashboard.web.stream import Follower
 
 Part = TypeVar("Part", str, bytes)
 MAX_COMPARED = 8
 """Runs beside each other; more cannot be told apart."""
+MAX_KEYS = 20
+"""Of the configurations, as columns of the list of runs."""
+GLANCES_S = 0.5
+"""Longest that a list of runs waits for what it can do without."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +59,8 @@ class Api:
     def __init__(self, follower: Follower, folders: Sequence[str]) -> None:
         self._follower = follower
         self._folders = list(folders)
+        self._glances = Glances()
+        self._glancing = threading.Lock()
         self._boot = secrets.token_hex(4)  # revisions of another process are other revisions
 
     def answer(self, path: str, query: str = "", have: str | None = None) -> Answer:
@@ -52,8 +71,7 @@ class Api:
         parts = _unescaped(path)
         match parts:
             case ["runs"]:
-                parse_query(query, ())
-                return _answer(self._runs())
+                return _answer(self._runs(names(parse_query(query, ("keys",)), "keys", MAX_KEYS)))
             case ["views"]:
                 parse_query(query, ())
                 return _answer({"views": saved_views()})
@@ -87,22 +105,38 @@ class Api:
         with self._follower.use(name):
             yield from parts
 
-    def _runs(self) -> dict[str, Any]:
-        infos = []
+    def _runs(self, keys: Sequence[str]) -> dict[str, Any]:
+        """The list of runs, with the values at some keys of their configurations. Reading the metrics of runs that
+        nobody has opened takes a while where there are hundreds: those that have to wait are counted as `unread`."""
+        infos, configs, unread, until_s = [], [], 0, time.monotonic() + GLANCES_S
         for name, path in self._follower.paths().items():
-            info = self._opened_info(name) or self._follower.cheap_info(name, path)
-            infos.append(info | tags_info(path))
+            found = self._opened_info(name) or self._unopened_info(name, path, until_s)
+            info, config = found
+            unread += config is None
+            configs += [] if config is None else [config]
+            infos.append(info | tags_info(path) | {"values": {key: (config or {}).get(key) for key in keys}})
         infos.sort(key=lambda info: (-(info["started_s"] or 0.0), info["run"]))
-        return {"runs": infos, "folders": self._folders}
+        return {"runs": infos, "folders": self._folders, "keys": differing_keys(configs), "unread": unread}
 
-    def _opened_info(self, name: str) -> dict[str, Any] | None:
+    def _unopened_info(self, name: str, path: Path, until_s: float) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
+        with self._glancing:
+            glance = self._glances.of(path, until_s=until_s)
+        info = self._follower.cheap_info(name, path)
+        if glance is None:
+            return {**info, "curve": [], "doctor": None, "is_opened": False}, None
+        return {**info, "curve": glance.curve, "doctor": glance.doctor, "is_opened": False}, glance.config
+
+    def _opened_info(self, name: str) -> tuple[dict[str, Any], Mapping[str, Any]] | None:
         """That of an opened run; None when it is not open, or its store fails: the list is for all runs."""
         if not self._follower.opened(name):
             return None
         try:
             with self._follower.use(name, keep=False) as run:
                 assert run.store is not None
-                return run_info(name, run.store)
+                found = counts(finding["severity"] for finding in doctor_of(run)["findings"])
+                curve = reward_curve(run.store.metrics())
+                info = {**run_info(name, run.store), "curve": curve, "doctor": found, "is_opened": True}
+                return info, flattened(run.store.config() or {})
         except RequestError:
             return None
 

@@ -18,6 +18,7 @@ from cluster.dashboard.selection.writers import FORMATS, MEDIA_TYPES
 from cluster.dashboard.views.config_view import config_page
 from cluster.dashboard.views.fleet import fleet
 from cluster.dashboard.views.frame import frame
+from cluster.dashboard.views.group_table import group_table
 from cluster.dashboard.views.groups import group_page
 from cluster.dashboard.views.ledger_view import ledger_groups, ledger_page, prompt_page
 from cluster.dashboard.views.metric_charts import metric_charts
@@ -117,12 +118,19 @@ def _frame(asked: Asked) -> dict[str, Any]:
     return frame(asked.run.name, asked.store, revision=asked.run.revision, findings=_doctor(asked)["findings"])
 
 
-def _doctor(asked: Asked) -> dict[str, Any]:
-    _, written_s = run_times(asked.store.path)
-    silences = int((time.time() - written_s) / SILENT_S) if written_s is not None and asked.run.status == "live" else 0
-    news = (len(asked.store.instants()), silences)
-    page: dict[str, Any] = asked.run.remember("doctor", DOCTOR_SOURCES, lambda: doctor_page(asked.store), news=news)
+def doctor_of(run: OpenRun) -> dict[str, Any]:
+    """What the doctor finds in an opened run, remembered until its files change."""
+    store = run.store
+    assert store is not None
+    _, written_s = run_times(store.path)
+    silences = int((time.time() - written_s) / SILENT_S) if written_s is not None and run.status == "live" else 0
+    news = (len(store.instants()), silences)
+    page: dict[str, Any] = run.remember("doctor", DOCTOR_SOURCES, lambda: doctor_page(store), news=news)
     return page
+
+
+def _doctor(asked: Asked) -> dict[str, Any]:
+    return doctor_of(asked.run)
 
 
 def _overview(asked: Asked) -> dict[str, Any]:
@@ -157,6 +165,16 @@ def _step(asked: Asked) -> dict[str, Any]:
 
 def _rollouts(asked: Asked) -> dict[str, Any]:
     return rollout_table(
+        asked.store,
+        filter_text=asked.values.get("filter", ""),
+        sort=asked.values.get("sort", ""),
+        offset=whole(asked.values, "offset", 0, 0, MAX_OFFSET),
+        limit=whole(asked.values, "limit", DEFAULT_ROWS, 1, MAX_ROWS),
+    )
+
+
+def _group_table(asked: Asked) -> dict[str, Any]:
+    return group_table(
         asked.store,
         filter_text=asked.values.get("filter", ""),
         sort=asked.values.get("sort", ""),
@@ -274,6 +292,7 @@ ENDPOINTS = (
     _at("steps", _steps, "phase", rollouts=True),
     _at("steps/*/*", _step, rollouts=True),
     _at("rollouts", _rollouts, "filter", "sort", "offset", "limit", rollouts=True),
+    _at("group-table", _group_table, "filter", "sort", "offset", "limit", rollouts=True),
     _at("export", _export, "filter", "as", "format", "tokens", rollouts=True),
     _at("rollouts/*/*/*/*", _rollout, rollouts=True),
     _at("groups/*/*/*", _group, rollouts=True),

@@ -187,12 +187,14 @@ def write_step(
     advantages, tokens = learned(groups, samples)
     run.write_rollouts(step, [opened(scored) for scored in groups], advantages, tokens.by_completion())
     learner = {"grad_norm": 1.0, "entropy": 2.0 - 0.5 * step, "kl_rollout": 1e-6, "max_abs_log_ratio": 1e-4, "lr": 1e-3}
+    ratio = {"ratio_mean": 1.0, "ratio_std": 0.0, "effective_sample_size": 1.0}
+    clip = {"clip_fraction": 0.0, "clip_fraction_low": 0.0, "clip_fraction_high": 0.0}
     output = StepOutput(
         step=step,
         policy_version=step + 1,
         skipped=skipped,
         bad_steps_in_a_row=int(skipped),
-        metrics={**learner, "ratio_mean": 1.0, "clip_fraction": 0.0, **size(tokens), **(metrics or {})},
+        metrics={**learner, **ratio, **clip, **size(tokens), **(metrics or {})},
     )
     done = first + len(samples)
     timings = StepTimings(step_s=STEP_S, generate_s=2.0, score_s=0.5, train_s=4.0, sync_s=1.0, wait_s=3.0)

@@ -107,7 +107,13 @@ function options(spec, size, handlers) {
     legend: { show: false },
     padding: [8, 10, 0, 0],
     scales: {
-      x: { time: false, range: (_, low, high) => (low === high ? [low - 0.5, high + 0.5] : [low, high]) },
+      x: {
+        time: false,
+        range: (_, low, high) => {
+          const [from, to] = handlers.current.domain ?? [low, high];
+          return from === to ? [from - 0.5, to + 0.5] : [from, to];
+        },
+      },
       y: scale === "log" ? { distr: 3, range: logRange } : { range: spec.range ? () => spec.range : stacked ? fromZero : linearRange },
     },
     bands: fills(series),
@@ -208,10 +214,11 @@ function showValues({ spec, elements, place, index }) {
 
 /**
  * x [n] ascending; series [{label, values [n], role?, colour?, width?, dash?, spanGaps?}], role "low" and "high" for the
- * bounds of a spread, "stack" for layers; bands [{from, to, state}]; scale "linear" or "log". `sync`: charts of the same name share the crosshair. onClick(index): a click on the plot;
+ * bounds of a spread, "stack" for layers; bands [{from, to, state}]; scale "linear" or "log". domain [low, high]: the x
+ * axis, where it is not that of the values: charts of one page have one. `sync`: charts of the same name share the crosshair. onClick(index): a click on the plot;
  * onRange(low, high): a brush over it, in x. The height is the same with and without data.
  */
-export function Chart({ title, help, x, series, bands = [], scale = "linear", unit = "", height: wanted, range, sync = "run", xLabel = "step", formatX = fmt.number, onClick, onRange, ...rest }) {
+export function Chart({ title, help, x, series, bands = [], scale = "linear", unit = "", height: wanted, range, domain, sync = "run", xLabel = "step", formatX = fmt.number, onClick, onRange, ...rest }) {
   const theme = useTheme();
   const roomy = useRoomy();
   const height = wanted ?? (roomy ? 196 : 132);
@@ -221,7 +228,7 @@ export function Chart({ title, help, x, series, bands = [], scale = "linear", un
   const valueRefs = useRef([]);
   const spec = { x, series, bands, scale, unit, sync, xLabel, formatX, range };
   const handlers = useRef({});
-  handlers.current = makeHandlers({ spec, plot, place, valueRefs, onClick, onRange });
+  handlers.current = makeHandlers({ spec, plot, place, valueRefs, onClick, onRange, domain });
   const data = useMemo(() => [x, ...plotted(series, scale)], [x, series, scale]);
   // What uPlot is made from anew when it changes; new values alone go in by setData.
   const shape = JSON.stringify([theme, scale, unit, xLabel, height, range, bands, series.map((s) => [s.label, s.colour, s.dash, s.role])]);
@@ -242,10 +249,13 @@ export function Chart({ title, help, x, series, bands = [], scale = "linear", un
       plot.current = null;
     };
   }, [shape, empty]);
+  const drawn = useRef("");
+  const axis = String(domain);
   useEffect(() => {
-    if (plot.current && plot.current.data !== data) plot.current.setData(data);
+    if (plot.current && (plot.current.data !== data || drawn.current !== axis)) plot.current.setData(data);
+    drawn.current = axis;
     handlers.current.onCursor(plot.current?.cursor.idx ?? null);
-  }, [data, shape]);
+  }, [data, shape, axis]);
   const [table, setTable] = useState(false);
   const shown = series.filter((line) => line.role !== "low" && line.role !== "high");
   return html`<figure class="chart" ...${rest}>
@@ -300,8 +310,9 @@ function Box({ spec, box, plot, place, valueRefs, title, height, empty, onClick,
   </div>`;
 }
 
-function makeHandlers({ spec, plot, place, valueRefs, onClick, onRange }) {
+function makeHandlers({ spec, plot, place, valueRefs, onClick, onRange, domain }) {
   return {
+    domain,
     onCursor: (index) => showValues({ spec, elements: valueRefs.current, place: place.current, index }),
     onBrush: (made) => {
       const { left, width } = made.select;

@@ -20,6 +20,13 @@ export function axisOf(x, axis) {
   return values.map((value) => (last = Math.max(last, value ?? last)));
 }
 
+/** [least, greatest] of all values of some lists, null left out: the x axis of charts side by side; undefined of none. */
+export function extentOf(lists) {
+  let found;
+  for (const x of lists.flat()) if (x !== null && x !== undefined) found = found ? [Math.min(found[0], x), Math.max(found[1], x)] : [x, x];
+  return found;
+}
+
 /** Where `steps` (of evaluations: steps done before) lie on the axis, between what is known of the steps around. */
 export function atSteps(steps, x, axis) {
   if (axis === "step") return steps;

@@ -3,8 +3,8 @@
 import { useApi } from "shoal/frame/api.js";
 import { Chart } from "shoal/charts/chart.js";
 import { series as colourOf } from "shoal/parts/colours.js";
-import { smoothed } from "shoal/charts/smooth.js";
-import { aligned } from "shoal/rollouts/compare_align.js";
+import { extentOf, smoothed } from "shoal/charts/smooth.js";
+import { aligned, placesOf } from "shoal/rollouts/compare_align.js";
 import { SharedPrompts } from "shoal/rollouts/compare_prompts.js";
 import { Differences, Figures } from "shoal/rollouts/compare_tables.js";
 import { usePacedApi } from "shoal/frame/paced.js";
@@ -83,12 +83,13 @@ function Charts({ charts, runs, axis, smooth }) {
     <i class="swatch" style=${{ background: colourOf(index) }}></i><${Text} value=${run} inline /></span>`)}</span>`;
   const smoothing = html`<label class="choice">smoothing
     <input type="range" min="0" max="0.95" step="0.05" value=${smooth} aria-label="Smoothing" data-testid="smooth" onInput=${(event) => replaceParams({ smooth: Number(event.currentTarget.value) || null })} /></label>`;
+  const domain = useMemo(() => extentOf(charts.flatMap((chart) => chart.series.map((line) => placesOf(line.x, axis)))), [charts, axis]);
   return html`<${Panel} title="Curves" actions=${html`${smoothing}${key}`}>
-    <div class="chart-grid">${distinct(charts).map((chart) => html`<${Overlay} key=${chart.id} chart=${chart} runs=${runs} axis=${axis} smooth=${smooth} />`)}</div>
+    <div class="chart-grid">${distinct(charts).map((chart) => html`<${Overlay} key=${chart.id} chart=${chart} runs=${runs} axis=${axis} smooth=${smooth} domain=${domain} />`)}</div>
   <//>`;
 }
 
-function Overlay({ chart, runs, axis, smooth }) {
+function Overlay({ chart, runs, axis, smooth, domain }) {
   // Before they are laid on one axis: a run that measured rarely is not smoothed over places where it has no value.
   const { x, values } = useMemo(
     () => aligned(chart.series.map((line) => ({ ...line, values: smoothed(line.values, smooth) })), axis),
@@ -98,6 +99,6 @@ function Overlay({ chart, runs, axis, smooth }) {
     () => chart.series.map((line, i) => ({ label: line.run, values: values[i], colour: colourOf(runs.indexOf(line.run)), points: chart.series[i].values.length <= 16 })),
     [chart, values, runs.join()],
   );
-  return html`<${Chart} title=${chart.title} x=${x} series=${series} scale=${chart.scale} unit=${chart.unit} xLabel=${AXES[axis].label} formatX=${AXES[axis].format}
+  return html`<${Chart} title=${chart.title} x=${x} series=${series} scale=${chart.scale} unit=${chart.unit} domain=${domain} xLabel=${AXES[axis].label} formatX=${AXES[axis].format}
     sync=${`compare-${axis}`} data-testid=${`compare-${chart.id}`} />`;
 }

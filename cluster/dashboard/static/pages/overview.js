@@ -6,7 +6,7 @@ import { Chart } from "shoal/charts/chart.js";
 import { series, useTheme } from "shoal/parts/colours.js";
 import { go, href, replaceParams } from "shoal/frame/route.js";
 import { Text } from "shoal/parts/text.js";
-import { atSteps, axisOf, smoothed } from "shoal/charts/smooth.js";
+import { atSteps, axisOf, extentOf, smoothed } from "shoal/charts/smooth.js";
 
 const POINTS = 400;
 const AXES = [
@@ -78,7 +78,7 @@ function evaluationChart(evaluations, x, axis, theme) {
   };
 }
 
-function OneChart({ item, axis, smooth, run }) {
+function OneChart({ item, axis, smooth, run, domain }) {
   const { chart, x, steps, phase } = item;
   const lines = useMemo(() => chart.series.map((line) => ({ ...line, values: smoothed(line.values, smooth) })), [chart, smooth]);
   const pick = (index) => go("step", [phase, steps[index]], {}, run);
@@ -87,7 +87,7 @@ function OneChart({ item, axis, smooth, run }) {
     if (within.length) replaceParams({ from: within[0], to: within.at(-1), live: null });
   };
   return html`<${Chart} title=${chart.title} help=${chart.help} x=${x} series=${lines} bands=${chart.bands}
-    scale=${chart.scale} unit=${chart.unit} xLabel=${axis.label} formatX=${axis.format} sync=${"overview-" + axis.id}
+    scale=${chart.scale} unit=${chart.unit} domain=${domain} xLabel=${axis.label} formatX=${axis.format} sync=${"overview-" + axis.id}
     onClick=${pick} onRange=${brush} data-testid=${"chart-" + chart.id} />`;
 }
 
@@ -133,6 +133,8 @@ export default function Overview({ run, route, frame }) {
   const smooth = Math.min(0.95, Math.max(0, Number(params.smooth) || 0));
   const theme = useTheme();
   const groups = useMemo(() => (data ? arranged(data, axis, theme) : []), [data, axis, theme]);
+  // The evaluations lie at other steps than the training: all charts show the same stretch of the run.
+  const domain = useMemo(() => extentOf(groups.flatMap(({ items }) => items.map(({ x }) => x))), [groups]);
   const range = params.from || params.to ? `${params.from ?? 0} to ${params.to ?? "the end"}` : "";
   if (error && !data) return html`<${Problem} error=${error} retry=${refresh} />`;
   return html`<div class="page overview" data-testid="overview">
@@ -142,7 +144,7 @@ export default function Overview({ run, route, frame }) {
     ${data && !data.x.step.length ? html`<${Empty} title=${range ? "No step in this range." : "No training step yet."}>The charts begin with the first one.<//>` : null}
     ${groups.filter(({ items }) => items.length).map(({ name, question, items }) => html`<section class="chart-group" key=${name} data-testid=${"group-" + name.toLowerCase()}>
       <h2>${name}<span class="muted">${question}</span></h2>
-      <${ChartGroup} items=${items} ...${{ axis, smooth, run }} />
+      <${ChartGroup} items=${items} ...${{ axis, smooth, run, domain }} />
     </section>`)}
   </div>`;
 }

@@ -1,11 +1,13 @@
 // Every rollout of the run as one table: filter, search, saved views, columns by choice, pins.
 
-import { Button, Empty, fmt, html, Loading, Problem, useEffect, useLayoutEffect, useRef, useState } from "shoal/parts/ui.js";
+import { Button, Empty, fmt, html, Loading, Problem, Segmented, useEffect, useLayoutEffect, useRef, useState } from "shoal/parts/ui.js";
 import { Text } from "shoal/parts/text.js";
-import { useApi } from "shoal/frame/api.js";
+import { isReport, useApi } from "shoal/frame/api.js";
 import { go, replaceParams } from "shoal/frame/route.js";
 import { useKeys } from "shoal/frame/keys.js";
+import { ColumnChoice } from "shoal/parts/column_choice.js";
 import { VirtualTable } from "shoal/parts/table.js";
+import { GROUP_TABLE } from "shoal/rollouts/group_table.js";
 import { Download } from "shoal/rollouts/download.js";
 import { FilterBox, FilterHelp } from "shoal/rollouts/filter_box.js";
 import { combined } from "shoal/rollouts/filter_language.js";
@@ -14,6 +16,10 @@ import { usePagedRows } from "shoal/parts/paged_rows.js";
 import { PinnedSideBySide, pinsOf, PinTray, togglePin } from "shoal/rollouts/pinned.js";
 
 const DEFAULT_SORT = "-step";
+const ROWS = [
+  { value: "completions", label: "completions" },
+  { value: "groups", label: "groups", title: "A row for each group of which a completion passes" },
+];
 const SEARCH_DELAY_MS = 300;
 
 function SearchBox({ value, onSearch, inputRef }) {
@@ -37,37 +43,6 @@ function SearchBox({ value, onSearch, inputRef }) {
         if (event.key === "Escape") event.currentTarget.blur();
       }} />
   </div>`;
-}
-
-function ColumnChoice({ all, shown, onChange }) {
-  const names = shown.map(({ key }) => key);
-  const menu = useRef(null);
-  const close = () => {
-    if (!menu.current?.open) return false;
-    menu.current.open = false;
-    menu.current.querySelector("summary").focus();
-    return true;
-  };
-  useEffect(() => {
-    const outside = (event) => {
-      if (menu.current?.open && !menu.current.contains(event.target)) menu.current.open = false;
-    };
-    addEventListener("pointerdown", outside);
-    return () => removeEventListener("pointerdown", outside);
-  }, []);
-  useKeys({ Escape: [close, ""] });
-  return html`<details class="rl-columns" data-testid="column-choice" ref=${menu}>
-    <summary>columns</summary>
-    <div>
-      ${all.map(
-        ({ key, label, help }) => html`<label key=${key} title=${help}>
-          <input type="checkbox" checked=${names.includes(key)} onChange=${() => onChange(names.includes(key) ? names.filter((one) => one !== key) : [...names, key])} />
-          <${Text} value=${label} inline />
-        </label>`,
-      )}
-      <${Button} onClick=${() => onChange(DEFAULT_COLUMNS)}>usual columns<//>
-    </div>
-  </details>`;
 }
 
 function SavedViews({ views, filter, sort, onChoose }) {
@@ -94,16 +69,17 @@ function InReport({ rows, of, filter }) {
   return html`<span class="tk-dim" data-testid="in-report">of the ${fmt.count(rows)} in this report; the run has ${fmt.count(of)}${filter ? html`; exported were those that pass <code><${Text} value=${filter} inline /></code>` : null}</span>`;
 }
 
-function Status({ rows, frame, stale }) {
+function Status({ rows, frame, stale, groups }) {
   const { head, total, fresh, showFresh } = rows;
+  const told = head.data && "means" in head.data === !groups; // not the total of the other table, while this one is on its way
   const index = frame?.index;
   return html`<div class="rl-status" role="status" data-testid="status">
-    ${head.data ? html`<span class=${stale ? "rl-stale" : ""}><b data-testid="total">${fmt.count(total)}</b> ${total === 1 ? "rollout" : "rollouts"}</span>` : null}
-    ${head.data?.total ? html`<${Means} ...${head.data.means} />` : null}
+    ${told ? html`<span class=${stale ? "rl-stale" : ""}><b data-testid="total">${fmt.count(total)}</b> ${groups ? "group" : "rollout"}${total === 1 ? "" : "s"}</span>` : null}
+    ${told && head.data.total && !groups ? html`<${Means} ...${head.data.means} />` : null}
     ${head.data?.in_report ? html`<${InReport} ...${head.data.in_report} />` : null}
     ${index && !index.ready ? html`<span class="tk-dim">still reading: ${index.files_done} of ${index.files_total} files</span>` : null}
     ${fresh > 0 ? html`<${Button} data-testid="fresh" onClick=${showFresh}>show ${fmt.count(fresh)} new<//>` : null}
-    <span class="tk-dim rl-keyline">j k move · Enter open · x pin · c compare · / search · f filter</span>
+    <span class="tk-dim rl-keyline">j k move · Enter open${groups ? "" : " · x pin · c compare"} · / search · f filter</span>
   </div>`;
 }
 
@@ -133,6 +109,9 @@ function componentNames(rows) {
   return [...new Set(rows.slice(0, 50).flatMap((row) => Object.keys(row.components ?? {})))].sort().slice(0, 12);
 }
 
+/** A row, unless it is one of the other table, which stays in sight until the answer is there. */
+const ofKind = (row, label) => (row && ("cells" in row) === (label === "Groups") ? row : undefined);
+
 /** The table; in its place the pinned ones side by side, or why there is nothing to see. `change` changes the question. */
 function TableOrWhyNot({ run, rows, index, pins, comparing, refused, asked, change, table }) {
   const { head } = rows;
@@ -140,11 +119,11 @@ function TableOrWhyNot({ run, rows, index, pins, comparing, refused, asked, chan
   if (refused && rows.total === 0) return html`<${Empty} title="The filter cannot be read" >What is wrong stands under it.<//>`;
   if (head.data === null && !head.error) return html`<${Loading} what="Reading the rollouts" index=${index} />`;
   if (rows.total === 0 && !head.stale && !head.loading && !head.error) {
-    return html`<${Empty} title="No rollout passes this filter" data-testid="none">
+    return html`<${Empty} title=${`No ${table.label === "Groups" ? "group" : "rollout"} passes this filter`} data-testid="none">
       ${asked ? html`<${Button} onClick=${() => change({ filter: null, q: null, from: null, to: null })}>show all<//>` : "The run has not finished a step yet."}
     <//>`;
   }
-  return html`<${VirtualTable} key=${asked + table.sort} label="Rollouts" data-testid="rollouts" rowTestid="rollout-row" total=${rows.total} rowAt=${rows.rowAt}
+  return html`<${VirtualTable} key=${table.label + asked + table.sort} data-testid="rollouts" total=${rows.total} rowAt=${(index) => ofKind(rows.rowAt(index), table.label)}
     onVisible=${rows.onVisible} onSort=${(name) => change({ sort: name })} ...${table} />`;
 }
 
@@ -179,12 +158,18 @@ const focus = (input) => () => {
   input.current?.select();
 };
 
+function Pins({ pins, comparing }) {
+  const change = (next) => replaceParams({ pins: next.join(","), ...(next.length < 2 ? { compare: null } : {}) });
+  return html`<${PinTray} pins=${pins} comparing=${comparing} onChange=${change} onCompare=${() => replaceParams({ compare: comparing ? null : 1 })} />`;
+}
+
 export default function RolloutsPage({ run, route, frame }) {
   const { params } = route;
   const { filter, search, sort, asked, shift } = questionOf(params);
+  const groups = params.view === "groups" && !isReport; // an exported report lists completions alone
   const pins = pinsOf(params.pins);
-  const comparing = params.compare === "1" && pins.length >= 2;
-  const rows = usePagedRows(`/runs/${encodeURIComponent(run)}/rollouts?filter=${encodeURIComponent(asked)}&sort=${encodeURIComponent(sort)}`);
+  const comparing = params.compare === "1" && pins.length >= 2 && !groups;
+  const rows = usePagedRows(`/runs/${encodeURIComponent(run)}/${groups ? "group-table" : "rollouts"}?filter=${encodeURIComponent(asked)}&sort=${encodeURIComponent(sort)}`);
   const { data: saved } = useApi("/views");
   const [selected, setSelected] = useState(/^\d+$/.test(params.row ?? "") ? Number(params.row) : -1);
   const [help, setHelp] = useState(false);
@@ -200,7 +185,7 @@ export default function RolloutsPage({ run, route, frame }) {
   };
   const pin = () => {
     const row = selected >= 0 ? rows.rowAt(selected) : undefined;
-    if (!row) return false;
+    if (!row || groups) return false;
     replaceParams({ pins: togglePin(pins, addressOf(row)).join(",") });
     return true;
   };
@@ -218,24 +203,22 @@ export default function RolloutsPage({ run, route, frame }) {
   const refused = head.error && head.error.status === 400;
   const stale = head.stale || head.loading;
   return html`<div class="rl-page" data-testid="rollouts-page">
-    <${SavedViews} views=${saved?.views ?? []} filter=${filter} sort=${sort} onChoose=${(view) => change({ filter: view.filter, sort: view.sort || null })} />
+    <${SavedViews} views=${saved?.views ?? []} filter=${filter} sort=${sort} onChoose=${(view) => change({ filter: view.filter, sort: view.sort || null, view: view.groups ? "groups" : null })} />
     <div class="rl-bar">
       <${FilterBox} value=${filter} error=${refused ? head.error.message : null} shift=${shift} fields=${fields}
         inputRef=${filterInput} helpOpen=${help} onHelp=${() => setHelp(!help)} onApply=${(text) => change({ filter: text })} />
       <${SearchBox} value=${search} inputRef=${searchInput} onSearch=${(text) => change({ q: text })} />
-      <${ColumnChoice} all=${all} shown=${shown} onChange=${(names) => replaceParams({ cols: names.join(",") === DEFAULT_COLUMNS.join(",") ? null : names.join(",") })} />
-      <${Download} run=${run} asked=${asked} total=${rows.total} />
+      ${isReport ? null : html`<${Segmented} label="Rows" options=${ROWS} value=${groups ? "groups" : "completions"} onChange=${(to) => change({ view: to === "groups" ? to : null })} data-testid="rows" />`}
+      ${groups ? null : html`<${ColumnChoice} all=${all} chosen=${shown.map(({ key }) => key)} usual=${DEFAULT_COLUMNS} onChange=${(names) => replaceParams({ cols: names.join(",") === DEFAULT_COLUMNS.join(",") ? null : names.join(",") })} />`}
+      <${Download} run=${run} asked=${asked} total=${rows.total} what=${groups ? "groups" : "rollouts"} />
     </div>
     ${help ? html`<${FilterHelp} fields=${fields} onTry=${(text) => change({ filter: text })} />` : null}
     ${head.error && !refused ? html`<${Problem} error=${head.error} retry=${head.refresh} />` : null}
-    <${Status} rows=${rows} frame=${frame} stale=${stale} />
+    <${Status} rows=${rows} frame=${frame} stale=${stale} groups=${groups} />
     <div ref=${tableRef} class=${stale && rows.total ? "rl-stale-table" : ""}>
       <${TableOrWhyNot} run=${run} rows=${rows} index=${frame?.index} pins=${pins} comparing=${comparing} refused=${refused} asked=${asked} change=${change}
-        table=${{ columns: shown, sort, selected, onSelect: setSelected, onOpen: opener(sort), height }} />
+        table=${{ label: "Rollouts", rowTestid: "rollout-row", columns: shown, onOpen: opener(sort), ...(groups ? GROUP_TABLE : {}), sort, selected, onSelect: setSelected, height }} />
     </div>
-    ${pins.length
-      ? html`<${PinTray} pins=${pins} comparing=${comparing} onChange=${(next) => replaceParams({ pins: next.join(","), compare: next.length < 2 ? null : params.compare })}
-          onCompare=${() => replaceParams({ compare: comparing ? null : 1 })} />`
-      : null}
+    ${pins.length && !groups ? html`<${Pins} pins=${pins} comparing=${comparing} />` : null}
   </div>`;
 }

@@ -1,33 +1,55 @@
 // The runs there are, newest first; some of them can be chosen and compared.
 
-import { Button, Empty, Loading, Panel, Problem, fmt, html, useEffect, useMemo, useRef } from "shoal/parts/ui.js";
+import { Badge, Button, Empty, Loading, Panel, Problem, Spark, fmt, html, useEffect, useMemo, useRef } from "shoal/parts/ui.js";
 import { useApi } from "shoal/frame/api.js";
 import { Status } from "shoal/frame/frame.js";
 import { useKeys } from "shoal/frame/keys.js";
 import { go, href, replaceParams } from "shoal/frame/route.js";
+import { ColumnChoice } from "shoal/parts/column_choice.js";
 import { Text } from "shoal/parts/text.js";
 
 const MOST_COMPARED = 8;
-/** @type {[string, string, (info: any) => any, string][]} */
-const COLUMNS = [
-  ["run", "run", (info) => info.run, ""],
-  ["status", "status", (info) => info.status, ""],
-  ["step", "step", (info) => info.step, "right"],
-  ["reward", "reward", (info) => info.reward, "right"],
-  ["accuracy", "held-out accuracy", (info) => info.accuracy, "right"],
-  ["model", "model", (info) => info.model, ""],
-  ["task", "task", (info) => info.task, ""],
-  ["rollouts", "rollouts", (info) => info.num_rollouts, "right"],
-  ["started", "started", (info) => info.started_s, "right"],
-  ["took", "took", (info) => took(info), "right"],
-  ["updated", "last written", (info) => info.updated_s, "right"],
-];
+const CONFIG = "config."; // before the keys of configurations, which are columns too
+const UNREAD_MS = 300;
+const SEVERITIES = ["error", "warning"];
 
-function sorted(runs, order) {
+/** [{key, label, value(info) that is sorted by, cell(info), align, help}] of what every list of runs can show. */
+const COLUMNS = [
+  { key: "run", label: "run", value: (info) => info.run },
+  { key: "status", label: "status", value: (info) => info.status, cell: (info) => html`<${Status} status=${info.status} error=${info.error} />` },
+  { key: "doctor", label: "doctor", value: badness, cell: (info) => html`<${Doctor} info=${info} />`, help: "what the doctor found" },
+  { key: "step", label: "step", value: (info) => info.step, cell: (info) => html`${fmt.number(info.step)}${info.steps ? html`<span class="muted"> / ${fmt.number(info.steps)}</span>` : null}`, align: "right" },
+  { key: "reward", label: "reward", value: (info) => info.reward, cell: (info) => fmt.number(info.reward), align: "right", help: "mean of the last step" },
+  { key: "curve", label: "over steps", cell: (info) => html`<${Spark} values=${info.curve ?? []} width=${96} height=${22} />`, help: "the reward from the first step to the last" },
+  { key: "accuracy", label: "held-out accuracy", value: (info) => info.accuracy, cell: (info) => html`<${Accuracy} before=${info.accuracy_before} now=${info.accuracy} step=${info.accuracy_step} />`, align: "right" },
+  { key: "model", label: "model", value: (info) => info.model, cell: (info) => html`<${Text} value=${info.model} inline />` },
+  { key: "task", label: "task", value: (info) => info.task, cell: (info) => html`<${Text} value=${info.task} inline />` },
+  { key: "rollouts", label: "rollouts", value: (info) => info.num_rollouts, cell: (info) => fmt.number(info.num_rollouts), align: "right", help: "completions, of runs that somebody opened" },
+  { key: "started", label: "started", value: (info) => info.started_s, cell: (info) => fmt.date(info.started_s), align: "right" },
+  { key: "took", label: "took", value: took, cell: (info) => fmt.seconds(took(info)), align: "right" },
+  { key: "updated", label: "last written", value: (info) => info.updated_s, cell: (info) => html`<span class="muted" title=${fmt.date(info.updated_s)}>${fmt.ago(info.updated_s)}</span>`, align: "right" },
+];
+const USUAL = COLUMNS.map(({ key }) => key).filter((key) => key !== "rollouts");
+
+/** A key of the configuration as a column. */
+function configColumn(key) {
+  const value = (info) => info.values?.[key];
+  const text = (info) => (value(info) === null || value(info) === undefined ? "–" : fmt.plain(value(info)));
+  return { key: CONFIG + key, label: key, value, cell: (info) => html`<${Text} value=${text(info)} inline fold=${60} />`, align: "right", help: "of the configuration" };
+}
+
+/** The columns named in `param` (without one the usual ones), those of configurations behind the others. */
+function columnsOf(param) {
+  const names = (param ?? "").split(",").filter(Boolean);
+  const wanted = names.length ? names : USUAL;
+  const chosen = COLUMNS.filter(({ key }) => key === "run" || wanted.includes(key));
+  return [...chosen, ...wanted.filter((name) => name.startsWith(CONFIG)).map((name) => configColumn(name.slice(CONFIG.length)))];
+}
+
+function sorted(runs, order, columns) {
   const descending = order.startsWith("-");
-  const column = COLUMNS.find(([key]) => key === order.replace("-", ""));
-  if (!column) return runs;
-  const [, , value] = column;
+  const value = columns.find(({ key }) => key === order.replace("-", ""))?.value;
+  if (!value) return runs;
   const compare = (a, b) => {
     const [x, y] = [value(a), value(b)];
     if (x === y) return 0;
@@ -38,12 +60,14 @@ function sorted(runs, order) {
   return [...runs].sort(compare);
 }
 
-function Head({ order }) {
+function Head({ order, columns }) {
   return html`<thead><tr><th class="check"><span class="visually-hidden">compare</span></th>
-    ${COLUMNS.map(([key, label, , align]) => {
+    ${columns.map(({ key, label, value, align, help }) => {
       const direction = order === key ? "ascending" : order === "-" + key ? "descending" : undefined;
-      return html`<th key=${key} class=${align} aria-sort=${direction}><button type="button" class="sort" data-sort=${key}
-        onClick=${() => replaceParams({ sort: direction === "descending" ? key : "-" + key })}>${label}<span class="sort-mark">${direction === "ascending" ? "↑" : direction ? "↓" : ""}</span></button></th>`;
+      const name = html`<${Text} value=${label} inline />`;
+      if (!value) return html`<th key=${key} class=${align} title=${help}>${name}</th>`;
+      return html`<th key=${key} class=${align} title=${help} aria-sort=${direction}><button type="button" class="sort" data-sort=${key}
+        onClick=${() => replaceParams({ sort: direction === "descending" ? key : "-" + key })}>${name}<span class="sort-mark">${direction === "ascending" ? "↑" : direction ? "↓" : ""}</span></button></th>`;
     })}</tr></thead>`;
 }
 
@@ -52,29 +76,36 @@ function took({ started_s: from, step_ended_s: to }) {
   return from === null || to === null || to === undefined ? null : Math.max(0, to - from);
 }
 
+/** An error is worse than any number of warnings. */
+function badness({ doctor }) {
+  return doctor ? 1e6 * doctor.error + doctor.warning : null;
+}
+
+function Doctor({ info }) {
+  if (!info.doctor) return html`<span class="muted" title="Open the run: its doctor looks at everything">–</span>`;
+  const found = SEVERITIES.filter((severity) => info.doctor[severity]);
+  const of = info.is_opened ? "" : "By its metrics alone; of rollouts, events and ledger the doctor tells when the run is opened";
+  if (!found.length) return html`<span class="muted" title=${of}>● nothing</span>`;
+  return html`<a href=${href("doctor", [], {}, info.run)} title=${of} class="doctor-found">${found.map((severity) => html`<${Badge} state=${severity} key=${severity}>${info.doctor[severity]} ${severity}${info.doctor[severity] > 1 ? "s" : ""}<//>`)}</a>`;
+}
+
 function Accuracy({ before, now, step }) {
   if (step === 0 && now !== null) return html`${fmt.percent(now)} <span class="muted" title="There was no evaluation since: this is what the model could do without training">before training</span>`;
   const change = before !== null && before !== undefined && now !== null && now !== undefined ? now - before : null;
   return html`${fmt.percent(now)}${change ? html`<span class=${"delta " + (change > 0 ? "good" : "bad")}> ${change > 0 ? "↑" : "↓"} ${fmt.points(Math.abs(change))}</span>` : null}`;
 }
 
-function Row({ info, chosen, full, focused, onChoose }) {
+function Name({ info }) {
+  return html`<a href=${href("overview", [], {}, info.run)} title=${info.note || undefined}><${Text} value=${info.run} inline /></a>${(info.tags ?? []).map((tag) => html`<span class="run-tag" key=${tag}><${Text} value=${tag} inline /></span>`)}${info.problems ? html`<span class="run-problems" title=${`${info.problems} files could not be read whole`}>▲</span>` : null}`;
+}
+
+function Row({ info, columns, chosen, full, focused, onChoose }) {
   const open = (event) => {
     if (!event.target.closest("a, input, label")) go("overview", [], {}, info.run);
   };
   return html`<tr class=${(chosen ? "chosen " : "") + (focused ? "selected" : "")} data-testid="run-row" data-run=${info.run} onClick=${open}>
     <td class="check"><input type="checkbox" checked=${chosen} disabled=${full && !chosen} onChange=${() => onChoose(info.run)} aria-label=${`Compare ${info.run}`} /></td>
-    <td class="run-name"><a href=${href("overview", [], {}, info.run)} title=${info.note || undefined}><${Text} value=${info.run} inline /></a>${(info.tags ?? []).map((tag) => html`<span class="run-tag" key=${tag}><${Text} value=${tag} inline /></span>`)}${info.problems ? html`<span class="run-problems" title=${`${info.problems} files could not be read whole`}>▲</span>` : null}</td>
-    <td><${Status} status=${info.status} error=${info.error} /></td>
-    <td class="right">${fmt.number(info.step)}${info.steps ? html`<span class="muted"> / ${fmt.number(info.steps)}</span>` : null}</td>
-    <td class="right">${fmt.number(info.reward)}</td>
-    <td class="right"><${Accuracy} before=${info.accuracy_before} now=${info.accuracy} step=${info.accuracy_step} /></td>
-    <td class="run-model"><${Text} value=${info.model} inline /></td>
-    <td><${Text} value=${info.task} inline /></td>
-    <td class="right">${fmt.number(info.num_rollouts)}</td>
-    <td class="right">${fmt.date(info.started_s)}</td>
-    <td class="right">${fmt.seconds(took(info))}</td>
-    <td class="right muted" title=${fmt.date(info.updated_s)}>${fmt.ago(info.updated_s)}</td>
+    ${columns.map(({ key, cell, align }) => html`<td key=${key} class=${`run-${key.startsWith(CONFIG) ? "config" : key === "run" ? "name" : key} ${align ?? ""}`} data-column=${key}>${key === "run" ? html`<${Name} info=${info} />` : cell(info)}</td>`)}
   </tr>`;
 }
 
@@ -93,7 +124,15 @@ function useRowKeys(runs, focused, choose) {
 }
 
 export default function Runs({ route }) {
-  const { data, error, refresh } = useApi("/runs", null);
+  const columns = useMemo(() => columnsOf(route.params.cols), [route.params.cols]);
+  const keys = columns.map(({ key }) => key).filter((key) => key.startsWith(CONFIG)).map((key) => key.slice(CONFIG.length));
+  const { data, error, refresh } = useApi(keys.length ? `/runs?keys=${encodeURIComponent(keys.join(","))}` : "/runs", null);
+  useEffect(() => {
+    // Of hundreds of runs the metrics are read a part at a time.
+    if (!data?.unread) return undefined;
+    const timer = setTimeout(refresh, UNREAD_MS);
+    return () => clearTimeout(timer);
+  }, [data]);
   const search = useRef(null);
   const { sort = "", find = "", pick = "", at = "" } = route.params;
   const archived = route.params.archived === "1";
@@ -102,8 +141,9 @@ export default function Runs({ route }) {
     const needle = find.toLowerCase();
     const listed = (data?.runs ?? []).filter((info) => archived || !info.archived);
     const found = listed.filter(({ run, model, task, status, tags = [] }) => [run, model, task, status, ...tags].join(" ").toLowerCase().includes(needle));
-    return sorted(found, sort);
-  }, [data, sort, find, archived]);
+    return sorted(found, sort, columns);
+  }, [data, sort, find, archived, columns]);
+  const all = [...COLUMNS.slice(1), ...[...new Set([...keys, ...(data?.keys ?? [])])].map(configColumn)];
   const numArchived = (data?.runs ?? []).filter((info) => info.archived).length;
   const choose = (run) => {
     const next = chosen.includes(run) ? chosen.filter((other) => other !== run) : [...chosen, run].slice(0, MOST_COMPARED);
@@ -121,12 +161,14 @@ export default function Runs({ route }) {
     <${Panel} title=${data ? `${fmt.count(data.runs.length)} runs` : "Runs"}
       actions=${html`<input class="field" type="search" placeholder="Find (/)" aria-label="Find a run" ref=${search} data-testid="runs-find" onInput=${(event) => replaceParams({ find: event.currentTarget.value || null })} />
         ${numArchived ? html`<${Button} active=${archived} aria-pressed=${archived} onClick=${() => replaceParams({ archived: archived ? null : 1 })} data-testid="archived">${fmt.count(numArchived)} archived<//>` : null}
+        <${ColumnChoice} all=${all} chosen=${columns.map(({ key }) => key)} usual=${USUAL}
+          onChange=${(names) => replaceParams({ cols: names.join(",") === USUAL.join(",") ? null : names.join(",") })} />
         <${Button} kind=${chosen.length > 1 ? "primary" : ""} disabled=${chosen.length < 2} onClick=${compare} data-testid="compare-button">
           ${chosen.length > 1 ? `Compare ${chosen.length} runs` : "Choose runs to compare"}<//>`}>
       ${data || error ? null : html`<${Loading} what="Looking for runs" />`}
       ${data && !data.runs.length ? html`<${Empty} title="No runs here yet.">A run appears as soon as its directory does: ${data.folders.join(", ")}.<//>` : null}
-      ${data?.runs.length ? html`<div class="scroll-x"><table class="plain runs-table"><${Head} order=${sort} />
-        <tbody>${runs.map((info) => html`<${Row} key=${info.run} info=${info} chosen=${chosen.includes(info.run)} full=${chosen.length >= MOST_COMPARED} focused=${info.run === at} onChoose=${choose} />`)}</tbody></table></div>` : null}
+      ${data?.runs.length ? html`<div class="scroll-x"><table class="plain runs-table"><${Head} order=${sort} columns=${columns} />
+        <tbody>${runs.map((info) => html`<${Row} key=${info.run} info=${info} columns=${columns} chosen=${chosen.includes(info.run)} full=${chosen.length >= MOST_COMPARED} focused=${info.run === at} onChoose=${choose} />`)}</tbody></table></div>` : null}
       ${data?.runs.length && !runs.length ? html`<${Empty} title="No run of that name." />` : null}
     <//>
   </div>`;

@@ -49,7 +49,7 @@ function StepPicker({ run, phase, step, steps, data, params }) {
       ${(steps.includes(step) ? steps : [...steps, step]).map((known) => html`<option key=${known} value=${known} selected=${known === step}>${known}</option>`)}</select></h1>
     ${link(data?.previous, "Previous step (p)", "←")}${link(data?.next, "Next step (n)", "→")}
     <${Segmented} label="Phase" options=${PHASES} value=${phase} onChange=${(to) => go("step", [to, "latest"], kept, run)} data-testid="phase" />
-    ${phase === "train" && step !== "" ? html`<a href=${href("timeline", [], { step }, run)} data-testid="to-timeline">timeline of this step (t)</a>` : null}
+    ${phase === "train" && step !== "" ? html`<a href=${href("timeline", [], ofStep(step), run)} data-testid="to-timeline">timeline of this step (t)</a>` : null}
   </div>
   <p class="muted step-about">${phase === "eval" ? ABOUT_EVALUATION : ABOUT_STEP}</p>`;
 }
@@ -79,12 +79,21 @@ const SHOWN_METRICS = [
   ["train/clip_fraction", "clipped", fmt.percent], ["lag/max", "largest lag", fmt.number], ["time/step_s", "took", fmt.seconds],
 ];
 
-function Figures({ metrics }) {
+/** The window of the timeline that is a step. */
+const ofStep = (step) => ({ from: step, to: step });
+
+/** A figure; what a step took leads to where its time went. */
+function Figure({ name, text, step, run }) {
+  if (name !== "time/step_s") return text;
+  return html`<a href=${href("timeline", [], ofStep(step), run)} title="Where the time of this step went" data-testid="took">${text}</a>`;
+}
+
+function Figures({ metrics, step, run }) {
   const [all, setAll] = useState(false);
   const chosen = SHOWN_METRICS.filter(([name]) => metrics[name] !== undefined);
   const rest = Object.entries(metrics);
   return html`<dl class="figures" data-testid="figures">
-      ${chosen.map(([name, label, format]) => html`<div key=${name} title=${name}><dt>${label}</dt><dd>${format(metrics[name])}</dd></div>`)}
+      ${chosen.map(([name, label, format]) => html`<div key=${name} title=${name}><dt>${label}</dt><dd><${Figure} name=${name} text=${format(metrics[name])} step=${step} run=${run} /></dd></div>`)}
       <div><dt><button type="button" class="link" aria-expanded=${all} onClick=${() => setAll(!all)} data-testid="all-metrics">${all ? "fewer" : `all ${rest.length}`}</button></dt></div>
     </dl>
     ${all ? html`<dl class="metric-list" data-testid="metric-list">${rest.map(([name, value]) => html`<div key=${name}><dt><${Text} value=${name} inline /></dt><dd>${fmt.metric(name, value)}</dd></div>`)}</dl>` : null}`;
@@ -130,7 +139,7 @@ function useStepKeys({ run, phase, data, params, groups, selected, setSelected }
     j: [() => move(0, 1), "next completion of the group"],
     k: [() => move(0, -1), "previous completion"],
     Enter: [open, "open the group or the completion"],
-    t: [() => go("timeline", [], { step: data?.step }, run), "this step in the timeline"],
+    t: [() => go("timeline", [], ofStep(data?.step), run), "this step in the timeline"],
     Escape: [() => (selected ? setSelected(null) : false), ""],
   }, "Step");
 }
@@ -167,7 +176,7 @@ export default function Steps({ run, route, frame }) {
     ${none ? html`<${Empty} title=${phase === "eval" ? "No evaluation with rollouts yet." : "No step with rollouts yet."}>
       ${frame?.index.ready === false ? "The rollouts are still being read." : frame?.info.status === "live" ? "This page fills with the first one." : "The run ended without one."}<//>` : null}
     ${data ? html`
-      <${Figures} metrics=${data.metrics} />
+      <${Figures} metrics=${data.metrics} step=${data.step} run=${run} />
       <div class="step-top">
         <${Panel} title="Rewards, lengths and advantages" help="How many completions have which. Click a bar for its completions. Hatched: truncated. The advantage is the reward less the mean of its group, over the group's spread: what a completion is trained with."><${Histograms} run=${run} data=${data} /><//>
         <${Panel} title="From dispatched to trained on" help="Groups from the moment they were sent out to the batch that was trained on; the last line counts completions whose advantage is not zero."><${Funnel} stages=${data.funnel} /><//>

@@ -44,7 +44,7 @@ export default function TimelinePage({ run, route, frame }) {
         onView=${setView} onReset=${actions.whole} />
       ${other !== null ? html`<${SecondStep} ...${{ run, step: other, windows, view, extent, depths: depths.current, shared }} />` : null}
       <div class="timeline-foot"><${Legend} lanes=${data.lanes} stops=${data.stops} />
-        <span class="muted">wheel zooms · drag pans · shift-drag measures · double click shows all</span></div>
+        <span class="muted">click a span for its groups · wheel zooms · drag pans · shift-drag measures · double click shows all</span></div>
     <//>
     <div class="timeline-below">
       <${Waits} waits=${data.waits} window=${data.waits_window ?? [data.from, data.to]} whole=${[data.from, data.to]} stops=${data.stops} pinned=${pinned} onHover=${setHovered} onPin=${setPinned} />

@@ -9,6 +9,8 @@ const FLAGS = {
   bookmarked: (row) => row.bookmarked,
 };
 
+const BEHIND = 2 ** 30; // more than any step
+
 const COMPARE = {
   "<": (a, b) => a < b,
   "<=": (a, b) => a <= b,
@@ -61,7 +63,9 @@ export function sorted(rows, sort, fields) {
   const name = sort.replace(/^[-+]+/, "").trim();
   if (!name) return descending ? [...rows].reverse() : rows;
   const field = fields.find((one) => one.name === name || one.aliases.includes(name))?.name ?? name;
-  const keyed = rows.map((row) => ({ row, key: valueOf(row, field) }));
+  // By step: training first, whichever way.
+  const behind = (row) => (field === "step" && row.phase !== "train" ? (descending ? -BEHIND : BEHIND) : 0);
+  const keyed = rows.map((row) => ({ row, key: field === "step" ? row.step + behind(row) : valueOf(row, field) }));
   keyed.sort((a, b) => {
     if (a.key === b.key) return 0;
     if (a.key === null) return 1;

@@ -13,8 +13,8 @@ const FORMS = [
   ["DPO", "the best and the worst of each group, for TRL's DPOTrainer", { format: "jsonl", as: "dpo" }],
 ];
 
-/** The menu beside the filter; `asked` is the whole filter of the table that is shown. */
-export function Download({ run, asked, total }) {
+/** The menu beside the filter; `asked` is the whole filter of the table that is shown, `what` its rows are. */
+export function Download({ run, asked, total, what: rows }) {
   if (isReport) return null; // the report has a part of the rollouts and no server
   const address = (params) => "." + canonical(`/runs/${encodeURIComponent(run)}/export?${new URLSearchParams({ filter: asked, ...params })}`);
   const close = (event) => event.currentTarget.closest("details").removeAttribute("open");
@@ -24,7 +24,7 @@ export function Download({ run, asked, total }) {
       ${total
         ? FORMS.map(([label, what, params]) => html`<a key=${label} href=${address(params)} download onClick=${close}><b>${label}</b><span class="muted">${what}</span></a>`)
         : html`<span class="muted">No rollout passes the filter.</span>`}
-      ${total ? html`<span class="muted">${fmt.count(total)} rollouts; in a terminal: <code>shoal rollouts</code></span>` : null}
+      ${total ? html`<span class="muted">${rows === "groups" ? "the completions that pass, of " : ""}${fmt.count(total)} ${rows}; in a terminal: <code>shoal rollouts</code></span>` : null}
     </div>
   </details>`;
 }

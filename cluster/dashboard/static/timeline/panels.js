@@ -84,9 +84,7 @@ export function SpanPanel({ run, id, origin, onClose }) {
   const { data, error, stale } = useApi(id === null ? null : `/runs/${encodeURIComponent(run)}/spans/${id}`, ["rollouts"]);
   const span = stale ? null : data;
   const close = html`<${Button} kind="quiet" onClick=${onClose} aria-label="close the span">✕<//>`;
-  if (id === null) {
-    return html`<${Panel} title="Span" data-testid="span-panel"><${Empty} title="Click a span to see its groups." /><//>`;
-  }
+  if (id === null) return null; // an empty box would tell nothing
   return html`<${Panel} title="Span" actions=${close} data-testid="span-panel">
     <${Problem} error=${error} />
     ${span

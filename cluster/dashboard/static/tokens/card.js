@@ -19,7 +19,7 @@ export function facts(tokens, rollout, t) {
   ];
   if (tokens.reference) rows.push(["reference log p", trim(at(tokens.reference)), `k3 ${trim(at(tokens.kl))}`]);
   rows.push(["advantage", trim(rollout.advantage), ""]);
-  if (tokens.credit) rows.push([`adds to objective${first}`, trim(at(tokens.credit)), tokens.mask[t] ? "" : "masked"]);
+  if (tokens.credit) rows.push([`${rollout.objective?.clip ? "adds to objective" : "advantage × ratio"}${first}`, trim(at(tokens.credit)), tokens.mask[t] ? "" : "masked"]);
   return rows.map(([label, value, note]) => ({ label, value, note }));
 }
 

@@ -28,13 +28,14 @@ export const MODES = [
     key: "1",
     label: "Advantage × ratio",
     definition: (rollout) => {
-      const [low, high] = rollout.clip ?? [null, null];
-      const bounds = low === null ? "" : `, clipped to ${trim(low)} … ${trim(high)}`;
-      const kl = rollout.kl_coef ? ` − ${trim(rollout.kl_coef)}·k3` : "";
+      const { clip, kl_coef: coef, differs = [] } = rollout.objective ?? {};
       const first = rollout.updates_per_batch > 1 ? ` in the first of ${rollout.updates_per_batch} updates` : "";
-      return `min(A·r, A·clip(r))${kl}: what the token adds to the objective${first}. A is the advantage ${trim(
-        rollout.advantage ?? 0,
-      )} of this completion, r = p(learner) / p(sampler)${bounds}${kl ? ", k3 the divergence from the reference" : ""}. Underlined: clipped, no gradient.`;
+      const parts = `A is the advantage ${trim(rollout.advantage ?? 0)} of this completion, r = p(learner) / p(sampler)`;
+      if (!clip) return `A·r${first}. ${parts}. What a token adds to the objective of this run is something else: ${differs.join("; ") || "not known"}.`;
+      const kl = coef ? ` − ${trim(coef)}·k3` : "";
+      return `min(A·r, A·clip(r))${kl}: what the token adds to the objective${first}, before tokens are averaged. ${parts}, clipped to ${trim(clip[0])} … ${trim(
+        clip[1],
+      )}${kl ? ", k3 the divergence from the reference" : ""}. Underlined: clipped, no gradient.`;
     },
     signed: true,
     values: (tokens) => tokens.credit,
@@ -43,13 +44,13 @@ export const MODES = [
         ? "This completion was not trained on: it has no advantage"
         : rollout.advantage === 0
           ? "The advantage is zero (all rewards of the group were equal): there was nothing to learn, so the learner computed no ratio"
-          : rollout.kl_coef && rollout.tokens.policy_logprobs
+          : rollout.objective?.kl_coef && rollout.tokens.policy_logprobs
             ? NO_REFERENCE
             : NO_LEARNER,
     level: (value, tokens) => Math.sign(value) * Math.max(value ? 1 : 0, clampLevel(Math.abs(value) / tokens.creditMax)),
     stops: (tokens) => [-1, -0.5, 0, 0.5, 1].map((s) => ({ label: trim(s * tokens.creditMax), level: s * LEVELS })),
     // Every token has the advantage; what stands out is where the ratio departs from 1.
-    score: (value, tokens, i) => Math.abs(tokens.gap[i] ?? 0) + (tokens.clipped[i] ? 100 : 0),
+    score: (value, tokens, i) => Math.abs(tokens.gap[i] ?? 0) + (tokens.clipped?.[i] ? 100 : 0),
   },
   {
     id: "entropy",
@@ -79,8 +80,7 @@ export const MODES = [
     label: "KL to reference",
     definition: () => "k3 = exp(d) − d − 1 with d = log p(reference) − log p(learner), log scale, in nats: how far the policy has moved from the frozen reference at this token.",
     values: (tokens) => tokens.kl,
-    why: (rollout) =>
-      rollout.kl_coef ? NO_REFERENCE : "The run has no reference model (kl_coef is 0)",
+    why: (rollout) => (rollout.objective?.has_reference ? NO_REFERENCE : "The run has no reference model (kl.coef is 0)"),
     level: (value) => clampLevel(logShare(value, 0.0001, 1)),
     stops: () => [["< 1e-4", 0], ["1e-3", 0.001], [".01", 0.01], [".1", 0.1], ["≥ 1", 1]].map(([label, v]) => ({ label, level: clampLevel(logShare(v, 0.0001, 1)) })),
     score: (value) => value,

@@ -28,7 +28,7 @@ export function deriveTokens(rollout) {
   const gap = zip(learner, sampler, (l, s) => l - s);
   const ratio = gap && gap.map((d) => (d === null ? null : Math.exp(limited(d))));
   const advantage = rollout.advantage;
-  const [low, high] = rollout.clip ?? [-Infinity, Infinity];
+  const clip = rollout.objective?.clip;
   const kl = zip(reference, learner, (r, l) => Math.expm1(limited(r - l)) - limited(r - l));
   const isTrained = ratio !== null && advantage !== null && advantage !== undefined;
   return {
@@ -47,19 +47,21 @@ export function deriveTokens(rollout) {
     kl,
     k3: gap && gap.map((d) => (d === null ? null : Math.expm1(limited(d)) - d)),
     credit: isTrained ? creditOf(ratio, kl, mask, rollout) : null,
-    clipped: isTrained ? ratio.map((r, i) => mask[i] && r !== null && isClipped(advantage, r, low, high)) : null,
+    clipped: isTrained && clip ? ratio.map((r, i) => mask[i] && r !== null && isClipped(advantage, r, ...clip)) : null,
   };
 }
 
-/** [count] what each token adds to the objective: its surrogate less the KL term. Null where the KL term is not known. */
+/** [count] what each token adds to the objective: its surrogate less the KL term. Null where the KL term is not known. Of
+ *  a run with another objective (no clip is told): advantage x ratio. */
 function creditOf(ratio, kl, mask, rollout) {
-  const beta = rollout.kl_coef ?? 0;
-  const [low, high] = rollout.clip ?? [-Infinity, Infinity];
+  const { clip, kl_coef: coef = 0 } = rollout.objective ?? {};
+  const beta = clip ? coef : 0;
   if (beta > 0 && !kl) return null;
   return ratio.map((r, i) => {
     if (!mask[i]) return r === null ? null : 0;
     if (r === null || (beta > 0 && kl[i] === null)) return null;
-    return surrogate(rollout.advantage, r, low, high) - (beta > 0 ? beta * kl[i] : 0);
+    if (!clip) return rollout.advantage * r;
+    return surrogate(rollout.advantage, r, ...clip) - (beta > 0 ? beta * kl[i] : 0);
   });
 }
 

@@ -35,7 +35,7 @@ function Outliers({ mode, tokens, found, current, onPick }) {
               <button type="button" class=${t === current ? "active" : ""} onClick=${() => onPick(t)}>
                 <span class="tk-dim">${t}</span>
                 <span class="tk-card-piece">${pieceNodes(tokens.pieces ? tokens.pieces[t] : null, tokens.ids[t])}</span>
-                <span>${mode.categorical ? `v${values[t]}` : mode.id === "credit" ? `r ${trim(tokens.ratio[t])}${tokens.clipped[t] ? " clipped" : ""}` : trim(values[t])}</span>
+                <span>${mode.categorical ? `v${values[t]}` : mode.id === "credit" ? `r ${trim(tokens.ratio[t])}${tokens.clipped?.[t] ? " clipped" : ""}` : trim(values[t])}</span>
               </button>
             </li>`,
           )}
@@ -160,7 +160,7 @@ export function TokenView({ rollout, run, params }) {
       ${tokens.gap
         ? html`<div class="tk-plots">
             <${GapScatter} tokens=${tokens} current=${pinned} onPick=${pin} />
-            ${tokens.credit ? html`<${Contribution} tokens=${tokens} current=${pinned} onPick=${pin} />` : null}
+            ${tokens.credit && rollout.objective?.clip ? html`<${Contribution} tokens=${tokens} current=${pinned} onPick=${pin} />` : null}
           </div>`
         : null}
     </div>

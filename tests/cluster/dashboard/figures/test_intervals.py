@@ -104,8 +104,8 @@ def test_the_interval_of_two_runs_in_figures() -> None:
     moved = column_difference([0.4, 0.6, 0.4, 0.6, 0.5], [0.7, 0.9, 0.7, 0.9, 0.8])
     noise_square = (3 * 0.2**2 + 0.1**2) / 4 / 2
     half = student(2 * 32 / 11) * math.sqrt(2 * noise_square / 5)
-    assert (moved.before, moved.after) == (pytest.approx(0.5), pytest.approx(0.8))
-    assert (moved.low, moved.high) == (pytest.approx(0.3 - half, abs=1e-3), pytest.approx(0.3 + half, abs=1e-3))
+    assert (moved.before, moved.after) == pytest.approx((0.5, 0.8))
+    assert (moved.low, moved.high) == pytest.approx((0.3 - half, 0.3 + half), abs=1e-3)
     still = column_difference([0.5] * 5, [0.5] * 5)
     assert (still.low, still.high) == (0.0, 0.0)
 

@@ -77,7 +77,7 @@ def test_the_gradient_norm_is_relative_to_the_median_once_there_is_one() -> None
 def test_a_configuration_may_hold_anything(config: dict[str, object] | None) -> None:
     facts = facts_of(config, EMPTY)
     assert facts.group_size is None
-    assert facts.clip == (0.8, 1.2)
+    assert facts.max_policy_lag == 0
 
 
 def test_settings_are_read_by_dotted_keys_and_kinds() -> None:
@@ -94,20 +94,3 @@ def test_what_a_run_did_not_write_has_the_default_of_the_configuration() -> None
     assert setting({"eval": {"at_end": "no"}}, "eval.at_end", bool) is True
     with pytest.raises(KeyError):
         setting(None, "learner.objective.of_another_version", float)
-
-
-def test_the_clip_range_may_be_wider_above() -> None:
-    surrogate = {"kind": "ppo_clip", "eps": 0.2, "eps_high": 0.28}
-    assert facts_of({"learner": {"objective": {"surrogate": surrogate}}}, EMPTY).clip == pytest.approx((0.8, 1.28))
-
-
-@pytest.mark.parametrize(
-    "objective",
-    [
-        {"surrogate": {"kind": "cispo", "cap": 5.0}},
-        {"surrogate": {"kind": "ppo_clip", "level": "sequence"}},
-        {"proximal": "recomputed"},
-    ],
-)
-def test_other_surrogates_have_no_clip_of_a_token_s_ratio(objective: dict[str, object]) -> None:
-    assert facts_of({"learner": {"objective": objective}}, EMPTY).clip is None

@@ -5,17 +5,16 @@ from pathlib import Path
 import pytest
 
 from cluster.configuration.loading import build_config
-from cluster.dashboard.figures.thresholds import facts_of
+from cluster.dashboard.figures.token_term import token_term
 from cluster.dashboard.files.config_file import read_config
 from cluster.dashboard.files.small_files import WatchedFile
-from cluster.dashboard.records import MetricTable
 from cluster.record.run_directory import RunDirectory
 
 
 def test_every_value_is_the_one_that_was_written(tmp_path: Path) -> None:
     values = {
         "task": {"kind": "jsonl", "path": "12:30", "name": "on"},
-        "learner": {"lr": 1e-06, "grpo": {"kl_coef": 5e-05}},
+        "learner": {"lr": 1e-06, "objective": {"kl": {"coef": 5e-05}}},
     }
     config = build_config(values, source="test")
     run = RunDirectory.create(tmp_path / "run", config)
@@ -25,7 +24,7 @@ def test_every_value_is_the_one_that_was_written(tmp_path: Path) -> None:
     assert file.value["learner"]["lr"] == 1e-06
     assert (file.value["task"]["name"], file.value["task"]["path"]) == ("on", "12:30")
     # The token page draws the objective with its KL.
-    assert facts_of(file.value, MetricTable(steps=[], columns={})).kl_coef == 5e-05
+    assert token_term(file.value).kl_coef == 5e-05
 
 
 @pytest.mark.parametrize(

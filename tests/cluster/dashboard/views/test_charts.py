@@ -5,12 +5,15 @@ from typing import Any
 
 import pytest
 
+from cluster.dashboard.figures import thresholds
 from cluster.dashboard.figures.derived import DERIVED, metric, metric_names
 from cluster.dashboard.figures.series import thin
 from cluster.dashboard.figures.thresholds import facts_of
 from cluster.dashboard.records import MetricTable
 from cluster.dashboard.views.chart_list import CHARTS
 from cluster.dashboard.views.charts import GROUPS, chart_of
+from cluster.record.metric_list import metric_of
+from learner.metrics import LEARNER_METRICS
 from tests.cluster.dashboard.small_runs import open_store, write_run
 
 CONFIG = {"rollout": {"group_size": 4, "dtype": "float32"}, "learner": {"dtype": "float32"}}
@@ -34,7 +37,9 @@ def test_charts_have_ids_of_their_own_a_known_group_and_help() -> None:
 def test_every_metric_of_a_chart_is_written_by_a_run_or_derived(tmp_path: Path) -> None:
     write_run(tmp_path / "run")
     written = set(open_store(tmp_path / "run").metrics().columns)
-    only_sometimes = {"train/kl_ref"}  # with a KL coefficient
+    # With a KL coefficient, masks, corrections, an entropy bonus.
+    only_sometimes = {f"train/{name}" for name in ("kl_ref", "masked_fraction", "correction_weight", "entropy_coef")}
+    assert all(metric_of(name) is not None for name in only_sometimes)
     for spec in CHARTS:
         for part in spec.series:
             if not part.name.endswith("*"):
@@ -111,6 +116,59 @@ def test_what_is_0_is_drawn_at_the_bottom_of_a_log_scale() -> None:
     assert found is not None
     assert found["scale"] == "log"
     assert found["series"][0]["values"] == [1e-3, 1e-9, 1e-9, None]
+
+
+def test_what_the_learner_measures_of_ratios_is_drawn() -> None:
+    columns: dict[str, list[float | None]] = {
+        "train/clip_fraction": [0.3, 0.2],
+        "train/clip_fraction_low": [0.1, 0.05],
+        "train/clip_fraction_high": [0.2, 0.15],
+        "train/ratio_std": [0.0, 0.5],
+        "train/effective_sample_size": [1.0, 0.8],
+        "train/masked_fraction": [0.0, 0.25],
+        "train/correction_weight": [1.0, 0.9],
+        "train/entropy_coef": [0.0, 0.005],
+    }
+    clip = chart("clip", columns)
+    assert clip is not None
+    assert [(s["label"], s["values"]) for s in clip["series"]] == [
+        ("clipped", [0.3, 0.2]), ("below", [0.1, 0.05]), ("above", [0.2, 0.15])
+    ]  # fmt: skip
+    for id, unit in (
+        ("ratio_std", ""),
+        ("effective_sample_size", "share"),
+        ("masked", "share"),
+        ("correction_weight", ""),
+        ("entropy_coef", ""),
+    ):
+        found = chart(id, columns)
+        assert found is not None, id
+        assert (found["unit"], len(found["series"])) == (unit, 1)
+        assert chart(id, {"reward/mean": [1.0]}) is None, "only where there is one"
+    # An older run has no low and high: the chart has one line.
+    old = chart("clip", {"train/clip_fraction": [0.3]})
+    assert old is not None
+    assert len(old["series"]) == 1
+
+
+def test_every_metric_of_a_ratio_is_in_a_chart() -> None:
+    drawn = {part.name for spec in CHARTS for part in spec.series}
+    names = {metric.name for metric in LEARNER_METRICS}
+    assert {name for name in names if "ratio" in name or "clip" in name or "kl" in name} <= drawn
+
+
+def test_the_bands_of_clipping_are_those_of_ppo_s_clip_of_tokens() -> None:
+    for surrogate, bands in (({}, 2), ({"kind": "ppo_clip", "level": "sequence"}, 0), ({"kind": "cispo"}, 0)):
+        facts = facts_of({"learner": {"objective": {"surrogate": surrogate}}}, MetricTable(steps=(), columns={}))
+        assert len(thresholds.clip_fraction(facts).bands()) == bands, surrogate
+
+
+def test_a_divergence_below_0_is_rounding_or_what_was_measured() -> None:
+    columns: dict[str, list[float | None]] = {"train/kl_ref": [-4e-10, -0.02, 0.1, None], "train/kl_rollout": [-0.02]}
+    table = MetricTable(steps=range(4), columns=columns)
+    # k1, the difference of log-probabilities, is below 0 half of the time.
+    assert metric(table, facts_of({}, table), "train/kl_ref") == [0.0, -0.02, 0.1, None]
+    assert metric(table, facts_of({}, table), "train/kl_rollout") == [0.0]
 
 
 def test_a_spike_is_not_averaged_away() -> None:

@@ -17,7 +17,7 @@ SECOND = GroupAddress(phase="train", step=0, group_id="000001-0000000000000001")
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
-    return RunDirectory.create(tmp_path / "run", config(learner__grpo__clip_eps_high=0.28))
+    return RunDirectory.create(tmp_path / "run", config(learner__objective__surrogate__eps_high=0.28))
 
 
 def test_a_page_of_the_table(tmp_path: Path) -> None:
@@ -66,8 +66,9 @@ def test_one_rollout_in_full(run: RunDirectory) -> None:
     assert tokens["versions"] == [0] * 4
     assert tokens["loss_mask"] == [True] * 4
     assert page["prompt_tokens"] == {"ids": [1, 2, 3], "pieces": ["t1", "t2", "t3"]}
-    assert page["clip"] == pytest.approx([0.8, 1.28])
-    assert (page["kl_coef"], page["updates_per_batch"]) == (0.04, 1)
+    assert page["objective"]["clip"] == pytest.approx((0.8, 1.28))
+    assert (page["objective"]["kl_coef"], page["objective"]["has_reference"]) == (0.04, True)
+    assert (page["objective"]["differs"], page["updates_per_batch"]) == ((), 1)
     assert page["siblings"][1] == {"sample_index": 1, "reward": 0.0, "correct": False}
     assert len(page["siblings"]) == 4
     json.dumps(page, allow_nan=False)
