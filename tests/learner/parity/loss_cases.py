@@ -80,12 +80,13 @@ _WEIGHTS = tuple(
 )
 CORRECTIONS = (
     *_WEIGHTS,
-    Correction(off_policy_mask_threshold=0.05),
+    # Each lies between completions of one scene.
+    Correction(off_policy_mask_threshold=0.2),
     TOP_ENTROPY,
     Correction(
         vllm_importance_sampling_mode="token_truncate",
         vllm_importance_sampling_clip_max=1.2,
-        off_policy_mask_threshold=0.05,
+        off_policy_mask_threshold=0.1,
         top_entropy_quantile=0.5,
     ),
 )
