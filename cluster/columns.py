@@ -19,6 +19,7 @@ ROLLOUT_COLUMNS: Mapping[str, str] = {
     "completion_text": "string",
     "ground_truth": "string",  # null where the data has none
     "prompt_token_ids": "list<int32>",
+    "teacher_prompt_token_ids": "list<int32>",  # the prompt with a demonstration; empty without self-distillation
     "token_ids": "list<int32>",  # [T]
     "rollout_logprobs": "list<float32>",  # [T] nats
     "policy_logprobs": "list<float32>",  # [T] nats; empty where the learner computed none, as are the next two

@@ -215,4 +215,10 @@ class RunConfig(Config):
                 "does not look at steps; set learner.objective.advantage.kind to `process`, or reward.steps to "
                 "null"
             )
+        teacher = self.learner.teacher
+        if teacher is not None and teacher.alone and self.dynamic_sampling.enabled:
+            raise ValueError(
+                "dynamic_sampling.enabled is true, which samples groups of equal rewards again, and "
+                "learner.teacher.alone is true, which learns from every group; turn one of them off"
+            )
         return self

@@ -1,10 +1,12 @@
 """Configuration of the learner: the paper's symbols, their ranges and units."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from learner.objective import ObjectiveConfig
+from learner.surrogate_config import Gmpo, PpoClip
+from learner.teacher import TeacherConfig
 from rollout.config import Config
 
 DecayRate = Annotated[float, Field(ge=0, lt=1)]
@@ -26,6 +28,8 @@ class LearnerConfig(Config):
     """Training: one Ray actor for each rank, DeepSpeed between them."""
 
     objective: ObjectiveConfig = ObjectiveConfig()
+    teacher: TeacherConfig | None = None
+    """Distillation from a teacher; null learns from the rewards alone."""
     lr: float = Field(default=1e-6, gt=0)
     """Highest learning rate."""
     schedule: ScheduleConfig = ScheduleConfig()
@@ -63,3 +67,60 @@ class LearnerConfig(Config):
     """After a step that takes longer all ranks are restarted, and train it again."""
     start_deadline_s: float = Field(default=600.0, gt=0)
     """Time for the ranks to load model and optimizer."""
+
+    @model_validator(mode="after")
+    def _check_teacher(self) -> Self:
+        for problem in self._teacher_problems():
+            raise ValueError(problem)
+        return self
+
+    @property
+    def num_updates(self) -> int:
+        """Optimizer steps for each batch."""
+        return self.updates_per_batch * self.mini_batches
+
+    @property
+    def computes_all(self) -> bool:
+        """Whether a completion with an advantage of 0 has a gradient, or changes another's."""
+        return self.teacher is not None or self.objective.computes_all
+
+    @property
+    def compares_distributions(self) -> bool:
+        """Whether the policy is compared over the whole vocabulary, with a reference or a teacher."""
+        kl = self.objective.kl
+        return (kl.coef > 0 and kl.estimator == "exact") or (self.teacher is not None and self.teacher.is_exact)
+
+    @property
+    def needs_values_before(self) -> bool:
+        """As `ObjectiveConfig.needs_values_before`; what a teacher's advantages are against are the weights before the
+        step."""
+        is_taught = self.teacher is not None and not self.teacher.is_exact
+        return self.objective.needs_values_before(self.num_updates) or (is_taught and self.num_updates > 1)
+
+    def _teacher_problems(self) -> list[str]:
+        """Sentences on a teacher that does not go together with the rest."""
+        teacher, surrogate = self.teacher, self.objective.surrogate
+        if teacher is None:
+            return []
+        found = []
+        is_sequence = isinstance(surrogate, Gmpo) or (
+            isinstance(surrogate, PpoClip) and surrogate.level in ("sequence", "product")
+        )
+        if is_sequence and not teacher.is_exact:
+            found.append(
+                f"teacher.kind is `sampled`, an advantage of each token, and objective.surrogate {surrogate.kind} has "
+                "one ratio for a completion, so that every token would be moved by the advantages of all; set "
+                "surrogate.kind to `ppo_clip` and its level to `token`, or teacher.kind to `reverse`"
+            )
+        if teacher.alone and self.objective.rewards_hold_kl:
+            found.append(
+                "teacher.alone is true, so that nothing is learnt from rewards, and objective.kl.place is `reward`; "
+                "set kl.place to `loss`, or teacher.alone to false"
+            )
+        if teacher.is_exact and teacher.policy_with is not None and self.num_updates > 1:
+            found.append(
+                f"teacher.kind is `{teacher.kind}` with policy_with, and a batch has {self.num_updates} optimizer "
+                "steps: the teacher is the weights before the first, which are gone after it; set updates_per_batch "
+                "and mini_batches to 1, or teacher.kind to `sampled`"
+            )
+        return found

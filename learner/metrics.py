@@ -131,6 +131,16 @@ LEARNER_METRICS = (
         help="By `learner.objective.kl.estimator`; only with a reference.",
     ),
     Metric(
+        name="train/teacher_kl",
+        label="Divergence from the teacher",
+        unit="nats",
+        over="computed tokens",
+        reduce="mean",
+        better="down",
+        help="Of `learner.teacher.kind`: exact, or log p(policy) - log p(teacher) of the sampled tokens, an estimate "
+        "of KL(policy || teacher); only with a teacher.",
+    ),
+    Metric(
         name="train/kl_rollout",
         label="Sampler-learner gap (k3)",
         unit="nats",

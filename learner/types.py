@@ -32,6 +32,8 @@ class TrainingSetup:
     """Size of a chunk of weights, MiB."""
     deterministic: bool
     trust_remote_code: bool = False
+    teacher_dir: str = ""
+    """Hugging Face directory of the teacher; empty without one of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

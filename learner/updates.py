@@ -23,6 +23,7 @@ from learner.algorithm.corrections import (
     fixed_corrections,
     moving_corrections,
 )
+from learner.algorithm.distillation import sampled_kl, taught_advantages
 from learner.algorithm.entropy import EntropyControl
 from learner.algorithm.kl import estimated_kl
 from learner.algorithm.loss import SUM_NAMES, Loss, anchor_of
@@ -30,7 +31,9 @@ from learner.algorithm.schedule import lr_at
 from learner.algorithm.tokens import TokenValues
 from learner.backend.engine import TrainingEngine
 from learner.config import LearnerConfig
+from learner.model.divergences import Comparison
 from learner.model.reference import Reference
+from learner.model.teacher import Teacher
 from learner.types import RankShare, WholeStep
 
 
@@ -65,37 +68,62 @@ class Prepared:
     """Log-probabilities of the policy before the step's first update."""
     entropy_N: Tensor | None = None
     """Its entropies."""
+    teacher_N: Tensor | None = None
+    """Log-probabilities of the teacher, where its advantages are of the sampled tokens."""
+    teacher_coef: float = 0.0
+    """What those advantages are multiplied by."""
     corrected: Corrected | None = None
     """What is fixed before the first update; None: all of it is made in each pass, from its own values."""
 
-    def values(self, policy_N: Tensor, entropy_N: Tensor) -> TokenValues:
-        """What the loss sees of one pass."""
-        tokens = self.tokens
+    def values(
+        self,
+        policy_N: Tensor,
+        entropy_N: Tensor,
+        *,
+        divergence_N: Tensor | None = None,
+        teacher_kl_N: Tensor | None = None,
+    ) -> TokenValues:
+        """What the loss sees of one pass; the exact divergences of that pass from reference and teacher."""
+        tokens, advantages_N = self.tokens, self.tokens.advantages_N
+        if self.teacher_N is not None:
+            teacher_kl_N = sampled_kl(policy_N if self.before_N is None else self.before_N, self.teacher_N)
+            advantages_N = taught_advantages(advantages_N, teacher_kl_N, self.teacher_coef)
         return TokenValues(
             policy_N=policy_N,
             sampler_N=tokens.rollout_logprobs_N,
             before_N=self.before_N,
             ref_N=self.ref_N,
-            advantages_N=tokens.advantages_N,
+            advantages_N=advantages_N,
             token_weights_N=tokens.token_weights_N,
             mask_N=tokens.mask_N,
             entropy_N=entropy_N,
             index_N=tokens.index_N,
             num_completions=max(1, len(tokens.sequences)),
             lag_N=tokens.lag_N,
+            divergence_N=divergence_N,
+            teacher_kl_N=teacher_kl_N,
         )
 
 
 class Updates:
     """Takes the optimizer steps of training steps, one training step after the other."""
 
-    def __init__(self, config: LearnerConfig, engine: TrainingEngine, reference: Reference | None, temperature: float):
+    def __init__(
+        self,
+        config: LearnerConfig,
+        engine: TrainingEngine,
+        reference: Reference | None,
+        temperature: float,
+        *,
+        teacher: Teacher | None = None,
+    ) -> None:
         self._config = config
         self._objective = config.objective
         self._engine = engine
         self._reference = reference
+        self._teacher = teacher
         self._temperature = temperature
-        self._loss = Loss(config.objective)
+        self._loss = Loss(config.objective, config.teacher)
         self.entropy = EntropyControl.of(config.objective.entropy)
         self.optimizer_steps = 0
 
@@ -120,7 +148,10 @@ class Updates:
         for one in whole:
             if self._reference is not None:
                 one.ref_N = self._reference.logprobs(one.tokens, self._temperature)
-        if not self._objective.needs_values_before(len(share.order)):
+            if self._teacher is not None and self._config.teacher is not None and not self._config.teacher.is_exact:
+                one.teacher_N = self._teacher.logprobs(one.tokens, self._temperature)
+                one.teacher_coef = self._config.teacher.coef
+        if not self._config.needs_values_before:
             return
         for one in whole:
             with torch.no_grad():
@@ -228,8 +259,9 @@ class Updates:
         largest = torch.zeros((), dtype=torch.float64, device=self._engine.device)
         entropy_coef = self.entropy.coef_now
         for one in part:
-            policy_N, entropy_N = self._forward(one.tokens)
-            values = one.values(policy_N, entropy_N)
+            compared = self._comparisons(one.tokens)
+            policy_N, entropy_N, *found = self._forward(one.tokens, tuple(compared.values()))
+            values = one.values(policy_N, entropy_N, **dict(zip(compared, found, strict=True)))
             corrected = self._corrected_now(values, one.corrected)
             loss, sums = self._loss(values, corrected, entropy_coef=entropy_coef)
             self._engine.backward(loss)
@@ -260,14 +292,29 @@ class Updates:
             entropy_coef=entropy_coef,
         )
 
-    def _forward(self, tokens: MicroBatch) -> tuple[Tensor, Tensor]:
-        """([N], [N]) log-probabilities of the completion tokens and entropies, by the current weights."""
-        found: tuple[Tensor, Tensor] = self._engine(
+    def _comparisons(self, tokens: MicroBatch) -> dict[str, Comparison]:
+        """What the policy is compared with over the whole vocabulary, by the argument of `Prepared.values` that takes
+        the divergence. Computed in the pass that uses it: hidden states of a whole batch are not kept."""
+        found: dict[str, Comparison] = {}
+        if self._reference is not None and self._objective.kl.estimator == "exact":
+            other = self._reference.predictions(tokens, self._temperature)
+            found["divergence_N"] = Comparison(kind="reverse", other=other)
+        teacher = self._config.teacher
+        if self._teacher is not None and teacher is not None and teacher.kind != "sampled":
+            other = self._teacher.predictions(tokens, self._temperature)
+            found["teacher_kl_N"] = Comparison(kind=teacher.kind, beta=teacher.beta, other=other)
+        return found
+
+    def _forward(self, tokens: MicroBatch, against: tuple[Comparison, ...] = ()) -> tuple[Tensor, ...]:
+        """([N], [N], [N] of each comparison): log-probabilities of the completion tokens, entropies, divergences, by
+        the current weights."""
+        found: tuple[Tensor, ...] = self._engine(
             tokens.input_ids_BT,
             tokens.positions_N,
             tokens.targets_N,
             self._temperature,
             self._objective.entropy.is_on,
+            against,
         )
         return found
 

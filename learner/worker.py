@@ -23,6 +23,7 @@ from learner.backend.engine import RankPlace, TrainingEngine, join_ranks, leave_
 from learner.config import LearnerConfig
 from learner.model.policy import build_policy
 from learner.model.reference import Reference
+from learner.model.teacher import ModelTeacher, PolicyTeacher, Teacher
 from learner.saving import checkpoint
 from learner.transfer.sender import WeightSender
 from learner.types import ComputedTokens, RankShare, StepOutput, TrainingSetup, TrainSequence
@@ -61,13 +62,30 @@ class LearnerWorker:
         self._engine = TrainingEngine(self._model, config, world_size=place.world_size)
         if self._reference is not None:
             self._reference.to(self._engine.device)
+        teacher = self._build_teacher(setup, place)
         self._sender = WeightSender(
             self._model, dtype=setup.weight_dtype, chunk_bytes=setup.chunk_mib << 20, rank=place.rank
         )
-        self._updates = Updates(config, self._engine, self._reference, setup.temperature)
+        self._updates = Updates(config, self._engine, self._reference, setup.temperature, teacher=teacher)
         self._bad_steps_in_a_row = 0
         self.policy_version = 0
         """Training steps that changed the weights."""
+
+    def _build_teacher(self, setup: TrainingSetup, place: RankPlace) -> Teacher | None:
+        config = self._config.teacher
+        if config is None:
+            return None
+        if config.policy_with is not None:
+            return PolicyTeacher(self._engine, self._model)
+        assert setup.teacher_dir, "a teacher of its own has a directory"
+        teacher = ModelTeacher(
+            setup.teacher_dir,
+            dtype=self._config.dtype,
+            trust_remote_code=setup.trust_remote_code,
+            on_gpu=place.on_gpu,
+        )
+        teacher.to(self._engine.device)
+        return teacher
 
     def train_step(self, share: RankShare, *groups: RolloutGroup) -> tuple[StepOutput, ComputedTokens]:
         """One training step: the optimizer steps on the batch of which this is a share. `groups` are
@@ -191,6 +209,7 @@ class LearnerWorker:
             *([] if objective.needs_reference else ["kl_ref"]),
             *([] if objective.corrections else ["correction_weight"]),
             *([] if objective.has_masks else ["masked_fraction"]),
+            *([] if self._config.teacher is not None else ["teacher_kl"]),
         }
         token_means = means(torch.stack([update.sums for update in updates]).sum(dim=0))
         return {

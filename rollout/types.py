@@ -61,6 +61,8 @@ class Prompt:
     """Name of the task that the row came from."""
     row: Mapping[str, object] = field(default_factory=dict)
     """The row's other columns, as JSON values: a reward function may read them."""
+    teacher_token_ids: tuple[int, ...] = ()
+    """The prompt with a demonstration, as the policy reads it where it is its own teacher; else empty."""
 
     @property
     def group_id(self) -> str:

@@ -49,7 +49,7 @@ ORDERS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "learner": (
         (
-            "types metrics surrogate_config",
+            "types metrics surrogate_config teacher",
             "objective",
             "config",
             "algorithm backend",
@@ -85,6 +85,7 @@ CONTRACT = (
     "learner/metrics.py",
     "learner/objective.py",
     "learner/surrogate_config.py",
+    "learner/teacher.py",
     "cluster/columns.py",
     "cluster/run_files.py",
     "cluster/record/metric_list.py",

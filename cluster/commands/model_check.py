@@ -40,7 +40,10 @@ def check_tokens(tokenizer: Any, prompts: Sequence[Prompt], model_dir: Path, num
 
     Errors: `ModelError`.
     """
-    used = {max(prompt.token_ids): f"the prompt of {prompt.question[:40]!r}" for prompt in prompts}
+    used = {
+        max(*prompt.token_ids, *prompt.teacher_token_ids, 0): f"the prompt of {prompt.question[:40]!r}"
+        for prompt in prompts
+    }
     if tokenizer.eos_token_id is not None:
         used |= {tokenizer.eos_token_id: "the end of a text"}
     worst = max(used, default=0)
@@ -50,4 +53,19 @@ def check_tokens(tokenizer: Any, prompts: Sequence[Prompt], model_dir: Path, num
             f"the tokenizer in {model_dir} has {len(tokenizer)} tokens and the model embeddings for {num_embeddings}: "
             f"token {worst} ({piece!r}), for {used[worst]}, has none; take the tokenizer that belongs to the model, or "
             "resize the model's embeddings"
+        )
+
+
+def check_reward_model(config: RunConfig) -> None:
+    """A folder that is missing is told before any process starts; a hub id is looked up by the actor that loads it.
+
+    Errors: `ModelError`.
+    """
+    reward_model = config.reward.reward_model
+    if reward_model is None or not (reward_model.path.startswith(("/", ".")) or Path(reward_model.path).exists()):
+        return
+    if not (Path(reward_model.path) / "config.json").is_file():
+        raise ModelError(
+            f"reward.reward_model.path is {reward_model.path!r}, which is no model directory (it has no config.json); "
+            "name the folder of a sequence classifier, or a hub id"
         )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cluster.commands.model_check import check_model, check_tokens
+from cluster.commands.model_check import check_model, check_reward_model, check_tokens
 from cluster.commands.scored_rows import scored_prompts
 from cluster.commands.start_checks import (
     check_own_parts,
@@ -25,6 +25,7 @@ from cluster.commands.start_checks import (
     samplings_of,
     stop_warnings,
 )
+from cluster.commands.teacher_check import demonstrations_of, find_teacher
 from cluster.config import RunConfig
 from cluster.configuration.loading import config_fingerprint
 from cluster.errors import StoppedError
@@ -49,7 +50,7 @@ from cluster.weights.weight_sync import NUM_CANARY_PROMPTS
 from learner.model.source import model_fingerprint, resolve_model, tokenizer_fingerprint
 from reward.components import check_components_are_used
 from reward.worker import validate_reward_config
-from rollout.errors import DataError, ModelError
+from rollout.errors import DataError
 from rollout.prompts.chat import load_tokenizer
 from rollout.prompts.prompt_building import build_prompts
 from rollout.prompts.prompt_set import PromptSet
@@ -67,6 +68,8 @@ class Inputs:
     """What a run reads before it starts anything."""
 
     model_dir: Path
+    teacher_dir: Path | None
+    """None without a teacher of its own."""
     train: PromptSet
     eval_prompts: tuple[Prompt, ...]
     fingerprints: Fingerprints
@@ -185,7 +188,12 @@ async def _run(start: _Start) -> RunSummary:
     stop = asyncio.Event()
     received: list[int] = []
     with _signals(stop, received, start.reporter):
-        launch = launch_fleet(start.config, model_dir=str(start.inputs.model_dir))
+        teacher_dir = start.inputs.teacher_dir
+        launch = launch_fleet(
+            start.config,
+            model_dir=str(start.inputs.model_dir),
+            teacher_dir="" if teacher_dir is None else str(teacher_dir),
+        )
         in_time, fleet = await first_of(launch, stop)
         if not in_time:
             goes_on = "the run directory is removed" if start.is_new else "the run is as it was"
@@ -316,15 +324,11 @@ def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
     if time.monotonic() - started_s > 1.0:
         reporter.phase(f"model {model.path} is in {model_dir}")
     num_embeddings = check_model(config, model_dir)
-    _check_reward_model(config)
+    check_reward_model(config)
     tokenizer = load_tokenizer(model_dir, trust_remote_code=model.trust_remote_code)
     check_stop_tokens(samplings_of(config), tokenizer)
-    max_tokens = config.rollout.sampling.max_tokens
-    # No question that could be evaluated is trained on, not even when it comes from another task.
-    train = build_prompts(
-        tokenizer, config.task, model, split="train", max_tokens=max_tokens, eval_task=config.eval_task
-    )
-    train = scored_prompts(config.reward, config.task, train)
+    teacher_dir = find_teacher(config, tokenizer, num_embeddings, reporter)
+    train = _read_train_prompts(config, tokenizer)
     reporter.phase(str(train.report))
     evaluation = config.eval
     is_evaluated = evaluation.at_start or evaluation.at_end or evaluation.every > 0
@@ -344,6 +348,7 @@ def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
     check_step_ends(config.reward, tokenizer, train.prompts)
     return Inputs(
         model_dir=model_dir,
+        teacher_dir=teacher_dir,
         train=train,
         eval_prompts=questions,
         fingerprints=Fingerprints(
@@ -358,6 +363,20 @@ def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
     )
 
 
+def _read_train_prompts(config: RunConfig, tokenizer: Any) -> PromptSet:
+    """No question that could be evaluated is among them, not even when it comes from another task."""
+    train = build_prompts(
+        tokenizer,
+        config.task,
+        config.model,
+        split="train",
+        max_tokens=config.rollout.sampling.max_tokens,
+        eval_task=config.eval_task,
+        demonstrations=demonstrations_of(config),
+    )
+    return scored_prompts(config.reward, config.task, train)
+
+
 def read_eval_prompts(config: RunConfig, tokenizer: Any) -> PromptSet:
     """All held-out questions. Errors: `DataError` when there are none."""
     task = config.eval_task or config.task
@@ -369,18 +388,6 @@ def read_eval_prompts(config: RunConfig, tokenizer: Any) -> PromptSet:
             "model.max_context_tokens, or turn evaluation off (eval.at_start=false eval.at_end=false)"
         )
     return held_out
-
-
-def _check_reward_model(config: RunConfig) -> None:
-    """A folder that is missing is told before any process starts; a hub id is looked up by the actor that loads it."""
-    reward_model = config.reward.reward_model
-    if reward_model is None or not (reward_model.path.startswith(("/", ".")) or Path(reward_model.path).exists()):
-        return
-    if not (Path(reward_model.path) / "config.json").is_file():
-        raise ModelError(
-            f"reward.reward_model.path is {reward_model.path!r}, which is no model directory (it has no config.json); "
-            "name the folder of a sequence classifier, or a hub id"
-        )
 
 
 def _new_state(config: RunConfig, inputs: Inputs) -> RunState:

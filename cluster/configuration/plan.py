@@ -19,6 +19,9 @@ scores, which the fused kernels do not keep (Korthikanti et al. 2022, arXiv 2205
 _LOGITS_CHUNK_ELEMENTS = 2**24
 """CHUNK_ELEMENTS of learner/model/logprobs.py, which cannot be imported here without torch."""
 
+_DIVERGENCE_CHUNK_ELEMENTS = 2**22
+"""CHUNK_ELEMENTS of learner/model/divergences.py."""
+
 _REDUCE_BUCKET_ELEMENTS = 50_000_000
 """BUCKET_ELEMENTS of learner/backend/deepspeed_config.py."""
 _STAGE3_LIVE_ELEMENTS = 10**9
@@ -173,8 +176,13 @@ def _learner_memory(config: RunConfig, shape: ModelShape | None) -> list[MemoryP
         parts.append((f"weights cast to {learner.dtype}", _cast_bytes(config, shape) if shape else None))
     if learner.objective.needs_reference:
         parts.append(("frozen reference in float32", None if n is None else n * _FP32))
+    if learner.teacher is not None and learner.teacher.path is not None:
+        teacher = model_shape(learner.teacher.path)
+        parts.append(("teacher in float32", teacher.num_parameters * _FP32 if teacher else None))
     parts.append(("activations of a micro-batch", _activation_bytes(config, shape)))
     parts.append(("logits of a chunk and their gradient", 2 * _LOGITS_CHUNK_ELEMENTS * _FP32))
+    if learner.compares_distributions:
+        parts.append(("logits of a chunk of two models that are compared", 6 * _DIVERGENCE_CHUNK_ELEMENTS * _FP32))
     return [MemoryPlan(role="learner", what=what, num_bytes=num_bytes) for what, num_bytes in parts]
 
 

@@ -141,14 +141,15 @@ class Fleet:
         remove_placement_group(self.placement_group)
 
 
-async def launch_fleet(config: RunConfig, *, model_dir: str, with_learner: bool = True) -> Fleet:
-    """Places and starts all actors side by side; returns when every one is ready.
+async def launch_fleet(config: RunConfig, *, model_dir: str, teacher_dir: str = "", with_learner: bool = True) -> Fleet:
+    """Places and starts all actors side by side; returns when every one is ready. `teacher_dir` is empty without a
+    teacher of its own.
 
     Errors: `ClusterError` without room; the error of the actor that could not start.
     """
     bundles = plan_bundles(config, with_learner=with_learner)
     group = await place(bundles)
-    site = Site(config=config, model_dir=model_dir, fleet_name=uuid.uuid4().hex)
+    site = Site(config=config, model_dir=model_dir, teacher_dir=teacher_dir, fleet_name=uuid.uuid4().hex)
     launcher = Launcher(site, bundles, group, await _nodes(group))
 
     def started(role: Role[Any, H]) -> tuple[Actor[H], ...]:

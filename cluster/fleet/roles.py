@@ -73,6 +73,8 @@ class Site:
     model_dir: str
     fleet_name: str
     """Unique: actors that others look up have names that begin with it."""
+    teacher_dir: str = ""
+    """Empty without a teacher of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +195,7 @@ def _learner_arguments(site: Site, seat: Seat, rendezvous: Any) -> Mapping[str, 
             chunk_mib=config.weight_sync.chunk_mib,
             deterministic=config.deterministic,
             trust_remote_code=config.model.trust_remote_code,
+            teacher_dir=site.teacher_dir,
         ),
         "place": RankPlace(
             rank=seat.index,

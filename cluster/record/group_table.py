@@ -32,6 +32,8 @@ WAITING_COLUMNS = (
 """What a run that goes on needs of a group, and a reader of rollouts does not. `texts` has, as JSON, those of `_TEXTS`
 as they are: a column of text cannot hold every one that a model writes."""
 _TEXTS = ("prompt_text", "question", "ground_truth", "completion_text", "detail", "answer", "vote")
+_LISTS = ("prompt_token_ids", "teacher_prompt_token_ids", "token_ids", "rollout_logprobs", "loss_mask")
+"""Columns of arrays that a group is made of."""
 MAX_TOKENS_IN_TABLE = 1_000_000
 """A table is built by calls that nothing can interrupt; at this size each takes some milliseconds."""
 
@@ -108,7 +110,7 @@ def read_groups(path: Path) -> list[OpenGroup]:
     unused = {"policy_logprobs", "ref_logprobs", "entropies", "advantage"}
     names = [name for name, _ in (*ROLLOUT_COLUMNS.items(), *WAITING_COLUMNS) if name in there and name not in unused]
     table = file.read(columns=names).combine_chunks()
-    lists = {name: _arrays(table[name]) for name in ("prompt_token_ids", "token_ids", "rollout_logprobs", "loss_mask")}
+    lists = {name: _arrays(table[name]) for name in _LISTS if name in names}
     plain = table.drop_columns(list(lists)).to_pylist()
     by_group: dict[str, list[dict[str, Any]]] = {}
     for number, row in enumerate(plain):
@@ -187,6 +189,7 @@ def _of_group(step: int, of: OpenGroup) -> dict[str, Any]:
         "question": _utf8(prompt.question),
         "ground_truth": None if prompt.ground_truth is None else _utf8(prompt.ground_truth),
         "prompt_token_ids": np.array(prompt.token_ids, np.int32),
+        "teacher_prompt_token_ids": np.array(prompt.teacher_token_ids, np.int32),
         "rejected": of.rejected,
         "attempt": group.attempt,
         "worker": group.worker,
@@ -272,6 +275,7 @@ def _open_group(rows: list[dict[str, Any]]) -> OpenGroup:
         ground_truth=first["ground_truth"],
         task=first["task"],
         row=json.loads(first.get("row", "{}")),
+        teacher_token_ids=tuple(int(token) for token in first.get("teacher_prompt_token_ids", ())),
     )
     group = RolloutGroup(
         prompt=prompt,

@@ -8,7 +8,8 @@ tokens of the micro-batch, laid end to end).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +44,8 @@ class MicroBatch:
     """int64; which of the `sequences` a token is of."""
     lag_N: Tensor
     """fp32; policy versions between the sampling of a token and this step."""
+    demonstrated: "MicroBatch | None" = None
+    """The same completions behind the prompts that a teacher reads; None where there are no others."""
 
     @property
     def num_tokens(self) -> int:
@@ -51,8 +54,11 @@ class MicroBatch:
 
     def to(self, device: torch.device) -> "MicroBatch":
         """The same on another device."""
-        tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "sequences"}
-        return MicroBatch(sequences=self.sequences, **{name: tensor.to(device) for name, tensor in tensors.items()})
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved: dict[str, Any] = {
+            name: value.to(device) for name, value in values.items() if isinstance(value, Tensor | MicroBatch)
+        }
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +72,8 @@ class SequenceTokens:
     loss_mask: LossMask
     version_spans: tuple[VersionSpan, ...] = ()
     """Versions that sampled it; empty where nobody asks for the lag."""
+    teacher_prompt_ids: Sequence[int] = ()
+    """The prompt as a teacher reads it; empty where it is the same."""
 
 
 def tokens_of(sequences: Sequence[TrainSequence], groups: Mapping[str, RolloutGroup]) -> list[SequenceTokens]:
@@ -83,6 +91,7 @@ def tokens_of(sequences: Sequence[TrainSequence], groups: Mapping[str, RolloutGr
                 rollout_logprobs=completion.logprobs,
                 loss_mask=completion.loss_mask,
                 version_spans=completion.version_spans,
+                teacher_prompt_ids=group.prompt.teacher_token_ids,
             )
         )
     return found
@@ -122,6 +131,16 @@ def collate(
             np.repeat(np.arange(len(sequences)), [sequence.num_completion_tokens for sequence in sequences])
         ),
         lag_N=torch.from_numpy(np.concatenate([_lags(of, policy_version) for of in tokens])),
+        demonstrated=_demonstrated(sequences, tokens) if any(of.teacher_prompt_ids for of in tokens) else None,
+    )
+
+
+def _demonstrated(sequences: Sequence[TrainSequence], tokens: Sequence[SequenceTokens]) -> MicroBatch:
+    """The completions, in the same order, behind the teacher's prompts."""
+    shown = [of.teacher_prompt_ids or of.prompt_ids for of in tokens]
+    return collate(
+        [replace(one, num_prompt_tokens=len(ids)) for one, ids in zip(sequences, shown, strict=True)],
+        [replace(of, prompt_ids=ids, teacher_prompt_ids=()) for of, ids in zip(tokens, shown, strict=True)],
     )
 
 

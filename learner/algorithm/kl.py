@@ -10,6 +10,9 @@ With d = log p(policy) - log p(reference) at a token that the policy drew (Schul
 k3 times the ratio r = p(policy) / p(proximal), whose gradient goes through both, has the gradient of KL(policy ||
 reference) (DeepSeek-V3.2, arXiv 2512.02556, section 3.1).
 
+The exact KL (`learner/model/divergences.py`, `reverse`) sums over the whole vocabulary, p log p/q: no noise of the
+sampled token, and as a loss exactly the gradient of KL(policy || reference) behind the tokens that were sampled.
+
 Dimension: N tokens.
 """
 

@@ -7,7 +7,9 @@ With the defaults of the configuration it is GRPO (DeepSeekMath, arXiv 2402.0330
 
 and in general, with w_t and m_t the weight and the mask of the corrections, H_t the entropy:
 
-    J = sum_t weight_t { m_t w_t surrogate_t - beta KL_t + c H_t }
+    J = sum_t weight_t { m_t w_t surrogate_t - beta KL_t - d D_t + c H_t }
+
+where D_t is the exact divergence from a teacher (`learner/model/divergences.py`); a sampled one is in the advantages.
 
 Deviations from the paper:
 - r_t is the ratio to the probability that the *sampler* gave (its own log-probabilities, rounding of another program
@@ -29,6 +31,7 @@ from learner.algorithm.kl import estimated_kl
 from learner.algorithm.surrogates import Objective, Ratios, Surrogate, surrogate_of
 from learner.algorithm.tokens import TokenValues, bounded_exp
 from learner.objective import ObjectiveConfig
+from learner.teacher import TeacherConfig
 
 SUM_NAMES = (
     "num_tokens",
@@ -41,6 +44,7 @@ SUM_NAMES = (
     "entropy",
     "correction_weight",
     "masked_fraction",
+    "teacher_kl",
 )
 """What `LossSums.vector` sums; `means` gives the mean over tokens of all but the first."""
 
@@ -50,7 +54,7 @@ class LossSums:
     """Sums over trained tokens, without gradient; add them up over micro-batches and ranks, then call `means`."""
 
     vector: Tensor
-    """[10] float64, in the order of `SUM_NAMES`."""
+    """[11] float64, in the order of `SUM_NAMES`."""
     max_abs_log_ratio: Tensor
     """0-dimensional float64: a maximum, not a sum."""
 
@@ -78,8 +82,9 @@ class Loss:
     """The loss that a configuration describes. Errors: `ConfigError` for a function of one's own that cannot be
     loaded."""
 
-    def __init__(self, objective: ObjectiveConfig) -> None:
+    def __init__(self, objective: ObjectiveConfig, teacher: TeacherConfig | None = None) -> None:
         self.objective = objective
+        self._divergence_coef = teacher.coef if teacher is not None and teacher.is_exact else 0.0
         self._surrogate: Surrogate = surrogate_of(objective.surrogate)
 
     def __call__(
@@ -87,7 +92,7 @@ class Loss:
     ) -> tuple[Tensor, LossSums]:
         """This part's share of the loss of the optimizer step, and its sums. `entropy_coef` is that of this update;
         None takes the configuration's."""
-        objective, mask_N = self.objective, tokens.mask_N
+        objective = self.objective
         policy_N, sampler_N = tokens.known(tokens.policy_N), tokens.known(tokens.sampler_N)
         anchor_N = tokens.known(anchor_of(tokens, objective))
         log_ratio_N = policy_N - anchor_N
@@ -108,6 +113,9 @@ class Loss:
         kl_N = self._kl(tokens, policy_N, ratios)
         if kl_N is not None and objective.kl.place == "loss" and objective.kl.coef:
             objective_N = objective_N - objective.kl.coef * kl_N
+        if self._divergence_coef:
+            assert tokens.teacher_kl_N is not None, "an exact divergence comes with the tokens"
+            objective_N = objective_N - self._divergence_coef * tokens.known(tokens.teacher_kl_N)
         coef = objective.entropy.coef if entropy_coef is None else entropy_coef
         if coef:
             objective_N = objective_N + coef * tokens.known(tokens.entropy_N)
@@ -115,9 +123,7 @@ class Loss:
         with torch.no_grad():
             gap_N = policy_N - sampler_N
             largest = gap_N.abs().max().double() if len(gap_N) else loss.new_zeros(()).double()
-            return loss, LossSums(
-                vector=_sums(mask_N, gap_N, found, kl_N, tokens.entropy_N, corrected), max_abs_log_ratio=largest
-            )
+            return loss, LossSums(vector=_sums(tokens, gap_N, found, kl_N, corrected), max_abs_log_ratio=largest)
 
     def _kl(self, tokens: TokenValues, policy_N: Tensor, ratios: Ratios) -> Tensor | None:
         kl = self.objective.kl
@@ -148,8 +154,9 @@ def anchor_of(tokens: TokenValues, objective: ObjectiveConfig) -> Tensor:
 
 
 def _sums(  # one argument for each thing that is summed
-    mask_N: Tensor, gap_N: Tensor, found: Objective, kl_N: Tensor | None, entropy_N: Tensor, corrected: Corrected
+    tokens: TokenValues, gap_N: Tensor, found: Objective, kl_N: Tensor | None, corrected: Corrected
 ) -> Tensor:
+    mask_N = tokens.mask_N
     ratio_N = bounded_exp(gap_N)
     zeros_N = torch.zeros_like(gap_N)
     weights_N = torch.ones_like(gap_N) if corrected.weights_N is None else corrected.weights_N
@@ -161,9 +168,10 @@ def _sums(  # one argument for each thing that is summed
         found.high_N,
         zeros_N if kl_N is None else kl_N,
         ratio_N - 1.0 - gap_N,
-        entropy_N,
+        tokens.entropy_N,
         weights_N,
         left_out_N,
+        zeros_N if tokens.teacher_kl_N is None else tokens.teacher_kl_N,
     )
     return torch.stack([mask_N.sum().double(), *(_masked_sum(values_N, mask_N) for values_N in values)])
 

@@ -165,7 +165,9 @@ def _advantages(
     batch: TrainBatch, rewards: Sequence[GroupRewards], settings: PlanSettings
 ) -> tuple[Sequence[GroupAdvantages], Mapping[CompletionKey, tuple[AdvantageSpan, ...]]]:
     """Of each completion, and the spans of those whose advantage is not the same everywhere."""
-    config = settings.learner.objective.advantage
+    config, teacher = settings.learner.objective.advantage, settings.learner.teacher
+    if teacher is not None and teacher.alone:
+        return [group.filled([0.0] * len(group.scored)) for group in rewards], {}
     if isinstance(config, ProcessAdvantage):
         return process_advantages(batch.groups, config)
     weights = settings.component_weights or {}
@@ -212,7 +214,7 @@ def _sequences(part: Sequence[_Trained], settings: PlanSettings) -> list[TrainSe
     return [
         _sequence(one, weight)
         for one, weight in zip(part, weights, strict=True)
-        if one.advantage != 0.0 or any(span.advantage for span in one.spans) or objective.computes_all
+        if one.advantage != 0.0 or any(span.advantage for span in one.spans) or settings.learner.computes_all
     ]
 
 

@@ -43,8 +43,8 @@ class TokenValues:
     anything, NaN and infinities included."""
 
     policy_N: Tensor
-    """Log-probabilities (nats) under the current weights; the only ones with a gradient, with `entropy_N` and
-    `divergence_N` where those have one."""
+    """Log-probabilities (nats) under the current weights; the only ones with a gradient, with `entropy_N`,
+    `divergence_N` and `teacher_kl_N` where those have one."""
     sampler_N: Tensor
     """Log-probabilities that the sampler gave."""
     before_N: Tensor | None = None
@@ -65,6 +65,8 @@ class TokenValues:
     """Policy versions between sampling and this step; None reads as 0."""
     divergence_N: Tensor | None = None
     """Exact KL over the vocabulary, policy to reference; None where it is estimated from the sampled token."""
+    teacher_kl_N: Tensor | None = None
+    """Divergence from the teacher: exact, with a gradient, or the sampled one, without. None without a teacher."""
 
     @property
     def completions(self) -> Completions:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from learner.model.divergences import Comparison, Predictions, divergence, divergence_from_logits
 from learner.model.loading import load_causal_lm
 from learner.model.logprobs import logprobs_from_logits, token_logprobs
 
@@ -39,9 +40,10 @@ class LogprobHead(nn.Module):
         temperature: float,
         dtype: torch.dtype,
         entropy_grad: bool = False,
-    ) -> tuple[Tensor, Tensor]:
-        """([N], [N]) fp32: as `token_logprobs`."""
-        return token_logprobs(
+        against: tuple[Comparison, ...] = (),
+    ) -> tuple[Tensor, ...]:
+        """([N], [N], [N] of each comparison) fp32: as `token_logprobs`, and as `divergence`."""
+        logprobs_N, entropy_N = token_logprobs(
             hidden_NH,
             self.weight,
             self.bias,
@@ -50,6 +52,11 @@ class LogprobHead(nn.Module):
             dtype=dtype,
             entropy_grad=entropy_grad,
         )
+        compared = [
+            divergence(hidden_NH, self.weight, self.bias, comparison, temperature=temperature, dtype=dtype)
+            for comparison in against
+        ]
+        return logprobs_N, entropy_N, *compared
 
 
 class LogprobModel(nn.Module):
@@ -69,13 +76,16 @@ class LogprobModel(nn.Module):
         self,
         input_ids_BT: Tensor,
         positions_N: Tensor,
-        targets_N: Tensor,
+        targets_N: Tensor | None,
         temperature: float,
         entropy_grad: bool = False,
-    ) -> tuple[Tensor, Tensor]:
-        """([N], [N]) fp32: log-probability (nats) of `targets_N` and entropy at `positions_N` (indices into B * T).
+        against: tuple[Comparison, ...] = (),
+    ) -> tuple[Tensor, ...]:
+        """([N], [N], [N] of each comparison) fp32: log-probability (nats) of `targets_N` and entropy at `positions_N`
+        (indices into B * T), and the divergences from what the policy is compared with there.
 
-        No attention mask: padding stands on the right, where a causal model does not look.
+        Without targets: what `predictions_of` takes. No attention mask: padding stands on the right, where a causal
+        model does not look.
         """
         # No cache of casts: each weight is used once in a pass, and under ZeRO-3 the casts would outlive the weights.
         with torch.autocast(
@@ -84,14 +94,34 @@ class LogprobModel(nn.Module):
             if self.head is None:
                 logits_BTV = self.policy(input_ids=input_ids_BT, use_cache=False).logits
                 logits_NV = logits_BTV.flatten(0, 1).index_select(0, positions_N)
-                return logprobs_from_logits(logits_NV, targets_N, temperature=temperature, entropy_grad=entropy_grad)
+                if targets_N is None:
+                    return (logits_NV,)
+                found = logprobs_from_logits(logits_NV, targets_N, temperature=temperature, entropy_grad=entropy_grad)
+                return *found, *(divergence_from_logits(logits_NV, one, temperature=temperature) for one in against)
             output = self.policy.base_model(input_ids=input_ids_BT, use_cache=False)
             hidden_NH = output.last_hidden_state.flatten(0, 1).index_select(0, positions_N)
+            if targets_N is None:
+                return (hidden_NH,)
             # Called, not `forward`: DeepSpeed fills the weights in a hook of the call.
-            found_N: tuple[Tensor, Tensor] = self.head(
-                hidden_NH, targets_N, temperature=temperature, dtype=self.dtype, entropy_grad=entropy_grad
+            found_N: tuple[Tensor, ...] = self.head(
+                hidden_NH,
+                targets_N,
+                temperature=temperature,
+                dtype=self.dtype,
+                entropy_grad=entropy_grad,
+                against=against,
             )
             return found_N
+
+    def predictions_of(self, states_N: Tensor, *, with_matrix: bool) -> Predictions:
+        """What a pass without targets gave, for others to be compared with. `with_matrix`: by this model's own output
+        matrix, which must be whole; else by that of the model that is compared."""
+        if self.head is None:
+            return Predictions(states_N=states_N, is_logits=True)
+        if not with_matrix:
+            return Predictions(states_N=states_N)
+        bias_V = None if self.head.bias is None else self.head.bias.detach()
+        return Predictions(states_N=states_N, weight_VH=self.head.weight.detach(), bias_V=bias_V)
 
     @contextmanager
     def computing_in(self, dtype: torch.dtype) -> Iterator[None]:

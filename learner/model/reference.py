@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from learner.algorithm.batching import MicroBatch
+from learner.model.divergences import Predictions
 from learner.model.policy import LogprobModel, freeze_copy
 
 
@@ -23,3 +24,9 @@ class Reference:
         """[N] log-probabilities (nats) of the completion tokens."""
         logprobs_N: Tensor = self.model(tokens.input_ids_BT, tokens.positions_N, tokens.targets_N, temperature)[0]
         return logprobs_N
+
+    @torch.no_grad()
+    def predictions(self, tokens: MicroBatch, temperature: float) -> Predictions:
+        """Its distributions at the completion tokens."""
+        (states_N,) = self.model(tokens.input_ids_BT, tokens.positions_N, None, temperature)
+        return self.model.predictions_of(states_N, with_matrix=True)

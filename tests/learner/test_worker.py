@@ -22,13 +22,20 @@ CASES = [(0, True), (1, True), (2, False), (3, True), (3, False)]
 SCORED = [[3, 4, 5, 6, 7], [8, 9], [10, 11, 12]]
 
 
-def make_worker(rank: int, world_size: int, rendezvous: RendezvousAddress, model_dir: str, **fields: Any) -> Any:
+def make_worker(
+    rank: int,
+    world_size: int,
+    rendezvous: RendezvousAddress,
+    model_dir: str,
+    **fields: Any,
+) -> Any:
     from learner.backend import deepspeed_config
     from learner.config import LearnerConfig
     from learner.worker import LearnerWorker
 
     # Every weight of the toy model is small: without this ZeRO-3 would keep all of them whole.
     deepspeed_config.STAGE3_PERSISTENCE_ELEMENTS = 0
+    teacher_dir = fields.pop("teacher_dir", "")
     settings = {"lr": 1e-3, "num_ranks": world_size, "threads": 1, "micro_batch_tokens": 48, **fields}
     setup = TrainingSetup(
         model_dir=model_dir,
@@ -38,6 +45,7 @@ def make_worker(rank: int, world_size: int, rendezvous: RendezvousAddress, model
         weight_dtype="float32",
         chunk_mib=1,
         deterministic=True,
+        teacher_dir=teacher_dir,
     )
     place = RankPlace(rank=rank, world_size=world_size, local_rank=0, on_gpu=False, rendezvous=rendezvous)
     return LearnerWorker(LearnerConfig.model_validate(settings), setup, place)

@@ -100,6 +100,7 @@ def test_rollouts_hold_everything_that_training_used(run: RunDirectory) -> None:
         "completion_text": "3",
         "ground_truth": "3",
         "prompt_token_ids": [1, 2, 3],
+        "teacher_prompt_token_ids": [],
         "token_ids": [10, 11],
         "rollout_logprobs": [-0.5, -0.5],
         "policy_logprobs": [-0.5, -0.25],
@@ -122,6 +123,7 @@ def test_rollouts_hold_everything_that_training_used(run: RunDirectory) -> None:
         "worker": "sampler-0",
         "reward_worker": "reward-0",
         "score_s": 0.25,
+        "steps": "[]",
     }
     assert second["completion_text"] == "lone \\ud800"
     assert (second["reward"], second["advantage"], second["correct"]) == (None, None, None)

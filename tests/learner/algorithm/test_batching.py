@@ -86,14 +86,34 @@ def test_the_lag_of_a_token_is_that_of_its_version() -> None:
 
 
 def test_a_micro_batch_moves_as_a_whole() -> None:
-    of = tokens((5,), (6, 7, 8, 9), (-1.0,) * 4, (True,) * 4)
+    of = replace(tokens((5,), (6, 7, 8, 9), (-1.0,) * 4, (True,) * 4), teacher_prompt_ids=(3, 4, 5))
     micro_batch = collate((sequence(),), [of])
     moved = micro_batch.to(torch.device("meta"))
-    assert moved.sequences == micro_batch.sequences
-    for field in fields(micro_batch):
-        if field.name != "sequences":
-            found, before = getattr(moved, field.name), getattr(micro_batch, field.name)
-            assert (found.device.type, found.shape, found.dtype) == ("meta", before.shape, before.dtype)
+    assert micro_batch.demonstrated is not None
+    assert moved.demonstrated is not None
+    for after, whole in ((moved, micro_batch), (moved.demonstrated, micro_batch.demonstrated)):
+        assert after.sequences == whole.sequences
+        for field in fields(whole):
+            if field.name not in ("sequences", "demonstrated"):
+                found, before = getattr(after, field.name), getattr(whole, field.name)
+                assert (found.device.type, found.shape, found.dtype) == ("meta", before.shape, before.dtype)
+
+
+def test_a_teacher_sees_the_same_completions_behind_its_own_prompts() -> None:
+    first = replace(tokens((5,), (6, 7), (-1.0,) * 2, (True, False)), teacher_prompt_ids=(3, 4, 5))
+    second = tokens((5, 8), (9,), (-1.0,), (True,))
+    sequences = (
+        sequence(num_completion_tokens=2),
+        sequence(sample_index=1, num_prompt_tokens=2, num_completion_tokens=1),
+    )
+    micro_batch = collate(sequences, [first, second])
+    shown = micro_batch.demonstrated
+    assert shown is not None
+    assert shown.input_ids_BT.tolist() == [[3, 4, 5, 6, 7], [5, 8, 9, 0, 0]]
+    assert shown.positions_N.tolist() == [2, 3, 6]
+    for name in ("targets_N", "mask_N", "index_N", "token_weights_N", "advantages_N"):
+        assert torch.equal(getattr(shown, name), getattr(micro_batch, name)), name
+    assert collate(sequences[1:], [second]).demonstrated is None
 
 
 def test_tokens_of_a_sequence_are_those_of_its_completion() -> None:
@@ -122,7 +142,11 @@ def test_what_keeps_a_rank_in_step_is_one_token_of_everything() -> None:
     empty = collate((), [])
     assert empty.input_ids_BT.shape == (1, 1)
     assert empty.sequences == ()
-    tensors = [getattr(empty, field.name) for field in fields(empty) if field.name not in ("sequences", "input_ids_BT")]
+    tensors = [
+        getattr(empty, field.name)
+        for field in fields(empty)
+        if field.name not in ("sequences", "input_ids_BT", "demonstrated")
+    ]
     assert [t.shape for t in tensors] == [(1,)] * len(tensors)
     assert all(t.sum() == 0 for t in (*tensors, empty.input_ids_BT))
     integers = (empty.input_ids_BT, empty.positions_N, empty.targets_N, empty.index_N)

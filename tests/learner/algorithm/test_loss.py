@@ -6,9 +6,11 @@ from torch import Tensor
 
 from learner.algorithm.aggregation import completion_token_weight
 from learner.algorithm.corrections import Corrected
+from learner.algorithm.distillation import sampled_kl, taught_advantages
 from learner.algorithm.loss import SUM_NAMES, Loss, LossSums, anchor_of, means
 from learner.algorithm.tokens import TokenValues
 from learner.objective import ObjectiveConfig
+from learner.teacher import TeacherConfig
 from tests.learner.algorithm.values import tensor, token_values
 
 
@@ -228,6 +230,23 @@ def test_an_exact_kl_is_taken_as_it_comes() -> None:
     assert means(sums.vector)["kl_ref"] == pytest.approx(0.6)
 
 
+def test_an_exact_divergence_from_a_teacher_is_a_loss_and_a_sampled_one_a_figure() -> None:
+    # 2 * (0.5 / 4 + 0.3 / 4 + 1 / 2)
+    tokens = scene(teacher_kl_N=tensor([0.5, 0.3, 1.0, math.inf]))
+    for kind, expected in (("forward", 0.075 + 1.4), ("sampled", 0.075)):
+        teacher = TeacherConfig.model_validate({"path": "t", "kind": kind, "coef": 2.0})
+        loss, sums = Loss(ObjectiveConfig.model_validate({"kl": {"coef": 0.0}}), teacher)(tokens)
+        assert float(loss) == pytest.approx(expected)
+        assert means(sums.vector)["teacher_kl"] == pytest.approx(0.6)
+
+
+def test_a_teachers_advantage_is_its_log_ratio_within_bounds() -> None:
+    before_N, teacher_N = tensor([-1.0, -2.0, -1.0]), tensor([-0.5, -3.0, -math.inf])
+    kl_N = sampled_kl(before_N, teacher_N)
+    assert kl_N.tolist() == pytest.approx([-0.5, 1.0, 20.0])
+    assert taught_advantages(tensor([1.0, 0.0, 0.0]), kl_N, 0.5).tolist() == pytest.approx([1.25, -0.5, -10.0])
+
+
 def test_an_unbiased_k3_is_multiplied_by_the_ratio() -> None:
     # d = 1: k3 = e^-1; ratios 2, 0.5, 1 of weights 1/4, 1/4, 1/2: 1.125 e^-1 = 0.413864
     tokens = scene(ref_N=scene().policy_N.detach() - 1)
@@ -250,6 +269,7 @@ def test_sums_by_hand() -> None:
             "entropy": 7,
             "correction_weight": 3,
             "masked_fraction": 0,
+            "teacher_kl": 0,
         }
     )
     assert sums.max_abs_log_ratio.item() == pytest.approx(math.log(2))
