@@ -111,13 +111,15 @@ def draw(found: Mapping[str, Sequence[Finished]], file: Path) -> None:
 
 def page_of(found: Mapping[str, Sequence[Finished]], steps: int) -> str:
     """docs/algorithms/curves.md."""
+    missing = [f"`{path.stem}`" for path in list_objectives() if path.stem not in found]
+    not_run = f"\n\nNot run yet: {', '.join(missing)}." if missing else ""
     return f"""# Curves
 
 `tiny` under each objective: {steps} training steps, held-out accuracy in percent before and after, of 256 completions
 for each seed. Made by `python -m tests.benchmarks.algorithm_curves`. Learning rate and batch are those of `tiny` for
 all, and not tuned for any.
 
-{table_of(found)}
+{table_of(found)}{not_run}
 
 ![Share of right answers over training steps, a panel for each objective](curves.svg)
 """
