@@ -23,7 +23,7 @@ const right = { align: "right" };
 const COLUMNS = [
   { key: "step", label: "step", width: 78, ...right, sortable: true, render: (row) => html`${row.phase === "eval" ? html`<span class="tk-dim">eval </span>` : null}${row.step}` },
   { key: "group_id", label: "group", width: 76, sortable: true, title: "group id", render: (row) => html`<a href=${href("group", [row.phase, row.step, row.group_id])} onClick=${(event) => event.stopPropagation()}>${row.group_id.replace(/^0*(\d+)-.*$/, "$1").slice(0, 8)}</a>` },
-  { key: "cells", label: "completions", width: "220px", grow: 0.5, render: (row) => html`<${Cells} row=${row} />` },
+  { key: "cells", label: "completions", width: 220, render: (row) => html`<${Cells} row=${row} />` },
   { key: "num_passing", label: "found", width: 64, ...right, title: "completions that pass the filter", render: (row) => `${row.num_passing}/${row.cells.length}` },
   { key: "reward_mean", label: "reward", width: 76, ...right, title: "mean of its completions", render: (row) => fmt.number(row.reward_mean) },
   { key: "reward_std", label: "spread", width: 76, ...right, sortable: true, title: "standard deviation of its rewards: at 0 nothing is learned", render: (row) => fmt.number(row.reward_std) },
