@@ -17,6 +17,7 @@ from cluster.dashboard.files.liveness import MARKS, run_status
 from cluster.dashboard.files.metric_log import MetricLog
 from cluster.dashboard.files.small_files import read_checkpoints
 from cluster.dashboard.records import MetricTable
+from cluster.dashboard.views.frame import RunFacts
 from cluster.dashboard.views.runs import file_stamp, read_facts
 from cluster.run_files import CHECKPOINTS, log_name
 
@@ -43,20 +44,21 @@ class Glances:
     def __init__(self) -> None:
         self._known: dict[Path, tuple[tuple[object, ...], Glance]] = {}
 
-    def of(self, path: Path, *, until_s: float) -> Glance | None:
-        """None where it is not known and it is later than `until_s` (monotonic seconds) already."""
+    def of(self, path: Path, *, until_s: float, facts: RunFacts | None = None) -> Glance | None:
+        """None where it is not known and it is later than `until_s` (monotonic seconds) already. `facts`: what its
+        small files say, where somebody has read them."""
         stamp = tuple(file_stamp(path / mark) for mark in (*MARKS, log_name("evaluations")))
         known = self._known.get(path)
         if known is None or known[0] != stamp:
             if time.monotonic() > until_s:
                 return None
-            known = self._known[path] = (stamp, read_glance(path))
+            known = self._known[path] = (stamp, read_glance(path, facts))
         return known[1]
 
 
-def read_glance(path: Path) -> Glance:
-    """From the small files of a run, whole or torn."""
-    facts = read_facts(path)
+def read_glance(path: Path, facts: RunFacts | None = None) -> Glance:
+    """From the small files of a run, whole or torn; of these are the `facts`, read here unless they are given."""
+    facts = facts or read_facts(path)
     metrics, evaluations = (MetricLog(path / log_name(name)) for name in ("metrics", "evaluations"))
     config = flattened(facts.config or {})
     stamps = [file_stamp(path / log_name(name)) for name in ("metrics", "evaluations")]

@@ -105,12 +105,16 @@ class RunInfos:
 
     def info(self, name: str, path: Path) -> dict[str, Any]:
         """As in `docs/dashboard-api.md`, `num_rollouts` null: counting them means opening the run."""
+        facts = self.facts(path)
+        return facts_info(name, facts, status=run_status(path, facts.summary))
+
+    def facts(self, path: Path) -> RunFacts:
+        """What the small files of a run say."""
         stamp = tuple(file_stamp(path / mark) for mark in (*MARKS, log_name("evaluations")))
         known = self._known.get(path)
         if known is None or known[0] != stamp:
             known = self._known[path] = (stamp, read_facts(path))
-        facts = known[1]
-        return facts_info(name, facts, status=run_status(path, facts.summary))
+        return known[1]
 
 
 def read_facts(path: Path) -> RunFacts:

@@ -119,9 +119,9 @@ class Api:
         return {"runs": infos, "folders": self._folders, "keys": differing_keys(configs), "unread": unread}
 
     def _unopened_info(self, name: str, path: Path, until_s: float) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
+        info, facts = self._follower.cheap_info(name, path), self._follower.cheap_facts(path)
         with self._glancing:
-            glance = self._glances.of(path, until_s=until_s)
-        info = self._follower.cheap_info(name, path)
+            glance = self._glances.of(path, until_s=until_s, facts=facts)
         if glance is None:
             return {**info, "curve": [], "doctor": None, "is_opened": False}, None
         return {**info, "curve": glance.curve, "doctor": glance.doctor, "is_opened": False}, glance.config

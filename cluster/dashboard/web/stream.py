@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.dashboard.records import SOURCES
+from cluster.dashboard.views.frame import RunFacts
 from cluster.dashboard.views.runs import RunInfos, find_runs
 from cluster.dashboard.web.changes import Change, Listener, change_of, change_unopened
 from cluster.dashboard.web.open_run import OpenRun
@@ -89,6 +90,11 @@ class Follower:
         """RunInfo without opening the run."""
         with self._lock:
             return self._infos.info(name, path)
+
+    def cheap_facts(self, path: Path) -> RunFacts:
+        """What the small files of a run say, without opening it."""
+        with self._lock:
+            return self._infos.facts(path)
 
     def opened(self, name: str) -> bool:
         """Whether the run was opened and looked at."""
