@@ -37,7 +37,8 @@ def token_term(config: Mapping[str, Any] | None) -> TokenTerm:
         objective = ObjectiveConfig.model_validate(written)
     except ValidationError:
         return TokenTerm(clip=None, kl_coef=0.0, has_reference=False, differs=("its configuration is not known",))
-    differs, surrogate, kl = tuple(_differences(objective)), objective.surrogate, objective.kl
+    teacher = ("a teacher's distillation is a part of it",) if (learner or {}).get("teacher") else ()
+    differs, surrogate, kl = (*teacher, *_differences(objective)), objective.surrogate, objective.kl
     clip = None
     if isinstance(surrogate, PpoClip) and not differs:
         high = surrogate.eps if surrogate.eps_high is None else surrogate.eps_high

@@ -42,6 +42,11 @@ def test_of_another_objective_no_term_is_told_and_why(why: str) -> None:
     assert re.search(why, term.differs[0]), term.differs
 
 
+def test_what_a_teacher_adds_is_no_term_of_the_page() -> None:
+    assert token_term({"learner": {"teacher": {"kind": "any"}}}).clip is None
+    assert token_term({"learner": {"teacher": None}}).clip is not None
+
+
 def test_k3_is_told_only_where_the_loss_has_it() -> None:
     assert [of({"kl": kl}).kl_coef for kl in ({}, {"coef": 0.1}, {"coef": 0.0})] == [0.04, 0.1, 0.0]
     for kl in ({"place": "reward"}, {"estimator": "k2"}, {"estimator": "exact"}, {"unbiased": True}):
