@@ -26,7 +26,7 @@ ROLLOUT_COLUMNS: Mapping[str, str] = {
     "ref_logprobs": "list<float32>",  # [T] nats
     "entropies": "list<float32>",  # [T] nats
     "loss_mask": "list<bool>",  # [T]
-    "advantage": "float64",  # null where not trained on
+    "advantage": "float64",  # null where not trained on; of the reward itself where the objective takes a KL off it
     "reward": "float64",  # null where not scored
     "rejected": "string",  # why the group was not trained on (`RejectReason`); empty where it was
     "steps": "string",  # JSON: [[end in tokens, reward], ...] of the steps that were scored

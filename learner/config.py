@@ -45,6 +45,10 @@ class LearnerConfig(Config):
     """Times that each batch is gone through (mu of the paper); above 1 the clip has work to do."""
     mini_batches: int = Field(default=1, ge=1)
     """Parts of a batch, drawn at random, each with an optimizer step of its own."""
+    diagnostics: Literal["computed", "all"] = "computed"
+    """What the token means of a step (`train/entropy`, `train/kl_rollout`, ...) are over: the tokens that the update
+    computes, or all trained tokens. `all` takes a forward pass for each completion whose advantage is exactly zero, and
+    changes no weight; an objective that computes these anyway (KL, entropy) is over all in either case."""
     num_ranks: int = Field(default=1, ge=1)
     """Data-parallel ranks, one Ray actor each."""
     zero_stage: Literal[0, 1, 2, 3] = 0

@@ -113,7 +113,8 @@ LEARNER_METRICS = (
         unit="share",
         over="computed tokens",
         reduce="mean",
-        help="What the masks among `learner.objective.corrections` leave out; only with masks.",
+        help="What the masks among `learner.objective.corrections` leave out; only with masks. Where only what is kept "
+        "counts, the other figures are over the tokens that are kept.",
     ),
     Metric(
         name="train/entropy_coef",
@@ -176,8 +177,8 @@ LEARNER_METRICS = (
         over="step",
         reduce="sum",
         help="Trained tokens that the learner computed. Without a KL term a completion whose advantage is exactly zero "
-        "has no gradient and is not computed, so that what is over these tokens moves as prompts are solved; "
-        "`rollout/sampled_entropy` is over all.",
+        "has no gradient and is not computed, so that what is over these tokens moves as prompts are solved; with "
+        "`learner.diagnostics` at `all` it is computed, and `rollout/sampled_entropy` is over all in either case.",
     ),
     Metric(
         name="train/sequence_tokens",

@@ -182,9 +182,10 @@ class ReferenceConfig(Config):
     """What the KL term compares with."""
 
     update: Literal["never", "copy", "average"] = "never"
-    """The starting weights; or the policy's of the last multiple of `every` training steps; or a moving average."""
+    """`never`: the starting weights, also of a run that was resumed. `copy`: every `every` training steps the policy's
+    weights (iterative GRPO). `average`: at these steps `decay` times the reference and the rest the policy."""
     every: int = Field(default=100, ge=1)
-    """Training steps between updates."""
+    """Training steps that changed the weights, from one update of the reference to the next."""
     decay: float = Field(default=0.9, ge=0, lt=1)
     """Share of the old reference in `average`."""
 
@@ -271,7 +272,8 @@ class ObjectiveConfig(Config):
 
     def _problems(self) -> list[str]:
         """Sentences on parts that do not go together."""
-        surrogate, kl, found = self.surrogate, self.kl, []
+        surrogate, kl, advantage = self.surrogate, self.kl, self.advantage
+        found: list[str] = []
         if self.proximal == "sampler" and self._has("truncate"):
             found.append(
                 "corrections has `truncate`, and proximal is `sampler`: the surrogate's ratio is against the sampler "
@@ -289,22 +291,22 @@ class ObjectiveConfig(Config):
                 "kl.estimator is `exact` and kl.place is `reward`, which has one number for the sampled token; set "
                 "kl.estimator to `k1`, or kl.place to `loss`"
             )
+        if self.rewards_hold_kl and self.mask_truncated:
+            found.append(
+                "mask_truncated leaves completions out whose rewards count in their group, and kl.place is `reward`, "
+                "for which their KL is needed; set kl.place to `loss`, or mask_truncated to false"
+            )
         if kl.coef > 0 and kl.place == "loss" and kl.estimator == "k1":
             found.append(
                 "kl.estimator `k1` in the loss has an expected gradient of 0: it would do nothing but noise; set "
                 "kl.place to `reward`, or kl.estimator to `k2` or `k3`"
             )
-        if kl.coef > 0 and kl.place == "reward" and isinstance(self.advantage, (ProcessAdvantage, GdpoAdvantage)):
+        if self.rewards_hold_kl and isinstance(advantage, (ProcessAdvantage, GdpoAdvantage)):
             found.append(
-                f"advantage {self.advantage.kind} has rewards of several parts, and kl.place is `reward`: to which "
+                f"advantage {advantage.kind} has rewards of several parts, and kl.place is `reward`: to which "
                 "part the KL belongs is not defined; set kl.place to `loss`"
             )
-        if (
-            kl.coef > 0
-            and kl.place == "reward"
-            and isinstance(self.advantage, ReinforcePlusPlusAdvantage)
-            and self.advantage.baseline != "none"
-        ):
+        if self.rewards_hold_kl and isinstance(advantage, ReinforcePlusPlusAdvantage) and advantage.baseline != "none":
             found.append(
                 "advantage reinforce_plus_plus with a group baseline has its KL in the loss (k2 in the paper), and "
                 "kl.place is `reward`; set kl.place to `loss` and kl.estimator to `k2`"

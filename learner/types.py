@@ -124,11 +124,18 @@ class StepPlan:
     """Their trained tokens, those of completions that need not be computed included."""
     rewards: tuple[GroupRewards, ...] = ()
     """What the advantages are made of, where that is done on the ranks; else empty."""
+    without_gradient: tuple[tuple[TrainSequence, ...], ...] = ()
+    """[mini-batch][sequence] completions of these mini-batches that are computed for the figures alone."""
 
     @property
     def sequences(self) -> tuple[TrainSequence, ...]:
-        """Of all mini-batches; sequence i has the index i where there is one mini-batch."""
+        """Of all mini-batches, those with a gradient; sequence i has the index i."""
         return tuple(sequence for part in self.mini_batches for sequence in part)
+
+    @property
+    def computed(self) -> tuple[TrainSequence, ...]:
+        """All completions to compute."""
+        return (*self.sequences, *(sequence for part in self.without_gradient for sequence in part))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,13 +175,16 @@ class RankShare:
     """Computed positions that hold no token, over all ranks."""
     max_tokens: int = 1
     """Longest completion that was allowed."""
+    without_gradient: tuple[tuple[tuple[TrainSequence, ...], ...], ...] = ()
+    """[mini-batch][micro-batch][sequence] what needs no backward pass; as many micro-batches on every rank."""
     whole: WholeStep | None = None
     """None where a rank needs to know of its own sequences alone."""
 
     @property
     def sequences(self) -> tuple[TrainSequence, ...]:
         """All that this rank computes."""
-        return tuple(sequence for parts in self.mini_batches for part in parts for sequence in part)
+        dealt = (*self.mini_batches, *self.without_gradient)
+        return tuple(sequence for parts in dealt for part in parts for sequence in part)
 
     @property
     def group_ids(self) -> tuple[str, ...]:
@@ -187,9 +197,11 @@ class TokenValues:
     """What the learner computed for one completion. [T] float32, or empty for one that was not computed."""
 
     policy_logprobs: Logprobs
-    """Log-probability (nats) under the weights that the step started from."""
+    """Log-probability (nats) under the weights that the completion was first computed with: those that the step started
+    from, or, of a step with several mini-batches, those before the first update on its own, unless the objective
+    computes all of them before (`ObjectiveConfig.needs_values_before`)."""
     ref_logprobs: Logprobs
-    """Under the frozen reference; empty without one."""
+    """Under the reference; empty without one."""
     entropies: Logprobs
     """Entropy (nats) of the whole distribution that `policy_logprobs` are from."""
 

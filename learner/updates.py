@@ -26,15 +26,18 @@ from learner.algorithm.corrections import (
 from learner.algorithm.distillation import sampled_kl, taught_advantages
 from learner.algorithm.entropy import EntropyControl
 from learner.algorithm.kl import estimated_kl
+from learner.algorithm.kl_rewards import rewards_less_kl, rewards_to_go
 from learner.algorithm.loss import SUM_NAMES, Loss, anchor_of
 from learner.algorithm.schedule import lr_at
-from learner.algorithm.tokens import TokenValues
+from learner.algorithm.tokens import Completions, TokenValues
 from learner.backend.engine import TrainingEngine
 from learner.config import LearnerConfig
 from learner.model.divergences import Comparison
 from learner.model.reference import Reference
 from learner.model.teacher import Teacher
+from learner.objective import ReinforcePlusPlusAdvantage
 from learner.types import RankShare, WholeStep
+from reward.types import all_rewards_equal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,8 +50,15 @@ class Update:
     loss: float
     sums: Tensor
     """`LossSums.vector` over all ranks."""
+    num_left_out: int
+    """Trained tokens that are not in `sums`, since a mask leaves them out and only what is kept counts."""
     max_abs_log_ratio: float
     entropy_coef: float
+
+    @property
+    def num_computed_tokens(self) -> int:
+        """Trained tokens that were computed, masked or not."""
+        return round(float(self.sums[SUM_NAMES.index("num_tokens")])) + self.num_left_out
 
     def why_not_applied(self, number: int, num_updates: int) -> str:
         """A sentence on update `number`, counted from 1."""
@@ -63,6 +73,8 @@ class Prepared:
     """A micro-batch with what is known before the first update, and what the first pass over it computed."""
 
     tokens: MicroBatch
+    has_gradient: bool = True
+    """False: computed for the figures of the step alone."""
     ref_N: Tensor | None = None
     before_N: Tensor | None = None
     """Log-probabilities of the policy before the step's first update."""
@@ -74,6 +86,8 @@ class Prepared:
     """What those advantages are multiplied by."""
     corrected: Corrected | None = None
     """What is fixed before the first update; None: all of it is made in each pass, from its own values."""
+    num_left_out: int = 0
+    """Trained tokens that are none in the loss, since a mask leaves them out and only what is kept counts."""
 
     def values(
         self,
@@ -128,11 +142,18 @@ class Updates:
         self.optimizer_steps = 0
 
     def run(
-        self, share: RankShare, mini_batches: Sequence[Sequence[MicroBatch]], *, total_optimizer_steps: int
+        self,
+        share: RankShare,
+        mini_batches: Sequence[Sequence[MicroBatch]],
+        without_gradient: Sequence[Sequence[MicroBatch]] = (),
+        *,
+        total_optimizer_steps: int,
     ) -> tuple[list[Update], list[Prepared]]:
         """All optimizer steps on the batch of which this is a share, until one cannot be applied; and what was computed
-        for the micro-batches, in their order."""
+        for the micro-batches. `without_gradient` [mini-batch][micro-batch]: computed for the figures alone."""
         prepared = [[Prepared(tokens=micro_batch) for micro_batch in part] for part in mini_batches]
+        for part, others in zip(prepared, without_gradient, strict=False):  # there may be none of any mini-batch
+            part.extend(Prepared(tokens=micro_batch, has_gradient=False) for micro_batch in others)
         whole = [one for part in prepared for one in part]
         self._prepare(share, prepared)
         updates: list[Update] = []
@@ -163,41 +184,73 @@ class Updates:
             self._correct(share, prepared)
 
     def _advantages_with_kl(self, of_step: WholeStep, whole: Sequence[Prepared]) -> None:
-        """Advantages of rewards less the KL of their completions, which any rank may have computed."""
-        kl = self._objective.kl
+        """Advantages of rewards less the KL. Completions of a group, and tokens of the batch, may be on any rank."""
+        is_of_tokens = isinstance(self._objective.advantage, ReinforcePlusPlusAdvantage)
+        computed = [one for one in whole if one.tokens.sequences]
+        found = (self._token_advantages if is_of_tokens else self._completion_advantages)(of_step, computed)
+        for one, advantages_N in zip(computed, found, strict=True):
+            one.tokens = replace(one.tokens, advantages_N=advantages_N.float())
+
+    def _completion_advantages(self, of_step: WholeStep, computed: Sequence[Prepared]) -> list[Tensor]:
+        """[micro-batch][N] by the estimator of the configuration, from what each completion has in all."""
         kl_S = torch.zeros(len(of_step.num_trained_S), dtype=torch.float64, device=self._engine.device)
-        for one in whole:
-            assert one.before_N is not None
-            assert one.ref_N is not None
-            if one.tokens.sequences:
-                values = one.values(one.before_N, one.before_N)
-                assert kl.estimator != "exact"
-                kl_N = estimated_kl(values.known(one.before_N), values.known(one.ref_N), kl.estimator)
-                kl_S[_indices(one.tokens)] = values.completions.sums(kl_N.double())
+        for one in computed:
+            kl_N, completions = self._kl_of_rewards(one)
+            kl_S[_indices(one.tokens)] = completions.sums(kl_N)
         torch.distributed.all_reduce(kl_S)
-        places = {s.key: s.index for part in of_step.mini_batches for s in part}
-        rewards = [
-            replace(
-                group,
-                rewards_G=tuple(
-                    reward
-                    if reward is None or (group.group_id, i) not in places
-                    else reward - kl.coef * float(kl_S[places[group.group_id, i]])
-                    for i, reward in enumerate(group.rewards_G)
-                ),
-            )
-            for group in of_step.rewards
-        ]
+        kl = {s.key: float(kl_S[s.index]) for part in of_step.mini_batches for s in part}
+        rewards = rewards_less_kl(of_step.rewards, kl, self._objective.kl.coef)
+        estimated = estimator_of(self._objective.advantage, {})(rewards)
         found = {
             (group.group_id, i): advantage
-            for group, of in zip(rewards, estimator_of(self._objective.advantage, {})(rewards), strict=True)
+            for group, of in zip(rewards, estimated, strict=True)
             for i, advantage in enumerate(of)
         }
-        for one in whole:
-            if one.tokens.sequences:
-                advantages = [found[sequence.key] or 0.0 for sequence in one.tokens.sequences]
-                of_sequence = torch.tensor(advantages, dtype=torch.float32, device=self._engine.device)
-                one.tokens = replace(one.tokens, advantages_N=of_sequence.index_select(0, one.tokens.index_N))
+        return [
+            _per_sequence([found[sequence.key] or 0.0 for sequence in one.tokens.sequences], one.tokens)
+            for one in computed
+        ]
+
+    def _token_advantages(self, of_step: WholeStep, computed: Sequence[Prepared]) -> list[Tensor]:
+        """[micro-batch][N] of each token from what follows it, normalised over the trained tokens of all ranks."""
+        config = self._objective.advantage
+        assert isinstance(config, ReinforcePlusPlusAdvantage)
+        rewards = {(group.group_id, i): reward for group in of_step.rewards for i, reward in enumerate(group.rewards_G)}
+        to_go: list[Tensor] = []
+        for one in computed:
+            kl_N, completions = self._kl_of_rewards(one)
+            rewards_S = kl_N.new_tensor([rewards[sequence.key] or 0.0 for sequence in one.tokens.sequences])
+            to_go.append(rewards_to_go(rewards_S, kl_N, completions, self._objective.kl.coef))
+        trained = [values_N[one.tokens.mask_N] for one, values_N in zip(computed, to_go, strict=True)]
+        mean, divisor = self._moments(torch.cat([self._nothing(), *trained]))
+        if divisor is None:
+            return [torch.zeros_like(values_N) for values_N in to_go]
+        return [(values_N - mean) / (divisor + config.eps) for values_N in to_go]
+
+    def _moments(self, values: Tensor) -> tuple[float, float | None]:
+        """Mean and population deviation of float64 values of all ranks; None for one where they are all equal."""
+        total = torch.stack([values.new_tensor(float(len(values))), values.sum()])
+        torch.distributed.all_reduce(total)
+        infinite = values.new_tensor([torch.inf])
+        bounds = torch.stack([torch.cat([infinite, values]).min(), torch.cat([infinite, -values]).min()])
+        torch.distributed.all_reduce(bounds, op=torch.distributed.ReduceOp.MIN)
+        number, mean = float(total[0]), float(total[1] / total[0])
+        squares = (values - mean).square().sum()
+        torch.distributed.all_reduce(squares)
+        is_equal = all_rewards_equal([float(bounds[0]), -float(bounds[1])])
+        return mean, None if is_equal else (float(squares) / number) ** 0.5
+
+    def _kl_of_rewards(self, one: Prepared) -> tuple[Tensor, Completions]:
+        """[N] float64, by the policy before the step."""
+        assert one.before_N is not None
+        assert one.ref_N is not None
+        estimator = self._objective.kl.estimator
+        assert estimator != "exact"
+        values = one.values(one.before_N, one.before_N)
+        return estimated_kl(values.known(one.before_N), values.known(one.ref_N), estimator).double(), values.completions
+
+    def _nothing(self) -> Tensor:
+        return torch.zeros(0, dtype=torch.float64, device=self._engine.device)
 
     def _correct(self, share: RankShare, prepared: Sequence[Sequence[Prepared]]) -> None:
         """Weights and masks of the policy before the step, and with `count: kept` what follows from the masks."""
@@ -232,6 +285,7 @@ class Updates:
                 assert one.corrected is not None
                 keep_N = one.corrected.keep_N
                 if one.tokens.sequences and keep_N is not None:
+                    one.num_left_out = int((one.tokens.mask_N & ~keep_N).sum())
                     one.tokens = replace(one.tokens, mask_N=one.tokens.mask_N & keep_N)
                     counts = torch.bincount(one.tokens.index_N[one.tokens.mask_N], minlength=len(one.tokens.sequences))
                     kept_S[_indices(one.tokens)] = counts
@@ -250,22 +304,23 @@ class Updates:
             for one in part:
                 if one.tokens.sequences:
                     of_sequence = [weights[sequence.index] for sequence in one.tokens.sequences]
-                    weight_S = torch.tensor(of_sequence, dtype=torch.float32, device=self._engine.device)
-                    one.tokens = replace(one.tokens, token_weights_N=weight_S.index_select(0, one.tokens.index_N))
+                    one.tokens = replace(one.tokens, token_weights_N=_per_sequence(of_sequence, one.tokens).float())
 
     def _update(self, part: Sequence[Prepared], total_optimizer_steps: int) -> Update:
         """One optimizer step over the micro-batches of a mini-batch."""
-        totals = torch.zeros(1 + len(SUM_NAMES), dtype=torch.float64, device=self._engine.device)
+        totals = torch.zeros(2 + len(SUM_NAMES), dtype=torch.float64, device=self._engine.device)
         largest = torch.zeros((), dtype=torch.float64, device=self._engine.device)
         entropy_coef = self.entropy.coef_now
         for one in part:
-            compared = self._comparisons(one.tokens)
-            policy_N, entropy_N, *found = self._forward(one.tokens, tuple(compared.values()))
-            values = one.values(policy_N, entropy_N, **dict(zip(compared, found, strict=True)))
-            corrected = self._corrected_now(values, one.corrected)
-            loss, sums = self._loss(values, corrected, entropy_coef=entropy_coef)
-            self._engine.backward(loss)
-            totals += torch.cat([loss.detach().double()[None], sums.vector])
+            with torch.set_grad_enabled(one.has_gradient):
+                compared = self._comparisons(one.tokens)
+                policy_N, entropy_N, *found = self._forward(one.tokens, tuple(compared.values()))
+                values = one.values(policy_N, entropy_N, **dict(zip(compared, found, strict=True)))
+                corrected = self._corrected_now(values, one.corrected)
+                loss, sums = self._loss(values, corrected, entropy_coef=entropy_coef)
+            if one.has_gradient:
+                self._engine.backward(loss)
+            totals += torch.cat([loss.detach().double()[None], totals.new_tensor([one.num_left_out]), sums.vector])
             largest = torch.maximum(largest, sums.max_abs_log_ratio)
             if one.before_N is None:
                 one.before_N, one.entropy_N = policy_N.detach(), entropy_N.detach()
@@ -281,13 +336,14 @@ class Updates:
         self.optimizer_steps += result.applied
         totals = totals.cpu()
         if result.applied:
-            self.entropy = self.entropy.after(totals[1:])
+            self.entropy = self.entropy.after(totals[2:])
         return Update(
             applied=result.applied,
             grad_norm=result.grad_norm,
             lr=lr,
             loss=float(totals[0]),
-            sums=totals[1:],
+            num_left_out=round(float(totals[1])),
+            sums=totals[2:],
             max_abs_log_ratio=float(largest),
             entropy_coef=entropy_coef,
         )
@@ -334,3 +390,9 @@ class Updates:
 def _indices(tokens: MicroBatch) -> list[int]:
     """Places of its sequences in the training step."""
     return [sequence.index for sequence in tokens.sequences]
+
+
+def _per_sequence(values: Sequence[float], tokens: MicroBatch) -> Tensor:
+    """[N] float64, the value of its sequence at each token."""
+    values_S = torch.tensor(values, dtype=torch.float64, device=tokens.index_N.device)
+    return values_S.index_select(0, tokens.index_N)

@@ -58,7 +58,8 @@ class LearnerWorker:
             on_gpu=place.on_gpu,
         )
         # Copied before DeepSpeed takes the policy apart.
-        self._reference = Reference(self._model) if config.objective.needs_reference else None
+        objective = config.objective
+        self._reference = Reference(self._model, objective.reference) if objective.needs_reference else None
         self._engine = TrainingEngine(self._model, config, world_size=place.world_size)
         if self._reference is not None:
             self._reference.to(self._engine.device)
@@ -98,27 +99,33 @@ class LearnerWorker:
         if share.num_completions == 0:
             return self._nothing_to_train_on(share), _computed_tokens((), (), (), ())
         by_id = {group.group_id: group for group in groups}
-        mini_batches = [
-            [
-                collate(sequences, tokens_of(sequences, by_id), policy_version=share.policy_version).to(
-                    self._engine.device
-                )
-                for sequences in part
+
+        def collated(parts: Sequence[Sequence[Sequence[TrainSequence]]]) -> list[list[MicroBatch]]:
+            version, device = share.policy_version, self._engine.device
+            return [
+                [collate(of, tokens_of(of, by_id), policy_version=version).to(device) for of in part] for part in parts
             ]
-            for part in share.mini_batches
-        ]
-        updates, computed = self._updates.run(share, mini_batches, total_optimizer_steps=self._total_optimizer_steps)
+
+        updates, computed = self._updates.run(
+            share,
+            collated(share.mini_batches),
+            collated(share.without_gradient),
+            total_optimizer_steps=self._total_optimizer_steps,
+        )
         bad = not updates[-1].applied
         self._bad_steps_in_a_row = self._bad_steps_in_a_row + 1 if bad else 0
         skipped = not updates[0].applied
-        self.policy_version += not skipped
+        if not skipped:
+            self.policy_version += 1
+            if self._reference is not None:
+                self._reference.follow(self._model, self.policy_version)
         output = StepOutput(
             step=share.step,
             policy_version=self.policy_version,
             skipped=skipped,
             bad_steps_in_a_row=self._bad_steps_in_a_row,
             metrics={
-                **self._update_metrics(updates),
+                **self._update_metrics(updates, share.order),
                 "train/tokens": float(share.num_trained_tokens),
                 "train/num_sequences": float(share.num_sequences),
                 "train/sequence_tokens": float(share.num_sequence_tokens),
@@ -178,8 +185,11 @@ class LearnerWorker:
             bad_steps_in_a_row=self._bad_steps_in_a_row,
             world_size=self._world_size,
             zero_stage=self._config.zero_stage,
+            **self._updates.entropy.state(),
         )
-        checkpoint.save(self._engine, self._model, state, Path(directory), rank=self._rank)
+        moved = self._reference is not None and self._reference.is_updated and self._rank == 0
+        reference = self._reference.weights() if moved and self._reference is not None else None
+        checkpoint.save(self._engine, self._model, state, Path(directory), rank=self._rank, reference=reference)
 
     def load(self, directory: str, *, is_hashed: bool = False) -> None:
         """Goes on from a published checkpoint; `is_hashed` as in `checkpoint.load`. Collective. Errors:
@@ -190,6 +200,11 @@ class LearnerWorker:
         self.policy_version = state.policy_version
         self._updates.optimizer_steps = state.optimizer_steps
         self._bad_steps_in_a_row = state.bad_steps_in_a_row
+        self._updates.entropy = self._updates.entropy.restored(state.entropy_coef, state.last_entropy)
+        if self._reference is not None and self._reference.is_updated:
+            reference = checkpoint.load_reference(Path(directory))
+            if reference is not None:
+                self._reference.load(reference)
 
     def export(self, directory: str) -> None:
         """Writes the current weights as a Hugging Face directory. Collective; rank 0 writes. Errors: `ModelError`."""
@@ -201,8 +216,9 @@ class LearnerWorker:
         """Leaves the other ranks. The worker cannot be used afterwards."""
         leave_ranks()
 
-    def _update_metrics(self, updates: Sequence[Update]) -> dict[str, float]:
-        """Means over the updates of a step. What is not finite stays so: it is the reader's warning."""
+    def _update_metrics(self, updates: Sequence[Update], order: Sequence[int]) -> dict[str, float]:
+        """Means over the updates of a step, of the mini-batches in this order. What is not finite stays so: it is the
+        reader's warning."""
         num_updates = len(updates)
         objective = self._config.objective
         absent = {
@@ -211,14 +227,19 @@ class LearnerWorker:
             *([] if objective.has_masks else ["masked_fraction"]),
             *([] if self._config.teacher is not None else ["teacher_kl"]),
         }
-        token_means = means(torch.stack([update.sums for update in updates]).sum(dim=0))
+        token_means = dict(means(torch.stack([update.sums for update in updates]).sum(dim=0)))
+        if num_left_out := sum(update.num_left_out for update in updates):
+            # Elsewhere they are tokens with a weight of 0; here they are in no other sum.
+            token_means["masked_fraction"] = num_left_out / sum(update.num_computed_tokens for update in updates)
+        # Of each mini-batch once, however often the batch is gone through; a step that ended early came to fewer.
+        num_computed = dict(zip(order, (update.num_computed_tokens for update in updates), strict=False))
         return {
             "train/loss": sum(update.loss for update in updates) / num_updates,
             "train/grad_norm": sum(update.grad_norm for update in updates) / num_updates,
             "train/lr": updates[-1].lr,
             **{f"train/{name}": value for name, value in token_means.items() if name not in absent},
             "train/max_abs_log_ratio": max(update.max_abs_log_ratio for update in updates),
-            "train/computed_tokens": sum(float(update.sums[0]) for update in updates) / self._config.updates_per_batch,
+            "train/computed_tokens": float(sum(num_computed.values())),
             **({"train/entropy_coef": updates[-1].entropy_coef} if objective.entropy.is_on else {}),
         }
 

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 TokenIds: TypeAlias = NDArray[np.int32]
 Logprobs: TypeAlias = NDArray[np.float32]
 LossMask: TypeAlias = NDArray[np.bool_]
+_GRAM = 4
+"""Tokens of what is looked for again in a completion: `cluster/dashboard/files/features.py` counts the same."""
 
 
 class FinishReason(StrEnum):
@@ -256,6 +258,9 @@ class GroupFacts:
     min_versions_G: tuple[int, ...]
     """Version of the oldest weights in each completion."""
     max_versions_G: tuple[int, ...]
+    repetition_G: tuple[float, ...] = ()
+    """Share of the 4-grams of tokens of each completion that occurred before in it; empty where an earlier version
+    sampled the group."""
     surprisal_sum: float
     """Sum of -log p(token) over trainable tokens (nats): its mean estimates the entropy of the sampler."""
     num_nonfinite_logprobs: int
@@ -291,9 +296,20 @@ def facts_of(group: RolloutGroup) -> GroupFacts:
         finish_reasons_G=tuple(c.finish_reason for c in completions),
         min_versions_G=tuple(min(of) for of in versions),
         max_versions_G=tuple(max(of) for of in versions),
+        repetition_G=tuple(repetition(c.token_ids) for c in completions),
         surprisal_sum=float(-sum(float(np.sum(c.logprobs[c.loss_mask], dtype=np.float64)) for c in completions)),
         num_nonfinite_logprobs=sum(c.num_nonfinite_logprobs for c in completions),
     )
+
+
+def repetition(token_ids: TokenIds) -> float:
+    """Share of the 4-grams that occurred before in the same completion; 0 for fewer than two 4-grams."""
+    num_grams = len(token_ids) - _GRAM + 1
+    if num_grams < 2:
+        return 0.0
+    grams = np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(token_ids, _GRAM))
+    # Each 4-gram as one value of 16 bytes: many times as fast as comparing rows.
+    return (num_grams - len(np.unique(grams.view(f"V{grams.itemsize * _GRAM}")))) / num_grams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

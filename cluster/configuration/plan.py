@@ -28,7 +28,7 @@ _STAGE3_LIVE_ELEMENTS = 10**9
 """DeepSpeed's `stage3_max_live_parameters`: as many weights are whole at once, from forward to backward pass."""
 _CHECKPOINT_VALUES = {0: 4, 1: 5, 2: 5, 3: 4}
 """fp32 values of a parameter in a checkpoint, by ZeRO stage: the weights for `export`, two moments, and DeepSpeed's own
-weights; stages 1 and 2 write those twice, as the model's and as the optimizer's."""
+weights; stages 1 and 2 write those twice, as the model's and as the optimizer's. A reference that moves is one more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +153,7 @@ def _sampler_memory(config: RunConfig, shape: ModelShape | None) -> list[MemoryP
 
 def _learner_memory(config: RunConfig, shape: ModelShape | None) -> list[MemoryPlan]:
     """ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054): stage 1 shards the optimizer's state over ranks, 2 also the
-    gradients, 3 also the weights. The frozen reference is no part of that: each rank has it whole."""
+    gradients, 3 also the weights. The reference is no part of that: each rank has it whole."""
     learner = config.learner
     n = shape.num_parameters if shape else None
 
@@ -175,7 +175,7 @@ def _learner_memory(config: RunConfig, shape: ModelShape | None) -> list[MemoryP
     if learner.dtype != "float32":
         parts.append((f"weights cast to {learner.dtype}", _cast_bytes(config, shape) if shape else None))
     if learner.objective.needs_reference:
-        parts.append(("frozen reference in float32", None if n is None else n * _FP32))
+        parts.append(("reference in float32", None if n is None else n * _FP32))
     if learner.teacher is not None and learner.teacher.path is not None:
         teacher = model_shape(learner.teacher.path)
         parts.append(("teacher in float32", teacher.num_parameters * _FP32 if teacher else None))
@@ -198,7 +198,9 @@ def _cast_bytes(config: RunConfig, shape: ModelShape) -> int:
 def _checkpoint_bytes(config: RunConfig, shape: ModelShape | None) -> int | None:
     if shape is None:
         return None
-    one = _CHECKPOINT_VALUES[config.learner.zero_stage] * _FP32 * shape.num_parameters
+    moves_reference = config.learner.objective.reference.update != "never"
+    num_values = _CHECKPOINT_VALUES[config.learner.zero_stage] + moves_reference
+    one = num_values * _FP32 * shape.num_parameters
     return (config.checkpoint.keep + 1) * one
 
 

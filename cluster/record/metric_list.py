@@ -113,6 +113,15 @@ ROLLOUT_METRICS = (
         better="down",
     ),
     Metric(
+        name="rollout/repetition",
+        label="Repetition",
+        unit="share",
+        over="completions",
+        reduce="mean",
+        better="down",
+        help="The share of the 4-grams of tokens of a completion that occurred before in it.",
+    ),
+    Metric(
         name="rollout/ended_tokens_mean",
         label="Length of a completion that ended",
         unit="tokens",

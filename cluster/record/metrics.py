@@ -76,6 +76,9 @@ def rollout_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
         "rollout/nonfinite_logprobs": float(sum(of.num_nonfinite_logprobs for of in facts)),
         "rollout/retried_groups": float(sum(of.attempt > 1 for of in facts)),
     }
+    repetitions = [value for of in facts for value in of.repetition_G]
+    if repetitions:
+        metrics["rollout/repetition"] = math.fsum(repetitions) / len(repetitions)
     if ended:  # truncated completions hide how long whole ones are
         metrics["rollout/ended_tokens_mean"] = sum(ended) / len(ended)
     num_trainable = sum(number for of in facts for number in of.num_trainable_tokens_G)

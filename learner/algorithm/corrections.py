@@ -36,6 +36,9 @@ class Corrected:
 
 
 NOT_CORRECTED = Corrected()
+SAME_ENTROPY = 1e-5
+"""Nats. The first tokens of a group's completions follow the same prompt and have one entropy, but for rounding, which
+differs with the micro-batch: where the threshold falls on them, all of them are kept."""
 
 
 def moving_corrections(objective: ObjectiveConfig) -> tuple[CorrectionConfig, ...]:
@@ -83,7 +86,7 @@ def _correct(
             found = found.also(Corrected(keep_N=_not_moved_away(tokens, correction.threshold)))
         else:
             assert threshold is not None, "the threshold of the batch is computed before"
-            found = found.also(Corrected(keep_N=tokens.entropy_N >= threshold))
+            found = found.also(Corrected(keep_N=tokens.entropy_N >= threshold - SAME_ENTROPY))
     return found
 
 

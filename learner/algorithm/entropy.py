@@ -33,6 +33,19 @@ class EntropyControl:
         is_above = target is not None and self.last_entropy is not None and self.last_entropy > target
         return 0.0 if is_above else self.coef
 
+    def state(self) -> dict[str, float | None]:
+        """What a run that goes on needs, by the names of `restored`; nothing where the coefficient is fixed."""
+        if self.config.target is None:
+            return {}
+        return {"entropy_coef": self.coef, "last_entropy": self.last_entropy}
+
+    def restored(self, entropy_coef: float | None, last_entropy: float | None) -> "EntropyControl":
+        """With what `state` gave. A coefficient that is fixed now, or was when the state was saved, is that of the
+        configuration."""
+        if self.config.target is None or entropy_coef is None:
+            return self
+        return replace(self, coef=entropy_coef, last_entropy=last_entropy)
+
     def after(self, sums: Tensor) -> "EntropyControl":
         """After an update with these sums (`LossSums.vector`) over all ranks."""
         target, num_tokens = self.config.target, float(sums[SUM_NAMES.index("num_tokens")])

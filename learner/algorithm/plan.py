@@ -61,8 +61,8 @@ def plan_step(batch: TrainBatch, settings: PlanSettings) -> StepPlan:
     """Advantages, weights and the sequences to compute.
 
     Trained on: completions that were scored, were not given up, and have a token with `loss_mask`. Of these, one whose
-    advantage is exactly zero has no gradient unless the objective says so: it is counted in the denominators and not
-    computed.
+    advantage is exactly zero has no gradient unless the objective says so: it is counted in the denominators, and
+    computed only where the diagnostics are to be over all.
 
     Errors: `ValueError` for a group with fewer than two scored completions; `LearnerError` for rewards that the
     estimator has no advantages for.
@@ -80,8 +80,11 @@ def plan_step(batch: TrainBatch, settings: PlanSettings) -> StepPlan:
         if advantage is not None and _is_trained(group, i, objective)
     ]
     parts = _mini_batches(trained, settings, batch.step)
+    split = [_sequences(part, settings) for part in parts]
+    is_over_all = settings.learner.diagnostics == "all"
     return StepPlan(
-        mini_batches=_numbered([_sequences(part, settings) for part in parts]),
+        mini_batches=_numbered([with_gradient for with_gradient, _ in split]),
+        without_gradient=tuple(tuple(rest) for _, rest in split) if is_over_all else (),
         order=_order(len(parts), settings, batch.step),
         advantages={
             (group.group_id, i): advantage
@@ -100,6 +103,12 @@ def shares(batch: TrainBatch, plan: StepPlan, settings: PlanSettings, *, num_ran
     dealt = [
         assign(part, num_ranks=num_ranks, micro_batch_tokens=config.micro_batch_tokens) for part in plan.mini_batches
     ]
+    # A mini-batch without any has no pass on any rank.
+    forward_only = [
+        assign(part, num_ranks=num_ranks, micro_batch_tokens=config.micro_batch_tokens) if part else ((),) * num_ranks
+        for part in plan.without_gradient
+    ]
+    computed = plan.computed
     whole = _whole(batch, plan) if config.objective.needs_whole_step else None
     return tuple(
         RankShare(
@@ -109,10 +118,11 @@ def shares(batch: TrainBatch, plan: StepPlan, settings: PlanSettings, *, num_ran
             order=plan.order,
             num_completions=plan.num_completions,
             num_trained_tokens=plan.num_trained_tokens,
-            num_sequences=len(plan.sequences),
-            num_sequence_tokens=sum(sequence.num_tokens for sequence in plan.sequences),
-            padding_fraction=padding_fraction([of_rank for part in dealt for of_rank in part]),
+            num_sequences=len(computed),
+            num_sequence_tokens=sum(sequence.num_tokens for sequence in computed),
+            padding_fraction=padding_fraction([of_rank for part in (*dealt, *forward_only) for of_rank in part]),
             max_tokens=settings.max_tokens,
+            without_gradient=tuple(part[rank] for part in forward_only),
             whole=whole,
         )
         for rank in range(num_ranks)
@@ -182,12 +192,14 @@ def _is_trained(group: ScoredGroup, index: int, objective: ObjectiveConfig) -> b
 
 
 def _mini_batches(trained: list[_Trained], settings: PlanSettings, step: int) -> list[list[_Trained]]:
-    """The completions of a step in parts of equal size, to one completion; at random, the same for the same seed."""
+    """The completions of a step in parts of equal size, to one completion; at random, the same for the same seed. Of
+    fewer completions than parts each is one: there is no update on nothing."""
     num_parts = settings.learner.mini_batches
     if num_parts == 1:
         return [trained]
     places = list(range(len(trained)))
     random.Random(f"mini-batches {settings.seed} {step}").shuffle(places)
+    num_parts = max(1, min(num_parts, len(trained)))
     return [[trained[i] for i in sorted(places[part::num_parts])] for part in range(num_parts)]
 
 
@@ -202,8 +214,8 @@ def _order(num_parts: int, settings: PlanSettings, step: int) -> tuple[int, ...]
     return tuple(order)
 
 
-def _sequences(part: Sequence[_Trained], settings: PlanSettings) -> list[TrainSequence]:
-    """What is to be computed of one mini-batch, whose completions all count in its denominators."""
+def _sequences(part: Sequence[_Trained], settings: PlanSettings) -> tuple[list[TrainSequence], list[TrainSequence]]:
+    """Of one mini-batch, whose completions all count in its denominators: those with a gradient, and the others."""
     objective = settings.learner.objective
     weights = token_weights(
         [one.num_trained_tokens for one in part],
@@ -211,11 +223,12 @@ def _sequences(part: Sequence[_Trained], settings: PlanSettings) -> list[TrainSe
         objective.aggregation,
         max_tokens=settings.max_tokens,
     )
-    return [
-        _sequence(one, weight)
-        for one, weight in zip(part, weights, strict=True)
-        if one.advantage != 0.0 or any(span.advantage for span in one.spans) or settings.learner.computes_all
-    ]
+    with_gradient: list[TrainSequence] = []
+    without: list[TrainSequence] = []
+    for one, weight in zip(part, weights, strict=True):
+        counts = one.advantage != 0.0 or any(span.advantage for span in one.spans) or settings.learner.computes_all
+        (with_gradient if counts else without).append(_sequence(one, weight))
+    return with_gradient, without
 
 
 def _sequence(one: _Trained, token_weight: float) -> TrainSequence:

@@ -1,4 +1,4 @@
-"""The policy and its frozen reference as modules whose forward pass gives log-probabilities, not logits.
+"""The policy and its reference as modules whose forward pass gives log-probabilities, not logits.
 
 DeepSpeed is handed the whole of it: ZeRO-3 fills a module's weights when that module is called and releases them after,
 so a weight that is used outside the forward pass of a module that owns it would be empty.
@@ -196,6 +196,6 @@ def build_policy(
 
 
 def freeze_copy(model: LogprobModel) -> LogprobModel:
-    """The reference: a copy of the starting weights that never changes. Whole on every rank, for all ZeRO stages."""
+    """The reference: a copy that no optimizer changes. Whole on every rank, for all ZeRO stages."""
     reference = copy.deepcopy(model).eval()
     return reference.requires_grad_(False)

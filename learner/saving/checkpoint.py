@@ -1,6 +1,7 @@
 """What the learner writes into a checkpoint, and how it comes back. See `files.py` for the directory itself.
 
     model.safetensors         the whole policy in fp32, Hugging Face names: what `export` reads, without a learner
+    reference.safetensors     the reference's weights, where `learner.objective.reference` moves it
     learner.json              counters, and the shape of the run that wrote it
     random-rank-R.safetensors states of the random number generators of rank R
     deepspeed/state/          DeepSpeed's own files: its shares of weights and optimizer state
@@ -23,12 +24,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from learner.backend.engine import TrainingEngine
+from learner.backend.sharding import gathered
 from learner.model.policy import LogprobModel
 from learner.saving.files import verify_manifest
-from learner.transfer.sender import gathered
 from rollout.errors import CheckpointError, ModelError
 
 WEIGHTS = "model.safetensors"
+REFERENCE = "reference.safetensors"
 STATE = "learner.json"
 DEEPSPEED_FOLDER = "deepspeed"
 DEEPSPEED_TAG = "state"
@@ -45,18 +47,34 @@ class LearnerState:
     bad_steps_in_a_row: int
     world_size: int
     zero_stage: int
+    entropy_coef: float | None = None
+    """Of the entropy bonus, where it adapts; else None, and not in the file."""
+    last_entropy: float | None = None
+    """Mean entropy (nats) of the last update, where the bonus adapts and there was one."""
 
 
-def save(engine: TrainingEngine, model: LogprobModel, state: LearnerState, directory: Path, *, rank: int) -> None:
+def save(  # what a checkpoint is made of
+    engine: TrainingEngine,
+    model: LogprobModel,
+    state: LearnerState,
+    directory: Path,
+    *,
+    rank: int,
+    reference: Mapping[str, Tensor] | None = None,
+) -> None:
     """Writes this rank's part. All ranks call it with the same, not yet published directory; then one of them (or the
-    controller) writes the manifest and publishes.
+    controller) writes the manifest and publishes. `reference`: weights of a reference that moves, from rank 0; one that
+    is the starting weights is not written.
 
     Errors: `CheckpointError` on every rank when one of them could not write; all can go on training.
     """
     writes = _Writes()
     if rank == 0:
         writes(directory.mkdir, parents=True, exist_ok=True)
-        writes((directory / STATE).write_text, json.dumps(asdict(state), indent=1) + "\n")
+        known = {name: value for name, value in asdict(state).items() if value is not None}
+        writes((directory / STATE).write_text, json.dumps(known, indent=1) + "\n")
+        if reference is not None:
+            writes(save_file, dict(reference), directory / REFERENCE, metadata={"format": "pt"})
     with _deepspeed_writes_with(engine.deepspeed, writes):
         engine.deepspeed.save_checkpoint(str(directory / DEEPSPEED_FOLDER), tag=DEEPSPEED_TAG, save_latest=False)
     writes(save_file, _random_states(), directory / f"random-rank-{rank}.safetensors")
@@ -132,6 +150,12 @@ def load(
     _restore_random_states(load_file(directory / f"random-rank-{rank}.safetensors"))
     torch.distributed.barrier()
     return state
+
+
+def load_reference(directory: Path) -> dict[str, Tensor] | None:
+    """The reference's weights from a checkpoint that `load` accepted. None: it was the starting weights until then."""
+    path = directory / REFERENCE
+    return load_file(path) if path.is_file() else None
 
 
 def full_weights(model: LogprobModel, *, rank: int) -> dict[str, Tensor]:

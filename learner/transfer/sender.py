@@ -4,13 +4,11 @@ flat.
 Weights are gathered chunk by chunk: a rank never holds more than one chunk beyond its own share.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from learner.backend.sharding import full_shape, gathered
 from learner.model.policy import TORCH_DTYPES, LogprobModel
 from rollout.transfer.manifest import (
     TensorSpec,
@@ -20,23 +18,6 @@ from rollout.transfer.manifest import (
     tensor_digest,
     weights_digest,
 )
-
-
-@contextmanager
-def gathered(parameters: Sequence[Tensor]) -> Iterator[None]:
-    """Parameters whole on every rank while inside; all ranks must enter together. Nothing to do below ZeRO-3."""
-    if spread := [parameter for parameter in parameters if hasattr(parameter, "ds_id")]:
-        import deepspeed
-
-        with deepspeed.zero.GatheredParameters(spread, modifier_rank=None):
-            yield
-    else:
-        yield
-
-
-def full_shape(parameter: Tensor) -> tuple[int, ...]:
-    """Shape of the whole weight; under ZeRO-3 the parameter itself is empty."""
-    return tuple(getattr(parameter, "ds_shape", parameter.shape))
 
 
 class WeightSender:

@@ -68,10 +68,10 @@ def test_memory_of_the_learner_by_hand() -> None:
     assert one["gradients in float32"] == 4 * n
     assert one["optimizer state: two moments in float32"] == 8 * n
     assert one["weights cast to bfloat16"] == 2 * n
-    assert "frozen reference in float32" not in one
+    assert "reference in float32" not in one
     # 4096 tokens x 576 hidden x 34 bytes x 30 layers
     assert one["activations of a micro-batch"] == 4096 * 576 * 34 * 30
-    assert memory("learner", "learner.objective.kl.coef=0.1")["frozen reference in float32"] == 4 * n
+    assert memory("learner", "learner.objective.kl.coef=0.1")["reference in float32"] == 4 * n
 
 
 @pytest.mark.parametrize(("stage", "shares"), [(0, (1, 1, 1)), (1, (1, 1, 4)), (2, (1, 4, 4)), (3, (4, 4, 4))])

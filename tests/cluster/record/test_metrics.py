@@ -1,10 +1,14 @@
 """Metrics by hand, and the estimators against brute force."""
 
+from dataclasses import replace
 from itertools import combinations
 from math import sqrt
 
+import numpy as np
 import pytest
 
+from cluster.dashboard.files.features import Lists
+from cluster.dashboard.files.features import repetition as repetitions
 from cluster.record.metrics import (
     count_metrics,
     evaluation_metrics,
@@ -19,7 +23,7 @@ from cluster.record.metrics import (
 )
 from cluster.types import GroupCounts, StepTimings
 from reward.types import RewardOutcome
-from rollout.types import FinishReason
+from rollout.types import FinishReason, read_only, repetition
 from tests.cluster.examples import completion, failed, ok, scored, step_output
 
 TIMINGS = StepTimings(step_s=10.0, generate_s=4.0, score_s=1.0, train_s=2.0, sync_s=0.5)
@@ -66,6 +70,21 @@ def test_lengths_and_endings() -> None:
     assert metrics["rollout/truncated_fraction"] == 0.2
     assert metrics["rollout/aborted_fraction"] == 0.4
     assert metrics["rollout/sampled_entropy"] == pytest.approx(0.5)
+
+
+def test_repetition_is_the_mean_over_completions() -> None:
+    """1 2 3 4 1 2 3 4 has five 4-grams, of which the last occurred before; four tokens have no second one."""
+    again = replace(completion(0, num_tokens=8), token_ids=read_only((1, 2, 3, 4, 1, 2, 3, 4), np.int32))
+    group = scored(0, [ok(0.0)] * 2, [again, completion(1, num_tokens=4)])
+    assert rollout_metrics([group])["rollout/repetition"] == pytest.approx(0.1)
+
+
+def test_repetition_is_what_the_dashboard_counts() -> None:
+    rng = np.random.default_rng(0)
+    samples = [rng.integers(0, 3, n).astype(np.int32) for n in (0, 1, 4, 5, 40, 300)]
+    lists = Lists(np.concatenate(samples), np.array([len(one) for one in samples]))
+    assert [repetition(one) for one in samples] == pytest.approx(repetitions(lists).tolist())
+    assert repetition(samples[-1]) > 0.5
 
 
 def test_lag_is_that_of_the_oldest_token_of_each_group() -> None:
