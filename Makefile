@@ -9,7 +9,7 @@ TORCH := torch==2.13.0+cpu
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help setup quickstart test check-scripts browser test-slow test-models faults lint format bench-dashboard images clean
+.PHONY: help setup quickstart test check-scripts browser test-slow test-models faults mutation lint format bench-dashboard images clean
 
 help:
 	@echo "make quickstart   set up and train a pretrained model with GRPO on this machine"
@@ -21,6 +21,7 @@ help:
 	@echo "make check-scripts  the types of the dashboard's scripts; needs node (part of make test once it has run here)"
 	@echo "make test-slow    set up and run the tests that take long: every ZeRO stage on a whole run"
 	@echo "make test-models  set up and train every family of models that engine and learner share, in every layout of files"
+	@echo "make mutation     change the mathematics of the learner, a place at a time, and see whether a test fails"
 	@echo "make faults       set up and kill, stop and damage real runs on purpose (two of these are in make test)"
 
 setup: $(STAMP)
@@ -68,6 +69,15 @@ check-scripts:
 	@command -v npm >/dev/null || { echo "make check-scripts needs node and npm" >&2; exit 1; }
 	npm ci --prefix tests/scripts --no-audit --no-fund
 	npm run --prefix tests/scripts check
+
+# In an environment of its own, which sees what .venv has: the tool brings libraries that Shoal does not have.
+PACKAGES := python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+mutation: $(STAMP)
+	$(BIN)/python -m venv $(VENV)-mutation
+	$(BIN)/$(PACKAGES) > "$$($(VENV)-mutation/bin/$(PACKAGES))/shoal.pth"
+	$(VENV)-mutation/bin/python -m pip install --quiet mutmut==3.8.1
+	$(VENV)-mutation/bin/python -m mutmut run
+	$(VENV)-mutation/bin/python -m mutmut results
 
 browser: $(STAMP)
 	$(BIN)/python -m pytest -m browser tests/browser

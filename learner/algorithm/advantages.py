@@ -86,7 +86,7 @@ def reinforce_plus_plus(groups: Sequence[GroupRewards], config: ReinforcePlusPlu
         rewards = group.scored
         is_equal.append(has_baseline and all_rewards_equal(rewards))
         mean = math.fsum(rewards) / len(rewards) if has_baseline and rewards else 0.0
-        centred.append([0.0 if is_equal[-1] else reward - mean for reward in rewards])
+        centred.append([reward - mean for reward in rewards])
     lengths = [
         [n for reward, n in zip(group.rewards_G, group.num_tokens_G, strict=True) if reward is not None]
         for group in groups

@@ -20,7 +20,7 @@ from learner.objective import (
 )
 from learner.types import GroupRewards
 from reward.types import all_rewards_equal
-from rollout.errors import LearnerError
+from rollout.errors import ConfigError, LearnerError
 
 
 def test_worked_example_uses_the_sample_standard_deviation() -> None:
@@ -224,12 +224,12 @@ def test_gdpo_over_a_batch_of_groups_with_components_of_their_own() -> None:
 
 
 def test_gdpo_of_components_that_cancel_is_exactly_zero() -> None:
-    # a group in which nobody stands out, beside one in which somebody does; three weights that do not add up exactly
-    of = [{"x": v, "y": -v} for v in (0.1, 0.7, 0.3)]
-    other = [{"x": v, "y": 0.0} for v in (0.1, 0.2, 0.4)]
-    found = advantages(
-        GdpoAdvantage(eps=0), group([0.0] * 3, components=of), group([0.1, 0.2, 0.4], components=other), x=0.3, y=0.3
-    )
+    # 0.1 z + 0.2 z - 0.3 z, which is 0 but for rounding, beside a group in which somebody stands out
+    assert math.fsum([0.1, 0.2, -0.3]) != 0.0
+    of = [{"x": v, "y": v, "z": v} for v in (0.1, 0.7, 0.3)]
+    other = [{"x": v} for v in (0.1, 0.2, 0.4)]
+    groups = [group([0.0] * 3, components=of), group([0.1, 0.2, 0.4], components=other)]
+    found = advantages(GdpoAdvantage(eps=0), *groups, x=0.1, y=0.2, z=-0.3)
     assert found[0] == [0.0, 0.0, 0.0]
     assert all(found[1])
 
@@ -352,6 +352,18 @@ def test_an_estimator_of_ones_own_is_called_with_its_params(own: str) -> None:
     check(OwnAdvantage(function=f"{own}:halves", params={"by": 4}), [group([1.0, 3.0])], [[0.25, 0.75]])
 
 
+def test_an_estimator_of_ones_own_that_cannot_be_called_is_one_sentence(own: str, tmp_path: Path) -> None:
+    (tmp_path / "my_empty.py").write_text("def nothing(): ...\n")
+    for function, message in (
+        (f"{own}:absent", f"module '{own}' has no attribute 'absent'"),
+        ("my_empty:nothing", "cannot be called with groups and its params: "),
+    ):
+        with pytest.raises(ConfigError) as raised:
+            estimator_of(OwnAdvantage(function=function), {})
+        assert str(raised.value).startswith(f"learner.objective.advantage.function '{function}'")
+        assert message in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -377,3 +389,16 @@ def test_the_standard_deviation_by_hand(divisor: str, expected: float) -> None:
     # mean 1; squares 1 + 9 + 1 + 1 = 12, over 3 or 4
     assert std([0.0, 4.0, 0.0, 0.0], divisor) == pytest.approx(expected, rel=1e-15)
     assert std([3.0], divisor) == std([], divisor) == std([3.0, 3.0], divisor) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("config", "wrong"),
+    [
+        (ReinforcePlusPlusAdvantage(), group([1.0, 0.0], [3])),
+        (GroupAdvantage(baseline="length_weighted"), group([1.0, 0.0], [3, 1, 2])),
+        (GdpoAdvantage(), group([1.0, 0.0], components=[{"all": 1.0}])),
+    ],
+)
+def test_a_group_whose_parts_have_other_lengths_is_refused(config: AdvantageConfig, wrong: GroupRewards) -> None:
+    with pytest.raises(ValueError, match="zip"):
+        advantages(config, wrong, all=1.0)

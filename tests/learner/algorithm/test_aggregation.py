@@ -51,3 +51,8 @@ def test_the_weight_of_a_completion_is_shared_by_its_tokens() -> None:
     for wrong in ((0, 2), (4, 0)):
         with pytest.raises(AssertionError):
             completion_token_weight(*wrong)
+
+
+def test_every_completion_is_of_a_prompt() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        token_weights([1, 2], ["a"], AggregationConfig(kind="prompt_mean"), max_tokens=10)

@@ -152,3 +152,10 @@ def test_what_keeps_a_rank_in_step_is_one_token_of_everything() -> None:
     integers = (empty.input_ids_BT, empty.positions_N, empty.targets_N, empty.index_N)
     assert {t.dtype for t in integers} == {torch.int64}
     assert empty.mask_N.dtype is torch.bool
+
+
+def test_every_sequence_has_its_tokens() -> None:
+    of = tokens((5,), (6, 7, 8, 9), (-1.0,) * 4, (True,) * 4)
+    for sequences, found in (((sequence(), sequence()), [of]), ((sequence(),), [of, of])):
+        with pytest.raises(ValueError, match="zip"):
+            collate(sequences, found)

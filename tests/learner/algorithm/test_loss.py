@@ -333,3 +333,8 @@ def test_gap_and_maximum_are_to_the_sampler_whatever_the_ratio_is_against() -> N
     _, sums = value({"proximal": "recomputed", "surrogate": {"kind": "policy_gradient"}}, tokens)
     assert sums.max_abs_log_ratio.item() == pytest.approx(0.9)
     assert means(sums.vector)["ratio_mean"] == pytest.approx((NOW - SAMPLER).exp().mean().item())
+
+
+def test_sums_of_another_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        means(torch.ones(len(SUM_NAMES) - 1, dtype=torch.float64))

@@ -3,6 +3,7 @@
 The gradient of r A by log p is r A, since r = p / p(anchor).
 """
 
+import math
 from pathlib import Path
 
 import pytest
@@ -249,7 +250,7 @@ def test_dppo_keeps_what_did_not_move_and_a_token_that_is_certain(divergence: st
     # p = 1 before and after: 0 log 0 is 0, not NaN. An advantage of 0 leaves nothing out.
     config = Dppo.model_validate({"divergence": divergence})
     check(config, ratios_of([1], [1], anchor=0.0), objective=[1], grad=[1])
-    check(config, ratios_of([1.9], [0], anchor=HALF), objective=[0], grad=[0])
+    check(config, ratios_of([1.9, 0.1], [0, 0], anchor=HALF), objective=[0, 0], grad=[0, 0])
     # from 1/2 to certainty: tv 0.5; KL(1/2 || 1) is infinite
     check(config, ratios_of([2], [1], anchor=HALF), objective=[0], grad=[0], high=[0])
     # from certainty to 1/2: tv 0.5; KL = ln 2
@@ -259,6 +260,28 @@ def test_dppo_keeps_what_did_not_move_and_a_token_that_is_certain(divergence: st
 def test_dppo_says_nothing_of_tokens_that_are_not_trained_on() -> None:
     ratios = ratios_of([1.6, 1.6], [1, 1], mask=[True, False], anchor=HALF)
     assert surrogate_of(Dppo())(ratios).high_N.tolist() == [True, False]
+
+
+HALF_MORE = math.exp(0.5)
+"""A ratio whose logarithm is exactly 0.5."""
+
+
+def test_a_ratio_at_a_bound_is_not_held_there() -> None:
+    ratio = ratios_of([HALF_MORE], [1]).ratio_N.item()
+    assert ratios_of([HALF_MORE, 1 / HALF_MORE], [1, 1]).log_ratio_N.tolist() == [0.5, -0.5]
+    for config, ratios in (
+        (Cispo(cap=ratio), ratios_of([HALF_MORE], [1])),
+        (Cispo(cap=9.0, floor=ratio), ratios_of([HALF_MORE], [1])),
+        (Gmpo(eps=0.5), ratios_of([HALF_MORE, 1 / HALF_MORE], [1, -1])),
+        (PpoClip(delta=ratio), ratios_of([HALF_MORE], [-1])),
+        (PpoClip(dual_clip=ratio), ratios_of([HALF_MORE], [-1])),
+        (PpoClip(eps_high=ratio - 1.0), ratios_of([HALF_MORE], [1])),
+    ):
+        found = surrogate_of(config)(ratios)
+        assert not found.low_N.any()
+        assert not found.high_N.any()
+    distance = abs(ratios_of([1.6], [1], anchor=HALF).policy_N.exp() - ratios_of([1], [1], anchor=HALF).anchor_N.exp())
+    assert not surrogate_of(Dppo(threshold=distance.item()))(ratios_of([1.6], [1], anchor=HALF)).high_N.any()
 
 
 def test_policy_gradient_is_not_clipped() -> None:
@@ -329,3 +352,9 @@ def test_what_is_no_objective_is_one_sentence(own: str, name: str, message: str)
 def test_an_objective_has_a_place_for_each_token() -> None:
     found: Objective = surrogate_of(PpoClip())(ratios_of([1, 1], [1, 1]))
     assert found.low_N.dtype is found.high_N.dtype is torch.bool
+
+
+def test_what_cannot_be_called_with_ratios_says_so(own: str, tmp_path: Path) -> None:
+    (tmp_path / "my_empty_losses.py").write_text("def nothing(): ...\n")
+    with pytest.raises(ConfigError, match="cannot be called with ratios and its params: "):
+        surrogate_of(OwnSurrogate(function="my_empty_losses:nothing"))
