@@ -23,6 +23,11 @@ def test_linear_reaches_its_floor_at_the_last_step() -> None:
     assert rates(5, kind="linear", min_lr_ratio=0.1) == pytest.approx([2.0, 1.55, 1.1, 0.65, 0.2])
 
 
+def test_a_fall_of_one_step_is_whole() -> None:
+    assert rates(2, kind="linear") == [2.0, 0.0]
+    assert rates(3, kind="linear", warmup_steps=2) == [1.0, 2.0, 0.0]
+
+
 def test_cosine_is_halfway_in_the_middle() -> None:
     # warm-up 1.0, 2.0; then cosine over 4 steps: (1 + cos(pi k / 4)) for k = 1..4
     assert rates(6, kind="cosine", warmup_steps=2) == pytest.approx([1.0, 2.0, 1.707107, 1.0, 0.292893, 0.0], abs=1e-6)
