@@ -37,7 +37,8 @@ def test_scaled_advantages_have_mean_0_and_std_1() -> None:
 
 
 def test_without_std_rewards_are_only_centred() -> None:
-    assert group_advantages([2.0, 0.0, 1.0], [True] * 3, use_std=False) == (1.0, -1.0, 0.0)
+    # a deviation of 2, which nothing is divided by
+    assert group_advantages([4.0, 0.0, 2.0], [True] * 3, use_std=False) == (2.0, -2.0, 0.0)
 
 
 @pytest.mark.parametrize("rewards", [[0.1] * 7, [0.0] * 4, [0.1 + 0.2, 0.3], [-1e9] * 3])

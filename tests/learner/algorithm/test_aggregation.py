@@ -30,6 +30,11 @@ def test_weights_by_hand(kind: str, expected: list[float]) -> None:
     assert weights(kind)[2] == 0.0
 
 
+def test_a_prompt_of_one_token_is_a_prompt() -> None:
+    # a has one token and c has two: two prompts
+    assert weights("prompt_mean", [1, 0, 0, 2]) == pytest.approx([1 / 2, 0, 0, 1 / 4])
+
+
 def test_token_sum_has_a_constant_of_its_own() -> None:
     assert weights("token_sum", max_tokens=5) == pytest.approx([1 / 15, 1 / 15, 0, 1 / 15])
 
