@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from learner.config import LearnerConfig
-from learner.objective import PassAtKAdvantage
+from learner.objective import PassAtKAdvantage, ReinforcePlusPlusAdvantage
 from reward.config import RewardConfig
 from rollout.config import Config, ModelConfig, RolloutConfig, SamplingConfig, TaskConfig
 
@@ -216,9 +216,17 @@ class RunConfig(Config):
                 "null"
             )
         teacher = self.learner.teacher
-        if teacher is not None and teacher.alone and self.dynamic_sampling.enabled:
+        learns_from_equal = advantage.kind in ("gdpo", "process") or (
+            isinstance(advantage, ReinforcePlusPlusAdvantage) and advantage.baseline == "none"
+        )
+        if self.dynamic_sampling.enabled and learns_from_equal:
             raise ValueError(
                 "dynamic_sampling.enabled is true, which samples groups of equal rewards again, and "
-                "learner.teacher.alone is true, which learns from every group; turn one of them off"
+                f"learner.objective.advantage `{advantage.kind}` learns from some of them; turn it off"
+            )
+        if teacher is not None and self.dynamic_sampling.enabled:
+            raise ValueError(
+                "dynamic_sampling.enabled is true, which samples groups of equal rewards again, and there is a "
+                "learner.teacher, which learns from every group; turn one of them off"
             )
         return self

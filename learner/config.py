@@ -5,7 +5,6 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from learner.objective import ObjectiveConfig
-from learner.surrogate_config import Gmpo, PpoClip
 from learner.teacher import TeacherConfig
 from rollout.config import Config
 
@@ -73,8 +72,8 @@ class LearnerConfig(Config):
     """Time for the ranks to load model and optimizer."""
 
     @model_validator(mode="after")
-    def _check_teacher(self) -> Self:
-        for problem in self._teacher_problems():
+    def _check_parts(self) -> Self:
+        for problem in self._problems():
             raise ValueError(problem)
         return self
 
@@ -101,20 +100,29 @@ class LearnerConfig(Config):
         is_taught = self.teacher is not None and not self.teacher.is_exact
         return self.objective.needs_values_before(self.num_updates) or (is_taught and self.num_updates > 1)
 
-    def _teacher_problems(self) -> list[str]:
-        """Sentences on a teacher that does not go together with the rest."""
+    def _problems(self) -> list[str]:
+        """Sentences on what does not go together."""
         teacher, surrogate = self.teacher, self.objective.surrogate
-        if teacher is None:
-            return []
         found = []
-        is_sequence = isinstance(surrogate, Gmpo) or (
-            isinstance(surrogate, PpoClip) and surrogate.level in ("sequence", "product")
-        )
-        if is_sequence and not teacher.is_exact:
+        moves = any(correction.kind == "truncate" for correction in self.objective.corrections)
+        if self.objective.proximal == "interpolated" and moves and self.num_updates > 1:
+            found.append(
+                "objective.proximal is `interpolated`, which follows the policy from update to update, and corrections "
+                f"has truncate, whose weights are of the policy before the {self.num_updates} updates of a batch; set "
+                "proximal to `recomputed`, or updates_per_batch and mini_batches to 1"
+            )
+        if teacher is None:
+            return found
+        if self.objective.has_ratio_of_completions and not teacher.is_exact:
             found.append(
                 f"teacher.kind is `sampled`, an advantage of each token, and objective.surrogate {surrogate.kind} has "
                 "one ratio for a completion, so that every token would be moved by the advantages of all; set "
                 "surrogate.kind to `ppo_clip` and its level to `token`, or teacher.kind to `reverse`"
+            )
+        if not teacher.is_exact and any(c.kind == "off_policy_sequence" for c in self.objective.corrections):
+            found.append(
+                "objective.corrections has off_policy_sequence, which asks for the sign of a completion's advantage, "
+                "and teacher.kind is `sampled`, an advantage of each token; leave the correction out"
             )
         if teacher.alone and self.objective.rewards_hold_kl:
             found.append(

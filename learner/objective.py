@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from learner.surrogate_config import IMPORT_PATH, Gmpo, PpoClip, SurrogateConfig
+from learner.surrogate_config import IMPORT_PATH, Gmpo, OwnSurrogate, PpoClip, SurrogateConfig
 from rollout.config import Config
 
 
@@ -17,7 +17,8 @@ class GroupAdvantage(Config):
 
     kind: Literal["group"] = "group"
     baseline: Literal["mean", "leave_one_out", "length_weighted", "none"] = "mean"
-    """What is taken off: the group's mean; the mean of the others (RLOO); the mean by length (OPO); nothing."""
+    """What is taken off: the group's mean; the mean of the others (RLOO); the mean by length (OPO); nothing. A group of
+    equal rewards has advantages of 0 in every case."""
     scale: Literal["group_std", "batch_std", "group_mean", "none"] = "group_std"
     """What it is divided by: the standard deviation of the group (GRPO) or of all rewards of the batch (ScaleRL), the
     group's mean (MaxRL; rewards must not be negative), nothing (Dr. GRPO, RLOO, OPO)."""
@@ -157,7 +158,8 @@ class KlConfig(Config):
     place: Literal["loss", "reward"] = "loss"
     """Taken off the objective, with a gradient of its own, or off the reward, as a number."""
     unbiased: bool = False
-    """Multiply k3 by the ratio (DeepSeek-V3.2), so that its gradient is that of KL(policy || reference)."""
+    """Multiply k3 by the surrogate's ratio (DeepSeek-V3.2), so that its gradient is that of KL(policy || reference) for
+    tokens that the proximal policy drew."""
 
 
 class EntropyConfig(Config):
@@ -203,7 +205,8 @@ class ObjectiveConfig(Config):
     first update; between the two by the completion's lag (A-3PO, arXiv 2512.06547). For the last two the gap to the
     sampler is left to `corrections`."""
     corrections: tuple[CorrectionConfig, ...] = ()
-    """Weights and masks for the gap between sampler and learner, all of them applied."""
+    """Weights and masks for the gap between sampler and learner, all of them applied. Where a completion has one ratio,
+    a weight or mask of a token scales its share of the completion's value; its log-probability stays in the ratio."""
     mask_truncated: bool = False
     """Do not train on completions that were cut at their greatest length; their rewards count in the group all the same
     (overlong filtering, DAPO, section 3.4)."""
@@ -222,7 +225,7 @@ class ObjectiveConfig(Config):
 
     @model_validator(mode="after")
     def _check_parts(self) -> Self:
-        for problem in self._problems():
+        for problem in [*self._problems(), *self._of_tokens_and_completions(), *self._of_corrections()]:
             raise ValueError(problem)
         return self
 
@@ -242,6 +245,7 @@ class ObjectiveConfig(Config):
         return (
             self.kl.coef > 0
             or self.entropy.is_on
+            or isinstance(self.surrogate, OwnSurrogate)  # it may have a gradient where the advantage is 0
             or (self.has_masks and (self.aggregation.count == "kept" or self._has("top_entropy")))
         )
 
@@ -311,8 +315,62 @@ class ObjectiveConfig(Config):
                 "advantage reinforce_plus_plus with a group baseline has its KL in the loss (k2 in the paper), and "
                 "kl.place is `reward`; set kl.place to `loss` and kl.estimator to `k2`"
             )
-        if self.reference.update != "never" and kl.coef == 0:
+        if self.reference.update != "never" and not self.needs_reference:
             found.append("reference.update has nothing to update: kl.coef is 0, so there is no reference")
         if self.entropy.target is not None and self.entropy.coef > self.entropy.max_coef:
             found.append(f"entropy.coef is {self.entropy.coef:g}, above max_coef = {self.entropy.max_coef:g}")
+        return found
+
+    @property
+    def has_ratio_of_completions(self) -> bool:
+        """Whether all tokens of a completion are moved by one ratio."""
+        surrogate = self.surrogate
+        is_clip = isinstance(surrogate, PpoClip) and surrogate.level in ("sequence", "product")
+        return isinstance(surrogate, Gmpo) or is_clip
+
+    def _of_tokens_and_completions(self) -> list[str]:
+        """Sentences on what is of each token beside what is of a whole completion or group."""
+        advantage, found = self.advantage, []
+        varies = isinstance(advantage, ProcessAdvantage) or (
+            isinstance(advantage, ReinforcePlusPlusAdvantage) and self.rewards_hold_kl
+        )
+        if varies and self.has_ratio_of_completions:
+            found.append(
+                f"advantage {advantage.kind} differs from token to token, and surrogate {self.surrogate.kind} has one "
+                "ratio for a completion, so that every token would be moved by the advantages of all; take ppo_clip "
+                "with the level `token` or `sequence_token`"
+            )
+        if varies and self._has("off_policy_sequence"):
+            found.append(
+                f"corrections has off_policy_sequence, which asks for the sign of a completion's advantage, and "
+                f"advantage {advantage.kind} has one for each token; leave the correction out"
+            )
+        is_scaled = isinstance(advantage, GroupAdvantage) and advantage.scale in ("group_std", "group_mean")
+        if self.rewards_hold_kl and (is_scaled or isinstance(advantage, PassAtKAdvantage)):
+            found.append(
+                "kl.place is `reward`, and advantages are divided by what their group's rewards spread or hold: where "
+                "rewards are equal that is the KL alone, whatever its weight; set advantage.scale to `none` or "
+                "`batch_std`, or kl.place to `loss`"
+            )
+        if self.aggregation.max_tokens is not None and self.aggregation.kind != "token_sum":
+            found.append(f"aggregation.max_tokens is the constant of token_sum, and kind is {self.aggregation.kind}")
+        return found
+
+    def _of_corrections(self) -> list[str]:
+        """Sentences on corrections that would not do what they say."""
+        found = []
+        if self.proximal == "interpolated" and self._has("ratio_mask"):
+            found.append(
+                "corrections has ratio_mask, and proximal is `interpolated`, which is the sampler's own where the lag "
+                "is 1 or less: nothing would be masked there; set proximal to `recomputed` or `sampler`"
+            )
+        if self.aggregation.count == "kept" and not self.has_masks:
+            found.append("aggregation.count is `kept`, and no correction leaves tokens out; leave it at `trained`")
+        if self.aggregation.count == "kept" and self.entropy.target is not None:
+            found.append(
+                "entropy.target is compared with the entropy of all trained tokens, and aggregation.count is `kept`; "
+                "set count to `trained`, or leave the target out"
+            )
+        if sum(correction.kind == "top_entropy" for correction in self.corrections) > 1:
+            found.append("corrections has top_entropy twice; the lower share alone does the same")
         return found

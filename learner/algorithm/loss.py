@@ -31,6 +31,7 @@ from learner.algorithm.kl import estimated_kl
 from learner.algorithm.surrogates import Objective, Ratios, Surrogate, surrogate_of
 from learner.algorithm.tokens import TokenValues, bounded_exp
 from learner.objective import ObjectiveConfig
+from learner.surrogate_config import OwnSurrogate
 from learner.teacher import TeacherConfig
 
 SUM_NAMES = (
@@ -104,7 +105,7 @@ class Loss:
             advantages_N=tokens.known(tokens.advantages_N),
             completions=tokens.completions,
         )
-        found = self._surrogate(ratios)
+        found = self._surrogate_of(ratios)
         objective_N = found.objective_N
         if corrected.weights_N is not None:
             objective_N = objective_N * corrected.weights_N
@@ -124,6 +125,15 @@ class Loss:
             gap_N = policy_N - sampler_N
             largest = gap_N.abs().max().double() if len(gap_N) else loss.new_zeros(()).double()
             return loss, LossSums(vector=_sums(tokens, gap_N, found, kl_N, corrected), max_abs_log_ratio=largest)
+
+    def _surrogate_of(self, ratios: Ratios) -> Objective:
+        """A function of the user's is not called where nothing is trained: it may divide by the number of tokens, and
+        the pass is there for the other ranks' sake."""
+        mask_N = ratios.completions.mask_N
+        if isinstance(self.objective.surrogate, OwnSurrogate) and not bool(mask_N.any()):
+            never_N = torch.zeros_like(mask_N)
+            return Objective(objective_N=ratios.policy_N * 0.0, low_N=never_N, high_N=never_N)
+        return self._surrogate(ratios)
 
     def _kl(self, tokens: TokenValues, policy_N: Tensor, ratios: Ratios) -> Tensor | None:
         kl = self.objective.kl

@@ -68,7 +68,7 @@ def plan_step(batch: TrainBatch, settings: PlanSettings) -> StepPlan:
     estimator has no advantages for.
     """
     objective = settings.learner.objective
-    rewards = [_rewards_of(group) for group in batch.groups]
+    rewards = [_rewards_of(group, objective) for group in batch.groups]
     assert len({group.group_id for group in rewards}) == len(rewards), "a group came twice in one batch"
     for group in rewards:
         check_comparable(group)
@@ -162,11 +162,12 @@ def padding_fraction(dealt: Sequence[Sequence[Sequence[TrainSequence]]]) -> floa
     return 1.0 - sum(map(sum, lengths)) / computed if computed else 0.0
 
 
-def _rewards_of(group: ScoredGroup) -> GroupRewards:
+def _rewards_of(group: ScoredGroup, objective: ObjectiveConfig) -> GroupRewards:
+    counts = enumerate(group.group.facts.num_trainable_tokens_G)
     return GroupRewards(
         group_id=group.group_id,
         rewards_G=group.compared_rewards,
-        num_tokens_G=group.group.facts.num_trainable_tokens_G,
+        num_tokens_G=tuple(n if _is_trained(group, i, objective) else 0 for i, n in counts),
         components_G=tuple(result.components for result in group.rewards),
     )
 
@@ -197,10 +198,20 @@ def _mini_batches(trained: list[_Trained], settings: PlanSettings, step: int) ->
     num_parts = settings.learner.mini_batches
     if num_parts == 1:
         return [trained]
-    places = list(range(len(trained)))
+    # Completions one by one; where a loss is a mean over prompts, a prompt's stay together: of one that is torn apart
+    # each part would weigh as much as a whole one.
+    of_prompts = settings.learner.objective.aggregation.kind == "prompt_mean"
+    if of_prompts:
+        whole: dict[str, list[_Trained]] = {}
+        for one in trained:
+            whole.setdefault(one.group.group_id, []).append(one)
+        units = list(whole.values())
+    else:
+        units = [[one] for one in trained]
+    places = list(range(len(units)))
     random.Random(f"mini-batches {settings.seed} {step}").shuffle(places)
-    num_parts = max(1, min(num_parts, len(trained)))
-    return [[trained[i] for i in sorted(places[part::num_parts])] for part in range(num_parts)]
+    num_parts = max(1, min(num_parts, len(units)))
+    return [[one for i in sorted(places[part::num_parts]) for one in units[i]] for part in range(num_parts)]
 
 
 def _order(num_parts: int, settings: PlanSettings, step: int) -> tuple[int, ...]:

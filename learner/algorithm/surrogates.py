@@ -161,6 +161,8 @@ def _total_variation(from_N: Tensor, to_N: Tensor) -> Tensor:
 
 def _bernoulli_kl(from_N: Tensor, to_N: Tensor) -> Tensor:
     """[N] KL(from || to) of "this token or another", nats. 0 log 0 is 0."""
+    # Rounding may give a log-probability above 0.
+    from_N, to_N = from_N.clamp(max=1.0), to_N.clamp(max=1.0)
     rest_from_N, rest_to_N = 1.0 - from_N, 1.0 - to_N
     this_N: Tensor = torch.special.xlogy(from_N, from_N) - torch.special.xlogy(from_N, to_N)
     another_N: Tensor = torch.special.xlogy(rest_from_N, rest_from_N) - torch.special.xlogy(rest_from_N, rest_to_N)

@@ -87,6 +87,7 @@ def test_the_policy_as_its_own_teacher_needs_no_directory() -> None:
                 "learner.teacher.path=a",
                 "learner.objective.kl.coef=0.1",
                 "learner.objective.kl.place=reward",
+                "learner.objective.advantage.scale=none",
                 "learner.objective.kl.estimator=k1",
             ],
             "nothing is learnt from rewards",

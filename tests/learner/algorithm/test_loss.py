@@ -217,7 +217,10 @@ def test_corrections_weigh_and_leave_out_the_surrogate_alone() -> None:
 
 def test_a_kl_in_the_reward_is_reported_and_not_in_the_loss() -> None:
     tokens = scene(ref_N=scene().policy_N.detach() - 1)
-    loss, sums = value({"kl": {"coef": 0.2, "estimator": "k1", "place": "reward"}}, tokens)
+    loss, sums = value(
+        {"kl": {"coef": 0.2, "estimator": "k1", "place": "reward"}, "advantage": {"kind": "group", "scale": "none"}},
+        tokens,
+    )
     assert loss == pytest.approx(0.075)
     assert means(sums.vector)["kl_ref"] == pytest.approx(1.0)
 

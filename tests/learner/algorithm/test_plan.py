@@ -277,7 +277,7 @@ def test_ranks_are_told_of_the_whole_step_only_where_they_need_it() -> None:
         plan = plan_step(batch, settings)
         assert plan.rewards == ()
         assert {share.whole for share in shares(batch, plan, settings, num_ranks=2)} == {None}
-    settings = replace(settings_of(kl={"place": "reward"}), seed=3)
+    settings = replace(settings_of(kl={"place": "reward"}, advantage={"kind": "group", "scale": "none"}), seed=3)
     plan = plan_step(batch, settings)
     assert [group.rewards_G for group in plan.rewards] == [group.compared_rewards for group in batch.groups]
     dealt = shares(batch, plan, settings, num_ranks=2)
