@@ -5,8 +5,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from learner.config import LearnerConfig
-from learner.objective import PassAtKAdvantage, ReinforcePlusPlusAdvantage
-from reward.config import RewardConfig
+from learner.objective import GroupAdvantage, PassAtKAdvantage, ReinforcePlusPlusAdvantage
+from reward.config import RewardConfig, RewardFunctionConfig
 from rollout.config import Config, ModelConfig, RolloutConfig, SamplingConfig, TaskConfig
 
 
@@ -195,6 +195,10 @@ class RunConfig(Config):
             raise ValueError("model.path is tiny:, a toy for CPUs; set rollout.gpus_per_engine to 0")
         return self
 
+    @staticmethod
+    def _may_be_negative(function: RewardFunctionConfig) -> bool:
+        return function.weight < 0 or (function.function in ("overlong", "length_penalty") and function.weight > 0)
+
     @model_validator(mode="after")
     def _check_advantage(self) -> Self:
         advantage, group_size = self.learner.objective.advantage, self.rollout.group_size
@@ -202,6 +206,18 @@ class RunConfig(Config):
             raise ValueError(
                 f"learner.objective.advantage.k is {advantage.k} and rollout.group_size is {group_size}: all "
                 "completions of a group are in every set of k, and none stands out; set k below the group size"
+            )
+        reference = self.learner.objective.reference
+        if reference.update != "never" and reference.every >= self.steps:
+            raise ValueError(
+                f"learner.objective.reference.every is {reference.every} and steps is {self.steps}: the reference "
+                "would stay what it is at the start; lower `every`, or set reference.update to `never`"
+            )
+        is_share = isinstance(advantage, GroupAdvantage) and advantage.scale == "group_mean"
+        if is_share and any(self._may_be_negative(function) for function in self.reward.functions):
+            raise ValueError(
+                "learner.objective.advantage.scale is `group_mean`, which is of use for rewards of at least 0 alone, "
+                "and reward.functions has one that gives less; leave it out, or take another scale"
             )
         is_process = advantage.kind == "process"
         if is_process and self.reward.steps is None:
@@ -216,7 +232,7 @@ class RunConfig(Config):
                 "null"
             )
         teacher = self.learner.teacher
-        learns_from_equal = advantage.kind in ("gdpo", "process") or (
+        learns_from_equal = advantage.kind == "gdpo" or (
             isinstance(advantage, ReinforcePlusPlusAdvantage) and advantage.baseline == "none"
         )
         if self.dynamic_sampling.enabled and learns_from_equal:

@@ -39,6 +39,8 @@ def resume_config(run_path: Path, recipe: str | None, overrides: Sequence[str]) 
 
 def own_config(own: RunConfig, overrides: Sequence[str], *, source: str) -> RunConfig:
     """What a run wrote of its configuration, with overrides. Raises ConfigError for a secret that they do not give."""
+    if any(override.startswith("objective=") for override in overrides):
+        raise ConfigError(f"{source}: a run keeps the objective that it began with; start a new run for another one")
     config = build_config(own.model_dump(mode="json"), overrides, source=source)
     lacking = redacted_keys(config.model_dump(mode="json"))
     if lacking:

@@ -37,9 +37,11 @@ def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> RunConfig:
     Raises ConfigError.
     """
     values = _read_with_bases(find_recipe(name_or_path), ())
-    for override in overrides:
-        if override.startswith(_OBJECTIVE):
-            values = _with_objective(values, override.removeprefix(_OBJECTIVE))
+    named = [override.removeprefix(_OBJECTIVE) for override in overrides if override.startswith(_OBJECTIVE)]
+    if len(named) > 1:
+        raise ConfigError(f"objective: got {' and '.join(named)}, allowed: one, for each takes the place of the other")
+    if named:
+        values = _with_objective(values, named[0])
     others = [override for override in overrides if not override.startswith(_OBJECTIVE)]
     return build_config(values, others, source=str(name_or_path))
 
@@ -130,26 +132,34 @@ def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if objective is not None and not isinstance(objective, str):
         raise ConfigError(f"{path}: objective: got {objective!r}, allowed: one of {_objective_names()}")
     if base is None:
-        return values if objective is None else merge(RunConfig, _with_objective({}, objective), values)
+        below = {} if objective is None else _with_objective({}, objective, source=f"{path}: ")
+        return merge(RunConfig, below, values)
     if not isinstance(base, str):
         raise ConfigError(f"{path}: base: got {base!r}, allowed: the name or path of one recipe")
     base_path = find_recipe(base)
     if base_path.parent != RECIPES_DIR and not base_path.is_absolute():
         base_path = path.parent / base_path  # a path in a file is meant from that file, not from the shell's folder
     below = _read_with_bases(base_path, (*seen, path.resolve()))
-    return merge(RunConfig, below if objective is None else _with_objective(below, objective), values)
+    if objective is not None:
+        below = _with_objective(below, objective, source=f"{path}: ")
+    return merge(RunConfig, below, values)
 
 
-def _with_objective(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _with_objective(values: Mapping[str, Any], name: str, *, source: str = "") -> dict[str, Any]:
     """`values` with the objective of a paper: `learner.objective` is its whole, and the other keys of its file are laid
-    over theirs. Raises ConfigError for a name that is none."""
+    over theirs; scores of steps go with the objective that needed them. `source` begins an error's sentence. Raises
+    ConfigError for a name that is none."""
     path = OBJECTIVES_DIR / f"{name}.yaml"
     if path not in list_objectives():
-        raise ConfigError(f"objective: got {name!r}, allowed: one of {_objective_names()}")
+        hint = " (GRPO as in its paper is deepseekmath)" if name == "grpo" else ""
+        raise ConfigError(f"{source}objective: got {name!r}, allowed: one of {_objective_names()}{hint}")
     over = _require_mapping(parse_yaml(path.read_text(encoding="utf-8"), str(path)), str(path))
     learner = values.get("learner")
     if isinstance(learner, Mapping):
         values = {**values, "learner": {key: value for key, value in learner.items() if key != "objective"}}
+    reward = values.get("reward")
+    if isinstance(reward, Mapping):
+        values = {**values, "reward": {key: value for key, value in reward.items() if key != "steps"}}
     return merge(RunConfig, values, over)
 
 

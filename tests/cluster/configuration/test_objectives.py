@@ -144,3 +144,35 @@ def test_a_recipe_keeps_its_base_but_for_what_it_says() -> None:
     assert [function.function for function in dapo.reward.functions] == ["math", "overlong"]
     assert dapo.dynamic_sampling.enabled
     assert find_recipe("dapo").is_file()
+
+
+def test_one_objective_takes_the_place_of_another_and_two_are_refused() -> None:
+    with pytest.raises(ConfigError, match="objective: got gspo and rloo, allowed: one"):
+        load_config("tiny", ["objective=gspo", "objective=rloo"])
+    assert load_config("deepseekmath_process", ["objective=gspo"]).reward.steps is None
+    assert load_config("gspo", ["objective=rloo"]).learner.mini_batches == 1
+
+
+def test_an_objective_that_is_none_is_told_with_its_file(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("base: tiny\nobjective: nope\n")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: objective: got 'nope'"):
+        load_config(str(recipe))
+    with pytest.raises(ConfigError, match="GRPO as in its paper is deepseekmath"):
+        load_config("tiny", ["objective=grpo"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["objective=deepseekmath_iterative", "steps=10"], "stay what it is at the start"),
+        (
+            ["objective=maxrl", "reward.functions=[{function: math}, {function: overlong}]"],
+            "rewards of at least 0 alone",
+        ),
+        (["objective=gdpo", "dynamic_sampling.enabled=true"], "learns from some of them"),
+    ],
+)
+def test_an_objective_that_cannot_work_with_the_rest_is_refused(words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config("tiny", words)
