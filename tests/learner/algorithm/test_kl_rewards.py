@@ -33,7 +33,8 @@ def test_a_token_pays_for_what_comes_from_it_on() -> None:
 )
 def test_what_needs_a_kl_that_is_not_computed_or_belongs_nowhere_is_refused(other: dict[str, Any]) -> None:
     in_reward = {"coef": 0.1, "estimator": "k1", "place": "reward"}
-    ObjectiveConfig.model_validate({"kl": in_reward})
+    plain = {"advantage": {"kind": "group", "scale": "none"}}
+    ObjectiveConfig.model_validate({"kl": in_reward, **plain})
     ObjectiveConfig.model_validate(other)
     with pytest.raises(ValueError, match=r"set kl\.place to `loss`"):
-        ObjectiveConfig.model_validate({"kl": in_reward, **other})
+        ObjectiveConfig.model_validate({"kl": in_reward, **plain, **other})
