@@ -37,8 +37,9 @@ class Corrected:
 
 NOT_CORRECTED = Corrected()
 SAME_ENTROPY = 1e-5
-"""Nats. The first tokens of a group's completions follow the same prompt and have one entropy, but for rounding, which
-differs with the micro-batch: where the threshold falls on them, all of them are kept."""
+"""Nats, and at most a thousandth of the threshold, or all tokens of a policy that is certain everywhere would be kept.
+The first tokens of a group's completions follow the same prompt and have one entropy, but for rounding, which differs
+with the micro-batch: where the threshold falls on them, all of them are kept."""
 
 
 def moving_corrections(objective: ObjectiveConfig) -> tuple[CorrectionConfig, ...]:
@@ -86,7 +87,7 @@ def _correct(
             found = found.also(Corrected(keep_N=_not_moved_away(tokens, correction.threshold)))
         else:
             assert threshold is not None, "the threshold of the batch is computed before"
-            found = found.also(Corrected(keep_N=tokens.entropy_N >= threshold - SAME_ENTROPY))
+            found = found.also(Corrected(keep_N=tokens.entropy_N >= threshold - min(SAME_ENTROPY, 1e-3 * threshold)))
     return found
 
 
