@@ -19,12 +19,19 @@ from rollout.types import TokenIds
 
 TokenBytes = Sequence[bytes]
 """[V] the bytes that each token stands for."""
-# What separates two steps. The end of a sentence is a mark with a blank behind it, so that 3.5 is one number.
+# What ends a step, and what separates it from the next. The end of a sentence is a mark with a blank behind it, so that
+# 3.5 is one number; what closes quotes and parentheses belongs to it. Chinese and Japanese have no blanks there.
 _SEPARATORS = {
     "line": re.compile(r"\n\s*"),
-    "sentence": re.compile(r"(?<=[.!?])\s+|\n\s*"),
+    "sentence": re.compile(
+        r"[.!?][\"')\]\u2019\u201d]*\s+|[\u3002\uff01\uff1f]+[\"')\]\u2019\u201d\u300d\u300f\uff09]*\s*|\n\s*"
+    ),
     "paragraph": re.compile(r"\n[^\S\n]*\n\s*"),
 }
+_NUMBER_OF_LIST = re.compile(r"\s*[-*#(]*\s*\d{1,3}")
+_SHORTENED = re.compile(r"(?<![^\W_])(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|[Aa]pprox|e\.g|i\.e|[Vv]s|cf|Fig|Eq)\Z")
+MAX_SHORTENED = 8
+"""Characters that are looked back for one of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,16 +46,27 @@ class Step:
 
 def split_steps(text: str, splitter: str) -> tuple[Step, ...]:
     """The steps of a text by the name of a splitter (`reward.config.StepsConfig`); none for a blank text."""
-    starts = [match.end() for match in _SEPARATORS[splitter].finditer(text)]
     steps: list[Step] = []
     begin = 0
-    for end in [*starts, len(text)]:
+    for separator in [*_SEPARATORS[splitter].finditer(text), None]:
+        if separator is not None and _is_inside(text, begin, separator):
+            continue
+        end = len(text) if separator is None else separator.end()
         words = text[begin:end].strip()
         if words:
             steps.append(Step(text=words, end=end))
             begin = end
     # Blanks at the end of the text have no step of their own.
     return (*steps[:-1], Step(text=steps[-1].text, end=len(text))) if steps else ()
+
+
+def _is_inside(text: str, begin: int, separator: re.Match[str]) -> bool:
+    """Whether a dot ends no sentence, of one that begins at `begin`: "1. First", "Mr. Li", "J. Smith"."""
+    dot = separator.start()
+    if text[dot] != "." or "\n" in separator[0]:
+        return False
+    is_of_list = dot - begin < 2 * MAX_SHORTENED and _NUMBER_OF_LIST.fullmatch(text, begin, dot) is not None
+    return is_of_list or _SHORTENED.search(text[max(begin, dot - MAX_SHORTENED) : dot]) is not None
 
 
 def steps_with_rewards(

@@ -69,8 +69,8 @@ class RewardResult:
     """What the completion stands for where answers are counted (maj@k): its answer in normal form, else its text, or
     the digest of a long one; None when there is neither."""
     duration_s: float = 0.0
-    steps: tuple[StepReward, ...] = ()
-    """Scores of the steps of its reasoning, in their order; empty where steps are not scored, or there is none."""
+    steps: tuple[StepReward, ...] | None = None
+    """Scores of the steps of its reasoning, in their order; empty where it has none; None where none are scored."""
 
     def __post_init__(self) -> None:
         assert (self.reward is not None) == (self.outcome is RewardOutcome.OK), (self.outcome, self.reward)
@@ -128,12 +128,13 @@ class ScoredGroup:
         compared."""
         compared = self.compared_rewards
         steps = [
-            step.reward
+            result.steps
             for result, reward in zip(self.rewards, compared, strict=True)
-            if reward is not None
-            for step in result.steps
+            if reward is not None and result.steps is not None
         ]
-        return all_rewards_equal(steps or [reward for reward in compared if reward is not None])
+        if steps:
+            return all_rewards_equal([step.reward for of in steps for step in of])
+        return all_rewards_equal([reward for reward in compared if reward is not None])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@
                    +-- coroutine function: all completions at once --> child process, timeout_s each
                    +-- batched function: all completions at once   --> child process, timeout_s * G
                    +-- reward model: all completions at once       --> the callable that was given (an actor)
-                   +-- steps of each completion, where asked for   --> child process, timeout_s
+                   +-- steps of each completion, in training       --> child process, timeout_s
 
 Several groups may be scored at the same time, each from a thread of its own; together they share the worker's child
 processes. A plain class: nothing here knows of actors.
@@ -118,8 +118,9 @@ class RewardWorker:
                     self._token_bytes = self._load_token_bytes()
                 self._is_started = True
 
-    def score(self, group: RolloutGroup) -> GroupScores:
-        """Score all completions. Blocks; thread-safe.
+    def score(self, group: RolloutGroup, *, with_steps: bool = True) -> GroupScores:
+        """Score all completions. Blocks; thread-safe. Steps are what a policy is trained on: without `with_steps`, as
+        in an evaluation, they are not scored, and none of their faults changes what is right.
 
         Raises:
             RewardError: the worker is closed, or no child process can be started at all.
@@ -131,15 +132,15 @@ class RewardWorker:
         of_row = components_of(self._config, group.prompt.task, group.prompt.row)
         judge = next((f for f in self._config.functions if f.component == of_row.accuracy), None)
         if why is None:
-            results = self._results(of_row, items)
+            results = self._results(of_row, items, with_steps=with_steps)
         else:  # checked before the run; a prompt from elsewhere is an outcome, like anything that a row does wrong
             detail = one_line(f"the row cannot be scored: {why}")
             results = [RewardResult(outcome=RewardOutcome.ERROR, reward=None, detail=detail)] * len(items)
         rewards = tuple(with_answer(result, item, judge) for result, item in zip(results, items, strict=True))
         return GroupScores(rewards=rewards, worker=self.name, started_s=started_s, finished_s=time.time())
 
-    def _results(self, of_row: RowComponents, items: Sequence[RewardInput]) -> list[RewardResult]:
-        if self._config.steps is None:
+    def _results(self, of_row: RowComponents, items: Sequence[RewardInput], *, with_steps: bool) -> list[RewardResult]:
+        if self._config.steps is None or not with_steps:
             return [self._combine(of_row, *answer) for answer in self._ask(of_row, items)]
         steps = [split_steps(item.completion, self._config.steps.splitter) for item in items]
         items = [replace(item, steps=tuple(step.text for step in of)) for item, of in zip(items, steps, strict=True)]

@@ -163,8 +163,8 @@ class Reward(Protocol):
     def start(self) -> None:
         """Returns when the scoring children have started."""
 
-    def score(self, group: RolloutGroup) -> GroupScores:
-        """The scores of a group."""
+    def score(self, group: RolloutGroup, *, with_steps: bool = True) -> GroupScores:
+        """The scores of a group, and of its steps where they are scored at all."""
         ...
 
     def close(self) -> None:

@@ -35,8 +35,9 @@ class RewardRouter:
         """Whether a worker has groups to score."""
         return self._load[name] > 0
 
-    async def score(self, group: SampledGroup) -> ScoredGroup:
+    async def score(self, group: SampledGroup, *, with_steps: bool = True) -> ScoredGroup:
         """Scoring has no effect but its result, so a group is simply scored again when its worker was lost.
+        `with_steps`: also the steps, where the configuration has something that scores them.
 
         Errors: of the last worker, after `max_scoring_attempts`; `RewardError` of a worker at once; `ObjectLostError`
         where the completions are gone.
@@ -54,7 +55,7 @@ class RewardRouter:
             )
             try:
                 scores = await finish(
-                    worker.handle.score.remote(group.payload),
+                    worker.handle.score.remote(group.payload, with_steps=with_steps),
                     deadline_s=deadline_s,
                     stage="score",
                     actor=worker.name,

@@ -96,7 +96,7 @@ class _Questions:
         async def follow(request: SampleRequest) -> None:
             group = await wait_group(sampler, request, config.deadline_s)
             with suppress(ObjectLostError):  # then it is missing, and asked for again
-                scored[group.group_id] = await self._router.score(group)
+                scored[group.group_id] = await self._router.score(group, with_steps=False)
 
         try:
             await submit(sampler, requests, config.sampling)

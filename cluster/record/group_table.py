@@ -260,7 +260,7 @@ def _spans_text(completion: Completion) -> str:
 
 
 def _steps_text(result: RewardResult) -> str:
-    return json.dumps([[step.end, step.reward] for step in result.steps])
+    return json.dumps(None if result.steps is None else [[step.end, step.reward] for step in result.steps])
 
 
 def _open_group(rows: list[dict[str, Any]]) -> OpenGroup:
@@ -312,6 +312,7 @@ def _completion(row: Mapping[str, Any]) -> Completion:
 
 
 def _result(row: Mapping[str, Any]) -> RewardResult:
+    steps = json.loads(row.get("steps") or "null")
     return RewardResult(
         outcome=RewardOutcome(row["outcome"]),
         reward=row["reward"],
@@ -321,7 +322,7 @@ def _result(row: Mapping[str, Any]) -> RewardResult:
         answer=row["answer"],
         vote=row.get("vote"),
         duration_s=row["score_s"],
-        steps=tuple(StepReward(end=end, reward=reward) for end, reward in json.loads(row.get("steps") or "[]")),
+        steps=None if steps is None else tuple(StepReward(end=end, reward=reward) for end, reward in steps),
     )
 
 

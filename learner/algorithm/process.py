@@ -26,7 +26,9 @@ def process_advantages(
     spans: dict[CompletionKey, tuple[AdvantageSpan, ...]] = {}
     for group in groups:
         scored = [reward is not None for reward in group.compared_rewards]
-        steps_G = [result.steps if is_scored else () for result, is_scored in zip(group.rewards, scored, strict=True)]
+        steps_G = [
+            (result.steps or ()) if is_scored else () for result, is_scored in zip(group.rewards, scored, strict=True)
+        ]
         rewards = [step.reward for steps in steps_G for step in steps]
         mean = math.fsum(rewards) / len(rewards) if rewards else 0.0
         equal = all_rewards_equal(rewards)

@@ -176,7 +176,7 @@ class Reward:
     def probe(self) -> None:
         return None
 
-    def score(self, group: RolloutGroup) -> GroupScores:
+    def score(self, group: RolloutGroup, *, with_steps: bool = True) -> GroupScores:
         return self._clock(lambda: self._scores(group))
 
     def _scores(self, group: RolloutGroup) -> GroupScores:

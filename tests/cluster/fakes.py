@@ -226,7 +226,7 @@ class FakeReward:
     def __init__(self, results_of: Callable[[RolloutGroup], Sequence[RewardResult]]) -> None:
         self._results_of = results_of
 
-    def score(self, group: RolloutGroup) -> GroupScores:
+    def score(self, group: RolloutGroup, *, with_steps: bool = True) -> GroupScores:
         rewards = tuple(self._results_of(group))
         return GroupScores(rewards=rewards, worker="reward-0", started_s=2.0, finished_s=3.0)
 

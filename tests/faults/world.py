@@ -172,7 +172,9 @@ class VirtualReward(FakeReward):
         self._name = name
         self._world = world
 
-    async def score(self, group: RolloutGroup) -> GroupScores:  # type: ignore[override]
+    async def score(  # type: ignore[override]
+        self, group: RolloutGroup, *, with_steps: bool = True
+    ) -> GroupScores:
         await asyncio.sleep(self._world.rng.uniform(0.1, 1.0))
         rewards = tuple(self._results_of(group))
         now = self._world.now_s()

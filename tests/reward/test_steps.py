@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from learner.algorithm.process import process_advantages
+from learner.objective import ProcessAdvantage
 from reward.config import RewardConfig, RewardFunctionConfig, StepsConfig
 from reward.function_loading import load_function
 from reward.rules.arithmetic_steps import arithmetic_steps, equations
@@ -33,6 +35,17 @@ MODULE = "tests.reward.step_functions"
         ("line", " \n ", []),
         ("line", "", []),
         ("sentence", "It is 3.5. Is it? Yes\nno!", [("It is 3.5.", 11), ("Is it?", 18), ("Yes", 22), ("no!", 25)]),
+        ("sentence", "1. First 2 + 2. 2. Then", [("1. First 2 + 2.", 16), ("2. Then", 23)]),
+        ("sentence", "So it is 12. Then 3", [("So it is 12.", 13), ("Then 3", 19)]),
+        ("sentence", "Mr. Li and J. Wu have approx. 3. Yes", [("Mr. Li and J. Wu have approx. 3.", 33), ("Yes", 36)]),
+        ("sentence", "It is PI. No", [("It is PI.", 10), ("No", 12)]),
+        ("sentence", 'He said "two." (Or 3.) Yes', [('He said "two."', 15), ("(Or 3.)", 23), ("Yes", 26)]),
+        ("sentence", "Mr.\nLi", [("Mr.", 4), ("Li", 6)]),
+        (
+            "sentence",
+            "二加二得四。然后！「对？」 3.5",
+            [("二加二得四。", 6), ("然后！", 9), ("「对？」", 14), ("3.5", 17)],
+        ),
         ("paragraph", "a\nb\n \nc\n\n\nd", [("a\nb", 6), ("c", 10), ("d", 11)]),
     ],
 )
@@ -134,6 +147,91 @@ def test_equations(text: str, expected: list[bool]) -> None:
     assert list(equations(text)) == expected
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"$5 \times 2 + 1 = 11$",
+        r"$3 \cdot 4 + 5 = 17$",
+        r"12 \div 4 + 1 = 4",
+        "16 \u2013 3 + 4 = 17",
+        "16 \u2212 3 + 4 = 17",
+        "10 \u2217 2 + 1 = 21",
+        "10 \u22c5 2 + 1 = 21",
+        "5 X 2 + 1 = 11",
+        "**5 + 3 = 8**",
+        "5 + 3 = **8**",
+        r"so \(5 + 3 = 8\).",
+        r"5 + 3 = \boxed{8}",
+        r"5 + 3 = 8 \text{ boxes}",
+        "$5$ - $2$ = $3$",
+        "Step 1: 2 + 3 = 5",
+        "Great! 2 + 3 = 5",
+        "She has 3 + 4 = 7 apples.",
+        "So in all (2 + 3) * 2 is, 5 * 2 = 10",
+        "a line\n- 2 + 3 = 5",
+    ],
+)
+def test_signs_and_markup_are_read_as_a_person_does(text: str) -> None:
+    assert list(equations(text)) == [True]
+    # The last number, one more.
+    wrong = re.sub(r"(\d+)(?=\D*$)", lambda match: str(int(match[0]) + 1), text)
+    assert list(equations(wrong)) == [False]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # What stands before: the rest alone would be wrong.
+        r"$\frac{1}{2} \times 10 + 5 = 10$",
+        r"\sqrt 4 + 5 = 7",
+        "\u221a 4 + 5 = 7",
+        "3 ^ 2 + 1 = 10",
+        "2 ** 3 + 1 = 9",
+        "2**3 + 1 = 9",
+        "3\u00b2 + 1 = 10",
+        "3! - 4 = 2",
+        "7 % 3 + 1 = 2",
+        "10 mod 3 + 4 = 5",
+        "20% of 50 + 5 = 15",
+        "Half of 10 + 5 = 10",
+        f"Half of{' ' * 40}10 + 5 = 10",
+        "twice 3 + 4 = 10",
+        "3 boxes of 4 + 2 = 14",
+        "f (2) + 1 = 9",
+        "|-3| + 4 = 7",
+        "3,5 + 1 = 4,5",
+        "10 : 2 + 1 = 6",
+        ".5 + 1 = 1.5",
+        "so .5 + 1 = 1.5",
+        "1 + 2 + ... + 4 + 0 = 10",
+        "5 *\n2 + 3 = 13",
+        "- 2 + 3 = 1",
+        # What stands behind it.
+        "4 * 3 * 2 = 4!",
+        "2 / 3 = 0.666...",
+        "2 / 3 = 0.666\u2026",
+        r"1 / 3 = 0.\overline{3}",
+        "17 / 5 = 3 remainder 2",
+        "17 / 5 = 3, remainder 2",
+        "17 / 5 = 3 R2",
+        "5 / 2 = 2 and a half",
+        "5 / 2 = 2 and 1/2",
+        "5 / 2 = 2 1/2",
+        "2 * 6 = 1 dozen",
+        "9 + 4 = 1 PM",
+        "0.1 + 0.1 = 20 %",
+        "5 + 4 = 2 (mod 7)",
+        r"5 + 4 = 2 \pmod 7",
+        "4 + 5 = 3 ^ 2",
+        "1000 + 5 = 1{,}005",
+        "pages 10\u201320 = 11 pages",
+    ],
+)
+def test_a_right_statement_that_cannot_be_computed_is_no_equation(text: str) -> None:
+    assert list(equations(text)) == []
+    assert arithmetic_steps(item("", steps=(text,))) == [0.0]
+
+
 def test_equations_agree_with_python_on_random_ones() -> None:
     """Precedence, parentheses and signs, against Python's own reading with exact fractions."""
     rng = random.Random(5)
@@ -178,11 +276,13 @@ def test_names_are_told_apart() -> None:
         StepsConfig.model_validate({"function": "arithmetic_steps", "splitter": "word"})
 
 
-def scored_group(rewards: Sequence[float], steps: Sequence[Sequence[float]]) -> ScoredGroup:
+def scored_group(rewards: Sequence[float], steps: Sequence[Sequence[float] | None]) -> ScoredGroup:
     sampled = group(["a"] * len(rewards))
     results = [
         RewardResult(
-            outcome=RewardOutcome.OK, reward=reward, steps=tuple(StepReward(end=1, reward=step) for step in of)
+            outcome=RewardOutcome.OK,
+            reward=reward,
+            steps=None if of is None else tuple(StepReward(end=1, reward=step) for step in of),
         )
         for reward, of in zip(rewards, steps, strict=True)
     ]
@@ -194,7 +294,18 @@ def scored_group(rewards: Sequence[float], steps: Sequence[Sequence[float]]) -> 
 def test_where_steps_are_scored_their_rewards_are_compared() -> None:
     assert not scored_group([1.0, 1.0], [[1.0], [0.0]]).all_rewards_equal
     assert scored_group([0.0, 1.0], [[1.0, 1.0], [1.0]]).all_rewards_equal
-    assert not scored_group([0.0, 1.0], [[], []]).all_rewards_equal
+    # Scored by steps, of which there are none: all advantages are zero. Not scored by steps: the outcome is compared.
+    assert scored_group([0.0, 1.0], [[], []]).all_rewards_equal
+    assert not scored_group([0.0, 1.0], [None, None]).all_rewards_equal
+
+
+def test_groups_whose_rewards_are_equal_have_advantages_of_zero_and_no_others() -> None:
+    groups: list[list[list[float]]] = [[[], []], [[1.0], []], [[1.0], [0.0]], [[1.0, 1.0], [1.0]], [[1.0, 0.0], []]]
+    for steps in groups:
+        scored = scored_group([0.0, 1.0], steps)
+        (_, *_), spans = process_advantages([scored], ProcessAdvantage())
+        is_zero = all(span.advantage == 0.0 for of in spans.values() for span in of)
+        assert scored.all_rewards_equal == is_zero, steps
 
 
 @pytest.fixture
@@ -249,4 +360,13 @@ def test_each_misdeed_has_its_outcome(worker: RewardWorker) -> None:
     # Its token 5 is none of the four: the text is spelt by nothing.
     assert said[5][0] == "error"
     assert "do not spell its text" in said[5][1]
-    assert all(result.reward is None and result.correct is None and result.steps == () for result in results)
+    assert all(result.reward is None and result.correct is None and result.steps is None for result in results)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("worker", ["length_of_steps"], indirect=True)
+def test_no_step_function_changes_what_an_evaluation_calls_right(worker: RewardWorker) -> None:
+    results = worker.score(group(["hang", "raise", "nan", "7"], ground_truth="7"), with_steps=False).rewards
+    assert [result.outcome for result in results] == [RewardOutcome.OK] * 4
+    assert [result.correct for result in results] == [False, False, False, True]
+    assert [result.steps for result in results] == [None] * 4

@@ -214,7 +214,7 @@ def test_a_router_sends_each_group_to_the_worker_with_the_fewest() -> None:
             await gate.wait()
             return super().score(group)
 
-        def score(self, group: RolloutGroup) -> Any:
+        def score(self, group: RolloutGroup, *, with_steps: bool = True) -> Any:
             return self.score_later(group)
 
     async def main() -> None:

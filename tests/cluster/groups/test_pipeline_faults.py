@@ -63,7 +63,7 @@ class Reward(FakeReward):
         self._name = name
         self.failures = failures
 
-    def score(self, group: RolloutGroup) -> GroupScores:
+    def score(self, group: RolloutGroup, *, with_steps: bool = True) -> GroupScores:
         self._journal.append(("score", self._name, group.group_id, str(group.attempt)))
         if self.failures:
             self.failures -= 1

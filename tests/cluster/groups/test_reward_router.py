@@ -29,7 +29,8 @@ class SlowWorker:
         self.scored: list[str] = []
         self.score = SimpleNamespace(remote=self._score)
 
-    async def _score(self, given: RolloutGroup) -> GroupScores:
+    async def _score(self, given: RolloutGroup, *, with_steps: bool) -> GroupScores:
+        assert with_steps
         async with self._turn:
             await asyncio.sleep(self._seconds * len(given.completions))
         self.scored.append(given.group_id)

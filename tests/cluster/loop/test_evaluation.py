@@ -90,9 +90,22 @@ def test_no_two_evaluations_have_a_lease_in_common() -> None:
     assert len(set(keys)) == 3
 
 
+def test_an_evaluation_scores_no_steps() -> None:
+    asked: list[bool] = []
+
+    class Noting(FakeReward):
+        def score(self, group: RolloutGroup, *, with_steps: bool = True) -> Any:
+            asked.append(with_steps)
+            return super().score(group)
+
+    fleet = fleet_of(samplers=[FakeSampler([], name="sampler-0")], rewards=[Noting(lambda _: [ok(1)] * 4)])
+    asyncio.run(evaluate(CONFIG, [scored(0, [ok(1)]).group.prompt], fleet, RewardRouter(RUN, fleet)))
+    assert asked == [False]
+
+
 def test_an_evaluation_past_its_deadline_says_so() -> None:
     class Stuck(FakeReward):
-        def score(self, group: RolloutGroup) -> Any:
+        def score(self, group: RolloutGroup, *, with_steps: bool = True) -> Any:
             return asyncio.sleep(30)
 
     fleet = fleet_of(samplers=[FakeSampler([], name="sampler-0")], rewards=[Stuck(lambda _: [])])

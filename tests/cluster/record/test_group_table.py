@@ -46,7 +46,8 @@ def random_completion(rng: random.Random, sample_index: int) -> Completion:
 def random_group(rng: random.Random, index: int) -> ScoredGroup:
     steps = tuple(StepReward(end=end, reward=rng.uniform(-1, 1) / 3) for end in range(1, 4))
     scored_by_steps = dataclasses.replace(ok(1 / 3), steps=steps)
-    rewards: list[RewardResult] = [ok(rng.random() * 3), failed(RewardOutcome.ERROR), scored_by_steps, ok(0.1 + 0.2)]
+    without_steps = dataclasses.replace(ok(0.1 + 0.2), steps=())
+    rewards: list[RewardResult] = [ok(rng.random() * 3), failed(RewardOutcome.ERROR), scored_by_steps, without_steps]
     group = scored(index, rewards, [random_completion(rng, i) for i in range(4)]).group.payload
     sampled = dataclasses.replace(group, attempt=rng.randint(1, 3), worker=f"sampler-{index % 2}")
     return scored_of(sampled, rewards, worker="reward-1")
