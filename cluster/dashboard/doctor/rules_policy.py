@@ -50,7 +50,7 @@ def entropy_collapsed(facts: Facts) -> Finding | None:
         ),
         attempts=(
             "resume from a checkpoint from before (remove the later ones), with a lower `learner.lr`",
-            "raise `learner.objective.surrogate.eps_high` above `eps` (0.28 in DAPO)",
+            "raise `learner.objective.surrogate.eps_high` above `learner.objective.surrogate.eps` (0.28 in DAPO)",
             "raise `learner.objective.kl.coef`",
         ),
         chart=facts.chart("entropy", name, ENTROPY_LOW * first, keep="least"),

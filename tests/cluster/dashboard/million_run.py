@@ -129,6 +129,7 @@ def _table(step: int, groups: range, rng: np.random.Generator, texts: list[str])
         "ground_truth": truths,
         "answer": answers,
         "prompt_token_ids": [list(range(20))] * size,
+        "teacher_prompt_token_ids": [[]] * size,
         "token_ids": _lists(rng.integers(0, 49152, len(sampled)).astype(np.int32), lengths),
         "rollout_logprobs": _lists(sampled, lengths),
         "policy_logprobs": _lists(learned, lengths),
@@ -150,6 +151,7 @@ def _table(step: int, groups: range, rng: np.random.Generator, texts: list[str])
         "worker": [f"sampler-{index % 4}" for index in indices],
         "reward_worker": ["reward-0"] * size,
         "score_s": rng.random(size),
+        "steps": [""] * size,
     }
     schema = schema_of()
     return pyarrow.table([pyarrow.array(values[field.name]).cast(field.type) for field in schema], schema=schema)

@@ -123,7 +123,7 @@ def test_rollouts_hold_everything_that_training_used(run: RunDirectory) -> None:
         "worker": "sampler-0",
         "reward_worker": "reward-0",
         "score_s": 0.25,
-        "steps": "[]",
+        "steps": "null",
     }
     assert second["completion_text"] == "lone \\ud800"
     assert (second["reward"], second["advantage"], second["correct"]) == (None, None, None)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from cluster.cli import main
 from cluster.config import RunConfig
+from cluster.configuration.schema import places_at
 from cluster.dashboard.doctor import facts, rules_faults
 from cluster.dashboard.doctor.diagnose import diagnose, doctor_page, doctor_text, exit_code, page_of
 from cluster.dashboard.doctor.facts import Finding, gather
@@ -174,7 +174,7 @@ def test_keys_that_are_advised_exist() -> None:
             keys |= set(re.findall(r"`([a-z_]+(?:\.[a-z_]+)*)(?:=[^`]*)?`", " ".join(finding.attempts)))
     others = {"overlong", "length_penalty", "dmesg"}  # reward functions and a command
     assert len(keys - others) >= 20
-    assert [key for key in sorted(keys - others) if not exists(RunConfig, key.split("."))] == []
+    assert [key for key in sorted(keys - others) if not places_at(RunConfig, key.split("."))] == []
 
 
 def test_links_lead_to_pages_that_take_them() -> None:
@@ -187,15 +187,6 @@ def test_links_lead_to_pages_that_take_them() -> None:
     for link in links:
         if "sort" in link.params:
             parse_sort(link.params["sort"])
-
-
-def exists(model: Any, parts: list[str]) -> bool:
-    if parts == ["task", "size"]:  # of one kind of task
-        return True
-    if not parts:
-        return True
-    found = isinstance(model, type) and issubclass(model, BaseModel) and parts[0] in model.model_fields
-    return found and exists(model.model_fields[parts[0]].annotation, parts[1:])
 
 
 def test_a_step_that_a_resumed_run_replaced_is_looked_at_again(tmp_path: Path) -> None:

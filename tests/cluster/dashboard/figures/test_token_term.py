@@ -22,7 +22,10 @@ OTHERS: dict[str, dict[str, Any]] = {
     r"another probability than the sampler's \(recomputed\)": {"proximal": "recomputed"},
     r"leave them out \(ratio_mask\)": {"corrections": [{"kind": "ratio_mask"}]},
     "an entropy bonus": {"entropy": {"coef": 0.01}},
-    "taken off the rewards": {"kl": {"place": "reward", "estimator": "k1"}},
+    "taken off the rewards": {
+        "kl": {"place": "reward", "estimator": "k1"},
+        "advantage": {"kind": "group", "scale": "none"},
+    },
     "to the reference is k2": {"kl": {"estimator": "k2"}},
     "to the reference is k3 times the ratio": {"kl": {"unbiased": True}},
     "advantages of their own": {"advantage": {"kind": "process"}},
@@ -50,7 +53,8 @@ def test_what_a_teacher_adds_is_no_term_of_the_page() -> None:
 def test_k3_is_told_only_where_the_loss_has_it() -> None:
     assert [of({"kl": kl}).kl_coef for kl in ({}, {"coef": 0.1}, {"coef": 0.0})] == [0.04, 0.1, 0.0]
     for kl in ({"place": "reward"}, {"estimator": "k2"}, {"estimator": "exact"}, {"unbiased": True}):
-        assert (of({"kl": kl}).kl_coef, of({"kl": kl}).has_reference) == (0.0, True)
+        found = of({"kl": kl, "advantage": {"kind": "group", "scale": "none"}})
+        assert (found.kl_coef, found.has_reference) == (0.0, True)
     assert of({"kl": {"coef": 0.0}}).has_reference is False
 
 
