@@ -200,7 +200,8 @@ def test_a_teacher_computes_every_completion_and_alone_no_reward_counts() -> Non
     batch = batch_of(0)
     rewarded, taught_settings = settings_of(kl={"coef": 0.0}), settings_of(kl={"coef": 0.0})
     learner = taught_settings.learner.model_validate({**fields_of("sampled", "path")})
-    assert len(plan_step(batch, rewarded).sequences) == 7
+    # Of 11 scored ones the four of the group of equal rewards have no advantage, nor has the 0.5 beside 1 and 0.
+    assert len(plan_step(batch, rewarded).sequences) == 6
     plan = plan_step(batch, replace(taught_settings, learner=learner))
     assert len(plan.sequences) == 11
     assert {sequence.advantage for sequence in plan.sequences} == {0.0}
