@@ -267,8 +267,8 @@ def test_the_time_of_children_counts_whoever_waits_for_them(backend: str) -> Non
 
 @pytest.fixture
 def busy_loops() -> Iterator[None]:
-    """Two for each core, each in a session of its own: Linux may share a core among sessions, and a program in the sandbox
-    has its own."""
+    """Two for each core, each in a session of its own: Linux may share a core among sessions, and a program in
+    a sandbox has one."""
     words = [sys.executable, "-c", "while True: pass"]
     loops = [subprocess.Popen(words, start_new_session=True) for _ in range(2 * (os.cpu_count() or 1))]
     yield
