@@ -110,7 +110,7 @@ JSONL = (*TINY, "task.kind=jsonl", "task.path=rows.jsonl")
         ("no_task.yaml", "no_task.yaml: task: missing; this key has no default"),
         ("absent.yaml", "cannot read the recipe absent.yaml: No such file or directory"),
         ("folder/", "cannot read the recipe folder: Is a directory"),
-        ("quikstart", "there is no recipe named 'quikstart'; shipped ones are deepseekmath"),
+        ("quikstart", "there is no recipe named 'quikstart'; shipped ones are async, cispo"),
     ],
 )
 def test_recipes(shoal: Shoal, recipe: str, sentence: str) -> None:
