@@ -128,6 +128,15 @@ STABILITY = (
         always=False,
     ),
     ChartSpec(
+        id="teacher_kl",
+        group="Stability",
+        title="Divergence from the teacher",
+        help="How far the policy is from its teacher, of the kind that learner.teacher names, mean over tokens; only with "
+        "a teacher. It should fall; where it stays, the teacher knows what the policy cannot read from its prompt.",
+        series=(_line("train/teacher_kl", "divergence"),),
+        always=False,
+    ),
+    ChartSpec(
         id="entropy_coef",
         group="Stability",
         title="Entropy coefficient",
