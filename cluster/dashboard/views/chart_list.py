@@ -131,8 +131,8 @@ STABILITY = (
         id="teacher_kl",
         group="Stability",
         title="Divergence from the teacher",
-        help="How far the policy is from its teacher, of the kind that learner.teacher names, mean over tokens; only with "
-        "a teacher. It should fall; where it stays, the teacher knows what the policy cannot read from its prompt.",
+        help="How far the policy is from its teacher, of the kind that learner.teacher names, mean over tokens; only "
+        "with a teacher. It should fall; where it stays, the teacher knows what the policy cannot read from its prompt.",
         series=(_line("train/teacher_kl", "divergence"),),
         always=False,
     ),

@@ -38,7 +38,9 @@ def test_every_metric_of_a_chart_is_written_by_a_run_or_derived(tmp_path: Path) 
     write_run(tmp_path / "run")
     written = set(open_store(tmp_path / "run").metrics().columns)
     # With a KL coefficient, masks, corrections, an entropy bonus.
-    only_sometimes = {f"train/{name}" for name in ("kl_ref", "masked_fraction", "correction_weight", "entropy_coef")}
+    only_sometimes = {
+        f"train/{name}" for name in ("kl_ref", "teacher_kl", "masked_fraction", "correction_weight", "entropy_coef")
+    }
     assert all(metric_of(name) is not None for name in only_sometimes)
     for spec in CHARTS:
         for part in spec.series:
