@@ -132,7 +132,7 @@ STABILITY = (
         group="Stability",
         title="Divergence from the teacher",
         help="How far the policy is from its teacher, of the kind that learner.teacher names, mean over tokens; only "
-        "with a teacher. It should fall; where it stays, the teacher knows what the policy cannot read from its prompt.",
+        "with a teacher. It should fall; where it stays, the teacher knows what no prompt tells.",
         series=(_line("train/teacher_kl", "divergence"),),
         always=False,
     ),
