@@ -29,6 +29,7 @@ def crafted(demo_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     config["learner"]["objective"] |= {
         "surrogate": {"kind": "cispo"},
         "kl": {"coef": 0.5, "place": "reward", "estimator": "k1"},
+        "advantage": {"kind": "group", "scale": "none"},
     }
     (other / "config.yaml").write_text(json.dumps(config))
     running = start_dashboard(folder / "runs", folder / "dashboard.log")
