@@ -12,6 +12,7 @@ from cluster.record.live_panel import RichReporter
 from cluster.record.reporter import EvalView, Part, PartClock, StepView
 from cluster.record.terminal_text import (
     RECENT_STEPS,
+    can_redraw,
     duration,
     eval_line,
     headline,
@@ -27,9 +28,9 @@ PROGRESS_EVERY_S = 3.0
 
 
 def make_reporter(stream: TextIO | None = None) -> "PlainReporter | RichReporter":
-    """The live panel where `stream` (standard output) is a terminal, else plain lines."""
+    """The live panel where `stream` (standard output) is a terminal that can show it, else plain lines."""
     out: TextIO = sys.stdout if stream is None else stream
-    return RichReporter(out) if out.isatty() else PlainReporter(out)
+    return RichReporter(out) if can_redraw(out) else PlainReporter(out)
 
 
 class PlainReporter:

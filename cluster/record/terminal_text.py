@@ -4,6 +4,7 @@ Model text goes through `printable` before it is shown: completions may hold esc
 or marks that turn the reading direction.
 """
 
+import os
 import re
 import shlex
 import shutil
@@ -13,6 +14,7 @@ import unicodedata
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TextIO
 
 from cluster.config import RunConfig
 from cluster.record.reporter import EvalView, Part, StepView
@@ -24,6 +26,12 @@ _ESCAPE_SEQUENCE = re.compile(
 )
 RECENT_STEPS = 5
 """Steps whose median duration predicts the time left: the first ones are slower (warm-up), lengths drift."""
+
+
+def can_redraw(stream: TextIO) -> bool:
+    """Whether a panel may be drawn there: a terminal that moves its cursor. In others (an editor's shell has
+    `TERM=dumb`) a panel shows nothing until the end."""
+    return stream.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
 def printable(text: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from cluster.dashboard.exports.watched_run import Look, WatchedRun, status_of
 from cluster.dashboard.files.liveness import run_times
 from cluster.dashboard.views.runs import find_runs, is_run
+from cluster.record.terminal_text import can_redraw
 from rollout.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def run_to_watch(path: Path) -> Path:
 def watch(path: Path, out: TextIO, *, once: bool = False) -> Look:
     """Shows the run until it ends, and returns the last look. A run that has ended is shown once."""
     run = WatchedRun(path)
-    return _watch_panel(run, out, once=once) if out.isatty() else _watch_lines(run, out, once=once)
+    return _watch_panel(run, out, once=once) if can_redraw(out) else _watch_lines(run, out, once=once)
 
 
 def look_lines(look: Look) -> list[str]:

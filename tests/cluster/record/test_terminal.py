@@ -100,7 +100,17 @@ def test_without_a_terminal_there_is_a_line_for_each_step() -> None:
     ]
 
 
-def test_on_a_terminal_there_is_a_panel_and_the_summary_stays() -> None:
+@pytest.mark.parametrize("kind", ["dumb", "unknown"])
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", kind)
+    stream = Terminal()
+    reporter = make_reporter(stream)
+    reporter.phase("starting 1 engine")
+    assert stream.getvalue() == "starting 1 engine\n"
+
+
+def test_on_a_terminal_there_is_a_panel_and_the_summary_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     stream = Terminal()
     reporter = make_reporter(stream)
     assert isinstance(reporter, RichReporter)
