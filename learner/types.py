@@ -95,6 +95,8 @@ class TrainSequence:
     """Its place among the sequences of the step."""
     advantage_spans: tuple["AdvantageSpan", ...] = ()
     """Of an advantage that is not the same at every token: spans that cover all of them."""
+    num_teacher_prompt_tokens: int = 0
+    """Of the prompt as a teacher reads it; 0 where that is the same."""
 
     @property
     def key(self) -> CompletionKey:
@@ -105,6 +107,11 @@ class TrainSequence:
     def num_tokens(self) -> int:
         """Prompt and completion."""
         return self.num_prompt_tokens + self.num_completion_tokens
+
+    @property
+    def num_longest_tokens(self) -> int:
+        """Of the longest pass that it has a part in: a teacher's prompt may be the longer one."""
+        return max(self.num_prompt_tokens, self.num_teacher_prompt_tokens) + self.num_completion_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,9 +21,10 @@ from learner.algorithm.loss import means
 from learner.algorithm.plan import assign
 from learner.backend.engine import RankPlace, TrainingEngine, join_ranks, leave_ranks
 from learner.config import LearnerConfig
+from learner.model.frozen import FrozenModel
 from learner.model.policy import build_policy
 from learner.model.reference import Reference
-from learner.model.teacher import ModelTeacher, PolicyTeacher, Teacher
+from learner.model.teacher import PolicyTeacher, Teacher
 from learner.saving import checkpoint
 from learner.transfer.sender import WeightSender
 from learner.types import ComputedTokens, RankShare, StepOutput, TrainingSetup, TrainSequence
@@ -79,11 +80,14 @@ class LearnerWorker:
         if config.policy_with is not None:
             return PolicyTeacher(self._engine, self._model)
         assert setup.teacher_dir, "a teacher of its own has a directory"
-        teacher = ModelTeacher(
-            setup.teacher_dir,
-            dtype=self._config.dtype,
-            trust_remote_code=setup.trust_remote_code,
-            on_gpu=place.on_gpu,
+        teacher = FrozenModel(
+            build_policy(
+                setup.teacher_dir,
+                dtype=self._config.dtype,
+                gradient_checkpointing=False,
+                trust_remote_code=setup.trust_remote_code,
+                on_gpu=place.on_gpu,
+            )
         )
         teacher.to(self._engine.device)
         return teacher

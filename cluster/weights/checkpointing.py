@@ -197,6 +197,7 @@ def check_fingerprints(now: Fingerprints, then: Fingerprints, run: Path) -> None
         for what, old, new in (
             ("model", then.model, now.model),
             ("tokenizer", then.tokenizer, now.tokenizer),
+            ("learner.teacher", now.teacher if then.teacher is None else then.teacher, now.teacher),
             ("data", then.data, now.data),
             ("rollout.group_size", then.group_size, now.group_size),
         )
@@ -205,6 +206,10 @@ def check_fingerprints(now: Fingerprints, then: Fingerprints, run: Path) -> None
     if changed:
         what, old, new = changed[0]
         raise ResumeError(
-            f"{run} cannot be resumed: its {what} changed (was {str(old)[:12]}, is {str(new)[:12]}); restore it, or "
+            f"{run} cannot be resumed: its {what} changed (was {_short(old)}, is {_short(new)}); restore it, or "
             "start a new run"
         )
+
+
+def _short(value: object) -> str:
+    return str(value)[:12] or "none"

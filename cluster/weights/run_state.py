@@ -31,6 +31,8 @@ class Fingerprints:
     group_size: int
     config: str
     """Of the whole configuration; a difference here alone is allowed, and recorded."""
+    teacher: str | None = None
+    """Of the teacher's files; empty without a teacher of its own, None in a checkpoint of before it was recorded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,6 +83,7 @@ def tokens_of(sequences: Sequence[TrainSequence], groups: Mapping[str, RolloutGr
         group = groups[sequence.group_id]
         completion = group.completions[sequence.sample_index]
         assert len(group.prompt.token_ids) == sequence.num_prompt_tokens, sequence
+        assert len(group.prompt.teacher_token_ids) == sequence.num_teacher_prompt_tokens, sequence
         assert completion.num_tokens == sequence.num_completion_tokens, sequence
         found.append(
             SequenceTokens(
@@ -139,7 +140,10 @@ def _demonstrated(sequences: Sequence[TrainSequence], tokens: Sequence[SequenceT
     """The completions, in the same order, behind the teacher's prompts."""
     shown = [of.teacher_prompt_ids or of.prompt_ids for of in tokens]
     return collate(
-        [replace(one, num_prompt_tokens=len(ids)) for one, ids in zip(sequences, shown, strict=True)],
+        [
+            replace(one, num_prompt_tokens=len(ids), num_teacher_prompt_tokens=0)
+            for one, ids in zip(sequences, shown, strict=True)
+        ],
         [replace(of, prompt_ids=ids, teacher_prompt_ids=()) for of, ids in zip(tokens, shown, strict=True)],
     )
 

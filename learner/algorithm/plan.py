@@ -138,7 +138,7 @@ def assign(
     at most one sequence. Every rank has the same number of micro-batches, since ZeRO communicates in each backward
     pass; the ones added for that are empty.
     """
-    lengths = [sequence.num_tokens for sequence in sequences]
+    lengths = [sequence.num_longest_tokens for sequence in sequences]
     by_length = sorted(range(len(sequences)), key=lambda i: (-lengths[i], i))
     dealt: list[list[int]] = [[] for _ in range(num_ranks)]
     loads = [(0, rank) for rank in range(num_ranks)]
@@ -243,7 +243,8 @@ def _sequences(part: Sequence[_Trained], settings: PlanSettings) -> tuple[list[T
 
 
 def _sequence(one: _Trained, token_weight: float) -> TrainSequence:
-    facts, num_prompt_tokens = one.group.group.facts, len(one.group.group.prompt.token_ids)
+    facts, prompt = one.group.group.facts, one.group.group.prompt
+    num_prompt_tokens = len(prompt.token_ids)
     assert num_prompt_tokens, f"group {one.group.group_id} has an empty prompt"
     return TrainSequence(
         group_id=one.group.group_id,
@@ -253,6 +254,7 @@ def _sequence(one: _Trained, token_weight: float) -> TrainSequence:
         advantage=one.advantage,
         token_weight=token_weight,
         advantage_spans=one.spans,
+        num_teacher_prompt_tokens=len(prompt.teacher_token_ids),
     )
 
 

@@ -28,6 +28,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from learner.model.logprobs import HeadGradients
+
 CHUNK_ELEMENTS = 2**22
 """16 MiB of fp32 logits: about six such buffers live at once, three of each side."""
 
@@ -196,28 +198,15 @@ class _Divergence(torch.autograd.Function):
         kind, beta, is_logits = ctx.form
         other = Predictions(states_N=states_N, weight_VH=other_weight_VH, bias_V=other_bias_V, is_logits=is_logits)
         comparison = Comparison(kind=kind, beta=beta, other=other)
-        wide = torch.promote_types(ctx.dtype, torch.float32)
         weight_cast_VH = weight_VH.to(ctx.dtype)
-        grad_hidden_NH = torch.empty_like(hidden_NH)
-        grad_weight_VH = torch.zeros_like(weight_VH, dtype=wide) if ctx.needs_input_grad[1] else None
-        grad_bias_V = None if bias_V is None else torch.zeros_like(bias_V, dtype=wide)
+        gradients = HeadGradients(hidden_NH, weight_VH, bias_V, ctx.dtype, of_weight=ctx.needs_input_grad[1])
         for rows, hidden_CH, logprobs_CV, other_CV in _chunks(
             hidden_NH, weight_VH, bias_V, comparison, (ctx.temperature, ctx.dtype, ctx.chunk_rows)
         ):
             grad_logits_CV = _logit_gradient(logprobs_CV, other_CV, comparison)
             grad_logits_CV *= grads[0][rows, None] / ctx.temperature
-            if grad_bias_V is not None:
-                grad_bias_V += grad_logits_CV.sum(dim=0)
-            grad_logits_CV = grad_logits_CV.to(ctx.dtype)
-            grad_hidden_NH[rows] = (grad_logits_CV @ weight_cast_VH).to(hidden_NH.dtype)
-            if grad_weight_VH is not None:
-                grad_weight_VH += grad_logits_CV.T @ hidden_CH
-        return (
-            grad_hidden_NH,
-            None if grad_weight_VH is None else grad_weight_VH.to(weight_VH.dtype),
-            None if bias_V is None or grad_bias_V is None else grad_bias_V.to(bias_V.dtype),
-            *(None,) * 7,
-        )
+            gradients.add(rows, hidden_CH, weight_cast_VH, grad_logits_CV)
+        return *gradients.result(), *(None,) * 7
 
 
 def _chunks(

@@ -109,9 +109,7 @@ class _TokenLogprobs(torch.autograd.Function):
         hidden_NH, weight_VH, bias_V, targets_N = ctx.saved_tensors
         weight_cast_VH = weight_VH.to(ctx.dtype)
         bias_cast_V = None if bias_V is None else bias_V.to(ctx.dtype)
-        grad_hidden_NH = torch.empty_like(hidden_NH)
-        grad_weight_VH = torch.zeros_like(weight_VH, dtype=torch.float32) if ctx.needs_input_grad[1] else None
-        grad_bias_V = torch.zeros_like(bias_V, dtype=torch.float32) if bias_V is not None else None
+        gradients = HeadGradients(hidden_NH, weight_VH, bias_V, ctx.dtype, of_weight=ctx.needs_input_grad[1])
         for start in range(0, len(targets_N), ctx.chunk_rows):
             rows = slice(start, start + ctx.chunk_rows)
             hidden_CH = hidden_NH[rows].to(ctx.dtype)
@@ -126,19 +124,35 @@ class _TokenLogprobs(torch.autograd.Function):
                 entropy_C1 = -(probs_CV * logprobs_CV).sum(dim=-1, keepdim=True)
                 grad_logits_CV = probs_CV.mul_(-scale_C1 - entropy_scale_C1 * (logprobs_CV + entropy_C1))
             grad_logits_CV.scatter_add_(1, targets_N[rows, None], scale_C1)
-            if grad_bias_V is not None:
-                grad_bias_V += grad_logits_CV.sum(dim=0)
-            grad_logits_CV = grad_logits_CV.to(ctx.dtype)
-            grad_hidden_NH[rows] = (grad_logits_CV @ weight_cast_VH).to(hidden_NH.dtype)
-            if grad_weight_VH is not None:
-                grad_weight_VH += grad_logits_CV.T @ hidden_CH
-        return (
-            grad_hidden_NH,
-            None if grad_weight_VH is None else grad_weight_VH.to(weight_VH.dtype),
-            None if bias_V is None or grad_bias_V is None else grad_bias_V.to(bias_V.dtype),
-            None,
-            None,
-            None,
-            None,
-            None,
-        )
+            gradients.add(rows, hidden_CH, weight_cast_VH, grad_logits_CV)
+        return *gradients.result(), *(None,) * 5
+
+
+class HeadGradients:
+    """Gradients of hidden states, matrix and bias out of those of the logits, summed up chunk by chunk; the sums over
+    chunks are in fp32 at least."""
+
+    def __init__(
+        self, hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, dtype: torch.dtype, *, of_weight: bool
+    ) -> None:
+        """`dtype` of the matrix products; `of_weight`: whether the matrix has a gradient."""
+        wide = torch.promote_types(dtype, torch.float32)
+        self._dtype, self._weight_dtype = dtype, weight_VH.dtype
+        self._hidden_NH = torch.empty_like(hidden_NH)
+        self._weight_VH = torch.zeros_like(weight_VH, dtype=wide) if of_weight else None
+        self._bias_V = None if bias_V is None else torch.zeros_like(bias_V, dtype=wide)
+        self._bias_dtype = None if bias_V is None else bias_V.dtype
+
+    def add(self, rows: slice, hidden_CH: Tensor, weight_VH: Tensor, grad_logits_CV: Tensor) -> None:
+        """A chunk, of these rows; hidden states and matrix in the dtype of the product."""
+        if self._bias_V is not None:
+            self._bias_V += grad_logits_CV.sum(dim=0)
+        grad_logits_CV = grad_logits_CV.to(self._dtype)
+        self._hidden_NH[rows] = (grad_logits_CV @ weight_VH).to(self._hidden_NH.dtype)
+        if self._weight_VH is not None:
+            self._weight_VH += grad_logits_CV.T @ hidden_CH
+
+    def result(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """In the dtypes of what they are of."""
+        weight_VH = None if self._weight_VH is None else self._weight_VH.to(self._weight_dtype)
+        return self._hidden_NH, weight_VH, None if self._bias_V is None else self._bias_V.to(self._bias_dtype)

@@ -1,4 +1,4 @@
-"""The policy and its reference as modules whose forward pass gives log-probabilities, not logits.
+"""The policy, and what it is compared with, as modules whose forward pass gives log-probabilities, not logits.
 
 DeepSpeed is handed the whole of it: ZeRO-3 fills a module's weights when that module is called and releases them after,
 so a weight that is used outside the forward pass of a module that owns it would be empty.
@@ -6,7 +6,6 @@ so a weight that is used outside the forward pass of a module that owns it would
 Dimensions: B sequences, T token positions, N predicted tokens, H hidden, V vocabulary.
 """
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -193,9 +192,3 @@ def build_policy(
         policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     # Training mode is what turns gradient checkpointing on; dropout is off either way.
     return model.train()
-
-
-def freeze_copy(model: LogprobModel) -> LogprobModel:
-    """The reference: a copy that no optimizer changes. Whole on every rank, for all ZeRO stages."""
-    reference = copy.deepcopy(model).eval()
-    return reference.requires_grad_(False)

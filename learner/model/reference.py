@@ -1,45 +1,29 @@
 """The reference policy of the KL term: the starting weights, or the policy's of an earlier step, or their average."""
 
+import copy
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from learner.algorithm.batching import MicroBatch
 from learner.backend.sharding import gathered
-from learner.model.divergences import Predictions
-from learner.model.policy import LogprobModel, freeze_copy
+from learner.model.frozen import FrozenModel
+from learner.model.policy import LogprobModel
 from learner.objective import ReferenceConfig
 
 
-class Reference:
-    """A copy of the policy, whole on every rank for all ZeRO stages."""
+class Reference(FrozenModel):
+    """A copy of the policy."""
 
     def __init__(self, policy: LogprobModel, config: ReferenceConfig) -> None:
         """To be called before DeepSpeed takes the policy apart."""
-        self.model = freeze_copy(policy)
+        super().__init__(copy.deepcopy(policy))
         self._config = config
 
     @property
     def is_updated(self) -> bool:
         """Whether it moves; else it is the starting weights for the whole run."""
         return self._config.update != "never"
-
-    def to(self, device: torch.device) -> None:
-        """Moves it."""
-        self.model.to(device)
-
-    @torch.no_grad()
-    def logprobs(self, tokens: MicroBatch, temperature: float) -> Tensor:
-        """[N] log-probabilities (nats) of the completion tokens."""
-        logprobs_N: Tensor = self.model(tokens.input_ids_BT, tokens.positions_N, tokens.targets_N, temperature)[0]
-        return logprobs_N
-
-    @torch.no_grad()
-    def predictions(self, tokens: MicroBatch, temperature: float) -> Predictions:
-        """Its distributions at the completion tokens."""
-        (states_N,) = self.model(tokens.input_ids_BT, tokens.positions_N, None, temperature)
-        return self.model.predictions_of(states_N, with_matrix=True)
 
     def follow(self, policy: LogprobModel, policy_version: int) -> bool:
         """After a training step that made this version of the policy: every `every` versions the reference becomes the

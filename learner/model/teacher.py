@@ -1,4 +1,4 @@
-"""Teachers of distillation: a model of its own, or the policy that reads more than it was asked.
+"""Teachers of distillation: a model of its own (`FrozenModel`), or the policy that reads more than it was asked.
 
 Dimension: N completion tokens of a micro-batch.
 """
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from learner.algorithm.batching import MicroBatch
 from learner.model.divergences import Predictions
-from learner.model.policy import LogprobModel, build_policy
+from learner.model.policy import LogprobModel
 
 
 class Teacher(Protocol):
@@ -23,33 +23,6 @@ class Teacher(Protocol):
     def predictions(self, tokens: MicroBatch, temperature: float) -> Predictions:
         """Its distributions at the completion tokens."""
         ...
-
-
-class ModelTeacher:
-    """A model of its own, frozen and whole on every rank."""
-
-    def __init__(self, model_dir: str, *, dtype: str, trust_remote_code: bool, on_gpu: bool) -> None:
-        """Errors: `ModelError`."""
-        model = build_policy(
-            model_dir, dtype=dtype, gradient_checkpointing=False, trust_remote_code=trust_remote_code, on_gpu=on_gpu
-        )
-        self.model = model.eval().requires_grad_(False)
-
-    def to(self, device: torch.device) -> None:
-        """Moves it."""
-        self.model.to(device)
-
-    @torch.no_grad()
-    def logprobs(self, tokens: MicroBatch, temperature: float) -> Tensor:
-        """As `Teacher`."""
-        logprobs_N: Tensor = self.model(tokens.input_ids_BT, tokens.positions_N, tokens.targets_N, temperature)[0]
-        return logprobs_N
-
-    @torch.no_grad()
-    def predictions(self, tokens: MicroBatch, temperature: float) -> Predictions:
-        """As `Teacher`."""
-        (states_N,) = self.model(tokens.input_ids_BT, tokens.positions_N, None, temperature)
-        return self.model.predictions_of(states_N, with_matrix=True)
 
 
 class PolicyTeacher:

@@ -31,6 +31,15 @@ def test_what_would_train_differently_is_refused(run_path: Path) -> None:
         resume_config(run_path, None, ["learner.lr=1", "rollout.group_size=4", "steps=40"])
 
 
+@pytest.mark.parametrize("changed", ["policy_with=other", "template='{demonstration}'", "coef=2", "kind=forward"])
+def test_who_teaches_and_what_stays(tmp_path: Path, changed: str) -> None:
+    own = ["learner.teacher.policy_with=answer", "learner.objective.kl.coef=0"]
+    path = RunDirectory.create(tmp_path / "a", load_config("tiny", own)).path
+    key = changed.partition("=")[0]
+    with pytest.raises(ConfigError, match=rf"other values of learner\.teacher\.{key};"):
+        resume_config(path, None, [f"learner.teacher.{changed}"])
+
+
 def test_a_parameter_of_a_task_is_no_deadline_whatever_its_name(tmp_path: Path) -> None:
     path = RunDirectory.create(tmp_path / "a", load_config("tiny", ["task.params.pause_s=1"])).path
     with pytest.raises(ConfigError, match=r"other values of task\.params\.pause_s;"):

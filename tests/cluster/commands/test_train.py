@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.commands import train
+from cluster.commands import inputs as reading
+from cluster.commands.inputs import Inputs, read_inputs
 from cluster.commands.resume import CHANGEABLE, resume_config
-from cluster.commands.train import Inputs, read_inputs
 from cluster.config import RunConfig
 from cluster.configuration.loading import load_config
 from cluster.record.run_directory import RunDirectory
@@ -27,11 +27,11 @@ def write(path: Path, questions: Sequence[str]) -> str:
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Read:
     """`read_inputs` without a model: prompts are all that is looked at."""
-    monkeypatch.setattr(train, "resolve_model", lambda *_, **__: tmp_path)
-    monkeypatch.setattr(train, "check_model", lambda *_: len(byte_tokenizer()))
-    monkeypatch.setattr(train, "model_fingerprint", lambda _: "model")
-    monkeypatch.setattr(train, "tokenizer_fingerprint", lambda _: "tokenizer")
-    monkeypatch.setattr(train, "load_tokenizer", lambda *_, **__: byte_tokenizer())
+    monkeypatch.setattr(reading, "resolve_model", lambda *_, **__: tmp_path)
+    monkeypatch.setattr(reading, "check_model", lambda *_: len(byte_tokenizer()))
+    monkeypatch.setattr(reading, "model_fingerprint", lambda _: "model")
+    monkeypatch.setattr(reading, "tokenizer_fingerprint", lambda _: "tokenizer")
+    monkeypatch.setattr(reading, "load_tokenizer", lambda *_, **__: byte_tokenizer())
     return lambda config: read_inputs(config, make_reporter())
 
 
@@ -88,7 +88,7 @@ def test_what_a_person_should_know_of_prompts_is_told_at_once_and_kept(
     read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     no_system = CHAT_TEMPLATE.replace("%}<|{{", "if m['role'] != 'system' %}<|{{", 1)
-    monkeypatch.setattr(train, "load_tokenizer", lambda *_, **__: byte_tokenizer(no_system))
+    monkeypatch.setattr(reading, "load_tokenizer", lambda *_, **__: byte_tokenizer(no_system))
     inputs = read(
         load_config(
             "tiny", ["task.system_prompt=Be brief.", 'rollout.sampling.stop=["x"]', "model.max_context_tokens=200"]

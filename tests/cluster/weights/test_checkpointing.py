@@ -19,7 +19,9 @@ from rollout.prompts.stream import PromptStreamState
 from tests.cluster.examples import completion, failed, ok, scored
 from tests.cluster.fakes import FakeLearner, fleet_of
 
-FINGERPRINTS = Fingerprints(model="m" * 64, tokenizer="t" * 64, data="d" * 64, group_size=4, config="c" * 64)
+FINGERPRINTS = Fingerprints(
+    model="m" * 64, tokenizer="t" * 64, data="d" * 64, group_size=4, config="c" * 64, teacher=""
+)
 ODD = 'lone \ud83d surrogate, \x00 nul, "quotes"\n\u2028 \U0001f41f é'
 
 
@@ -194,12 +196,18 @@ def test_without_a_whole_checkpoint_nothing_is_resumed(tmp_path: Path) -> None:
         ("tokenizer", "x" * 64, "its tokenizer changed"),
         ("data", "x" * 64, "its data changed"),
         ("group_size", 8, r"rollout.group_size changed \(was 8, is 4\)"),
+        ("teacher", "x" * 64, r"learner.teacher changed \(was xxxxxxxxxxxx, is none\)"),
     ],
 )
 def test_a_run_whose_inputs_changed_is_refused_naming_what(tmp_path: Path, field: str, value: Any, named: str) -> None:
     then = dataclasses.replace(FINGERPRINTS, **{field: value})
     with pytest.raises(ResumeError, match=named):
         check_fingerprints(FINGERPRINTS, then, tmp_path)
+
+
+def test_a_checkpoint_of_before_teachers_were_recorded_goes_on(tmp_path: Path) -> None:
+    now = dataclasses.replace(FINGERPRINTS, teacher="y" * 64)
+    check_fingerprints(now, dataclasses.replace(FINGERPRINTS, teacher=None), tmp_path)
 
 
 def test_another_configuration_alone_is_allowed(tmp_path: Path) -> None:

@@ -98,6 +98,22 @@ def test_a_sequence_longer_than_the_budget_stands_alone() -> None:
     assert [[s.num_tokens for s in part] for part in shares[0]] == [[50], [5, 5]]
 
 
+def test_a_longer_prompt_of_the_teacher_counts_for_the_budget_and_the_ranks() -> None:
+    plain = [sequence(n, i) for i, n in enumerate((10, 8, 6, 4))]
+    # The third is the longest for its teacher: 29 with the prompt that the teacher reads, where the policy reads 6.
+    shown = [replace(s, num_teacher_prompt_tokens=n) for s, n in zip(plain, (0, 9, 28, 12), strict=True)]
+    longest = [s.num_longest_tokens for s in shown]
+    assert longest[0] == 10
+    assert max(longest) == longest[2] > 20
+    for num_ranks in (1, 2):
+        shares = assign(shown, num_ranks=num_ranks, micro_batch_tokens=40)
+        parts = [part for share in shares for part in share if part]
+        assert all(max(s.num_longest_tokens for s in part) * len(part) <= 40 for part in parts)
+        assert parts[0][0].sample_index == 2, "the longest goes first"
+    by_policy = assign(plain, num_ranks=1, micro_batch_tokens=40)
+    assert [[s.sample_index for s in part] for part in by_policy[0]] == [[0, 1, 2, 3]]
+
+
 def test_a_rank_without_work_has_an_empty_micro_batch() -> None:
     shares = assign([sequence(5)], num_ranks=2, micro_batch_tokens=20)
     assert [len(share) for share in shares] == [1, 1]

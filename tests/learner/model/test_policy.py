@@ -1,3 +1,4 @@
+import copy
 import random
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from learner.algorithm.loss import Loss
 from learner.algorithm.plan import plan_step
 from learner.algorithm.tokens import TokenValues
 from learner.model.loading import load_causal_lm
-from learner.model.policy import LogprobModel, build_policy, freeze_copy
+from learner.model.policy import LogprobModel, build_policy
 from learner.objective import ObjectiveConfig
 from learner.types import TrainBatch
 from rollout.errors import ModelError
@@ -91,7 +92,7 @@ def test_the_gradient_does_not_depend_on_the_split(policy: LogprobModel, kl_coef
     batch = TrainBatch(step=0, policy_version=0, groups=groups)
     plan = plan_step(batch, settings_of())
     assert len(plan.sequences) == 16
-    reference = freeze_copy(policy)
+    reference = copy.deepcopy(policy).eval()
     with torch.no_grad():
         for weight in policy.parameters():
             weight.mul_(1.05)

@@ -1,0 +1,130 @@
+"""All that a run reads before it starts anything: models and prompts, and what is wrong with them."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.commands.model_check import check_model, check_reward_model, check_tokens
+from cluster.commands.scored_rows import scored_prompts
+from cluster.commands.start_checks import (
+    check_step_ends,
+    check_stop_tokens,
+    ending_warnings,
+    prefill_warnings,
+    samplings_of,
+    stop_warnings,
+)
+from cluster.commands.teacher_check import demonstrations_of, find_teacher
+from cluster.config import RunConfig
+from cluster.configuration.loading import config_fingerprint
+from cluster.record.reporter import Reporter
+from cluster.weights.run_state import Fingerprints
+from learner.model.source import model_fingerprint, resolve_model, tokenizer_fingerprint
+from reward.components import check_components_are_used
+from rollout.errors import DataError
+from rollout.prompts.chat import load_tokenizer
+from rollout.prompts.prompt_building import build_prompts
+from rollout.prompts.prompt_set import PromptSet
+from rollout.prompts.stream import eval_prompts
+from rollout.prompts.vocabulary import token_pieces
+from rollout.types import Prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What a run reads before it starts anything."""
+
+    model_dir: Path
+    teacher_dir: Path | None
+    """None without a teacher of its own."""
+    train: PromptSet
+    eval_prompts: tuple[Prompt, ...]
+    fingerprints: Fingerprints
+    vocabulary: list[str]
+    """[V] the text of each token."""
+    warnings: tuple[str, ...]
+    """What a person was told of prompts and endings before anything started."""
+
+
+def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
+    """Finds the model and reads the prompts; nothing is started yet, so every mistake in them costs nothing.
+
+    Errors: `ModelError`, `DataError`; `ConfigError` for a reward that no row is for.
+    """
+    model = config.model
+    started_s = time.monotonic()
+    model_dir = resolve_model(
+        model.path,
+        trust_remote_code=model.trust_remote_code,
+        announce=reporter.phase,
+        progress=reporter.progress,
+    )
+    if time.monotonic() - started_s > 1.0:
+        reporter.phase(f"model {model.path} is in {model_dir}")
+    num_embeddings = check_model(config, model_dir)
+    check_reward_model(config)
+    tokenizer = load_tokenizer(model_dir, trust_remote_code=model.trust_remote_code)
+    check_stop_tokens(samplings_of(config), tokenizer)
+    teacher_dir = find_teacher(config, tokenizer, num_embeddings, reporter)
+    train = _read_train_prompts(config, tokenizer)
+    reporter.phase(str(train.report))
+    evaluation = config.eval
+    is_evaluated = evaluation.at_start or evaluation.at_end or evaluation.every > 0
+    warnings = [*train.report.warnings, *ending_warnings(samplings_of(config), tokenizer, model_dir)]
+    warnings += [*stop_warnings(config), *prefill_warnings(config, train.prompts)]
+    questions: tuple[Prompt, ...] = ()
+    if is_evaluated:
+        held_out = read_eval_prompts(config, tokenizer)
+        questions = eval_prompts(held_out, evaluation.num_prompts)
+        warnings += (
+            held_out.report.warnings if config.eval_task is not None else ()
+        )  # else said of the training prompts
+    for text in warnings:
+        reporter.warn(text)
+    check_components_are_used(config.reward, (*train.prompts, *questions))
+    check_tokens(tokenizer, (*train.prompts, *questions), model_dir, num_embeddings)
+    check_step_ends(config.reward, tokenizer, train.prompts)
+    return Inputs(
+        model_dir=model_dir,
+        teacher_dir=teacher_dir,
+        train=train,
+        eval_prompts=questions,
+        fingerprints=Fingerprints(
+            model=model_fingerprint(model_dir),
+            tokenizer=tokenizer_fingerprint(model_dir),
+            data=train.fingerprint,
+            group_size=config.rollout.group_size,
+            config=config_fingerprint(config),
+            teacher="" if teacher_dir is None else model_fingerprint(teacher_dir),
+        ),
+        vocabulary=token_pieces(tokenizer),
+        warnings=tuple(warnings),
+    )
+
+
+def _read_train_prompts(config: RunConfig, tokenizer: Any) -> PromptSet:
+    """No question that could be evaluated is among them, not even when it comes from another task."""
+    train = build_prompts(
+        tokenizer,
+        config.task,
+        config.model,
+        split="train",
+        max_tokens=config.rollout.sampling.max_tokens,
+        eval_task=config.eval_task,
+        demonstrations=demonstrations_of(config),
+    )
+    return scored_prompts(config.reward, config.task, train)
+
+
+def read_eval_prompts(config: RunConfig, tokenizer: Any) -> PromptSet:
+    """All held-out questions. Errors: `DataError` when there are none."""
+    task = config.eval_task or config.task
+    held_out = build_prompts(tokenizer, task, config.model, split="eval", max_tokens=config.eval.sampling.max_tokens)
+    held_out = scored_prompts(config.reward, task, held_out)
+    if not held_out.prompts:
+        raise DataError(
+            f"task {held_out.report.task} has no held-out question that fits; raise task.eval_fraction or "
+            "model.max_context_tokens, or turn evaluation off (eval.at_start=false eval.at_end=false)"
+        )
+    return held_out
