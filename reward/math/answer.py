@@ -41,12 +41,12 @@ def _warm_up() -> None:
     answers_match(r"\sqrt{2}", r"\sqrt{2}+\pi")
 
 
-def math_reward(item: RewardInput, *, allow_unfinished: bool = True) -> float:
+def math_reward(item: RewardInput, *, allow_unfinished: bool = False) -> float:
     """1 when the completion's final answer equals the ground truth, else 0 (also when it has no answer).
 
-    An answer may leave a computation open: `8/2`, `2^3` and `3+5` are 4, 8 and 8. Without `allow_unfinished` a truth
-    that is a plain number needs a plain number: a decimal, a fraction that is no whole number, a mixed number, a
-    percentage or a power of ten.
+    A truth that is a plain number needs a plain number: a decimal, a fraction that is no whole number, a mixed number, a
+    percentage or a power of ten. `allow_unfinished` takes `8/2`, `2^3` and `3+5` for 4, 8 and 8 too: then the question
+    itself, said again, is an answer to a task of sums, and a policy learns to say it.
 
     Raises:
         ValueError: the prompt has no ground truth, or one that says nothing.
@@ -80,7 +80,7 @@ def ground_truth_answer(ground_truth: str) -> str:
     return marked.text if marked is not None and marked.mark in _GROUND_TRUTH_MARKS else ground_truth
 
 
-def answers_match(answer: str, ground_truth: str, *, allow_unfinished: bool = True) -> bool:
+def answers_match(answer: str, ground_truth: str, *, allow_unfinished: bool = False) -> bool:
     """Whether two extracted answers say the same: as words, as a choice, as numbers or as formulas."""
     if len(answer) > MAX_CHARS:
         return False
@@ -100,10 +100,11 @@ def answers_match(answer: str, ground_truth: str, *, allow_unfinished: bool = Tr
     if not _sides_agree(answer):
         return False
     is_number = any(truth.number is not None for truth in truths)
+    needs_number = not allow_unfinished and any(_is_plain(truth) for truth in truths)
     for reading in readings:
         if reading.is_loose and not is_number:
             continue
-        if not allow_unfinished and is_number and _is_unfinished(reading):
+        if needs_number and _is_unfinished(reading):
             continue
         if any(_says_the_same(reading, truth) for truth in truths if not truth.is_loose or reading.number is not None):
             return True
@@ -153,6 +154,11 @@ def _sides_agree(answer: str) -> bool:
         return True
     values = [parse_formula(readings_of(side)[0].formula) if readings_of(side) else None for side in sides]
     return all(value is not None and is_near(values[0], value) for value in values)
+
+
+def _is_plain(truth: Reading) -> bool:
+    """Whether a truth is one number: no list with a comma that some write for a point, and no equation of x and y."""
+    return truth.number is not None and not truth.is_loose and (truth.equation is None or truth.name is not None)
 
 
 def _is_unfinished(reading: Reading) -> bool:

@@ -17,8 +17,9 @@ _DECIMAL = r"(?:\d+(?:\.\d*)?|\.\d+)"
 _PLAIN = re.compile(
     rf"(?P<sign>[-+]?)\s*(?:\((?P<whole>\d+)\+\\frac\{{(?P<part>\d+)\}}\{{(?P<of>\d+)\}}\)"
     rf"|\\frac\{{\s*(?P<top>[-+]?{_DECIMAL})\s*\}}\{{\s*(?P<bottom>[-+]?{_DECIMAL})\s*\}}"
-    rf"|(?P<decimal>{_DECIMAL}))"
-    r"(?:\s*\\(?:times|cdot)\s*10\s*\^\s*(?:\{\s*(?P<braced>[-+]?\d{1,4})\s*\}|(?P<digit>\d)))?"
+    rf"|(?P<decimal>{_DECIMAL})"
+    r"|(?=10\s*\^))"  # a power of ten alone
+    r"(?:(?:\s*\\(?:times|cdot)\s*|(?<![\d.}]))10\s*\^\s*(?:\{\s*(?P<braced>[-+]?\d{1,4})\s*\}|(?P<digit>\d)))?"
 )
 _SCALES = {
     "hundred": 10**2,
@@ -56,6 +57,8 @@ def plain_number(latex: str) -> PlainNumber | None:
     is_quotient = False
     if match["decimal"] is not None:
         value = Fraction(match["decimal"])
+    elif match["top"] is None and match["part"] is None:
+        value = Fraction(1)
     else:
         top, bottom = Fraction(match["top"] or match["part"]), Fraction(match["bottom"] or match["of"])
         if not bottom:

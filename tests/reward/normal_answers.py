@@ -8,8 +8,17 @@ UNFINISHED: list[tuple[str, str]] = [
     (r"\boxed{2^3}", "8"),
     (r"\boxed{\sqrt{16}}", "4"),
     (r"\boxed{5!}", "120"),
+    (r"\boxed{7!}", "5040"),
+    (r"\boxed{2^{10}}", "1024"),
+    (r"\boxed{\log_2 8}", "3"),
+    (r"\boxed{\binom{5}{2}}", "10"),
+    ("3 + 7 =", "10"),
+    ("8 + 0.", "8"),
+    ("To calculate 5 + 7 * 1, we need to follow the order of operations.", "12"),
+    (r"The answer is \(3 + 4\).", "7"),
+    ("Calculate 2^10.", "1024"),
 ]
-"""Right, where a computation may be left open."""
+"""Wrong, unless a computation may be left open. Some say the question again."""
 RIGHT: list[tuple[str, str]] = [
     ("So, the probability is 5/36.", r"\frac{5}{36}"),
     (r"\boxed{\begin{bmatrix} 2 & 0 \\ 0 & 2 \end{bmatrix}}", r"\begin{pmatrix}2&0\\0&2\end{pmatrix}"),
@@ -103,8 +112,6 @@ RIGHT: list[tuple[str, str]] = [
     (r"\boxed{5 m}", "5"),
     (r"\boxed{3:4}", "3:4"),
     (r"\boxed{\frac{3}{4}}", "3:4"),
-    (r"\boxed{7!}", "5040"),
-    (r"\boxed{2^{10}}", "1024"),
     ("The answer is 3.5.", "3.5"),
     (r"\boxed{3,5}", "3.5"),
     ("1.234,56", "1234.56"),
@@ -117,7 +124,6 @@ RIGHT: list[tuple[str, str]] = [
     (r"\boxed{1 < x < 2}", "1<x<2"),
     (r"\boxed{(1,2,3)}", "(1,2,3)"),
     (r"\boxed{3+4i}", "3+4i"),
-    (r"\boxed{\log_2 8}", "3"),
     ("I paid $5 and then $6 so total $11", "11"),
     ("Answer: $5", "5"),
     ("The answer is $5 per apple.", "5"),
@@ -221,7 +227,6 @@ RIGHT: list[tuple[str, str]] = [
     (r"\boxed{i\sqrt{2}}", r"\sqrt{2}i"),
     (r"\boxed{e^{-1}}", r"\frac{1}{e}"),
     (r"\boxed{\ln 2}", r"\ln(2)"),
-    (r"\boxed{\binom{5}{2}}", "10"),
     (r"$$\boxed{4\pi}$$", r"4\pi"),
     (r"\boxed{f(x) = 3x - 2}", "3x-2"),
     (r"\boxed{0.125}", r"\frac{1}{8}"),
@@ -248,9 +253,9 @@ RIGHT: list[tuple[str, str]] = [
     (r"\boxed{\$1.5\text{ million}}", "1500000"),
     (r"\boxed{7:00 \text{ p.m.}}", "7:00 PM"),
     ("Therefore, the answer is **Paris**.", "Paris"),
-    *UNFINISHED,
 ]
 WRONG: list[tuple[str, str]] = [
+    *UNFINISHED,
     (r"\boxed{1,235}", "1234"),
     (r"\boxed{1/3}", "0.5"),
     (r"\boxed{5}", "-5"),

@@ -41,9 +41,9 @@ def test_a_ground_truth_that_says_nothing_is_a_bad_row(truth: str) -> None:
 
 
 @pytest.mark.parametrize(("completion", "ground_truth"), UNFINISHED)
-def test_a_computation_may_be_left_open_unless_the_run_forbids_it(completion: str, ground_truth: str) -> None:
-    assert math_reward(item(completion, ground_truth)) == 1.0
-    assert math_reward(item(completion, ground_truth), allow_unfinished=False) == 0.0
+def test_a_computation_is_left_open_only_where_the_run_allows_it(completion: str, ground_truth: str) -> None:
+    assert math_reward(item(completion, ground_truth)) == 0.0
+    assert math_reward(item(completion, ground_truth), allow_unfinished=True) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -55,10 +55,15 @@ def test_a_computation_may_be_left_open_unless_the_run_forbids_it(completion: st
         (r"\boxed{1.5\times10^3}", "1500"),
         (r"\boxed{3+4=7}", "7"),
         (r"\boxed{2\sqrt{4\cdot 3}}", r"4\sqrt{3}"),
+        (r"\boxed{10^{-7}}", "0.0000001"),
+        (r"\boxed{-10^3}", "-1000"),
+        (r"\boxed{2, 1}", "1,2"),
+        (r"\boxed{2^2\cdot 3}", r"2^2 \cdot 3"),
+        (r"\boxed{4=x^2+y^2}", "x^2+y^2=4"),
     ],
 )
-def test_what_is_finished_is_right_without_open_computations_too(completion: str, ground_truth: str) -> None:
-    assert math_reward(item(completion, ground_truth), allow_unfinished=False) == 1.0
+def test_what_is_finished_or_no_plain_number_is_right(completion: str, ground_truth: str) -> None:
+    assert math_reward(item(completion, ground_truth)) == 1.0
 
 
 def test_the_answer_in_a_ground_truth() -> None:
