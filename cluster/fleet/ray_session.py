@@ -60,8 +60,8 @@ def ray_session(*, num_cpus: float) -> Iterator[RaySession]:
     # Our own actors are told what they need; Ray would otherwise warn about, or change, what it finds.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # An answer that nobody waits for any more, as when a run is stopped, is no error of the run: Ray would print a trace
-    # for it. Every answer that is waited for is awaited, and its error is ours to report.
+    # An answer that nobody waits for any more, as when a run is stopped, is no error of the run, for which Ray would
+    # print a trace. Every answer that is waited for is awaited, and its error is ours to report.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     if not address:
         # When this process is killed, all of a local Ray goes with it, at the same time. Ray's agents then try to

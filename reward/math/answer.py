@@ -44,9 +44,9 @@ def _warm_up() -> None:
 def math_reward(item: RewardInput, *, allow_unfinished: bool = False) -> float:
     """1 when the completion's final answer equals the ground truth, else 0 (also when it has no answer).
 
-    A truth that is a plain number needs a plain number: a decimal, a fraction that is no whole number, a mixed number, a
-    percentage or a power of ten. `allow_unfinished` takes `8/2`, `2^3` and `3+5` for 4, 8 and 8 too: then the question
-    itself, said again, is an answer to a task of sums, and a policy learns to say it.
+    A truth that is a plain number needs a plain number: a decimal, a fraction that is no whole number, a mixed number,
+    a percentage or a power of ten. `allow_unfinished` takes `8/2`, `2^3` and `3+5` for 4, 8 and 8 too: then the
+    question itself, said again, is an answer to a task of sums, and a policy learns to say it.
 
     Raises:
         ValueError: the prompt has no ground truth, or one that says nothing.
