@@ -163,6 +163,18 @@ def test_gmpo_clips_on_the_side_that_the_advantage_pushes_to() -> None:
     )
 
 
+def test_gmpo_lets_a_ratio_go_against_its_advantage() -> None:
+    # A = 1, log -0.6; A = -1, log 0.6: both as they are.
+    check(
+        Gmpo(),
+        ratios_of([0.5488116, 1.8221188], [1, -1], lengths=[1, 1]),
+        objective=[0.5488116, -1.8221188],
+        grad=[0.5488116, -1.8221188],
+        low=[],
+        high=[],
+    )
+
+
 def test_gmpo_has_two_bounds() -> None:
     # eps_high 0.5: logs 0.6 -> 0.5 and 0.1: exp(0.3) = 1.349859. eps stays for A < 0: exp(-0.4) = 0.670320
     check(
