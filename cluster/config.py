@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from learner.config import LearnerConfig
 from learner.objective import GroupAdvantage, PassAtKAdvantage, ReinforcePlusPlusAdvantage
 from reward.config import RewardConfig, RewardFunctionConfig
-from rollout.config import Config, ModelConfig, RolloutConfig, SamplingConfig, TaskConfig
+from rollout.config import AnyTask, Config, CurriculumConfig, ModelConfig, RolloutConfig, SamplingConfig
 
 
 class EvalConfig(Config):
@@ -20,7 +20,7 @@ class EvalConfig(Config):
     at_end: bool = True
     """Evaluate after the last step."""
     num_prompts: int = Field(default=64, ge=1)
-    """Held-out questions, the same ones each time; fewer where the task has fewer."""
+    """Held-out questions of each task, the same ones each time; fewer where a task has fewer."""
     num_samples: int = Field(default=4, ge=1)
     """k: completions for each question, for pass@1 (their mean), pass@k and maj@k."""
     sampling: SamplingConfig = SamplingConfig()
@@ -157,10 +157,11 @@ class RunConfig(Config):
     deterministic: bool = False
     """Fix what each engine computes together and use deterministic kernels, so that the same run gives the same
     weights bit for bit. Needs `max_policy_lag` 0."""
-    task: TaskConfig
-    """Where the questions come from."""
-    eval_task: TaskConfig | None = None
-    """Another task to evaluate on; null evaluates on the held-out questions of `task`."""
+    task: AnyTask
+    """Where the questions come from; with `kind: mix` from several tasks."""
+    eval_task: AnyTask | None = None
+    """Another task, or several, to evaluate on; null evaluates on the held-out questions of `task`."""
+    curriculum: CurriculumConfig = CurriculumConfig()
     model: ModelConfig = ModelConfig()
     rollout: RolloutConfig = RolloutConfig()
     reward: RewardConfig = RewardConfig()

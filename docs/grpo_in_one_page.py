@@ -29,6 +29,7 @@ from learner.model.source import resolve_model
 from learner.transfer.sender import flat_bytes
 from reward.math.answer import math_reward
 from reward.types import RewardInput
+from rollout.config import tasks_of
 from rollout.engines.protocol import EngineOutput, SampleSpec
 from rollout.engines.vllm import VLLMEngine
 from rollout.prompts.chat import load_tokenizer
@@ -101,7 +102,8 @@ def main() -> None:
     """Trains, and prints a line for each step."""
     model_dir = str(resolve_model(config.model.path, announce=print))
     tokenizer = load_tokenizer(model_dir)
-    questions = build_prompts(tokenizer, config.task, config.model, split="train", max_tokens=sampling.max_tokens)
+    (task,) = tasks_of(config.task)
+    questions = build_prompts(tokenizer, task, config.model, split="train", max_tokens=sampling.max_tokens)
     stream = PromptStream(questions, seed=0)
     engine = VLLMEngine(model_dir, config.model, config.rollout, seed=0)
     policy = build_policy(model_dir, dtype="float32", gradient_checkpointing=False)

@@ -115,6 +115,12 @@ class ScoredGroup:
         return sum(result.outcome is RewardOutcome.OK for result in self.rewards)
 
     @property
+    def pass_rate(self) -> float | None:
+        """Share of the judged completions that are right; None where none was judged."""
+        judged = [result.correct for result in self.rewards if result.correct is not None]
+        return sum(judged) / len(judged) if judged else None
+
+    @property
     def compared_rewards(self) -> tuple[float | None, ...]:
         """[G] what the advantages are made of; None for a completion that was not scored, or that was given up."""
         return tuple(

@@ -1,5 +1,7 @@
 """Configuration of prompts and sampling. Every field's docstring is its help text."""
 
+import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -110,6 +112,90 @@ class Gsm8kTask(TaskBase):
 
 
 TaskConfig = Annotated[ReasoningGymTask | JsonlTask | ParquetTask | HubTask | Gsm8kTask, Field(discriminator="kind")]
+"""One task."""
+
+
+def task_name(task: TaskConfig) -> str:
+    """Name of the task in records and metrics: its own, or the generator's, file's or data set's."""
+    if task.name is not None:
+        return task.name
+    match task:
+        case ReasoningGymTask():
+            return task.generator
+        case HubTask():
+            return task.dataset
+        case Gsm8kTask():
+            return "gsm8k"
+        case _:
+            return Path(task.path).stem
+
+
+class MixTask(Config):
+    """Several tasks in one run. Each is evaluated by itself too; `reward.functions` may be for some of them alone."""
+
+    kind: Literal["mix"] = "mix"
+    tasks: tuple[TaskConfig, ...]
+    """The tasks, each with a name of its own: metrics have it, as in `eval/NAME/pass_at_1`."""
+    weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    """Name of a task -> its share of the prompts, in relation to those of the others; 1 for a task that is not named.
+    With 0 it is evaluated and never trained on."""
+
+    @model_validator(mode="after")
+    def _check_names(self) -> "MixTask":
+        names = [task_name(task) for task in self.tasks]
+        if not names:
+            raise ValueError("a mix has no task; give it at least one in `tasks`")
+        for place, name in enumerate(names):
+            if name in names[:place]:
+                raise ValueError(f"two tasks are named {name!r}: give one of them another `name`")
+            if re.fullmatch(r"[\w.-]+", name) is None:
+                raise ValueError(
+                    f"a task is named {name!r}, and the name stands in those of metrics: give it a `name` of letters, "
+                    "digits, '_', '-' and '.'"
+                )
+        unknown = [name for name in self.weights if name not in names]
+        if unknown:
+            raise ValueError(f"weights has {unknown[0]!r}, which is no task; the tasks are {', '.join(names)}")
+        if not any(self.weights.get(name, 1.0) for name in names):
+            raise ValueError("the weights of all tasks are 0, so that there is nothing to train on; raise one of them")
+        return self
+
+
+AnyTask = Annotated[
+    ReasoningGymTask | JsonlTask | ParquetTask | HubTask | Gsm8kTask | MixTask, Field(discriminator="kind")
+]
+"""One task, or several."""
+
+
+def tasks_of(task: AnyTask) -> tuple[TaskConfig, ...]:
+    """The tasks of a mix in their order; one task is itself."""
+    return task.tasks if isinstance(task, MixTask) else (task,)
+
+
+def weights_of(task: AnyTask) -> dict[str, float]:
+    """Name -> weight of each task that is trained on, in their order."""
+    given = task.weights if isinstance(task, MixTask) else {}
+    weights = {task_name(one): given.get(task_name(one), 1.0) for one in tasks_of(task)}
+    return {name: weight for name, weight in weights.items() if weight > 0}
+
+
+class CurriculumConfig(Config):
+    """Ask prompts more often the more there is to learn from them, by the share of their completions that were right
+    lately. In each pass over the prompts, whose order stays as it is, one is asked with a chance between `floor` and 1,
+    and left out otherwise."""
+
+    enabled: bool = False
+    """Whether it is done."""
+    prefer: Literal["uncertain", "hard"] = "uncertain"
+    """`uncertain`: the chance grows with p (1 - p), the variance of being right (learnability, arXiv 2502.12272), and
+    is 1 where half of the completions are right. `hard`: with 1 - p, the share that is wrong (arXiv 2501.12599)."""
+    floor: float = Field(default=0.1, ge=0.01, le=1)
+    """Least chance of a prompt in a pass: one whose completions are all right, or all wrong, is still asked about once
+    in 1 / floor passes."""
+    after: int = Field(default=1, ge=1)
+    """Passes over all prompts of a task before any is left out."""
+    newest: float = Field(default=0.5, gt=0, le=1)
+    """Share of the newest group in a prompt's pass rate p, which is a running mean; 1 takes the newest alone."""
 
 
 class SamplingConfig(Config):

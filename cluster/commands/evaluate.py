@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.commands.export import export_command
-from cluster.commands.inputs import read_eval_prompts
 from cluster.commands.model_check import check_model, check_tokens
+from cluster.commands.run_prompts import read_eval_prompts
 from cluster.commands.start_checks import check_stop_tokens, ending_warnings
 from cluster.config import RunConfig
 from cluster.fleet.actors import launch_fleet

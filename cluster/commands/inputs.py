@@ -3,10 +3,9 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cluster.commands.model_check import check_model, check_reward_model, check_tokens
-from cluster.commands.scored_rows import scored_prompts
+from cluster.commands.run_prompts import read_eval_prompts, read_train_prompts
 from cluster.commands.start_checks import (
     check_step_ends,
     check_stop_tokens,
@@ -15,16 +14,15 @@ from cluster.commands.start_checks import (
     samplings_of,
     stop_warnings,
 )
-from cluster.commands.teacher_check import demonstrations_of, find_teacher
+from cluster.commands.teacher_check import find_teacher
 from cluster.config import RunConfig
 from cluster.configuration.loading import config_fingerprint
 from cluster.record.reporter import Reporter
 from cluster.weights.run_state import Fingerprints
 from learner.model.source import model_fingerprint, resolve_model, tokenizer_fingerprint
 from reward.components import check_components_are_used
-from rollout.errors import DataError
+from rollout.config import tasks_of
 from rollout.prompts.chat import load_tokenizer
-from rollout.prompts.prompt_building import build_prompts
 from rollout.prompts.prompt_set import PromptSet
 from rollout.prompts.stream import eval_prompts
 from rollout.prompts.vocabulary import token_pieces
@@ -67,8 +65,7 @@ def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
     tokenizer = load_tokenizer(model_dir, trust_remote_code=model.trust_remote_code)
     check_stop_tokens(samplings_of(config), tokenizer)
     teacher_dir = find_teacher(config, tokenizer, num_embeddings, reporter)
-    train = _read_train_prompts(config, tokenizer)
-    reporter.phase(str(train.report))
+    train = read_train_prompts(config, tokenizer, reporter)
     evaluation = config.eval
     is_evaluated = evaluation.at_start or evaluation.at_end or evaluation.every > 0
     warnings = [*train.report.warnings, *ending_warnings(samplings_of(config), tokenizer, model_dir)]
@@ -77,9 +74,8 @@ def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
     if is_evaluated:
         held_out = read_eval_prompts(config, tokenizer)
         questions = eval_prompts(held_out, evaluation.num_prompts)
-        warnings += (
-            held_out.report.warnings if config.eval_task is not None else ()
-        )  # else said of the training prompts
+        if config.eval_task is not None or len(tasks_of(config.task)) > 1:  # else said of the training prompts
+            warnings += [text for text in held_out.report.warnings if text not in warnings]
     for text in warnings:
         reporter.warn(text)
     check_components_are_used(config.reward, (*train.prompts, *questions))
@@ -101,30 +97,3 @@ def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
         vocabulary=token_pieces(tokenizer),
         warnings=tuple(warnings),
     )
-
-
-def _read_train_prompts(config: RunConfig, tokenizer: Any) -> PromptSet:
-    """No question that could be evaluated is among them, not even when it comes from another task."""
-    train = build_prompts(
-        tokenizer,
-        config.task,
-        config.model,
-        split="train",
-        max_tokens=config.rollout.sampling.max_tokens,
-        eval_task=config.eval_task,
-        demonstrations=demonstrations_of(config),
-    )
-    return scored_prompts(config.reward, config.task, train)
-
-
-def read_eval_prompts(config: RunConfig, tokenizer: Any) -> PromptSet:
-    """All held-out questions. Errors: `DataError` when there are none."""
-    task = config.eval_task or config.task
-    held_out = build_prompts(tokenizer, task, config.model, split="eval", max_tokens=config.eval.sampling.max_tokens)
-    held_out = scored_prompts(config.reward, task, held_out)
-    if not held_out.prompts:
-        raise DataError(
-            f"task {held_out.report.task} has no held-out question that fits; raise task.eval_fraction or "
-            "model.max_context_tokens, or turn evaluation off (eval.at_start=false eval.at_end=false)"
-        )
-    return held_out

@@ -36,6 +36,7 @@ from cluster.weights.checkpointing import Checkpoints, check_fingerprints
 from cluster.weights.run_state import RunState
 from cluster.weights.weight_sync import NUM_CANARY_PROMPTS
 from reward.worker import validate_reward_config
+from rollout.config import weights_of
 from rollout.prompts.stream import PromptStream
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -195,7 +196,12 @@ async def _train(start: _Start, fleet: Fleet, stop: asyncio.Event, received: lis
         parts = RunParts(
             config=config,
             fleet=fleet,
-            stream=PromptStream.restore(inputs.train, state.stream),
+            stream=PromptStream.restore(
+                inputs.train,
+                state.stream,
+                weights=weights_of(config.task),
+                curriculum=config.curriculum if config.curriculum.enabled else None,
+            ),
             eval_prompts=inputs.eval_prompts,
             canary_prompts=inputs.train.prompts[:NUM_CANARY_PROMPTS],
             run=run,

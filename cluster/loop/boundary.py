@@ -52,10 +52,8 @@ class Boundary:
         if start.requeued:
             await self._pipeline.launch(start.requeued)
 
-    async def open_rejected(self) -> list[OpenGroup]:
-        """The groups that were rejected since the step before. Those whose completions are gone are counted in the
-        ledger and nowhere else."""
-        rejected = self._pipeline.take_rejected()
+    async def opened(self, rejected: list[tuple[ScoredGroup, str]]) -> list[OpenGroup]:
+        """Groups that were rejected. Those whose completions are gone are counted in the ledger and nowhere else."""
         while rejected:
             try:
                 return await self._open(rejected)

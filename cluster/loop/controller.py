@@ -17,6 +17,7 @@ the release, when the logs end with a step, so it is exact; it is written while 
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -46,7 +47,8 @@ from cluster.weights.learner_group import LearnerGroup, LearnerParts
 from cluster.weights.run_state import RunState
 from cluster.weights.weight_sync import WeightSync
 from learner.types import StepOutput, TrainBatch
-from rollout.types import RolloutGroup
+from reward.types import ScoredGroup
+from rollout.types import Prompt, RolloutGroup
 
 
 class Controller:
@@ -251,9 +253,7 @@ class Controller:
         for scored in groups:
             self._ledger.consume(scored.group_id, scored.group.facts.attempt, step)
         self._buffer.consume()
-        self._state = replace(
-            self._state, step=step + 1, policy_version=output.policy_version, stream=self._parts.stream.state()
-        )
+        self._state = replace(self._state, step=step + 1, policy_version=output.policy_version)
         # Asked to stop: the checkpoint is what matters now, and whoever resumes syncs first anyway.
         started = time.monotonic()
         if not output.skipped:
@@ -281,8 +281,12 @@ class Controller:
                 rejected=self._ledger.rejected,
                 late_results=self._ledger.late_results,
             )
-            await self._record.step(trained, await self._boundary.open_rejected(), counts, timings)
-            self._state = replace(self._state, ledger=self._ledger.state())
+            stream, rejected = self._parts.stream, self._pipeline.take_rejected()
+            # At the end of a step and at no other time, so that who is asked next does not depend on who was faster.
+            stream.learn(_pass_rates([*groups, *(scored for scored, _ in rejected)]))
+            opened_rejected = await self._boundary.opened(rejected)
+            await self._record.step(trained, opened_rejected, counts, timings, stream.facts())
+            self._state = replace(self._state, ledger=self._ledger.state(), stream=stream.state())
             self._mark_boundary()
             self._at_boundary = True
         return output
@@ -343,3 +347,9 @@ class Controller:
     def _mark_boundary(self) -> None:
         """Between two steps: what the logs hold now is what a run that goes on from here keeps of them."""
         self._state = replace(self._state, log_sizes=self._parts.run.sizes())
+
+
+def _pass_rates(groups: Sequence[ScoredGroup]) -> list[tuple[Prompt, float]]:
+    """Of each group of which anything is known."""
+    rates = [(scored.group.prompt, scored.pass_rate) for scored in groups]
+    return [(prompt, rate) for prompt, rate in rates if rate is not None]

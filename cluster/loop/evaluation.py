@@ -13,6 +13,7 @@ from cluster.fleet.objects import open_groups
 from cluster.fleet.recovery import Recovery
 from cluster.groups.reward_router import RewardRouter
 from cluster.groups.sampling import deal, submit, wait_group
+from cluster.record.metric_list import of_one_task
 from cluster.record.metrics import evaluation_metrics, maj_at_k
 from cluster.types import Evaluation, now_s
 from reward.types import ScoredGroup
@@ -114,13 +115,13 @@ class _Questions:
 
 
 def metrics_of(config: EvalConfig, groups: Sequence[ScoredGroup]) -> dict[str, float]:
-    """The metrics of `cluster.record.metrics`, maj@k, and the settings."""
-    metrics = evaluation_metrics(groups)
-    # As in the other metrics: what could not be scored is not wrong, so it has no vote.
-    ballots = [[(r.vote, r.correct) for r in scored.rewards if r.correct is not None] for scored in groups]
-    votes = [maj_at_k([vote for vote, _ in ballot], [right for _, right in ballot]) for ballot in ballots if ballot]
-    if votes:
-        metrics[f"eval/maj_at_{config.num_samples}"] = sum(votes) / len(votes)
+    """The metrics of `cluster.record.metrics`, maj@k, and the settings. Where there are questions of several tasks, all
+    of them once more for each task, as `eval/NAME/pass_at_1`."""
+    metrics = _answers(config, groups)
+    tasks = dict.fromkeys(scored.group.prompt.task for scored in groups)
+    for task in tasks if len(tasks) > 1 else ():
+        of_task = _answers(config, [scored for scored in groups if scored.group.prompt.task == task])
+        metrics |= {of_one_task(name, task): value for name, value in of_task.items()}
     return metrics | {
         "eval/temperature": config.sampling.temperature,
         "eval/top_p": config.sampling.top_p,
@@ -128,3 +129,13 @@ def metrics_of(config: EvalConfig, groups: Sequence[ScoredGroup]) -> dict[str, f
         "eval/max_tokens": float(config.sampling.max_tokens),
         "eval/num_samples": float(config.num_samples),
     }
+
+
+def _answers(config: EvalConfig, groups: Sequence[ScoredGroup]) -> dict[str, float]:
+    metrics = evaluation_metrics(groups)
+    # As in the other metrics: what could not be scored is not wrong, so it has no vote.
+    ballots = [[(r.vote, r.correct) for r in scored.rewards if r.correct is not None] for scored in groups]
+    votes = [maj_at_k([vote for vote, _ in ballot], [right for _, right in ballot]) for ballot in ballots if ballot]
+    if votes:
+        metrics[f"eval/maj_at_{config.num_samples}"] = sum(votes) / len(votes)
+    return metrics

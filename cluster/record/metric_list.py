@@ -137,6 +137,56 @@ ROLLOUT_METRICS = (
         help="Estimated: the mean of -log p of what was sampled.",
     ),
 )
+PROMPT_METRICS = (
+    Metric(
+        name="prompts/share_*",
+        label="Share of the prompts:",
+        unit="share",
+        over="groups",
+        reduce="mean",
+        help="Of each task, in a run of several.",
+    ),
+    Metric(
+        name="prompts/accuracy_*",
+        label="Accuracy on training prompts:",
+        unit="share",
+        over="judged completions of the task",
+        reduce="mean",
+        better="up",
+    ),
+    Metric(
+        name="prompts/reward_*",
+        label="Reward:",
+        over="scored completions of the task",
+        reduce="mean",
+        better="up",
+    ),
+    Metric(
+        name="prompts/known",
+        label="Prompts with a pass rate",
+        unit="prompts",
+        over="run",
+        reduce="last",
+        help="Only with a curriculum.",
+    ),
+    Metric(
+        name="prompts/pass_rate_mean",
+        label="Pass rate of the curriculum",
+        unit="share",
+        over="prompts with a pass rate",
+        reduce="mean",
+        better="up",
+        help="Of each prompt a running mean of the share of its completions that were right.",
+    ),
+    Metric(
+        name="prompts/chance_mean",
+        label="Chance of being asked in a pass",
+        unit="share",
+        over="prompts with a pass rate",
+        reduce="mean",
+        help="The part of a pass over them that the curriculum asks.",
+    ),
+)
 LAG_METRICS = (
     Metric(
         name="lag/mean",
@@ -231,7 +281,15 @@ TIME_METRICS = (
         help="Prompts included, which the learner reads before each completion.",
     ),
 )
-STEP_METRICS = (*REWARD_METRICS, *ROLLOUT_METRICS, *LAG_METRICS, *TRAIN_METRICS, *COUNT_METRICS, *TIME_METRICS)
+STEP_METRICS = (
+    *REWARD_METRICS,
+    *ROLLOUT_METRICS,
+    *PROMPT_METRICS,
+    *LAG_METRICS,
+    *TRAIN_METRICS,
+    *COUNT_METRICS,
+    *TIME_METRICS,
+)
 """A line of metrics.jsonl."""
 
 EVALUATION_METRICS = (
@@ -288,11 +346,20 @@ _BY_NAME = {metric.name: metric for metric in (*STEP_METRICS, *EVALUATION_METRIC
 _FAMILIES = tuple(metric for metric in _BY_NAME.values() if metric.name.endswith("*"))
 
 
+def of_one_task(name: str, task: str) -> str:
+    """The name of a metric of an evaluation where it is of one task alone: eval/pass_at_1 -> eval/sums/pass_at_1."""
+    return name.replace("eval/", f"eval/{task}/", 1)
+
+
 def metric_of(name: str) -> Metric | None:
-    """What is declared of a recorded name; of a member of a family with the whole name and label. None for a name that
-    nothing declares, as a run of another version may have."""
+    """What is declared of a recorded name; of a member of a family, or of one task, with the whole name and label. None
+    for a name that nothing declares, as a run of another version may have."""
     if name in _BY_NAME:
         return _BY_NAME[name]
+    if name.startswith("eval/") and name.count("/") == 2:
+        _, task, what = name.split("/")
+        of_all = metric_of(f"eval/{what}")
+        return None if of_all is None else replace(of_all, name=name, label=f"{of_all.label}, {task}")
     for family in _FAMILIES:
         prefix = family.name.removesuffix("*")
         rest = name.removeprefix(prefix)

@@ -13,16 +13,25 @@ from collections.abc import Hashable, Iterable, Sequence
 from cluster.types import GroupCounts, StepTimings
 from learner.types import StepOutput
 from reward.types import RewardOutcome, ScoredGroup
+from rollout.prompts.stream import StreamFacts
 from rollout.types import FinishReason
 
 
 def step_metrics(
-    groups: Sequence[ScoredGroup], output: StepOutput, *, timings: StepTimings, counts: GroupCounts, policy_version: int
+    groups: Sequence[ScoredGroup],
+    output: StepOutput,
+    *,
+    timings: StepTimings,
+    counts: GroupCounts,
+    policy_version: int,
+    stream: StreamFacts | None = None,
 ) -> dict[str, float]:
-    """Everything about one training step; `policy_version` is that of the weights that the step started from."""
+    """Everything about one training step; `policy_version` is that of the weights that the step started from, `stream`
+    what the prompts come from, where there is one."""
     parts = (
         reward_metrics(groups),
         rollout_metrics(groups),
+        {} if stream is None else prompt_metrics(groups, stream),
         lag_metrics(groups, policy_version),
         train_metrics(output),
         count_metrics(counts),
@@ -84,6 +93,24 @@ def rollout_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
     num_trainable = sum(number for of in facts for number in of.num_trainable_tokens_G)
     if num_trainable:  # E[-log p(token)] under the sampler estimates the entropy of its distribution
         metrics["rollout/sampled_entropy"] = math.fsum(of.surprisal_sum for of in facts) / num_trainable
+    return metrics
+
+
+def prompt_metrics(groups: Sequence[ScoredGroup], stream: StreamFacts) -> dict[str, float]:
+    """The tasks of a run of several, and what the curriculum knows."""
+    metrics: dict[str, float] = {}
+    for task in stream.tasks if len(stream.tasks) > 1 else ():
+        of_task = [scored for scored in groups if scored.group.prompt.task == task]
+        results = [result for scored in of_task for result in scored.rewards]
+        metrics[f"prompts/share_{task}"] = len(of_task) / len(groups)
+        accuracy = _mean(float(result.correct) for result in results if result.correct is not None)
+        reward = _mean(result.reward for result in results if result.reward is not None)
+        found = {f"prompts/accuracy_{task}": accuracy, f"prompts/reward_{task}": reward}
+        metrics |= {name: value for name, value in found.items() if value is not None}
+    if stream.pass_rate_mean is not None and stream.chance_mean is not None:
+        metrics["prompts/known"] = float(stream.num_known)
+        metrics["prompts/pass_rate_mean"] = stream.pass_rate_mean
+        metrics["prompts/chance_mean"] = stream.chance_mean
     return metrics
 
 

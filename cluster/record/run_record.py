@@ -25,6 +25,7 @@ from cluster.types import (
     now_s,
 )
 from learner.types import CompletionKey, ComputedTokens, StepOutput, TokenValues, TrainBatch
+from rollout.prompts.stream import StreamFacts
 from rollout.types import RolloutGroup
 
 
@@ -57,22 +58,37 @@ class RunRecord:
         self._run.append_event(Event(kind=kind, actor=actor, start_s=started_s, end_s=now_s(), **facts))
 
     async def step(
-        self, trained: TrainedStep, rejected: Sequence[OpenGroup], counts: GroupCounts, timings: StepTimings
+        self,
+        trained: TrainedStep,
+        rejected: Sequence[OpenGroup],
+        counts: GroupCounts,
+        timings: StepTimings,
+        stream: StreamFacts,
     ) -> None:
         """A training step that was taken, with the groups rejected since the one before. Counting and writing are done
         in a thread: the loop goes on meanwhile."""
         batch = trained.batch
-        metrics = await asyncio.to_thread(self._write_step, trained, rejected, counts, timings)
+        metrics = await asyncio.to_thread(self._write_step, trained, rejected, counts, timings, stream)
         self._run.append_metrics(batch.step, metrics)
         self._trackers.log(batch.step, metrics)
         self._reporter.step(step_view(batch.step, self._config.steps, metrics))
 
     def _write_step(
-        self, trained: TrainedStep, rejected: Sequence[OpenGroup], counts: GroupCounts, timings: StepTimings
+        self,
+        trained: TrainedStep,
+        rejected: Sequence[OpenGroup],
+        counts: GroupCounts,
+        timings: StepTimings,
+        stream: StreamFacts,
     ) -> dict[str, float]:
         batch = trained.batch
         metrics = step_metrics(
-            batch.groups, trained.outputs[0], timings=timings, counts=counts, policy_version=batch.policy_version
+            batch.groups,
+            trained.outputs[0],
+            timings=timings,
+            counts=counts,
+            policy_version=batch.policy_version,
+            stream=stream,
         )
         values: dict[CompletionKey, TokenValues] = {}
         for tokens in trained.tokens:

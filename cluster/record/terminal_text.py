@@ -19,6 +19,7 @@ from typing import TextIO
 from cluster.config import RunConfig
 from cluster.record.reporter import EvalView, Part, StepView
 from cluster.types import RunSummary
+from rollout.config import tasks_of
 
 _ESCAPE_SEQUENCE = re.compile(
     r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # operating-system commands: titles, links
@@ -50,8 +51,9 @@ def headline(config: RunConfig) -> str:
     """What a run trains, on one line."""
     rollout = config.rollout
     mode = "synchronous" if config.max_policy_lag == 0 else f"sampling up to {config.max_policy_lag} versions ahead"
+    tasks = " and ".join(task.name or task.kind for task in tasks_of(config.task))
     return (
-        f"{config.model.path} on {config.task.name or config.task.kind}: {config.steps} steps of "
+        f"{config.model.path} on {tasks}: {config.steps} steps of "
         f"{rollout.prompts_per_step} prompts x {rollout.group_size} completions, {mode}"
     )
 

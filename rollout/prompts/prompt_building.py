@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -113,15 +114,15 @@ def build_prompts(  # noqa: PLR0913  # all that a prompt depends on
     *,
     split: Split,
     max_tokens: int,
-    eval_task: TaskConfig | None = None,
+    held_out: Collection[str] = (),
     demonstrations: Demonstrations | None = None,
 ) -> PromptSet:
-    """Loads the rows of a split and builds their prompts; `eval_task` as in `load_rows`, `demonstrations` as in
+    """Loads the rows of a split and builds their prompts; `held_out` as in `load_rows`, `demonstrations` as in
     `PromptBuilder`.
 
     Errors: `DataError`, `ConfigError`.
     """
-    rows = load_rows(task, split=split, eval_task=eval_task)
+    rows = load_rows(task, split=split, held_out=held_out)
     builder = PromptBuilder(tokenizer, task, model, max_tokens=max_tokens, demonstrations=demonstrations)
     return builder.build(rows)
 
@@ -137,6 +138,31 @@ def without(prompt_set: PromptSet, places: Collection[int], why: str) -> PromptS
         longest_tokens=max((len(prompt.token_ids) for prompt in prompts), default=0),
     )
     sources = tuple(source for place, source in enumerate(prompt_set.sources) if place not in places)
+    return PromptSet(prompts=prompts, report=report, fingerprint=_fingerprint(prompts), sources=sources)
+
+
+def joined(sets: Sequence[PromptSet]) -> PromptSet:
+    """The prompts of several tasks as one set, in the order of the tasks; one set is itself."""
+    if len(sets) == 1:
+        return sets[0]
+    prompts = tuple(replace(p, index=index) for index, p in enumerate(prompt for of in sets for prompt in of.prompts))
+    reports = [of.report for of in sets]
+    skipped: Counter[str] = Counter()
+    for report in reports:
+        skipped.update(report.skipped)
+    report = replace(
+        reports[0],
+        task=", ".join(report.task for report in reports),
+        num_prompts=len(prompts),
+        num_too_long=sum(report.num_too_long for report in reports),
+        num_duplicates=sum(report.num_duplicates for report in reports),
+        num_in_eval=sum(report.num_in_eval for report in reports),
+        skipped=dict(skipped),
+        longest_tokens=max(report.longest_tokens for report in reports),
+        data_fingerprint=hashlib.sha256("".join(report.data_fingerprint for report in reports).encode()).hexdigest(),
+        warnings=tuple(dict.fromkeys(warning for report in reports for warning in report.warnings)),
+    )
+    sources = tuple(source for of in sets for source in of.sources)
     return PromptSet(prompts=prompts, report=report, fingerprint=_fingerprint(prompts), sources=sources)
 
 

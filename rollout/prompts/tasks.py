@@ -4,13 +4,13 @@ Two rules hold for every kind of task. A question that comes twice is kept once.
 trained on: without an evaluation source of its own a task is split by a hash of the question, so that the side a
 question falls on depends on nothing but the question, and stays the same when rows are added, removed or reordered;
 with one, a question that is in both is left out of training. Two questions are the same when their normal forms are
-(`normal_form`), whichever task they come from.
+(`normal_form`), whichever task they come from: what one task of a run holds out, no other may train on.
 """
 
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from rollout.config import TaskConfig
@@ -20,11 +20,9 @@ from rollout.prompts.sources import has_eval_source
 from rollout.prompts.usable_rows import Split, TaskRows, load_source
 
 
-def load_rows(task: TaskConfig, *, split: Split, eval_task: TaskConfig | None = None) -> TaskRows:
-    """Reads, checks and splits the rows of `task`.
-
-    With an `eval_task`, training rows are without all of its held-out questions. Which of them an evaluation really
-    asks does not matter: that may change on resume, and the rows may not.
+def load_rows(task: TaskConfig, *, split: Split, held_out: Collection[str] = ()) -> TaskRows:
+    """Reads, checks and splits the rows of `task`. Training rows are without the questions of `held_out`, which other
+    tasks of the run hold out (`held_out_questions`).
 
     Raises DataError when a source cannot be read, a row is malformed (unless `on_bad_row` is "skip"), or nothing
     is left.
@@ -32,14 +30,21 @@ def load_rows(task: TaskConfig, *, split: Split, eval_task: TaskConfig | None = 
     rows = _load_split(task, split)
     if split == "train":
         asked = load_source(task, "eval").rows if has_eval_source(task) else ()
-        if eval_task is not None:
-            asked += _load_split(eval_task, "eval").rows
-        held_out = {normal_form(row.question_text) for row in asked}
-        kept = tuple(row for row in rows.rows if normal_form(row.question_text) not in held_out)
+        never = {normal_form(row.question_text) for row in asked}.union(held_out)
+        kept = tuple(row for row in rows.rows if normal_form(row.question_text) not in never)
         rows = replace(rows, rows=kept, num_in_eval=len(rows.rows) - len(kept))
     if not rows.rows:
         raise DataError(_nothing_left(task, rows))
     return replace(rows, fingerprint=_fingerprint(rows.rows))
+
+
+def held_out_questions(tasks: Iterable[TaskConfig]) -> frozenset[str]:
+    """Normal forms of all questions that these tasks hold out. Which of them an evaluation really asks does not matter:
+    that may change on resume, and what is trained on may not.
+
+    Raises DataError as `load_rows` does.
+    """
+    return frozenset(normal_form(row.question_text) for task in tasks for row in _load_split(task, "eval").rows)
 
 
 def _load_split(task: TaskConfig, split: Split) -> TaskRows:

@@ -3,10 +3,17 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
-from rollout.config import ColumnMapping, Gsm8kTask, HubTask, JsonlTask, ParquetTask, ReasoningGymTask, TaskConfig
+from rollout.config import (
+    ColumnMapping,
+    Gsm8kTask,
+    JsonlTask,
+    ParquetTask,
+    ReasoningGymTask,
+    TaskConfig,
+    task_name,
+)
 from rollout.errors import DataError
 from rollout.prompts.raw_rows import BadRow
 from rollout.prompts.rows import RowSchema, TaskRow, parse_row
@@ -38,21 +45,6 @@ class TaskRows:
     def num_skipped(self) -> int:
         """Malformed rows left out."""
         return sum(self.skipped.values())
-
-
-def task_name(task: TaskConfig) -> str:
-    """Name of the task in records and metrics: its own, or the generator's, file's or data set's."""
-    if task.name is not None:
-        return task.name
-    match task:
-        case ReasoningGymTask():
-            return task.generator
-        case HubTask():
-            return task.dataset
-        case Gsm8kTask():
-            return "gsm8k"
-        case _:
-            return Path(task.path).stem
 
 
 def final_answer(solution: str) -> str:

@@ -78,8 +78,8 @@ SWITCHES = {
     ),
     "cursor after a step": Switch(
         module="cluster.loop.controller",
-        guarded="policy_version=output.policy_version, stream=self._parts.stream.state()",
-        unguarded="policy_version=output.policy_version",
+        guarded="ledger=self._ledger.state(), stream=stream.state()",
+        unguarded="ledger=self._ledger.state()",
     ),
     "cursor when sampling ahead": Switch(
         module="cluster.loop.boundary",
@@ -88,8 +88,8 @@ SWITCHES = {
     ),
     "cursor read back": Switch(
         module="rollout.prompts.stream",
-        guarded="return cls(prompt_set, seed=state.seed, index=state.index)",
-        unguarded="return cls(prompt_set, seed=state.seed)",
+        guarded="weights=weights, curriculum=curriculum, state=state)",
+        unguarded="weights=weights, curriculum=curriculum)",
     ),
 }
 

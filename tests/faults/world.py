@@ -30,7 +30,7 @@ from learner.config import LearnerConfig
 from learner.types import CompletionKey, ComputedTokens, RankShare, StepOutput, TrainBatch
 from reward.types import GroupScores, ScoredGroup
 from rollout.config import ReasoningGymTask, RolloutConfig
-from rollout.prompts.stream import PromptStreamState
+from rollout.prompts.stream import PromptStreamState, StreamFacts
 from rollout.transfer.manifest import WeightChunk, tensor_digest
 from rollout.types import (
     Completion,
@@ -221,12 +221,21 @@ class Stream:
     def __init__(self, index: int = 0) -> None:
         self._index = index
 
+    @classmethod
+    def restore(cls, state: PromptStreamState) -> "Stream":
+        return cls(state.index)
+
     def next(self) -> Prompt:
         index, self._index = self._index, self._index + 1
         return prompt_of(index)
 
     def state(self) -> PromptStreamState:
         return PromptStreamState(index=self._index, seed=0, fingerprint="d")
+
+    def learn(self, results: object) -> None: ...
+
+    def facts(self) -> StreamFacts:
+        return StreamFacts(tasks=("t",))
 
 
 def prompt_of(index: int) -> Prompt:
@@ -356,7 +365,7 @@ async def run_schedule(
         path, state = checkpoints.newest()
         await checkpoints.load_learners(fleet, path)
         run.rewind(state.step, state.log_sizes)
-    stream: Any = Stream(state.stream.index)
+    stream: Any = Stream.restore(state.stream)
     reporter: Any = SimpleNamespace(
         warn=warnings.append, phase=lambda *_: None, step=lambda _: None, evaluation=lambda _: None
     )

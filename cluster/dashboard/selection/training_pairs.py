@@ -13,13 +13,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from cluster.dashboard.index.rollout_queries import PlacedRow
 from cluster.dashboard.selection.completions import SelectionError
-from rollout.config import TaskConfig
+from rollout.config import AnyTask, TaskConfig, task_name, tasks_of
 from rollout.prompts.chat import messages_for
 from rollout.prompts.rows import TaskRow
 
 Shape = Literal["rollouts", "sft", "dpo", "sft-text", "dpo-text"]
 SHAPES: tuple[Shape, ...] = get_args(Shape)
-PAIR_COLUMNS = ("phase", "step", "group_id", "sample_index", "question", "prompt_text", "completion_text")
+PAIR_COLUMNS = ("phase", "task", "step", "group_id", "sample_index", "question", "prompt_text", "completion_text")
 """What is read of a completion to make a record of it."""
 
 _TURN = "turns"
@@ -52,13 +52,13 @@ def best_and_worst(rows: Sequence[PlacedRow]) -> list[PlacedRow]:
 class Turns:
     """Says with which turns a question was asked, from the configuration of its run."""
 
-    tasks: Mapping[str, Any]
-    """Phase -> the task's configuration."""
+    tasks: Mapping[str, AnyTask]
+    """Phase -> the configuration of its task, or tasks."""
 
     def of(self, values: Mapping[str, Any]) -> list[dict[str, str]]:
         """The turns of a completion's prompt. Raises SelectionError where its text does not hold them."""
         row = TaskRow(question=values["question"] or "", ground_truth=None, source="")
-        turns = messages_for(row, self.tasks[values["phase"]])
+        turns = messages_for(row, _task_of(self.tasks[values["phase"]], values["task"]))
         text = values["prompt_text"] or ""
         # A template may take blanks off a turn's ends, and nothing else. A conversation of several turns is one text in
         # the table: its roles cannot be told any more, and the text is not in the prompt as it stands.
@@ -71,10 +71,16 @@ class Turns:
         return [{"role": turn.role, "content": turn.content} for turn in turns]
 
 
+def _task_of(tasks: AnyTask, name: str) -> TaskConfig:
+    """The task of a mix that has this name. A completion of a run with one task is of that one."""
+    of_run = tasks_of(tasks)
+    return next((task for task in of_run if task_name(task) == name), of_run[0])
+
+
 def turns_of(config: Mapping[str, Any] | None) -> Turns:
     """From a run's configuration. Raises SelectionError where it has no task that is understood."""
     config = config or {}
-    adapter: TypeAdapter[Any] = TypeAdapter(TaskConfig)
+    adapter: TypeAdapter[Any] = TypeAdapter(AnyTask)
     try:
         task = adapter.validate_python(config.get("task"))
         other = config.get("eval_task")

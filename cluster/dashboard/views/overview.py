@@ -69,11 +69,12 @@ def metrics_view(
 
 
 def _evaluations(table: MetricTable, from_step: int | None, to_step: int | None) -> dict[str, Any]:
-    """pass@k and maj@k of every evaluation of the window; the reward where nothing is judged right or wrong."""
+    """pass@k and maj@k of every evaluation of the window, pass@1 of each task of several; the reward where nothing is
+    judged right or wrong."""
     thinning = thin(table.steps, points=max(1, len(table.steps)), from_step=from_step, to_step=to_step)
-    names = [name for name in table.columns if name.startswith(("eval/pass_at_", "eval/maj_at_"))] or [
-        held_out(table)[0]
-    ]
+    names = [name for name in table.columns if name.startswith(("eval/pass_at_", "eval/maj_at_"))]
+    names += [name for name in table.columns if name.startswith("eval/") and name.endswith("/pass_at_1")]
+    names = list(dict.fromkeys(names)) or [held_out(table)[0]]
     return {
         "step": thinning.first(table.steps),
         "series": [
@@ -85,5 +86,6 @@ def _evaluations(table: MetricTable, from_step: int | None, to_step: int | None)
 
 
 def _label(name: str) -> str:
-    """ "eval/pass_at_8" -> "pass@8"."""
-    return name.removeprefix("eval/").replace("_at_", "@").replace("_", " ")
+    """ "eval/pass_at_8" -> "pass@8", "eval/sums/pass_at_1" -> "sums pass@1"."""
+    task, _, what = name.removeprefix("eval/").rpartition("/")
+    return f"{task} {what.replace('_at_', '@').replace('_', ' ')}".strip()

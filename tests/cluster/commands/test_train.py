@@ -13,6 +13,7 @@ from cluster.config import RunConfig
 from cluster.configuration.loading import load_config
 from cluster.record.run_directory import RunDirectory
 from cluster.record.terminal import make_reporter
+from rollout.errors import ConfigError, DataError
 from rollout.prompts.stream import PromptStream
 from tests.rollout.byte_tokenizer import CHAT_TEMPLATE, byte_tokenizer
 
@@ -99,3 +100,65 @@ def test_what_a_person_should_know_of_prompts_is_told_at_once_and_kept(
     assert elsewhere.startswith("eval.sampling does not stop at 'x'")
     said = capsys.readouterr()
     assert left_out[:60] in said.out + said.err
+
+
+def mix(tmp_path: Path, *changes: str) -> RunConfig:
+    """Two tasks to train on that share questions, each of which holds out what the other has, and one to evaluate."""
+    a = write(tmp_path / "a.jsonl", ["q0", "q1", "q2", "q3"])
+    b = write(tmp_path / "b.jsonl", ["Q0 ", "q1", "b2", "b3", "b4"])
+    c = write(tmp_path / "c.jsonl", ["b4", "c1"])
+    tasks = [
+        {"kind": "jsonl", "name": "a", "path": a, "eval_path": write(tmp_path / "a_eval.jsonl", ["b2", "a9"])},
+        {"kind": "jsonl", "name": "b", "path": b, "eval_path": write(tmp_path / "b_eval.jsonl", ["Q3"])},
+        {"kind": "jsonl", "name": "c", "path": c, "eval_path": c},
+    ]
+    task = {"kind": "mix", "tasks": tasks, "weights": {"b": 2, "c": 0}}
+    return load_config("tiny", [f"task={json.dumps(task)}", "eval.num_prompts=1", *changes])
+
+
+def test_no_task_of_a_mix_trains_on_what_another_holds_out(read: Read, tmp_path: Path) -> None:
+    inputs = read(mix(tmp_path))
+    asked = [(prompt.task, prompt.question) for prompt in inputs.train.prompts]
+    # Both may train on q0 and q1; q3 is held out by b, b2 by a, and b4 by c, which is not trained on.
+    assert asked == [("a", "q0"), ("a", "q1"), ("a", "q2"), ("b", "Q0 "), ("b", "q1"), ("b", "b3")]
+    assert [prompt.index for prompt in inputs.train.prompts] == list(range(6))
+    assert [(prompt.index, prompt.task) for prompt in inputs.eval_prompts] == [(0, "a"), (1, "b"), (2, "c")]
+    assert len({prompt.group_id for prompt in inputs.eval_prompts}) == 3
+
+
+def test_a_task_of_a_mix_that_holds_nothing_out_is_trained_on_alone(read: Read, tmp_path: Path) -> None:
+    config = mix(tmp_path, "task.tasks.0.eval_path=null", "task.tasks.0.eval_fraction=0")
+    assert {prompt.task for prompt in read(config).eval_prompts} == {"b", "c"}
+
+
+def test_several_tasks_may_be_evaluated_and_one_be_trained_on(read: Read, tmp_path: Path) -> None:
+    of_mix = mix(tmp_path).task.model_dump(mode="json")
+    rows = write(tmp_path / "rows.jsonl", ["q3", "c1", "q9"])
+    task = {"kind": "jsonl", "path": rows, "eval_fraction": 0}
+    inputs = read(load_config("tiny", [f"task={json.dumps(task)}", f"eval_task={json.dumps(of_mix)}"]))
+    assert [prompt.question for prompt in inputs.train.prompts] == ["q9"]
+    assert {prompt.task for prompt in inputs.eval_prompts} == {"a", "b", "c"}
+
+
+def test_each_task_has_the_reward_that_is_for_it(read: Read, tmp_path: Path) -> None:
+    reward = [{"function": "math", "tasks": ["a", "c"]}, {"function": "exact_match", "tasks": ["b"]}]
+    read(mix(tmp_path, f"reward.functions={json.dumps(reward)}"))
+    with pytest.raises(DataError, match=r"no component of the reward is for it \(its task is 'b'\)"):
+        read(mix(tmp_path, f"reward.functions={json.dumps(reward[:1])}"))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("task.tasks.1.name=a", "task: two tasks are named 'a': give one of them another `name`"),
+        ("task.tasks.1.name=x/y", "task: a task is named 'x/y', and the name stands in those of metrics"),
+        ("task.weights.d=1", "task: weights has 'd', which is no task; the tasks are a, b, c"),
+        ("task.weights={a: 0, b: 0, c: 0}", "task: the weights of all tasks are 0"),
+        ("task.weights.a=-1", "task.weights.a: got -1, allowed: greater than or equal to 0"),
+        ("task.tasks=[]", "task: a mix has no task; give it at least one in `tasks`"),
+    ],
+)
+def test_a_mix_that_cannot_be_is_refused_at_once(tmp_path: Path, change: str, sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        mix(tmp_path, change)
+    assert sentence in str(caught.value)

@@ -43,6 +43,7 @@ from cluster.types import Event, GroupCounts, Instant, RunSummary, StepTimings, 
 from cluster.weights.checkpointing import Checkpoints
 from learner.types import StepOutput, TrainBatch
 from reward.types import ScoredGroup
+from rollout.prompts.stream import StreamFacts
 from tests.cluster.dashboard.small_runs import EQUAL, FAILED, MIXED, RIGHT, WRONG, Sample, config, group, trained_step
 from tests.cluster.dashboard.stamped import Stamped
 from tests.cluster.examples import scored_of
@@ -229,7 +230,8 @@ class FaultyRun:
             rejected=ledger.rejected,
             late_results=ledger.late_results,
         )
-        asyncio.run(self._record.step(trained_step(batch, samples, output), [], counts, timings))
+        stream = StreamFacts(tasks=("sums",))
+        asyncio.run(self._record.step(trained_step(batch, samples, output), [], counts, timings, stream))
         if output.reason:
             self.warn(f"step {output.step}: {output.reason}")
         self.progress.step_trained()

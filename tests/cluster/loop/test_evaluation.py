@@ -45,6 +45,25 @@ def test_means_are_over_the_questions() -> None:
     assert (metrics["eval/temperature"], metrics["eval/top_p"], metrics["eval/max_tokens"]) == (0.5, 0.75, 9.0)
 
 
+def of_task(task: str, answer: ScoredGroup) -> ScoredGroup:
+    prompt = dataclasses.replace(answer.group.prompt, task=task)
+    return dataclasses.replace(answer, group=dataclasses.replace(answer.group, prompt=prompt))
+
+
+def test_several_tasks_have_their_own_metrics_and_the_overall_ones() -> None:
+    right = answered(["The answer is 3"] * 4, [ok(1)] * 4)
+    wrong = answered(["The answer is 5"] * 3 + ["The answer is 3"], [ok(0)] * 3 + [ok(1)])
+    groups = [of_task("sums", right), of_task("sums", wrong), of_task("words", wrong)]
+    metrics = metrics_of(CONFIG, groups)
+    assert metrics["eval/pass_at_1"] == pytest.approx((1 + 1 / 4 + 1 / 4) / 3)
+    assert metrics["eval/sums/pass_at_1"] == pytest.approx((1 + 1 / 4) / 2)
+    assert metrics["eval/words/pass_at_1"] == pytest.approx(1 / 4)
+    assert (metrics["eval/sums/maj_at_4"], metrics["eval/words/maj_at_4"]) == (0.5, 0.0)
+    assert (metrics["eval/sums/questions"], metrics["eval/words/questions"]) == (2, 1)
+    assert "eval/sums/temperature" not in metrics
+    assert not any(name.count("/") > 1 for name in metrics_of(CONFIG, groups[:2]))
+
+
 def test_what_could_not_be_scored_has_no_vote() -> None:
     texts = ["The answer is 5", "The answer is 5", "The answer is 3", "The answer is 3"]
     half = answered(texts, [failed(), failed(), ok(1), failed()])

@@ -11,7 +11,8 @@ HEAD = """# Metrics
 
 A line of `metrics.jsonl` for each training step, a line of `evaluations.jsonl` for each evaluation, and the same names
 in TensorBoard and the other trackers. A value that does not exist, as the mean of nothing, is left out. Every value
-is taken over all of a step, or an evaluation, at once: nothing is a mean of means. A name with `*` is a family.
+is taken over all of a step, or an evaluation, at once: nothing is a mean of means. A name with `*` is a family. An
+evaluation of several tasks has what is over its questions and completions once more for each, as `eval/NAME/pass_at_1`.
 
 This page is made from the declarations (`cluster/record/metric_list.py`, `learner/metrics.py`).
 """

@@ -7,6 +7,7 @@ from cluster.record.metrics import step_metrics
 from cluster.types import GroupCounts, StepTimings
 from learner.metrics import LEARNER_METRICS
 from reward.types import RewardOutcome
+from rollout.prompts.stream import StreamFacts
 from rollout.types import FinishReason
 from tests.cluster.examples import completion, failed, ok, scored, step_output
 from tests.cluster.record.metric_docs import PAGE, metrics_page
@@ -32,7 +33,8 @@ def test_every_name_of_a_step_is_declared_and_every_declaration_is_of_one() -> N
     counts = GroupCounts(dispatched=3, trained=2, in_flight=0, rejected={"equal_rewards": 1})
     timings = StepTimings(step_s=10.0, generate_s=4.0, score_s=1.0, train_s=2.0, sync_s=0.5, ended_s=1.0)
     output = step_output(0, {metric.name: 1.0 for metric in LEARNER_METRICS})
-    names = set(step_metrics(GROUPS, output, timings=timings, counts=counts, policy_version=0))
+    stream = StreamFacts(tasks=("sums", "words"), num_known=2, pass_rate_mean=0.5, chance_mean=1.0)
+    names = set(step_metrics(GROUPS, output, timings=timings, counts=counts, policy_version=0, stream=stream))
     assert covered(names, {metric.name for metric in STEP_METRICS}) == (set(), set())
 
 
@@ -52,6 +54,9 @@ def test_a_member_of_a_family_has_its_own_name_and_label() -> None:
     assert (found := metric_of("groups/rejected_too_few_scored")) is not None
     assert found.label == "Rejected: too few scored"
     assert metric_of("groups/rejected_") is None
+    assert (found := metric_of("eval/sums/pass_at_8")) is not None
+    assert (found.name, found.label, found.unit) == ("eval/sums/pass_at_8", "Held-out pass@8, sums", "share")
+    assert metric_of("eval/sums/of_another_version") is None
     assert metric_of("train/of_another_version") is None
 
 

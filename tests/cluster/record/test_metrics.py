@@ -15,6 +15,7 @@ from cluster.record.metrics import (
     lag_metrics,
     maj_at_k,
     pass_at_k,
+    prompt_metrics,
     reward_metrics,
     rollout_metrics,
     step_metrics,
@@ -23,6 +24,7 @@ from cluster.record.metrics import (
 )
 from cluster.types import GroupCounts, StepTimings
 from reward.types import RewardOutcome
+from rollout.prompts.stream import StreamFacts
 from rollout.types import FinishReason, read_only, repetition
 from tests.cluster.examples import completion, failed, ok, scored, step_output
 
@@ -117,6 +119,25 @@ def test_learner_metrics_get_their_stage() -> None:
     assert metrics["kl/reference"] == 0.5
     assert metrics["train/policy_version"] == 5
     assert (metrics["train/skipped"], metrics["train/bad_steps_in_a_row"]) == (0, 0)
+
+
+def test_each_task_of_several_has_its_share_and_its_accuracy() -> None:
+    groups = [scored(0, [ok(1.0), ok(0.0)]), scored(1, [ok(1.0), failed()]), scored(2, [ok(1.0), ok(1.0)])]
+    metrics = prompt_metrics(groups, StreamFacts(tasks=("sums", "words")))
+    # All three groups are of sums: 4 of the 5 completions that were judged are right.
+    assert metrics == {
+        "prompts/share_sums": 1.0,
+        "prompts/share_words": 0.0,
+        "prompts/accuracy_sums": 0.8,
+        "prompts/reward_sums": 0.8,
+    }
+    assert prompt_metrics(groups, StreamFacts(tasks=("sums",))) == {}
+    known = StreamFacts(tasks=("sums",), num_known=3, pass_rate_mean=0.25, chance_mean=0.5)
+    assert prompt_metrics(groups, known) == {
+        "prompts/known": 3.0,
+        "prompts/pass_rate_mean": 0.25,
+        "prompts/chance_mean": 0.5,
+    }
 
 
 def test_step_metrics_have_every_stage_and_refuse_one_name_twice() -> None:

@@ -20,6 +20,7 @@ from cluster.record.trackers import MAX_WAITING_FOR_TABLE, Trackers, check_track
 from cluster.types import GroupCounts, StepTimings
 from learner.types import StepOutput, TrainBatch
 from rollout.errors import ConfigError
+from rollout.prompts.stream import StreamFacts
 from tests.cluster.examples import completion, failed, ok, opened, scored
 
 
@@ -112,7 +113,7 @@ def test_a_step_on_record_sends_its_table_before_its_metrics(tmp_path: Path) -> 
         config = load_config("tiny", ["trackers.wandb=true", f"trackers.rollouts={rollouts}"])
         run = RunDirectory.create(tmp_path / str(rollouts), config)
         record = RunRecord(config, run, cast(Any, reporter), cast(Any, trackers))
-        asyncio.run(record.step(trained, [], counts, timings))
+        asyncio.run(record.step(trained, [], counts, timings, StreamFacts(tasks=("sums",))))
     assert calls == [("log", 4, True), ("table", 4, 1), ("log", 4, True)]
 
 

@@ -2,35 +2,45 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rollout.config import CurriculumConfig
 from rollout.errors import DataError
-from rollout.prompts.prompt_building import prompt_uid
+from rollout.prompts.prompt_building import joined, prompt_uid
 from rollout.prompts.prompt_set import PromptReport, PromptSet
-from rollout.prompts.stream import PromptStream, PromptStreamState, epoch_order, eval_prompts, sample_seed
+from rollout.prompts.stream import (
+    PromptStream,
+    PromptStreamState,
+    TaskPlace,
+    epoch_order,
+    eval_prompts,
+    next_task,
+    sample_seed,
+)
 from rollout.types import Prompt
 
 
-def prompt_set(size: int) -> PromptSet:
+def prompt_set(size: int, task: str = "sums") -> PromptSet:
     """A set as the builder makes it, without tokenizer."""
     prompts = tuple(
         Prompt(
-            uid=prompt_uid("sums", f"{n}?"),
+            uid=prompt_uid(task, f"{n}?"),
             epoch=0,
             index=n,
             token_ids=(n,),
             text=f"{n}?",
             question=f"{n}?",
             ground_truth=str(n),
-            task="sums",
+            task=task,
         )
         for n in range(size)
     )
     report = PromptReport(
-        task="sums",
+        task=task,
         split="train",
         num_prompts=size,
         num_too_long=0,
@@ -66,7 +76,9 @@ def test_a_stream_goes_on_from_any_point(size: int, seed: int, taken: int) -> No
     for _ in range(taken):
         stream.next()
     state = stream.state()
-    assert state == PromptStreamState(index=taken, seed=seed, fingerprint=prompts.fingerprint)
+    assert (state.index, state.seed, state.fingerprint) == (taken, seed, prompts.fingerprint)
+    before_there_were_several = PromptStreamState(index=taken, seed=seed, fingerprint=prompts.fingerprint)
+    assert PromptStream.restore(prompts, before_there_were_several).state() == state
     restored = PromptStream.restore(prompts, state)
     assert [restored.next() for _ in range(2 * size)] == [stream.next() for _ in range(2 * size)]
 
@@ -127,3 +139,117 @@ def test_seeds_of_samples() -> None:
     seeds = [sample_seed(*values) for values in arguments]
     assert len(set(seeds)) == len(arguments)
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_tasks_take_turns_by_their_weights() -> None:
+    # 3 : 1. Behind its share, times 4, before each prompt: (3, 1), (2, 2), (1, 3), (4, 0), (3, 1) and so on.
+    asked = {"a": 0, "b": 0}
+    turns = ""
+    for _ in range(8):
+        task = next_task(asked, {"a": 3.0, "b": 1.0})
+        asked[task] += 1
+        turns += task
+    assert turns == "aabaaaba"
+
+
+@settings(max_examples=60, deadline=None)
+@given(weights=st.lists(st.floats(0.01, 100), min_size=1, max_size=6), taken=st.integers(1, 200))
+def test_no_task_is_a_whole_prompt_ahead_of_its_share(weights: list[float], taken: int) -> None:
+    shares = {str(n): weight for n, weight in enumerate(weights)}
+    asked = dict.fromkeys(shares, 0)
+    for _ in range(taken):
+        asked[next_task(asked, shares)] += 1
+        for name, weight in shares.items():
+            assert asked[name] < weight / sum(weights) * sum(asked.values()) + 1 + 1e-9
+
+
+def test_each_task_of_a_mix_is_asked_as_it_would_be_alone() -> None:
+    sums, products = prompt_set(5), prompt_set(3, "products")
+    stream = PromptStream(joined([sums, products]), seed=7, weights={"sums": 1.0, "products": 2.0})
+    drawn = [stream.next() for _ in range(30)]
+    assert [prompt.index for prompt in drawn] == list(range(30))
+    for prompts, count in ((sums, 10), (products, 20)):
+        alone = PromptStream(prompts, seed=7)
+        expected = [alone.next() for _ in range(count)]
+        of_task = [prompt for prompt in drawn if prompt.task == prompts.report.task]
+        assert [(p.uid, p.epoch) for p in of_task] == [(p.uid, p.epoch) for p in expected]
+    assert stream.state().places == {
+        "sums": TaskPlace(passed=10, asked=10),
+        "products": TaskPlace(passed=20, asked=20),
+    }
+
+
+CURRICULUM = CurriculumConfig(enabled=True, floor=0.1)
+MIX = {"sums": 1.0, "products": 3.0}
+
+
+def right_share(prompt: Prompt) -> float:
+    """Every third question is never right, every third always, the others half of the time."""
+    return (0.0, 0.5, 1.0)[int(prompt.ground_truth or 0) % 3]
+
+
+@settings(max_examples=30, deadline=None)
+@given(sizes=st.tuples(st.integers(1, 15), st.integers(1, 15)), seed=st.integers(0, 99), taken=st.integers(0, 80))
+def test_a_mix_with_a_curriculum_goes_on_from_any_point(sizes: tuple[int, int], seed: int, taken: int) -> None:
+    prompts = joined([prompt_set(sizes[0]), prompt_set(sizes[1], "products")])
+    stream = PromptStream(prompts, seed=seed, weights=MIX, curriculum=CURRICULUM)
+
+    def ask(stream: PromptStream, count: int) -> list[Prompt]:
+        drawn = []
+        for _ in range(count):
+            drawn.append(stream.next())
+            if len(drawn) % 4 == 0:  # in any order
+                stream.learn([(prompt, right_share(prompt)) for prompt in reversed(drawn[-4:])])
+        return drawn
+
+    ask(stream, taken)
+    state = stream.state()
+    restored = PromptStream.restore(prompts, state, weights=MIX, curriculum=CURRICULUM)
+    assert restored.state() == state
+    assert ask(restored, 60) == ask(stream, 60)
+    assert restored.state() == stream.state()
+
+
+def test_a_curriculum_asks_more_often_what_there_is_to_learn_from() -> None:
+    stream = PromptStream(prompt_set(90), seed=1, curriculum=CURRICULUM)
+    drawn = []
+    for _ in range(3000):
+        drawn.append(stream.next())
+        stream.learn([(drawn[-1], right_share(drawn[-1]))])
+    # After a pass that asks all 90, each third has chances of 0.1, 1 and 0.1: 2910 prompts are 30 * 1.2 in a pass.
+    counts = [sum(right_share(prompt) == share for prompt in drawn[90:]) for share in (0.0, 0.5, 1.0)]
+    passes = 2910 / 36
+    assert counts[1] == pytest.approx(30 * passes, rel=0.05)
+    assert counts[0] == pytest.approx(3 * passes, rel=0.25)
+    assert counts[2] == pytest.approx(3 * passes, rel=0.25)
+    assert len({prompt.uid for prompt in drawn[90:]}) == 90, "every prompt is seen again"
+    pairs = [(prompt.uid, prompt.epoch) for prompt in drawn]
+    assert len(set(pairs)) == len(pairs), "so that no two groups have the same seeds"
+    place = stream.state().places["sums"]
+    assert place.asked == 3000
+    assert place.passed == pytest.approx(90 * (1 + passes), rel=0.05)
+
+
+def test_what_a_curriculum_knows_of_a_stream() -> None:
+    slow = CURRICULUM.model_copy(update={"newest": 0.25})
+    stream = PromptStream(prompt_set(3), seed=0, curriculum=slow)
+    assert stream.facts().pass_rate_mean is None
+    first, second = stream.next(), stream.next()
+    # Of the same prompt: 1, then 1 - 1/4, whichever is told first.
+    again = replace(first, index=2, epoch=1)
+    stream.learn([(again, 0.0), (second, 0.0), (first, 1.0)])
+    assert stream.state().pass_rates == {first.uid: 0.75, second.uid: 0.0}
+    facts = stream.facts()
+    assert (facts.num_known, facts.pass_rate_mean) == (2, 0.375)
+    # 0.1 + 0.9 * 4 * 3/4 * 1/4, and 0.1.
+    assert facts.chance_mean == pytest.approx((0.775 + 0.1) / 2)
+    without = PromptStream(prompt_set(3), seed=0)
+    without.learn([(first, 1.0)])
+    assert without.state().pass_rates == {}
+
+
+def test_an_evaluation_asks_as_many_of_each_task() -> None:
+    chosen = eval_prompts(joined([prompt_set(5), prompt_set(2, "products")]), 3)
+    assert [prompt.task for prompt in chosen] == ["sums"] * 3 + ["products"] * 2
+    assert [prompt.index for prompt in chosen] == list(range(5))
+    assert [p.uid for p in chosen[:3]] == [p.uid for p in eval_prompts(prompt_set(5), 3)]

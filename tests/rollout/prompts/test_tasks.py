@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.config import Gsm8kTask, JsonlTask, ReasoningGymTask
+from rollout.config import Gsm8kTask, JsonlTask, ReasoningGymTask, task_name
 from rollout.errors import DataError
 from rollout.prompts.reasoning_gym import _draw, _entries, generate
-from rollout.prompts.tasks import is_held_out, load_rows
-from rollout.prompts.usable_rows import final_answer, task_name
+from rollout.prompts.tasks import held_out_questions, is_held_out, load_rows
+from rollout.prompts.usable_rows import final_answer
 
 
 def write(path: Path, questions: Sequence[str]) -> str:
@@ -93,15 +93,17 @@ def test_training_leaves_out_what_another_task_holds_out_by_one_normal_form(tmp_
     task = JsonlTask(path=write(tmp_path / "rows.jsonl", ["q0", "q1", "Ｑ2", "q3"]), eval_fraction=0)
     other = write(tmp_path / "other.jsonl", ["Q0 ", "q2"])
     overlapping = JsonlTask(path=write(tmp_path / "x.jsonl", ["x"]), eval_path=other)
-    rows = load_rows(task, split="train", eval_task=overlapping)
+    rows = load_rows(task, split="train", held_out=held_out_questions([overlapping]))
     assert [row.question for row in rows.rows] == ["q1", "q3"]
     assert rows.num_in_eval == 2
     elsewhere = JsonlTask(path=write(tmp_path / "y.jsonl", ["y"]), eval_fraction=0.5)
-    apart = load_rows(task, split="train", eval_task=elsewhere)
+    apart = load_rows(task, split="train", held_out=held_out_questions([elsewhere]))
     assert apart.fingerprint == load_rows(task, split="train").fingerprint != rows.fingerprint
     with pytest.raises(DataError, match="all 2 questions are evaluation questions too"):
         load_rows(
-            JsonlTask(path=other, eval_fraction=0), split="train", eval_task=JsonlTask(path=other, eval_path=other)
+            JsonlTask(path=other, eval_fraction=0),
+            split="train",
+            held_out=held_out_questions([JsonlTask(path=other, eval_path=other)]),
         )
 
 

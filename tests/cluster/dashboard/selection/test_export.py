@@ -161,6 +161,26 @@ def test_turns_are_those_that_the_question_was_asked_with(tmp_path: Path) -> Non
     store.close()
 
 
+def test_the_turns_of_a_mix_are_those_of_each_task(tmp_path: Path) -> None:
+    tasks = [
+        {"kind": "jsonl", "path": f"{name}.jsonl", "template": f"{name}: {{question}}"} for name in ("sums", "words")
+    ]
+    config = load_config("tiny", [f"task={json.dumps({'kind': 'mix', 'tasks': tasks})}"])
+    run = RunDirectory.create(tmp_path / "a", config)
+    groups = [opened(scored(index, [ok(1.0)])) for index in range(2)]
+    asked = [
+        replace(of.group.prompt, task=name, text=f"<user>{name}: 1 + 2</user>", question="1 + 2")
+        for of, name in zip(groups, ("sums", "words"), strict=True)
+    ]
+    run.write_rollouts(
+        0, [replace(of, group=replace(of.group, prompt=p)) for of, p in zip(groups, asked, strict=True)], {}, {}
+    )
+    store = RunStore(run.path)
+    store.refresh()
+    assert [one["prompt"][0]["content"] for one in exported(store, "", shape="sft")] == ["sums: 1 + 2", "words: 1 + 2"]
+    store.close()
+
+
 def test_a_cell_is_no_formula(tmp_path: Path) -> None:
     texts = ['=HYPERLINK("http://x")', "-5", "+3.5", "-x", "@a", "plain"]
     run = RunDirectory.create(tmp_path / "a", load_config("tiny"))

@@ -59,6 +59,18 @@ def test_the_overview_of_a_finished_run(tmp_path: Path) -> None:
     json.dumps(page, allow_nan=False)
 
 
+def test_each_task_of_several_is_a_line_of_the_evaluations(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "run", config())
+    of_tasks = {"eval/sums/pass_at_1": 0.75, "eval/sums/pass_at_2": 1.0, "eval/words/pass_at_1": 0.25}
+    run.append_evaluation(0, {"eval/pass_at_1": 0.5, **of_tasks})
+    series = overview(open_store(run.path))["evaluations"]["series"]
+    assert [(one["label"], one["values"]) for one in series] == [
+        ("pass@1", [0.5]),
+        ("sums pass@1", [0.75]),
+        ("words pass@1", [0.25]),
+    ]
+
+
 def test_a_run_that_has_not_made_a_step_has_every_tile_without_a_value(tmp_path: Path) -> None:
     RunDirectory.create(tmp_path / "run", config())
     page = overview(open_store(tmp_path / "run"))
