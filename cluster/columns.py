@@ -20,11 +20,13 @@ ROLLOUT_COLUMNS: Mapping[str, str] = {
     "ground_truth": "string",  # null where the data has none
     "prompt_token_ids": "list<int32>",
     "teacher_prompt_token_ids": "list<int32>",  # the prompt with a demonstration; empty without self-distillation
+    "teacher": "string",  # which of several teachers the row names; empty where there are not several
     "token_ids": "list<int32>",  # [T]
     "rollout_logprobs": "list<float32>",  # [T] nats
     "policy_logprobs": "list<float32>",  # [T] nats; empty where the learner computed none, as are the next two
     "ref_logprobs": "list<float32>",  # [T] nats
     "entropies": "list<float32>",  # [T] nats
+    "teacher_logprobs": "list<float32>",  # [T] nats; empty but for a teacher that is asked over HTTP
     "loss_mask": "list<bool>",  # [T]
     "advantage": "float64",  # null where not trained on; of the reward itself where the objective takes a KL off it
     "reward": "float64",  # null where not scored

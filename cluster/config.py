@@ -241,9 +241,24 @@ class RunConfig(Config):
                 "dynamic_sampling.enabled is true, which samples groups of equal rewards again, and "
                 f"learner.objective.advantage `{advantage.kind}` learns from some of them; turn it off"
             )
+        if teacher is not None and teacher.base_url is not None:
+            self._check_asked_teacher()
         if teacher is not None and self.dynamic_sampling.enabled:
             raise ValueError(
                 "dynamic_sampling.enabled is true, which samples groups of equal rewards again, and there is a "
                 "learner.teacher, which learns from every group; turn one of them off"
             )
         return self
+
+    def _check_asked_teacher(self) -> None:
+        temperature = self.rollout.sampling.temperature
+        if temperature != 1.0:
+            raise ValueError(
+                f"rollout.sampling.temperature is {temperature:g} and learner.teacher.base_url is a server, which "
+                "scores given tokens at temperature 1 alone; set the temperature to 1, or take a teacher by its path"
+            )
+        if self.deterministic:
+            raise ValueError(
+                "deterministic is true and learner.teacher.base_url is a server, which computes together what happens "
+                "to come together; set deterministic to false, or take a teacher by its path"
+            )

@@ -67,6 +67,10 @@ class RewardFailureError(ShoalError):
     """Groups cannot be scored, so that there is nothing to train on."""
 
 
+class TeacherFailureError(ShoalError):
+    """The server of the teacher does not score what is sampled, so that there is nothing to train on."""
+
+
 class StallError(ShoalError):
     """Nothing was scored or trained for too long, and the configuration says that this ends the run."""
 

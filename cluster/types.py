@@ -218,6 +218,8 @@ class RejectReason(StrEnum):
     """Dynamic sampling: no completion stands out, and another group was sampled instead."""
     NOTHING_TO_TRAIN = "nothing_to_train"
     """Fewer than two scored completions have a token with a finite log-probability."""
+    TEACHER_FAILED = "teacher_failed"
+    """The server of the teacher did not score its completions."""
     SAMPLING_FAILED = "sampling_failed"
     """Every attempt to sample it ended with its engine failing."""
 

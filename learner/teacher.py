@@ -1,10 +1,51 @@
 """Configuration of a teacher: on-policy distillation and self-distillation. `docs/algorithms/distillation.md`."""
 
+import os
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from rollout.config import Config
+from rollout.errors import ConfigError
+
+LONGEST_RETRY_AFTER_S = 300.0
+"""A server that asks for a longer wait (`Retry-After`) is not waited for."""
+
+
+class EndpointConfig(Config):
+    """How a teacher behind `base_url` is asked."""
+
+    model: str | None = None
+    """Name under which the server has it; null takes the only one that it has."""
+    api_key_env: str | None = None
+    """Name of the environment variable with the key that the server wants; null sends none. The key itself is in no
+    file."""
+    max_requests: int = Field(default=32, ge=1)
+    """Completions that are asked about at the same time."""
+    max_attempts: int = Field(default=6, ge=1)
+    """Times that a completion is asked about while the server is busy, fails or cannot be reached. After that the group
+    is rejected."""
+    deadline_s: float = Field(default=120.0, gt=0)
+    """Time for one answer."""
+
+    @property
+    def longest_s(self) -> float:
+        """For one completion, when every attempt and every wait takes all the time it may."""
+        return self.max_attempts * (self.deadline_s + LONGEST_RETRY_AFTER_S)
+
+
+def api_key_of(config: EndpointConfig) -> str | None:
+    """The key, out of the environment of this process. Errors: `ConfigError` where it is not there."""
+    if config.api_key_env is None:
+        return None
+    key = os.environ.get(config.api_key_env, "").strip()
+    if not key:
+        raise ConfigError(
+            f"learner.teacher.endpoint.api_key_env is {config.api_key_env}, and the environment has nothing under that "
+            "name; set it to the key of the teacher's server"
+        )
+    return key
 
 
 class TeacherConfig(Config):
@@ -12,6 +53,15 @@ class TeacherConfig(Config):
 
     path: str | None = None
     """The teacher's weights, named as in `model.path`; whole on every rank. It must share the policy's tokenizer."""
+    paths: dict[str, str] = Field(default_factory=dict)
+    """In place of `path`: several teachers, value of `column` -> weights as in `path`. Each row is taught by the one
+    that its column names; every row needs one."""
+    column: str | None = None
+    """With `paths`: the column of the row; a dot leads into a column of objects."""
+    base_url: str | None = None
+    """In place of `path`: the address of a vLLM server that has the teacher, as `http://host:8000/v1`. It is asked for
+    the log-probabilities of the sampled tokens (`kind: sampled`), while the policy samples."""
+    endpoint: EndpointConfig = EndpointConfig()
     policy_with: str | None = None
     """In place of `path`: the teacher is the policy itself, with the weights before the step, that reads more: what
     stands in this column of the row (self-distillation). `ground_truth` is the row's expected answer."""
@@ -30,6 +80,11 @@ class TeacherConfig(Config):
     """Learn from the teacher alone. Else it is added to what is learnt from the rewards."""
 
     @property
+    def models(self) -> dict[str, str]:
+        """Name -> weights of every model of its own; one alone has the name ""."""
+        return {"": self.path} if self.path is not None else self.paths
+
+    @property
     def is_exact(self) -> bool:
         """Whether it is a loss over the whole vocabulary."""
         return self.kind != "sampled"
@@ -46,9 +101,32 @@ class TeacherConfig(Config):
 
     @model_validator(mode="after")
     def _check_who_teaches(self) -> Self:
-        given = [name for name in ("path", "policy_with") if getattr(self, name) is not None]
+        given = [name for name in ("path", "paths", "base_url", "policy_with") if getattr(self, name)]
         if len(given) != 1:
             raise ValueError(
-                f"exactly one of path and policy_with says who teaches; got {' and '.join(given) or 'neither'}"
+                "exactly one of path, paths, base_url and policy_with says who teaches; got "
+                f"{' and '.join(given) or 'none'}"
+            )
+        if bool(self.paths) != (self.column is not None):
+            raise ValueError(
+                "paths and column go together: the column of a row names which of the paths teaches it; got "
+                f"{'paths' if self.paths else 'column'} alone"
+            )
+        if self.base_url is not None and self.is_exact:
+            raise ValueError(
+                f"kind is `{self.kind}`, which compares whole vocabularies, and base_url is a server, which tells the "
+                "log-probability of the sampled token alone; set kind to `sampled`, or take a teacher by its path"
             )
         return self
+
+    @field_validator("base_url")
+    @classmethod
+    def _check_address(cls, base_url: str | None) -> str | None:
+        if base_url is None:
+            return None
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError(f"base_url is {base_url!r}, expected an address such as http://host:8000/v1")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("base_url has a user or password in it; set endpoint.api_key_env to a variable with a key")
+        return base_url.rstrip("/")

@@ -16,6 +16,29 @@ GroupAdvantages = tuple[float | None, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FoundTeacher:
+    """Where the teachers of a run are, once they are known to be of use; of the policy itself, nothing."""
+
+    folders: Mapping[str, str] = field(default_factory=dict)
+    """Name -> Hugging Face directory; one alone has the name ""."""
+    served_model: str = ""
+    """Name of the teacher on its server; empty where it is asked of none."""
+    fingerprint: str = ""
+    """Of the models' files, or of the name on the server; empty without a teacher of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taught:
+    """What became of a group that a teacher's server was asked about."""
+
+    reason: str
+    """Why it could not be scored; empty where it was."""
+    started_s: float
+    finished_s: float
+    """Unix times."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSetup:
     """What a rank is told of the run, beyond the learner's own configuration. The same for all ranks."""
 
@@ -32,8 +55,8 @@ class TrainingSetup:
     """Size of a chunk of weights, MiB."""
     deterministic: bool
     trust_remote_code: bool = False
-    teacher_dir: str = ""
-    """Hugging Face directory of the teacher; empty without one of its own."""
+    teacher_dirs: Mapping[str, str] = field(default_factory=dict)
+    """As `FoundTeacher.folders`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +120,8 @@ class TrainSequence:
     """Of an advantage that is not the same at every token: spans that cover all of them."""
     num_teacher_prompt_tokens: int = 0
     """Of the prompt as a teacher reads it; 0 where that is the same."""
+    teacher: str = ""
+    """Which of several teachers it has; a micro-batch is of one."""
 
     @property
     def key(self) -> CompletionKey:

@@ -24,7 +24,7 @@ from learner.config import LearnerConfig
 from learner.model.frozen import FrozenModel
 from learner.model.policy import build_policy
 from learner.model.reference import Reference
-from learner.model.teacher import PolicyTeacher, Teacher
+from learner.model.teacher import AskedTeacher, PolicyTeacher, SeveralTeachers, Teacher
 from learner.saving import checkpoint
 from learner.transfer.sender import WeightSender
 from learner.types import ComputedTokens, RankShare, StepOutput, TrainingSetup, TrainSequence
@@ -79,18 +79,21 @@ class LearnerWorker:
             return None
         if config.policy_with is not None:
             return PolicyTeacher(self._engine, self._model)
-        assert setup.teacher_dir, "a teacher of its own has a directory"
-        teacher = FrozenModel(
-            build_policy(
-                setup.teacher_dir,
-                dtype=self._config.dtype,
-                gradient_checkpointing=False,
-                trust_remote_code=setup.trust_remote_code,
-                on_gpu=place.on_gpu,
+        if config.base_url is not None:
+            return AskedTeacher()
+        teachers = {}
+        for name, folder in setup.teacher_dirs.items():
+            teachers[name] = FrozenModel(
+                build_policy(
+                    folder,
+                    dtype=self._config.dtype,
+                    gradient_checkpointing=False,
+                    trust_remote_code=setup.trust_remote_code,
+                    on_gpu=place.on_gpu,
+                )
             )
-        )
-        teacher.to(self._engine.device)
-        return teacher
+            teachers[name].to(self._engine.device)
+        return SeveralTeachers(teachers)
 
     def train_step(self, share: RankShare, *groups: RolloutGroup) -> tuple[StepOutput, ComputedTokens]:
         """One training step: the optimizer steps on the batch of which this is a share. `groups` are

@@ -14,6 +14,12 @@ from numpy.typing import NDArray
 TokenIds: TypeAlias = NDArray[np.int32]
 Logprobs: TypeAlias = NDArray[np.float32]
 LossMask: TypeAlias = NDArray[np.bool_]
+_COMPLETION_ARRAYS = (
+    ("token_ids", np.int32),
+    ("logprobs", np.float32),
+    ("loss_mask", np.bool_),
+    ("teacher_logprobs", np.float32),
+)
 _GRAM = 4
 """Tokens of what is looked for again in a completion: `cluster/dashboard/files/features.py` counts the same."""
 
@@ -65,6 +71,8 @@ class Prompt:
     """The row's other columns, as JSON values: a reward function may read them."""
     teacher_token_ids: tuple[int, ...] = ()
     """The prompt with a demonstration, as the policy reads it where it is its own teacher; else empty."""
+    teacher: str = ""
+    """Name of its teacher where there are several; else empty."""
 
     @property
     def group_id(self) -> str:
@@ -108,14 +116,19 @@ class Completion:
     """Which weights sampled which tokens; spans follow one another and cover all T tokens."""
     num_nonfinite_logprobs: int = 0
     """Tokens that were masked because the engine's log-probability was NaN or infinite."""
+    teacher_logprobs: Logprobs = field(default_factory=lambda: read_only((), np.float32))
+    """[T] float32, log-probability (nats) of each token under a teacher that is asked when it was sampled; empty where
+    none was."""
 
     def __post_init__(self) -> None:
-        for name, kind in (("token_ids", np.int32), ("logprobs", np.float32), ("loss_mask", np.bool_)):
+        for name, kind in _COMPLETION_ARRAYS:
             object.__setattr__(self, name, read_only(getattr(self, name), kind))
         num_tokens = len(self.token_ids)
         assert len(self.logprobs) == num_tokens, (len(self.logprobs), num_tokens)
         assert len(self.loss_mask) == num_tokens, (len(self.loss_mask), num_tokens)
+        assert len(self.teacher_logprobs) in (0, num_tokens), (len(self.teacher_logprobs), num_tokens)
         assert bool(np.isfinite(self.logprobs).all()), "non-finite log-probabilities are masked by the sampler"
+        assert bool(np.isfinite(self.teacher_logprobs).all()), "what a teacher says is checked where it is asked"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Completion):
@@ -152,8 +165,9 @@ def read_only(values: Any, kind: type[np.generic]) -> NDArray[Any]:
 class RolloutGroup:
     """The G completions of one prompt, from one attempt of one sampler.
 
-    Between processes it travels as three buffers, however many completions it has (pickle protocol 5, out of band): a
-    reader in another process gets views of shared memory, and no token becomes a Python object on the way.
+    Between processes it travels as three buffers, however many completions it has (pickle protocol 5, out of band),
+    and a fourth where a teacher was asked: a reader in another process gets views of shared memory, and no token
+    becomes a Python object on the way.
     """
 
     prompt: Prompt
@@ -183,13 +197,16 @@ class RolloutGroup:
                 c.finish_reason,
                 tuple((span.policy_version, span.start, span.end) for span in c.version_spans),
                 c.num_nonfinite_logprobs,
+                len(c.teacher_logprobs),
             )
             for c in completions
         )
+        taught = [c.teacher_logprobs for c in completions if len(c.teacher_logprobs)]
         flat = (
             _joined([c.token_ids for c in completions], np.int32),
             _joined([c.logprobs for c in completions], np.float32),
             _joined([c.loss_mask for c in completions], np.bool_),
+            _joined(taught, np.float32) if taught else None,
         )
         return _unpacked_group, (self.prompt, self.attempt, self.worker, self.started_s, self.finished_s, heads, *flat)
 
@@ -204,17 +221,19 @@ def _unpacked_group(  # noqa: PLR0913  # pickle hands the fields over one by one
     worker: str,
     started_s: float,
     finished_s: float,
-    heads: tuple[tuple[int, int, str, FinishReason, tuple[tuple[int, int, int], ...], int], ...],
+    heads: tuple[tuple[int, int, str, FinishReason, tuple[tuple[int, int, int], ...], int, int], ...],
     token_ids: TokenIds,
     logprobs: Logprobs,
     loss_mask: LossMask,
+    teacher_logprobs: Logprobs | None,
 ) -> RolloutGroup:
     """The other end of `RolloutGroup.__reduce__`. Its values were checked when the completions were made."""
-    for flat in (token_ids, logprobs, loss_mask):
+    taught = np.zeros(0, np.float32) if teacher_logprobs is None else teacher_logprobs
+    for flat in (token_ids, logprobs, loss_mask, taught):
         flat.flags.writeable = False
-    completions, start = [], 0
-    for sample_index, length, text, finish_reason, spans, num_nonfinite in heads:
-        end = start + length
+    completions, start, taught_start = [], 0, 0
+    for sample_index, length, text, finish_reason, spans, num_nonfinite, num_taught in heads:
+        end, taught_end = start + length, taught_start + num_taught
         completion = object.__new__(Completion)
         for name, value in (
             ("sample_index", sample_index),
@@ -225,10 +244,11 @@ def _unpacked_group(  # noqa: PLR0913  # pickle hands the fields over one by one
             ("finish_reason", finish_reason),
             ("version_spans", tuple(VersionSpan(policy_version=v, start=s, end=e) for v, s, e in spans)),
             ("num_nonfinite_logprobs", num_nonfinite),
+            ("teacher_logprobs", taught[taught_start:taught_end]),
         ):
             object.__setattr__(completion, name, value)
         completions.append(completion)
-        start = end
+        start, taught_start = end, taught_end
     return RolloutGroup(
         prompt=prompt,
         completions=tuple(completions),

@@ -52,7 +52,7 @@ ORDERS: dict[str, tuple[tuple[str, ...], ...]] = {
             "types metrics surrogate_config teacher",
             "objective",
             "config",
-            "algorithm backend",
+            "algorithm backend endpoint",
             "model",
             "transfer",
             "saving",

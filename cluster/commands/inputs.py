@@ -20,6 +20,7 @@ from cluster.configuration.loading import config_fingerprint
 from cluster.record.reporter import Reporter
 from cluster.weights.run_state import Fingerprints
 from learner.model.source import model_fingerprint, resolve_model, tokenizer_fingerprint
+from learner.types import FoundTeacher
 from reward.components import check_components_are_used
 from rollout.config import tasks_of
 from rollout.prompts.chat import load_tokenizer
@@ -34,8 +35,7 @@ class Inputs:
     """What a run reads before it starts anything."""
 
     model_dir: Path
-    teacher_dir: Path | None
-    """None without a teacher of its own."""
+    teacher: FoundTeacher
     train: PromptSet
     eval_prompts: tuple[Prompt, ...]
     fingerprints: Fingerprints
@@ -64,7 +64,7 @@ def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
     check_reward_model(config)
     tokenizer = load_tokenizer(model_dir, trust_remote_code=model.trust_remote_code)
     check_stop_tokens(samplings_of(config), tokenizer)
-    teacher_dir = find_teacher(config, tokenizer, num_embeddings, reporter)
+    teacher = find_teacher(config, tokenizer, num_embeddings, reporter)
     train = read_train_prompts(config, tokenizer, reporter)
     evaluation = config.eval
     is_evaluated = evaluation.at_start or evaluation.at_end or evaluation.every > 0
@@ -83,7 +83,7 @@ def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
     check_step_ends(config.reward, tokenizer, train.prompts)
     return Inputs(
         model_dir=model_dir,
-        teacher_dir=teacher_dir,
+        teacher=teacher,
         train=train,
         eval_prompts=questions,
         fingerprints=Fingerprints(
@@ -92,7 +92,7 @@ def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
             data=train.fingerprint,
             group_size=config.rollout.group_size,
             config=config_fingerprint(config),
-            teacher="" if teacher_dir is None else model_fingerprint(teacher_dir),
+            teacher=teacher.fingerprint,
         ),
         vocabulary=token_pieces(tokenizer),
         warnings=tuple(warnings),

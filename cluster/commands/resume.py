@@ -9,7 +9,19 @@ from cluster.configuration.redact import redact, redacted_keys
 from cluster.record.run_directory import RunDirectory
 from rollout.errors import ConfigError
 
-CHANGEABLE = ("name", "runs_dir", "steps", "trackers", "alerts", "checkpoint", "eval", "recovery", "weight_sync")
+CHANGEABLE = (
+    "name",
+    "runs_dir",
+    "steps",
+    "trackers",
+    "alerts",
+    "checkpoint",
+    "eval",
+    "recovery",
+    "weight_sync",
+    "learner.teacher.base_url",  # a server moves; which model answers there is compared
+    "learner.teacher.endpoint",
+)
 """Keys, with all below them, that may differ from the run's own. Keys that end in `_s` are deadlines: they may too, but
 for those that a task or a reward function gave a meaning of its own (`params`)."""
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from cluster.commands.scored_rows import scored_prompts
-from cluster.commands.teacher_check import demonstrations_of
+from cluster.commands.teacher_check import demonstrations_of, teacher_names_of
 from cluster.config import RunConfig
 from cluster.record.reporter import Reporter
 from rollout.config import TaskConfig, task_name, tasks_of, weights_of
@@ -33,6 +33,7 @@ def read_train_prompts(config: RunConfig, tokenizer: Any, reporter: Reporter) ->
             max_tokens=config.rollout.sampling.max_tokens,
             held_out=held_out,
             demonstrations=demonstrations_of(config),
+            teachers=teacher_names_of(config),
         )
         sets.append(scored_prompts(config.reward, task, prompts))
         reporter.phase(str(sets[-1].report))

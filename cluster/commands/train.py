@@ -153,12 +153,7 @@ async def _run(start: _Start) -> RunSummary:
     stop = asyncio.Event()
     received: list[int] = []
     with _signals(stop, received, start.reporter):
-        teacher_dir = start.inputs.teacher_dir
-        launch = launch_fleet(
-            start.config,
-            model_dir=str(start.inputs.model_dir),
-            teacher_dir="" if teacher_dir is None else str(teacher_dir),
-        )
+        launch = launch_fleet(start.config, model_dir=str(start.inputs.model_dir), teacher=start.inputs.teacher)
         in_time, fleet = await first_of(launch, stop)
         if not in_time:
             goes_on = "the run directory is removed" if start.is_new else "the run is as it was"

@@ -136,6 +136,8 @@ def _processes(config: RunConfig) -> tuple[ProcessPlan, ...]:
         processes.append(
             ProcessPlan(role="reward model", count=model.num_workers, cpus=model.cpus, gpus=model.gpus, threads=0)
         )
+    if learner.teacher is not None and learner.teacher.base_url is not None:
+        processes.append(ProcessPlan(role="teacher (asks a server)", count=1, cpus=0, gpus=0, threads=1))
     return tuple(processes)
 
 
@@ -176,9 +178,10 @@ def _learner_memory(config: RunConfig, shape: ModelShape | None) -> list[MemoryP
         parts.append((f"weights cast to {learner.dtype}", _cast_bytes(config, shape) if shape else None))
     if learner.objective.needs_reference:
         parts.append(("reference in float32", None if n is None else n * _FP32))
-    if learner.teacher is not None and learner.teacher.path is not None:
-        teacher = model_shape(learner.teacher.path)
-        parts.append(("teacher in float32", teacher.num_parameters * _FP32 if teacher else None))
+    for name, path in (learner.teacher.models if learner.teacher is not None else {}).items():
+        teacher = model_shape(path)
+        what = f"teacher {name} in float32" if name else "teacher in float32"
+        parts.append((what, teacher.num_parameters * _FP32 if teacher else None))
     parts.append(("activations of a micro-batch", _activation_bytes(config, shape)))
     parts.append(("logits of a chunk and their gradient", 2 * _LOGITS_CHUNK_ELEMENTS * _FP32))
     if learner.compares_distributions:

@@ -14,11 +14,12 @@ from cluster.config import RunConfig
 from cluster.errors import ActorFailedError, StageTimeoutError
 from cluster.fleet.deadlines import finish, finish_all
 from cluster.fleet.environment import cores_of_nodes, threads_variable, with_ours
-from cluster.fleet.handles import LearnerHandle, RewardHandle, RewardModelHandle, SamplerHandle
+from cluster.fleet.handles import LearnerHandle, RewardHandle, RewardModelHandle, SamplerHandle, TeacherHandle
 from cluster.fleet.objects import Objects, RayObjects
 from cluster.fleet.placement import Bundle, place, plan_bundles
-from cluster.fleet.roles import LEARNER, REWARD, REWARD_MODEL, SAMPLER, H, Restart, Role, Seat, Site, role_of
+from cluster.fleet.roles import LEARNER, REWARD, REWARD_MODEL, SAMPLER, TEACHER, H, Restart, Role, Seat, Site, role_of
 from cluster.fleet.stacks import StackSource, listen, read_stacks
+from learner.types import FoundTeacher
 
 CLOSE_DEADLINE_S = 15.0
 STACKS_DEADLINE_S = 20.0
@@ -38,6 +39,7 @@ SamplerActor: TypeAlias = Actor[SamplerHandle]
 LearnerActor: TypeAlias = Actor[LearnerHandle]
 RewardActor: TypeAlias = Actor[RewardHandle]
 RewardModelActor: TypeAlias = Actor[RewardModelHandle]
+TeacherActor: TypeAlias = Actor[TeacherHandle]
 
 
 class Launches(Protocol):
@@ -68,6 +70,8 @@ class Fleet:
     """In the order of ranks; empty in an evaluation alone."""
     rewards: tuple[RewardActor, ...]
     reward_models: tuple[RewardModelActor, ...] = ()
+    teachers: tuple[TeacherActor, ...] = ()
+    """Who asks the server of a teacher; empty where there is none."""
     placement_group: Any
     launcher: Launches
     objects: Objects = field(default_factory=RayObjects)
@@ -76,12 +80,12 @@ class Fleet:
     @property
     def actors(self) -> list[Actor[Any]]:
         """Everyone, ranks first."""
-        return [*self.learners, *self.samplers, *self.rewards, *self.reward_models]
+        return [*self.learners, *self.samplers, *self.rewards, *self.reward_models, *self.teachers]
 
     @property
     def others(self) -> dict[str, Actor[Any]]:
         """By name, those that hold no weights and are restarted alone."""
-        others: list[Actor[Any]] = [*self.rewards, *self.reward_models]
+        others: list[Actor[Any]] = [*self.rewards, *self.reward_models, *self.teachers]
         return {actor.name: actor for actor in others}
 
     async def restart(self, actor: Actor[Any]) -> None:
@@ -106,7 +110,13 @@ class Fleet:
 
     async def ready(self) -> None:
         """Returns when everyone has started. Errors: of the first who could not."""
-        groups: tuple[Sequence[Actor[Any]], ...] = (self.samplers, self.learners, self.rewards, self.reward_models)
+        groups: tuple[Sequence[Actor[Any]], ...] = (
+            self.samplers,
+            self.learners,
+            self.rewards,
+            self.reward_models,
+            self.teachers,
+        )
         await asyncio.gather(*(self._ready(actors) for actors in groups if actors))
 
     async def _ready(self, actors: Sequence[Actor[Any]]) -> None:
@@ -141,15 +151,16 @@ class Fleet:
         remove_placement_group(self.placement_group)
 
 
-async def launch_fleet(config: RunConfig, *, model_dir: str, teacher_dir: str = "", with_learner: bool = True) -> Fleet:
-    """Places and starts all actors side by side; returns when every one is ready. `teacher_dir` is empty without a
-    teacher of its own.
+async def launch_fleet(
+    config: RunConfig, *, model_dir: str, teacher: FoundTeacher | None = None, with_learner: bool = True
+) -> Fleet:
+    """Places and starts all actors side by side; returns when every one is ready.
 
     Errors: `ClusterError` without room; the error of the actor that could not start.
     """
     bundles = plan_bundles(config, with_learner=with_learner)
     group = await place(bundles)
-    site = Site(config=config, model_dir=model_dir, teacher_dir=teacher_dir, fleet_name=uuid.uuid4().hex)
+    site = Site(config=config, model_dir=model_dir, teacher=teacher or FoundTeacher(), fleet_name=uuid.uuid4().hex)
     launcher = Launcher(site, bundles, group, await _nodes(group))
 
     def started(role: Role[Any, H]) -> tuple[Actor[H], ...]:
@@ -165,6 +176,7 @@ async def launch_fleet(config: RunConfig, *, model_dir: str, teacher_dir: str = 
         reward_models=started(REWARD_MODEL),
         learners=started(LEARNER),
         rewards=started(REWARD),
+        teachers=started(TEACHER),
         placement_group=group,
         launcher=launcher,
     )

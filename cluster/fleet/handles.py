@@ -9,7 +9,7 @@ A method that is renamed in a worker, or takes something else, is a type error h
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, cast, overload
 
-from learner.types import ComputedTokens, RankShare, StepOutput
+from learner.types import ComputedTokens, RankShare, StepOutput, Taught
 from reward.types import GroupScores, RewardInput
 from rollout.config import SamplingConfig
 from rollout.transfer.manifest import WeightChunk, WeightManifest
@@ -189,6 +189,20 @@ class RewardModel(Protocol):
         """Ends what it has started."""
 
 
+class Teacher(Protocol):
+    """What is called of who asks a teacher's server; `learner.endpoint.worker.TeacherWorker` has it."""
+
+    async def ready(self) -> None:
+        """Returns when it has started."""
+
+    async def score(self, group: RolloutGroup) -> tuple[Taught, RolloutGroup]:
+        """What became of a group, and the group with what the teacher says of it."""
+        ...
+
+    async def close(self) -> None:
+        """Ends what it has started."""
+
+
 class Handle:
     """What Ray gives every actor beside its own methods, and the end that each of ours has."""
 
@@ -245,3 +259,11 @@ class RewardModelHandle(Handle):
     num_batches = _remote(RewardModel.num_batches)
     probe = _remote(RewardModel.probe)
     close = _remote(RewardModel.close)
+
+
+class TeacherHandle(Handle):
+    """The process that asks a teacher's server, from outside."""
+
+    ready = _remote(Teacher.ready)
+    score = remote_parts(Teacher.score)
+    close = _remote(Teacher.close)

@@ -7,7 +7,7 @@ from typing import Any
 from cluster.config import RunConfig
 from cluster.errors import ClusterError, StageTimeoutError
 from cluster.fleet.deadlines import finish
-from cluster.fleet.roles import LEARNER, ROLES
+from cluster.fleet.roles import LEARNER, ROLES, TEACHER
 
 PLACEMENT_DEADLINE_S = 120.0
 
@@ -40,11 +40,11 @@ class Bundle:
 
 
 def plan_bundles(config: RunConfig, *, with_learner: bool = True) -> tuple[Bundle, ...]:
-    """One bundle for each actor of a run; an evaluation alone has no learner."""
+    """One bundle for each actor of a run; an evaluation alone has no learner, and asks no teacher."""
     return tuple(
         Bundle(role=role.name, index=index, cpus=asked.cpus, gpus=asked.gpus)
         for role in ROLES
-        if with_learner or role is not LEARNER
+        if with_learner or role not in (LEARNER, TEACHER)
         for asked in (role.asks(config),)
         for index in range(asked.count)
     )

@@ -9,7 +9,7 @@ A row names the worker's class and the Protocol that it keeps (`cluster.fleet.ha
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -26,9 +26,12 @@ from cluster.fleet.handles import (
     RewardModelHandle,
     Sampler,
     SamplerHandle,
+    Teacher,
+    TeacherHandle,
 )
 from cluster.fleet.reward_models import RewardModels, model_deadline_s
-from learner.types import TrainingSetup
+from learner.teacher import api_key_of
+from learner.types import FoundTeacher, TrainingSetup
 from reward.worker import RewardWorker
 from rollout.config import ModelConfig, RolloutConfig
 from rollout.engines.protocol import Engine
@@ -38,6 +41,7 @@ from rollout.worker import RolloutWorker
 REWARD_PROCESS_S = 60.0
 """Of the start of a reward worker, the part that is not the import of its functions."""
 REWARD_MODEL_START_S = 180.0
+TEACHER_START_S = 180.0
 # Calls that an actor may have at once: far above the groups in flight, so that none waits behind another's wait.
 MAX_CALLS = 10_000
 
@@ -73,8 +77,7 @@ class Site:
     model_dir: str
     fleet_name: str
     """Unique: actors that others look up have names that begin with it."""
-    teacher_dir: str = ""
-    """Empty without a teacher of its own."""
+    teacher: FoundTeacher = field(default_factory=FoundTeacher)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +198,7 @@ def _learner_arguments(site: Site, seat: Seat, rendezvous: Any) -> Mapping[str, 
             chunk_mib=config.weight_sync.chunk_mib,
             deterministic=config.deterministic,
             trust_remote_code=config.model.trust_remote_code,
-            teacher_dir=site.teacher_dir,
+            teacher_dirs=site.teacher.folders,
         ),
         "place": RankPlace(
             rank=seat.index,
@@ -299,7 +302,37 @@ REWARD_MODEL: Role[RewardModel, RewardModelHandle] = Role(
     is_looked_up=True,
 )
 
-ROLES: tuple[Role[Any, Any], ...] = (SAMPLER, LEARNER, REWARD, REWARD_MODEL)
+
+def _teacher_worker() -> type[Teacher]:
+    from learner.endpoint.worker import TeacherWorker
+
+    return TeacherWorker
+
+
+def _is_asked(config: RunConfig) -> bool:
+    return config.learner.teacher is not None and config.learner.teacher.base_url is not None
+
+
+def _teacher_arguments(site: Site, _seat: Seat, _: Any) -> Mapping[str, Any]:
+    teacher = site.config.learner.teacher
+    assert teacher is not None
+    # The key goes to the process and into no environment that Ray keeps a record of.
+    return {"config": teacher, "model": site.teacher.served_model, "api_key": api_key_of(teacher.endpoint)}
+
+
+TEACHER: Role[Teacher, TeacherHandle] = Role(
+    name="teacher",
+    worker=_teacher_worker,
+    # It waits for a server, and computes nothing.
+    asks=lambda config: Ask(count=int(_is_asked(config)), cpus=0),
+    arguments=_teacher_arguments,
+    threads=lambda _config, _cores, _neighbours: 1,
+    calls_at_once=lambda _: MAX_CALLS,
+    ready=lambda handle: handle.ready.remote(),
+    start_deadline_s=lambda _: TEACHER_START_S,
+)
+
+ROLES: tuple[Role[Any, Any], ...] = (SAMPLER, LEARNER, REWARD, REWARD_MODEL, TEACHER)
 """In the order in which a run asks for them."""
 
 

@@ -25,12 +25,23 @@ def scoring_deadline_s(config: RunConfig, num_completions: int, *, num_children:
     return 60.0 + functions_s + REWARD_MODEL_START_S + num_batches * model_deadline_s(reward)
 
 
+def teacher_deadline_s(config: RunConfig, num_completions: int) -> float:
+    """Seconds until a teacher's server was asked about that many completions, if every request takes all attempts that
+    it has; 0 without one."""
+    teacher = config.learner.teacher
+    if teacher is None or teacher.base_url is None:
+        return 0.0
+    in_turn = -(-num_completions // teacher.endpoint.max_requests)
+    return 60.0 + in_turn * teacher.endpoint.longest_s
+
+
 def longest_scoring_s(config: RunConfig) -> float:
     """Seconds until a group has its scores or the run has an error, behind every group that may be waiting."""
     groups = (config.max_policy_lag + 1) * config.rollout.prompts_per_step + config.eval.num_prompts
     completions = groups * max(config.rollout.group_size, config.eval.num_samples)
     once = scoring_deadline_s(config, completions, num_children=config.reward.children_per_worker)
-    return max_scoring_attempts(config) * (once + reward_start_deadline_s(config))
+    taught_s = teacher_deadline_s(config, completions)
+    return max_scoring_attempts(config) * (once + reward_start_deadline_s(config) + taught_s)
 
 
 def batch_deadline_s(config: RunConfig) -> float:

@@ -1,6 +1,6 @@
 """From prompt to scored group: lease, sample, score, judge. One task for each group, so scoring overlaps sampling.
 
-launch(prompts) --> submit to samplers (one batch each) --> wait_group --> score --> buffer.put
+launch(prompts) --> submit to samplers (one batch each) --> wait_group --> score (--> teach) --> buffer.put
                                                                              |
                                                       rejected, with a reason: buffer.reject
 """
@@ -22,6 +22,7 @@ from cluster.groups.ledger import Ledger
 from cluster.groups.reward_health import RewardHealth
 from cluster.groups.reward_router import RewardRouter
 from cluster.groups.sampling import answer_of, deal, submit, wait_group
+from cluster.groups.teaching import Teaching
 from cluster.record.run_directory import RunDirectory
 from cluster.types import Event, EventKind, RejectReason
 from reward.types import RewardOutcome, ScoredGroup
@@ -85,6 +86,7 @@ class GroupPipeline:
             warn_fraction=config.reward.warn_failure_fraction,
             max_fraction=config.reward.max_failure_fraction,
         )
+        self._teaching = Teaching(config, fleet, parts.recovery, warn=warn)
         self._on_their_way: dict[str, Prompt] = {}
         self._shares: dict[str, _Share] = {}
         self._rejected: list[tuple[ScoredGroup, str]] = []
@@ -265,6 +267,16 @@ class GroupPipeline:
         if warning := self._reward_health.note(scored):
             self._warn(warning)
         reason = self._why_rejected(scored)
+        if reason is None and self._teaching.is_needed:
+            try:
+                taught = await self._teaching.teach(scored)
+            except ObjectLostError as error:
+                if self._ledger.is_open(group_id, attempt):
+                    await self.lost([group], error)
+                return
+            if not self._ledger.is_open(group_id, attempt):
+                return
+            scored, reason = (scored, RejectReason.TEACHER_FAILED) if taught is None else (taught, None)
         self._ledger.scored(group_id, attempt)
         del self._on_their_way[group_id]
         if reason is None:

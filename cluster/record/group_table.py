@@ -32,7 +32,14 @@ WAITING_COLUMNS = (
 """What a run that goes on needs of a group, and a reader of rollouts does not. `texts` has, as JSON, those of `_TEXTS`
 as they are: a column of text cannot hold every one that a model writes."""
 _TEXTS = ("prompt_text", "question", "ground_truth", "completion_text", "detail", "answer", "vote")
-_LISTS = ("prompt_token_ids", "teacher_prompt_token_ids", "token_ids", "rollout_logprobs", "loss_mask")
+_LISTS = (
+    "prompt_token_ids",
+    "teacher_prompt_token_ids",
+    "token_ids",
+    "rollout_logprobs",
+    "loss_mask",
+    "teacher_logprobs",
+)
 """Columns of arrays that a group is made of."""
 MAX_TOKENS_IN_TABLE = 1_000_000
 """A table is built by calls that nothing can interrupt; at this size each takes some milliseconds."""
@@ -190,6 +197,7 @@ def _of_group(step: int, of: OpenGroup) -> dict[str, Any]:
         "ground_truth": None if prompt.ground_truth is None else _utf8(prompt.ground_truth),
         "prompt_token_ids": np.array(prompt.token_ids, np.int32),
         "teacher_prompt_token_ids": np.array(prompt.teacher_token_ids, np.int32),
+        "teacher": prompt.teacher,
         "rejected": of.rejected,
         "attempt": group.attempt,
         "worker": group.worker,
@@ -228,6 +236,7 @@ def _token_columns(of: OpenGroup, values: Sequence[TokenValues]) -> list[tuple[s
         ("policy_logprobs", [value.policy_logprobs for value in values]),
         ("ref_logprobs", [value.ref_logprobs for value in values]),
         ("entropies", [value.entropies for value in values]),
+        ("teacher_logprobs", [completion.teacher_logprobs for completion in completions]),
     ]
 
 
@@ -276,6 +285,7 @@ def _open_group(rows: list[dict[str, Any]]) -> OpenGroup:
         task=first["task"],
         row=json.loads(first.get("row", "{}")),
         teacher_token_ids=tuple(int(token) for token in first.get("teacher_prompt_token_ids", ())),
+        teacher=first.get("teacher") or "",
     )
     group = RolloutGroup(
         prompt=prompt,
@@ -308,6 +318,7 @@ def _completion(row: Mapping[str, Any]) -> Completion:
             for version, start, end in json.loads(row["version_spans"])
         ),
         num_nonfinite_logprobs=row.get("num_nonfinite_logprobs", 0),
+        teacher_logprobs=row.get("teacher_logprobs", ()),
     )
 
 

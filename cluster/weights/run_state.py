@@ -32,7 +32,7 @@ class Fingerprints:
     config: str
     """Of the whole configuration; a difference here alone is allowed, and recorded."""
     teacher: str | None = None
-    """Of the teacher's files; empty without a teacher of its own, None in a checkpoint of before it was recorded."""
+    """As `FoundTeacher.fingerprint`; None in a checkpoint of before it was recorded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,8 @@ class MicroBatch:
     """int64; which of the `sequences` a token is of."""
     lag_N: Tensor
     """fp32; policy versions between the sampling of a token and this step."""
+    teacher_logprobs_N: Tensor | None = None
+    """fp32; None where no teacher was asked while sampling."""
     demonstrated: "MicroBatch | None" = None
     """The same completions behind the prompts that a teacher reads; None where there are no others."""
 
@@ -74,6 +76,8 @@ class SequenceTokens:
     """Versions that sampled it; empty where nobody asks for the lag."""
     teacher_prompt_ids: Sequence[int] = ()
     """The prompt as a teacher reads it; empty where it is the same."""
+    teacher_logprobs: Logprobs | None = None
+    """[T]; None where no teacher was asked."""
 
 
 def tokens_of(sequences: Sequence[TrainSequence], groups: Mapping[str, RolloutGroup]) -> list[SequenceTokens]:
@@ -93,6 +97,7 @@ def tokens_of(sequences: Sequence[TrainSequence], groups: Mapping[str, RolloutGr
                 loss_mask=completion.loss_mask,
                 version_spans=completion.version_spans,
                 teacher_prompt_ids=group.prompt.teacher_token_ids,
+                teacher_logprobs=completion.teacher_logprobs if len(completion.teacher_logprobs) else None,
             )
         )
     return found
@@ -132,8 +137,15 @@ def collate(
             np.repeat(np.arange(len(sequences)), [sequence.num_completion_tokens for sequence in sequences])
         ),
         lag_N=torch.from_numpy(np.concatenate([_lags(of, policy_version) for of in tokens])),
+        teacher_logprobs_N=_teacher_logprobs(tokens),
         demonstrated=_demonstrated(sequences, tokens) if any(of.teacher_prompt_ids for of in tokens) else None,
     )
+
+
+def _teacher_logprobs(tokens: Sequence[SequenceTokens]) -> Tensor | None:
+    """[N] where a teacher was asked about every completion of the micro-batch."""
+    found = [of.teacher_logprobs for of in tokens if of.teacher_logprobs is not None]
+    return torch.from_numpy(np.concatenate(found)) if len(found) == len(tokens) else None
 
 
 def _demonstrated(sequences: Sequence[TrainSequence], tokens: Sequence[SequenceTokens]) -> MicroBatch:

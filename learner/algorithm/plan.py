@@ -100,14 +100,9 @@ def plan_step(batch: TrainBatch, settings: PlanSettings) -> StepPlan:
 def shares(batch: TrainBatch, plan: StepPlan, settings: PlanSettings, *, num_ranks: int) -> tuple[RankShare, ...]:
     """[rank] the plan, dealt out."""
     config = settings.learner
-    dealt = [
-        assign(part, num_ranks=num_ranks, micro_batch_tokens=config.micro_batch_tokens) for part in plan.mini_batches
-    ]
+    dealt = [_dealt(part, config, num_ranks) for part in plan.mini_batches]
     # A mini-batch without any has no pass on any rank.
-    forward_only = [
-        assign(part, num_ranks=num_ranks, micro_batch_tokens=config.micro_batch_tokens) if part else ((),) * num_ranks
-        for part in plan.without_gradient
-    ]
+    forward_only = [_dealt(part, config, num_ranks) if part else ((),) * num_ranks for part in plan.without_gradient]
     computed = plan.computed
     whole = _whole(batch, plan) if config.objective.needs_whole_step else None
     return tuple(
@@ -127,6 +122,22 @@ def shares(batch: TrainBatch, plan: StepPlan, settings: PlanSettings, *, num_ran
         )
         for rank in range(num_ranks)
     )
+
+
+def _dealt(
+    part: Sequence[TrainSequence], config: LearnerConfig, num_ranks: int
+) -> tuple[tuple[tuple[TrainSequence, ...], ...], ...]:
+    """[rank][micro-batch][sequence] of a mini-batch. A micro-batch has one teacher, the n-th of every rank the same."""
+    of_teachers: dict[str, list[TrainSequence]] = {}
+    for sequence in part:
+        of_teachers.setdefault(sequence.teacher, []).append(sequence)
+    assigned = [
+        assign(of_one, num_ranks=num_ranks, micro_batch_tokens=config.micro_batch_tokens)
+        for _, of_one in sorted(of_teachers.items())
+    ]
+    if not assigned:
+        return (((),),) * num_ranks
+    return tuple(tuple(micro for of_one in assigned for micro in of_one[rank]) for rank in range(num_ranks))
 
 
 def assign(
@@ -255,6 +266,7 @@ def _sequence(one: _Trained, token_weight: float) -> TrainSequence:
         token_weight=token_weight,
         advantage_spans=one.spans,
         num_teacher_prompt_tokens=len(prompt.teacher_token_ids),
+        teacher=prompt.teacher,
     )
 
 

@@ -3,6 +3,7 @@
 Dimension: N completion tokens of a micro-batch.
 """
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from learner.algorithm.batching import MicroBatch
 from learner.model.divergences import Predictions
+from learner.model.frozen import FrozenModel
 from learner.model.policy import LogprobModel
 
 
@@ -23,6 +25,43 @@ class Teacher(Protocol):
     def predictions(self, tokens: MicroBatch, temperature: float) -> Predictions:
         """Its distributions at the completion tokens."""
         ...
+
+
+class SeveralTeachers:
+    """Models of their own, by name: the sequences of a micro-batch name one of them."""
+
+    def __init__(self, teachers: Mapping[str, FrozenModel]) -> None:
+        """At least one."""
+        self._teachers = teachers
+
+    def logprobs(self, tokens: MicroBatch, temperature: float) -> Tensor:
+        """As `Teacher`."""
+        return self._of(tokens).logprobs(tokens, temperature)
+
+    def predictions(self, tokens: MicroBatch, temperature: float) -> Predictions:
+        """As `Teacher`."""
+        return self._of(tokens).predictions(tokens, temperature)
+
+    def _of(self, tokens: MicroBatch) -> FrozenModel:
+        names = {sequence.teacher for sequence in tokens.sequences}
+        assert len(names) <= 1, names
+        # What only keeps a rank in step has no teacher, and no loss whoever says something of it.
+        return self._teachers[names.pop()] if names else next(iter(self._teachers.values()))
+
+
+class AskedTeacher:
+    """A teacher that was asked while the policy sampled: what it said came with the completions."""
+
+    def logprobs(self, tokens: MicroBatch, temperature: float) -> Tensor:  # noqa: ARG002  # it was asked at 1
+        """As `Teacher`."""
+        if not tokens.sequences:
+            return torch.zeros_like(tokens.rollout_logprobs_N)
+        assert tokens.teacher_logprobs_N is not None, "a group that the teacher did not score is not trained on"
+        return tokens.teacher_logprobs_N
+
+    def predictions(self, tokens: MicroBatch, temperature: float) -> Predictions:  # noqa: ARG002  # there are none
+        """Of the sampled tokens alone it said anything; the configuration asks for no more."""
+        raise AssertionError("a teacher that is asked over HTTP has no distributions")
 
 
 class PolicyTeacher:

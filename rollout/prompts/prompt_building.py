@@ -15,6 +15,7 @@ from rollout.prompts.demonstrations import Demonstrations
 from rollout.prompts.prompt_checks import special_token_warnings, template_warnings
 from rollout.prompts.prompt_set import PromptReport, PromptSet
 from rollout.prompts.tasks import load_rows
+from rollout.prompts.teacher_names import TeacherNames
 from rollout.prompts.usable_rows import Split, TaskRows
 from rollout.types import Prompt
 
@@ -30,11 +31,13 @@ class PromptBuilder:
         *,
         max_tokens: int,
         demonstrations: Demonstrations | None = None,
+        teachers: TeacherNames | None = None,
     ) -> None:
-        """`max_tokens` is the longest completion; with `demonstrations` each prompt is there as a teacher reads it too.
-        Raises ConfigError when no room is left for a prompt."""
+        """`max_tokens` is the longest completion; with `demonstrations` each prompt is there as a teacher reads it too,
+        with `teachers` it names its own. Raises ConfigError when no room is left for a prompt."""
         self._tokenizer = tokenizer
         self._demonstrations = demonstrations
+        self._teachers = teachers
         self._task = task
         self._max_prompt_tokens = model.max_context_tokens - max_tokens
         if self._max_prompt_tokens < 1:
@@ -44,7 +47,7 @@ class PromptBuilder:
             )
 
     def build(self, rows: TaskRows) -> PromptSet:
-        """Raises DataError when every prompt is too long, or the chat template refuses a row."""
+        """Raises DataError when every prompt is too long, the chat template refuses a row, or no teacher is for it."""
         prompts: list[Prompt] = []
         sources: list[str] = []
         too_long: list[int] = []
@@ -70,6 +73,7 @@ class PromptBuilder:
                     task=rows.name,
                     row=row.columns,
                     teacher_token_ids=tuple(shared.setdefault(token, token) for token in shown_ids),
+                    teacher="" if self._teachers is None else self._teachers.of(row),
                 )
             )
         if not prompts:
@@ -116,14 +120,17 @@ def build_prompts(  # noqa: PLR0913  # all that a prompt depends on
     max_tokens: int,
     held_out: Collection[str] = (),
     demonstrations: Demonstrations | None = None,
+    teachers: TeacherNames | None = None,
 ) -> PromptSet:
-    """Loads the rows of a split and builds their prompts; `held_out` as in `load_rows`, `demonstrations` as in
-    `PromptBuilder`.
+    """Loads the rows of a split and builds their prompts; `held_out` as in `load_rows`, `demonstrations` and `teachers`
+    as in `PromptBuilder`.
 
     Errors: `DataError`, `ConfigError`.
     """
     rows = load_rows(task, split=split, held_out=held_out)
-    builder = PromptBuilder(tokenizer, task, model, max_tokens=max_tokens, demonstrations=demonstrations)
+    builder = PromptBuilder(
+        tokenizer, task, model, max_tokens=max_tokens, demonstrations=demonstrations, teachers=teachers
+    )
     return builder.build(rows)
 
 
@@ -174,7 +181,7 @@ def prompt_uid(task: str, question: str) -> str:
 def _fingerprint(prompts: Sequence[Prompt]) -> str:
     digest = hashlib.sha256()
     for prompt in prompts:
-        shown = [prompt.teacher_token_ids] if prompt.teacher_token_ids else []
+        shown = [of_teacher for of_teacher in (prompt.teacher_token_ids, prompt.teacher) if of_teacher]
         digest.update(json.dumps([prompt.uid, prompt.token_ids, prompt.ground_truth, *shown]).encode())
         digest.update(b"\n")
     return digest.hexdigest()

@@ -232,7 +232,11 @@ class FakeReward:
 
 
 def fleet_of(
-    *, samplers: Sequence[FakeSampler] = (), learners: Sequence[FakeLearner] = (), rewards: Sequence[FakeReward] = ()
+    *,
+    samplers: Sequence[FakeSampler] = (),
+    learners: Sequence[FakeLearner] = (),
+    rewards: Sequence[FakeReward] = (),
+    teachers: Sequence[object] = (),
 ) -> Fleet:
     def actors(role: str, workers: Sequence[object]) -> tuple[Actor[Any], ...]:
         return tuple(Actor(name=f"{role}-{i}", handle=FakeHandle(worker)) for i, worker in enumerate(workers))
@@ -241,6 +245,7 @@ def fleet_of(
         samplers=actors("sampler", samplers),
         learners=actors("learner", learners),
         rewards=actors("reward", rewards),
+        teachers=actors("teacher", teachers),
         placement_group=None,
         launcher=NoLauncher(),
         objects=FakeObjects(),

@@ -71,7 +71,7 @@ def run_cases(
             world_size,
             address,
             models[0],
-            teacher_dir=models[1],
+            teacher_dirs={"": models[1]},
             zero_stage=stage,
             micro_batch_tokens=tokens,
             max_grad_norm=0.0,

@@ -35,7 +35,7 @@ def make_worker(
 
     # Every weight of the toy model is small: without this ZeRO-3 would keep all of them whole.
     deepspeed_config.STAGE3_PERSISTENCE_ELEMENTS = 0
-    teacher_dir = fields.pop("teacher_dir", "")
+    teacher_dirs = fields.pop("teacher_dirs", {})
     settings = {"lr": 1e-3, "num_ranks": world_size, "threads": 1, "micro_batch_tokens": 48, **fields}
     setup = TrainingSetup(
         model_dir=model_dir,
@@ -45,7 +45,7 @@ def make_worker(
         weight_dtype="float32",
         chunk_mib=1,
         deterministic=True,
-        teacher_dir=teacher_dir,
+        teacher_dirs=teacher_dirs,
     )
     place = RankPlace(rank=rank, world_size=world_size, local_rank=0, on_gpu=False, rendezvous=rendezvous)
     return LearnerWorker(LearnerConfig.model_validate(settings), setup, place)

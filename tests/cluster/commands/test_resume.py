@@ -40,6 +40,17 @@ def test_who_teaches_and_what_stays(tmp_path: Path, changed: str) -> None:
         resume_config(path, None, [f"learner.teacher.{changed}"])
 
 
+def test_the_server_of_a_teacher_may_move_and_nobody_else_teaches(tmp_path: Path) -> None:
+    own = ["learner.teacher.base_url=http://a/v1", "deterministic=false", "rollout.sampling.temperature=1"]
+    path = RunDirectory.create(tmp_path / "a", load_config("tiny", own)).path
+    moved = ["learner.teacher.base_url=http://b/v1", "learner.teacher.endpoint.max_requests=4"]
+    teacher = resume_config(path, None, moved).learner.teacher
+    assert teacher is not None
+    assert (teacher.base_url, teacher.endpoint.max_requests) == ("http://b/v1", 4)
+    with pytest.raises(ConfigError, match=r"other values of learner\.teacher\.path;"):
+        resume_config(path, None, ["learner.teacher.base_url=null", "learner.teacher.path=c"])
+
+
 def test_a_parameter_of_a_task_is_no_deadline_whatever_its_name(tmp_path: Path) -> None:
     path = RunDirectory.create(tmp_path / "a", load_config("tiny", ["task.params.pause_s=1"])).path
     with pytest.raises(ConfigError, match=r"other values of task\.params\.pause_s;"):

@@ -19,19 +19,21 @@ def config_of(*overrides: str) -> RunConfig:
     return load_config("tiny", list(overrides))
 
 
-def find(config: RunConfig, num_embeddings: int) -> Path | None:
-    return find_teacher(config, byte_tokenizer(), num_embeddings, make_reporter())
+def find(config: RunConfig, num_embeddings: int) -> str | None:
+    found = find_teacher(config, byte_tokenizer(), num_embeddings, make_reporter())
+    assert bool(found.folders) == bool(found.fingerprint)
+    return found.folders.get("")
 
 
 def test_tokens_that_differ_are_told_and_more_of_them_are_no_fault() -> None:
     ours, theirs = byte_tokenizer(), byte_tokenizer()
     theirs.add_tokens(["seven"])
-    check_same_tokens(ours, theirs, "t")
+    check_same_tokens(ours, theirs, "key is 't'")
     with pytest.raises(ModelError) as error:
-        check_same_tokens(theirs, ours, "t")
+        check_same_tokens(theirs, ours, "key is 't'")
     number = theirs.get_vocab()["seven"]
     assert str(error.value).startswith(
-        f"learner.teacher.path is 't', whose tokenizer is not the policy's: 1 of {len(theirs.get_vocab())} tokens "
+        f"key is 't', whose tokenizer is not the policy's: 1 of {len(theirs.get_vocab())} tokens "
         f"differ, the first is 'seven', number {number}, which is not there in the teacher's; take"
     )
 
@@ -46,8 +48,8 @@ def teacher(tmp_path: Path) -> Path:
 def test_a_teacher_is_found_and_its_sizes_are_compared(tmp_path: Path) -> None:
     folder = teacher(tmp_path)
     path = f"learner.teacher.path={folder}"
-    assert find(config_of(path), VOCABULARY) == folder
-    assert find(config_of(path), VOCABULARY - 1) == folder
+    assert find(config_of(path), VOCABULARY) == str(folder)
+    assert find(config_of(path), VOCABULARY - 1) == str(folder)
     with pytest.raises(ModelError, match=f"embeddings for {VOCABULARY} tokens where the model has {VOCABULARY + 1}"):
         find(config_of(path), VOCABULARY + 1)
     with pytest.raises(ModelError, match="`reverse` compares them one by one: set it to `sampled`"):
@@ -76,8 +78,11 @@ def test_the_policy_as_its_own_teacher_needs_no_directory() -> None:
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["learner.teacher.coef=1"], "exactly one of path and policy_with says who teaches; got neither"),
+        (["learner.teacher.coef=1"], "exactly one of path, paths, base_url and policy_with says who teaches; got none"),
         (["learner.teacher.path=a", "learner.teacher.policy_with=b"], "got path and policy_with"),
+        (["learner.teacher.path=a", "learner.teacher.paths.x=b", "learner.teacher.column=c"], "got path and paths"),
+        (["learner.teacher.paths.x=b"], "paths and column go together"),
+        (["learner.teacher.path=a", "learner.teacher.column=c"], "got column alone"),
         (["learner.teacher.path=a", "learner.teacher.template='{question}'"], "template has no {demonstration}"),
         (["learner.teacher.path=a", "learner.objective.surrogate.level=sequence"], "an advantage of each token"),
         (["learner.teacher.path=a", "learner.objective.surrogate.level=product"], "an advantage of each token"),

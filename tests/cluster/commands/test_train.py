@@ -13,6 +13,7 @@ from cluster.config import RunConfig
 from cluster.configuration.loading import load_config
 from cluster.record.run_directory import RunDirectory
 from cluster.record.terminal import make_reporter
+from learner.teacher import TeacherConfig
 from rollout.errors import ConfigError, DataError
 from rollout.prompts.stream import PromptStream
 from tests.rollout.byte_tokenizer import CHAT_TEMPLATE, byte_tokenizer
@@ -82,7 +83,8 @@ def test_the_fingerprint_is_of_the_prompts_that_are_trained_on(read: Read, tmp_p
 
 
 def test_every_key_that_may_change_is_a_key() -> None:
-    assert set(CHANGEABLE) <= RunConfig.model_fields.keys()
+    below = {f"learner.teacher.{key}" for key in TeacherConfig.model_fields}
+    assert set(CHANGEABLE) <= {*RunConfig.model_fields, *below}
 
 
 def test_what_a_person_should_know_of_prompts_is_told_at_once_and_kept(

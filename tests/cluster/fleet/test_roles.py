@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cluster.config import RunConfig
-from cluster.fleet.roles import LEARNER, REWARD, REWARD_MODEL, ROLES, SAMPLER, Restart, Seat, Site, role_of
+from cluster.fleet.roles import LEARNER, REWARD, REWARD_MODEL, ROLES, SAMPLER, TEACHER, Restart, Seat, Site, role_of
 from learner.config import LearnerConfig
 from reward.config import RewardConfig, RewardModelConfig
 from rollout.config import ReasoningGymTask, RolloutConfig
@@ -30,14 +30,14 @@ def arguments(role: Any, name: str, meeting: Any = None, site: Site = SITE) -> d
 
 
 def test_a_name_leads_to_its_row() -> None:
-    assert [role_of(f"{role.name}-12") for role in ROLES] == [SAMPLER, LEARNER, REWARD, REWARD_MODEL]
+    assert [role_of(f"{role.name}-12") for role in ROLES] == [SAMPLER, LEARNER, REWARD, REWARD_MODEL, TEACHER]
     assert [role.name for role in ROLES if role.restart is Restart.TOGETHER] == ["learner"]
     assert [role.name for role in ROLES if role.is_synced] == ["sampler"]
     assert [role.name for role in ROLES if role.probe] == ["sampler", "reward_model"]
 
 
 def test_a_row_counts_its_processes() -> None:
-    assert [role.asks(CONFIG).count for role in ROLES] == [2, 4, 3, 2]
+    assert [role.asks(CONFIG).count for role in ROLES] == [2, 4, 3, 2, 0]
     assert REWARD_MODEL.asks(CONFIG).gpus == 0.5
     without = CONFIG.model_copy(update={"reward": RewardConfig()})
     assert REWARD_MODEL.asks(without).count == 0

@@ -17,6 +17,8 @@ from cluster.groups.pipeline import MAX_UNSCORED_BATCHES, GroupPipeline, Pipelin
 from cluster.groups.reward_router import RewardRouter
 from cluster.groups.sampling import deal
 from cluster.record.run_directory import RunDirectory
+from learner.config import LearnerConfig
+from learner.teacher import TeacherConfig
 from reward.types import GroupScores, RewardOutcome, RewardResult
 from rollout.config import ReasoningGymTask, RolloutConfig
 from rollout.types import Prompt, RolloutGroup, facts_of, read_only
@@ -39,19 +41,24 @@ class Loop:
     dynamic: DynamicSamplingConfig = field(default_factory=DynamicSamplingConfig)
     journal: Journal = field(default_factory=list)
     sampler: type[FakeSampler] = FakeSampler
+    teachers: Sequence[object] = ()
 
     def __post_init__(self) -> None:
         num = len(self.rewards)
+        teacher = TeacherConfig(base_url="http://a/v1") if self.teachers else None
         config = RunConfig(
             task=ReasoningGymTask(generator="chain_sum"),
             rollout=RolloutConfig(group_size=2, prompts_per_step=2),
+            learner=LearnerConfig(teacher=teacher),
             max_policy_lag=num,
             dynamic_sampling=self.dynamic,
         )
         fleet = fleet_of(
             samplers=[self.sampler(self.journal, name=f"sampler-{i}") for i in range(2)],
             rewards=[FakeReward(self._results)],
+            teachers=self.teachers,
         )
+        self.fleet = fleet
         self.run = RunDirectory.create(self.folder / "run", config)
         self.buffer = GroupBuffer(prompts_per_step=2, max_policy_lag=num)
         self.ledger = Ledger(self.run.append_ledger, lambda: 0.0)

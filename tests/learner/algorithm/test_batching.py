@@ -86,8 +86,13 @@ def test_the_lag_of_a_token_is_that_of_its_version() -> None:
 
 
 def test_a_micro_batch_moves_as_a_whole() -> None:
-    of = replace(tokens((5,), (6, 7, 8, 9), (-1.0,) * 4, (True,) * 4), teacher_prompt_ids=(3, 4, 5))
+    said = read_only((-2.0, -3.0, -4.0, -5.0), np.float32)
+    of = tokens((5,), (6, 7, 8, 9), (-1.0,) * 4, (True,) * 4)
+    of = replace(of, teacher_prompt_ids=(3, 4, 5), teacher_logprobs=said)
     micro_batch = collate((sequence(),), [of])
+    assert micro_batch.teacher_logprobs_N is not None
+    assert micro_batch.teacher_logprobs_N.tolist() == said.tolist()
+    assert collate((sequence(), sequence()), [of, replace(of, teacher_logprobs=None)]).teacher_logprobs_N is None
     moved = micro_batch.to(torch.device("meta"))
     assert micro_batch.demonstrated is not None
     assert moved.demonstrated is not None
@@ -145,7 +150,7 @@ def test_what_keeps_a_rank_in_step_is_one_token_of_everything() -> None:
     tensors = [
         getattr(empty, field.name)
         for field in fields(empty)
-        if field.name not in ("sequences", "input_ids_BT", "demonstrated")
+        if field.name not in ("sequences", "input_ids_BT", "demonstrated", "teacher_logprobs_N")
     ]
     assert [t.shape for t in tensors] == [(1,)] * len(tensors)
     assert all(t.sum() == 0 for t in (*tensors, empty.input_ids_BT))

@@ -114,6 +114,31 @@ def test_a_longer_prompt_of_the_teacher_counts_for_the_budget_and_the_ranks() ->
     assert [[s.sample_index for s in part] for part in by_policy[0]] == [[0, 1, 2, 3]]
 
 
+@pytest.mark.parametrize("num_ranks", [1, 2, 3])
+def test_a_micro_batch_has_one_teacher_and_the_nth_of_every_rank_the_same(num_ranks: int) -> None:
+    batch = train_batch(0)
+    names = ["b", "a", "b"]
+    groups = []
+    for scored, name in zip(batch.groups, names, strict=True):
+        group = scored.group.payload
+        groups.append(scored_of(replace(group, prompt=replace(group.prompt, teacher=name)), scored.rewards))
+    batch = replace(batch, groups=tuple(groups))
+    settings = settings_of(kl={"coef": 0.1})
+    settings = replace(settings, learner=settings.learner.model_copy(update={"micro_batch_tokens": 32}))
+    plan = plan_step(batch, settings)
+    dealt = shares(batch, plan, settings, num_ranks=num_ranks)
+    orders = []
+    for share in dealt:
+        of_parts = [{sequence.teacher for sequence in part} for part in share.mini_batches[0]]
+        assert all(len(of_part) <= 1 for of_part in of_parts)
+        orders.append(of_parts)
+    for of_ranks in zip(*orders, strict=True):  # as many on every rank, and no two teachers at once
+        assert len(set().union(*of_ranks)) == 1
+    assert sorted(s.key for share in dealt for s in share.sequences) == sorted(s.key for s in plan.sequences)
+    first = orders[0]
+    assert first.index({"a"}) < first.index({"b"})
+
+
 def test_a_rank_without_work_has_an_empty_micro_batch() -> None:
     shares = assign([sequence(5)], num_ranks=2, micro_batch_tokens=20)
     assert [len(share) for share in shares] == [1, 1]
