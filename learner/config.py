@@ -129,10 +129,10 @@ class LearnerConfig(Config):
                 "teacher.alone is true, so that nothing is learnt from rewards, and objective.kl.place is `reward`; "
                 "set kl.place to `loss`, or teacher.alone to false"
             )
-        if teacher.is_exact and teacher.policy_with is not None and self.num_updates > 1:
+        if teacher.is_exact and teacher.is_policy and self.num_updates > 1:
             found.append(
                 f"teacher.kind is `{teacher.kind}` with policy_with, and a batch has {self.num_updates} optimizer "
                 "steps: the teacher is the weights before the first, which are gone after it; set updates_per_batch "
-                "and mini_batches to 1, or teacher.kind to `sampled`"
+                "and mini_batches to 1, teacher.weights to `start`, or teacher.kind to `sampled`"
             )
         return found

@@ -65,6 +65,9 @@ class TeacherConfig(Config):
     policy_with: str | None = None
     """In place of `path`: the teacher is the policy itself, with the weights before the step, that reads more: what
     stands in this column of the row (self-distillation). `ground_truth` is the row's expected answer."""
+    weights: Literal["current", "start"] = "current"
+    """With `policy_with`: the weights that teach. `current`: those before the step, so that the teacher learns too, and
+    may forget to read what it is shown. `start`: those that the run began with, whole on every rank."""
     template: str = "{question}\n\nA correct solution is:\n\n{demonstration}\n\nNow give your own solution."
     """With `policy_with`: the last user turn as the teacher reads it. `{question}` is that turn as the policy reads it,
     `{demonstration}` the text of the column."""
@@ -83,6 +86,16 @@ class TeacherConfig(Config):
     def models(self) -> dict[str, str]:
         """Name -> weights of every model of its own; one alone has the name ""."""
         return {"": self.path} if self.path is not None else self.paths
+
+    @property
+    def is_policy(self) -> bool:
+        """Whether the weights that are trained teach."""
+        return self.policy_with is not None and self.weights == "current"
+
+    @property
+    def is_start(self) -> bool:
+        """Whether the weights that the run began with teach."""
+        return self.policy_with is not None and self.weights == "start"
 
     @property
     def is_exact(self) -> bool:
@@ -111,6 +124,11 @@ class TeacherConfig(Config):
             raise ValueError(
                 "paths and column go together: the column of a row names which of the paths teaches it; got "
                 f"{'paths' if self.paths else 'column'} alone"
+            )
+        if self.weights == "start" and self.policy_with is None:
+            raise ValueError(
+                "weights is `start`, which says which weights of the policy teach, and policy_with is not set; set it "
+                "to the column that the teacher reads, or leave weights out"
             )
         if self.base_url is not None and self.is_exact:
             raise ValueError(

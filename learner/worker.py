@@ -22,9 +22,9 @@ from learner.algorithm.plan import assign
 from learner.backend.engine import RankPlace, TrainingEngine, join_ranks, leave_ranks
 from learner.config import LearnerConfig
 from learner.model.frozen import FrozenModel
-from learner.model.policy import build_policy
+from learner.model.policy import LogprobModel, build_policy
 from learner.model.reference import Reference
-from learner.model.teacher import AskedTeacher, PolicyTeacher, SeveralTeachers, Teacher
+from learner.model.teacher import AskedTeacher, PolicyTeacher, SeveralTeachers, StartTeacher, Teacher
 from learner.saving import checkpoint
 from learner.transfer.sender import WeightSender
 from learner.types import ComputedTokens, RankShare, StepOutput, TrainingSetup, TrainSequence
@@ -77,22 +77,27 @@ class LearnerWorker:
         config = self._config.teacher
         if config is None:
             return None
-        if config.policy_with is not None:
+        if config.is_policy:
             return PolicyTeacher(self._engine, self._model)
         if config.base_url is not None:
             return AskedTeacher()
-        teachers = {}
-        for name, folder in setup.teacher_dirs.items():
-            teachers[name] = FrozenModel(
-                build_policy(
-                    folder,
-                    dtype=self._config.dtype,
-                    gradient_checkpointing=False,
-                    trust_remote_code=setup.trust_remote_code,
-                    on_gpu=place.on_gpu,
-                )
+
+        def frozen(folder: str) -> LogprobModel:
+            return build_policy(
+                folder,
+                dtype=self._config.dtype,
+                gradient_checkpointing=False,
+                trust_remote_code=setup.trust_remote_code,
+                on_gpu=place.on_gpu,
             )
-            teachers[name].to(self._engine.device)
+
+        if config.is_start:
+            teacher = StartTeacher(frozen(setup.model_dir))
+            teacher.to(self._engine.device)
+            return teacher
+        teachers = {name: FrozenModel(frozen(folder)) for name, folder in setup.teacher_dirs.items()}
+        for one in teachers.values():
+            one.to(self._engine.device)
         return SeveralTeachers(teachers)
 
     def train_step(self, share: RankShare, *groups: RolloutGroup) -> tuple[StepOutput, ComputedTokens]:

@@ -182,6 +182,8 @@ def _learner_memory(config: RunConfig, shape: ModelShape | None) -> list[MemoryP
         teacher = model_shape(path)
         what = f"teacher {name} in float32" if name else "teacher in float32"
         parts.append((what, teacher.num_parameters * _FP32 if teacher else None))
+    if learner.teacher is not None and learner.teacher.is_start:
+        parts.append(("teacher, the weights of the start, in float32", None if n is None else n * _FP32))
     parts.append(("activations of a micro-batch", _activation_bytes(config, shape)))
     parts.append(("logits of a chunk and their gradient", 2 * _LOGITS_CHUNK_ELEMENTS * _FP32))
     if learner.compares_distributions:

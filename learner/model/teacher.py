@@ -64,6 +64,18 @@ class AskedTeacher:
         raise AssertionError("a teacher that is asked over HTTP has no distributions")
 
 
+class StartTeacher(FrozenModel):
+    """The policy as it was when the run began, behind the prompts with demonstrations."""
+
+    def logprobs(self, tokens: MicroBatch, temperature: float) -> Tensor:
+        """As `Teacher`."""
+        return super().logprobs(tokens.demonstrated or tokens, temperature)
+
+    def predictions(self, tokens: MicroBatch, temperature: float) -> Predictions:
+        """As `Teacher`."""
+        return super().predictions(tokens.demonstrated or tokens, temperature)
+
+
 class PolicyTeacher:
     """The policy itself by its current weights, behind the prompts with demonstrations. Collective under ZeRO-3."""
 

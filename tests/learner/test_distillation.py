@@ -18,17 +18,17 @@ pytestmark = pytest.mark.integration
 
 TEMPERATURE = 0.9  # of `make_worker`
 KINDS = ("sampled", "reverse", "forward", "jsd")
-WHO = ("path", "policy_with")
+WHO = ("path", "policy_with", "start")
 CASES: list[Any] = [(kind, who) for kind in KINDS for who in WHO]
 EXACT_KL = "exact KL"
 SHAPES: dict[str, tuple[int, int, int, list[Any]]] = {
     "one rank": (1, 0, 4096, [*CASES, EXACT_KL]),
-    "two ranks, ZeRO-0": (2, 0, 48, [("jsd", "path"), ("sampled", "path")]),
+    "two ranks, ZeRO-0": (2, 0, 48, [("jsd", "path"), ("sampled", "path"), ("forward", "start")]),
     "two ranks, ZeRO-3": (
         2,
         3,
         48,
-        [("sampled", "policy_with"), ("reverse", "path"), ("forward", "policy_with"), EXACT_KL],
+        [("sampled", "policy_with"), ("reverse", "path"), ("forward", "policy_with"), ("jsd", "start"), EXACT_KL],
     ),
 }
 """(ranks, ZeRO stage, tokens of a micro-batch, cases)"""
@@ -54,6 +54,8 @@ def batch_of(step: int) -> TrainBatch:
 
 def fields_of(kind: str, who: str, **others: Any) -> dict[str, Any]:
     whose = {"path": "toy"} if who == "path" else {"policy_with": "solution"}
+    if who == "start":
+        whose["weights"] = "start"
     return {
         "teacher": {"kind": kind, "coef": 0.7, "beta": 0.3, **whose, **others},
         "objective": {"kl": {"coef": 0.0}, "surrogate": {"kind": "policy_gradient"}},
@@ -152,6 +154,13 @@ def test_loss_and_gradient_are_those_written_by_hand(taught: dict[str, Any], kin
             assert metrics["train/grad_norm"] == pytest.approx(norm, rel=1e-4)
             assert metrics["train/teacher_kl"] == pytest.approx(divergence, rel=1e-4)
             assert "train/kl_ref" not in metrics
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_teacher_of_the_start_stays_where_it_is(taught: dict[str, Any], kind: str) -> None:
+    moving, staying = (taught["one rank"][kind, who] for who in ("policy_with", "start"))
+    assert staying[0]["train/teacher_kl"] == pytest.approx(moving[0]["train/teacher_kl"], rel=1e-5)
+    assert staying[1]["train/teacher_kl"] != pytest.approx(moving[1]["train/teacher_kl"], rel=5e-5)
 
 
 @pytest.mark.parametrize(("shape", "case"), SPLIT, ids=str)
