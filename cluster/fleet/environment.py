@@ -18,8 +18,9 @@ SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 
 # glibc gives large tensors back to the system, or cannot use a freed one for the next of its size, and each new one
 # is page-faulted in: forward and backward of a 135M model took 16 s a step with it and 8 s with jemalloc, which Ray
-# ships, told to keep what is freed.
-JEMALLOC = {"MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1,oversize_threshold:0"}
+# ships, told to keep what is freed for a while. Not for ever: batches differ in length, what one leaves fits the next
+# badly, and a learner grew by 2 GB a step until it was killed.
+JEMALLOC = {"MALLOC_CONF": "dirty_decay_ms:10000,muzzy_decay_ms:10000,oversize_threshold:0"}
 
 
 def threads_variable(threads: int) -> dict[str, str]:
