@@ -19,6 +19,7 @@ NO_RUNS = (
     "tests/integration/test_vllm_engine.py",
     "tests/faults/test_boundaries.py",
     "tests/faults/test_checker.py",
+    "tests/faults/test_curriculum.py",
     "tests/faults/test_guards.py",
     "tests/faults/test_soak.py",
 )

@@ -121,7 +121,7 @@ def test_recipes(shoal: Shoal, recipe: str, sentence: str) -> None:
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("task.kind=jsn", "task.kind: got 'jsn', allowed: reasoning_gym, jsonl, parquet, hub, gsm8k (did you mean"),
+        ("task.kind=jsn", "task.kind: got 'jsn', allowed: reasoning_gym, jsonl, parquet, hub, gsm8k, mix (did you"),
         ("rollout.group_size=1", "rollout.group_size: got 1, allowed: greater than or equal to 2"),
         ("rollout.group_size=-3", "rollout.group_size: got -3, allowed: greater than or equal to 2"),
         ("rollout.group_size=2.5", "rollout.group_size: got 2.5, allowed: an integer"),

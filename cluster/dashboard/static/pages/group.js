@@ -66,7 +66,7 @@ function Flags({ flags, size }) {
   </ul>`;
 }
 
-function Head({ group, parts, onGo }) {
+function Head({ group, parts, stale, onGo }) {
   const trained = group.status === "trained";
   return html`<header class="ro-head">
     <nav class="ro-crumbs" aria-label="Where this is">
@@ -76,8 +76,8 @@ function Head({ group, parts, onGo }) {
     </nav>
     ${group.phase === "train" ? html`<${Badge} state=${trained ? "ok" : "watch"}>${group.status}${group.reason ? `: ${group.reason}` : ""}<//>` : null}
     <span class="ro-steps">
-      <${Button} disabled=${!group.previous} onClick=${() => onGo(group.previous)} title="K">previous group<//>
-      <${Button} disabled=${!group.next} onClick=${() => onGo(group.next)} title="J">next group<//>
+      <${Button} disabled=${stale || !group.previous} onClick=${() => onGo(group.previous)} title="K">previous group<//>
+      <${Button} disabled=${stale || !group.next} onClick=${() => onGo(group.next)} title="J">next group<//>
     </span>
   </header>`;
 }
@@ -154,7 +154,7 @@ export default function GroupPage({ run, route }) {
   if (!group) return error ? html`<${Problem} error=${error} />` : html`<${Loading} what="Reading the group" />`;
   const flagged = new Set(group.flags.filter((flag) => flag.kind === "same_answer_different_reward").flatMap((flag) => flag.samples));
   return html`<div class="gr-page" data-testid="group-page">
-    <${Head} group=${group} parts=${address} onGo=${onGo} />
+    <${Head} group=${group} parts=${address} stale=${stale} onGo=${onGo} />
     ${error ? html`<${Problem} error=${error} />` : null}
     <${Flags} flags=${group.flags} size=${group.rollouts.length} />
     <${Prompt} group=${group} />
