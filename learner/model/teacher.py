@@ -1,4 +1,4 @@
-"""Teachers of distillation: a model of its own (`FrozenModel`), or the policy that reads more than it was asked.
+"""Teachers of distillation: models of their own, a server that was asked, or the policy that reads more.
 
 Dimension: N completion tokens of a micro-batch.
 """
