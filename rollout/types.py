@@ -327,9 +327,15 @@ def repetition(token_ids: TokenIds) -> float:
     num_grams = len(token_ids) - _GRAM + 1
     if num_grams < 2:
         return 0.0
-    grams = np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(token_ids, _GRAM))
-    # Each 4-gram as one value of 16 bytes: many times as fast as comparing rows.
-    return (num_grams - len(np.unique(grams.view(f"V{grams.itemsize * _GRAM}")))) / num_grams
+    # A 4-gram as two values of 8 bytes, sorted: an eighth of the time of sorting rows (0.3 ms for 4,096 tokens), which
+    # the sampler spends on its event loop.
+    wide = token_ids.astype(np.uint64)
+    pairs = wide[:-1] << np.uint64(32) | wide[1:]
+    first, second = pairs[:num_grams], pairs[_GRAM - 2 :]
+    order = np.lexsort((second, first))
+    first, second = first[order], second[order]
+    is_new = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
+    return (num_grams - 1 - int(np.count_nonzero(is_new))) / num_grams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

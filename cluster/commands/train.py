@@ -25,6 +25,7 @@ from cluster.groups.ledger import LedgerState
 from cluster.loop.background import settle
 from cluster.loop.controller import Controller
 from cluster.loop.parts import RunParts
+from cluster.record.group_table import load_libraries
 from cluster.record.instants import append_if_possible, checkpoint_instant, run_instant, warner
 from cluster.record.reporter import Part, Reporter
 from cluster.record.run_directory import RunDirectory
@@ -153,8 +154,10 @@ async def _run(start: _Start) -> RunSummary:
     stop = asyncio.Event()
     received: list[int] = []
     with _signals(stop, received, start.reporter):
+        loading = asyncio.ensure_future(asyncio.to_thread(load_libraries))  # while the actors import theirs
         launch = launch_fleet(start.config, model_dir=str(start.inputs.model_dir), teacher=start.inputs.teacher)
         in_time, fleet = await first_of(launch, stop)
+        await loading
         if not in_time:
             goes_on = "the run directory is removed" if start.is_new else "the run is as it was"
             raise _stopped(received, f"while its actors were starting; {goes_on}")

@@ -4,6 +4,7 @@ Arrays go into columns as they are: no token becomes a Python object. The column
 table of groups that wait in a checkpoint has `WAITING_COLUMNS` besides, so that it comes back whole.
 """
 
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -102,6 +103,15 @@ def write_tables(file: BinaryIO, tables: Iterable[Any], *, waiting: bool = False
     with pyarrow.parquet.ParquetWriter(file, schema, compression="zstd", **options) as writer:
         for table in tables:
             writer.write_table(table)
+
+
+def load_libraries() -> None:
+    """Imports what writing a table needs, and pandas, which pyarrow asks for at its first list: within a run that would
+    be half a second in which the loop gets the interpreter's lock only now and then."""
+    import pyarrow
+
+    write_tables(io.BytesIO(), [])
+    pyarrow.array([""])
 
 
 def read_groups(path: Path) -> list[OpenGroup]:

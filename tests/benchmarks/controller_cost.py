@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -130,6 +131,7 @@ class Sampler(FakeSampler):
         self._memory = memory
         self._clock = clock
         self._rng = np.random.default_rng(0)
+        self._facts: GroupFacts | None = None
 
     def probe(self) -> None:
         return None
@@ -163,7 +165,10 @@ class Sampler(FakeSampler):
             started_s=now,
             finished_s=now,
         )
-        return facts_of(group), group
+        # What a group's tokens say is worked out in the sampler's process: here once, for it would hold the loop.
+        self._facts = facts_of(group) if self._facts is None else self._facts
+        lease: Any = {"group_id": group.group_id, "attempt": group.attempt, "started_s": now, "finished_s": now}
+        return replace(self._facts, **lease), group
 
 
 class Reward:
