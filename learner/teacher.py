@@ -71,6 +71,9 @@ class TeacherConfig(Config):
     template: str = "{question}\n\nA correct solution is:\n\n{demonstration}\n\nNow give your own solution."
     """With `policy_with`: the last user turn as the teacher reads it. `{question}` is that turn as the policy reads it,
     `{demonstration}` the text of the column."""
+    few_shot: tuple[tuple[str, str], ...] = ()
+    """With `policy_with`: [question, answer] pairs that the teacher reads in place of `task.few_shot`, to show it what
+    to do with a demonstration. `task.template` is applied to the questions; empty: it reads those of the task."""
     kind: Literal["sampled", "reverse", "forward", "jsd"] = "sampled"
     """What is learnt from the teacher. `sampled`: each sampled token has log p(teacher) - log p(policy) as an
     advantage. The others are a loss over the whole vocabulary: KL(policy || teacher), KL(teacher || policy), or the
@@ -129,6 +132,11 @@ class TeacherConfig(Config):
             raise ValueError(
                 "weights is `start`, which says which weights of the policy teach, and policy_with is not set; set it "
                 "to the column that the teacher reads, or leave weights out"
+            )
+        if self.few_shot and self.policy_with is None:
+            raise ValueError(
+                "few_shot is what the policy reads as its own teacher, and policy_with is not set; set it to the "
+                "column that the teacher reads, or leave few_shot out"
             )
         if self.base_url is not None and self.is_exact:
             raise ValueError(

@@ -23,7 +23,6 @@ from learner.algorithm.corrections import (
     fixed_corrections,
     moving_corrections,
 )
-from learner.algorithm.distillation import sampled_kl, taught_advantages
 from learner.algorithm.entropy import EntropyControl
 from learner.algorithm.kl import estimated_kl
 from learner.algorithm.kl_rewards import rewards_less_kl, rewards_to_go
@@ -36,6 +35,8 @@ from learner.model.divergences import Comparison
 from learner.model.reference import Reference
 from learner.model.teacher import Teacher
 from learner.objective import ReinforcePlusPlusAdvantage
+from learner.prepared import Prepared
+from learner.step_gate import StepGate
 from learner.types import RankShare, WholeStep
 from reward.types import all_rewards_equal
 
@@ -68,57 +69,6 @@ class Update:
         )
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class Prepared:
-    """A micro-batch with what is known before the first update, and what the first pass over it computed."""
-
-    tokens: MicroBatch
-    has_gradient: bool = True
-    """False: computed for the figures of the step alone."""
-    ref_N: Tensor | None = None
-    before_N: Tensor | None = None
-    """Log-probabilities of the policy before the step's first update."""
-    entropy_N: Tensor | None = None
-    """Its entropies."""
-    teacher_N: Tensor | None = None
-    """Log-probabilities of the teacher, where its advantages are of the sampled tokens."""
-    teacher_coef: float = 0.0
-    """What those advantages are multiplied by."""
-    corrected: Corrected | None = None
-    """What is fixed before the first update; None: all of it is made in each pass, from its own values."""
-    num_left_out: int = 0
-    """Trained tokens that are none in the loss, since a mask leaves them out and only what is kept counts."""
-
-    def values(
-        self,
-        policy_N: Tensor,
-        entropy_N: Tensor,
-        *,
-        divergence_N: Tensor | None = None,
-        teacher_kl_N: Tensor | None = None,
-    ) -> TokenValues:
-        """What the loss sees of one pass; the exact divergences of that pass from reference and teacher."""
-        tokens, advantages_N = self.tokens, self.tokens.advantages_N
-        if self.teacher_N is not None:
-            teacher_kl_N = sampled_kl(policy_N if self.before_N is None else self.before_N, self.teacher_N)
-            advantages_N = taught_advantages(advantages_N, teacher_kl_N, self.teacher_coef)
-        return TokenValues(
-            policy_N=policy_N,
-            sampler_N=tokens.rollout_logprobs_N,
-            before_N=self.before_N,
-            ref_N=self.ref_N,
-            advantages_N=advantages_N,
-            token_weights_N=tokens.token_weights_N,
-            mask_N=tokens.mask_N,
-            entropy_N=entropy_N,
-            index_N=tokens.index_N,
-            num_completions=max(1, len(tokens.sequences)),
-            lag_N=tokens.lag_N,
-            divergence_N=divergence_N,
-            teacher_kl_N=teacher_kl_N,
-        )
-
-
 class Updates:
     """Takes the optimizer steps of training steps, one training step after the other."""
 
@@ -130,7 +80,9 @@ class Updates:
         temperature: float,
         *,
         teacher: Teacher | None = None,
+        gate: StepGate | None = None,
     ) -> None:
+        self._gate = gate or StepGate()
         self._config = config
         self._objective = config.objective
         self._engine = engine
@@ -167,6 +119,7 @@ class Updates:
         """What must be known before the first update. Collective where it depends on the whole batch."""
         whole = [one for part in prepared for one in part]
         for one in whole:
+            self._gate.enter_pass()
             if self._reference is not None:
                 one.ref_N = self._reference.logprobs(one.tokens, self._temperature)
             if self._teacher is not None and self._config.teacher is not None and not self._config.teacher.is_exact:
@@ -175,6 +128,7 @@ class Updates:
         if not self._config.needs_values_before:
             return
         for one in whole:
+            self._gate.enter_pass()
             with torch.no_grad():
                 one.before_N, one.entropy_N = self._forward(one.tokens)
         if self._objective.rewards_hold_kl:
@@ -312,6 +266,7 @@ class Updates:
         largest = torch.zeros((), dtype=torch.float64, device=self._engine.device)
         entropy_coef = self.entropy.coef_now
         for one in part:
+            self._gate.enter_pass()
             with torch.set_grad_enabled(one.has_gradient):
                 compared = self._comparisons(one.tokens)
                 policy_N, entropy_N, *found = self._forward(one.tokens, tuple(compared.values()))
@@ -324,6 +279,7 @@ class Updates:
             largest = torch.maximum(largest, sums.max_abs_log_ratio)
             if one.before_N is None:
                 one.before_N, one.entropy_N = policy_N.detach(), entropy_N.detach()
+        self._gate.commit()
         torch.distributed.all_reduce(totals)
         torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)
         lr = lr_at(

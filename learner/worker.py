@@ -25,10 +25,12 @@ from learner.model.frozen import FrozenModel
 from learner.model.policy import LogprobModel, build_policy
 from learner.model.reference import Reference
 from learner.model.teacher import AskedTeacher, PolicyTeacher, SeveralTeachers, StartTeacher, Teacher
+from learner.prepared import Prepared
 from learner.saving import checkpoint
+from learner.step_gate import StepGate
 from learner.transfer.sender import WeightSender
 from learner.types import ComputedTokens, RankShare, StepOutput, TrainingSetup, TrainSequence
-from learner.updates import Prepared, Update, Updates
+from learner.updates import Update, Updates
 from rollout.transfer.manifest import WeightChunk, WeightManifest
 from rollout.types import Logprobs, RolloutGroup, read_only
 
@@ -68,7 +70,10 @@ class LearnerWorker:
         self._sender = WeightSender(
             self._model, dtype=setup.weight_dtype, chunk_bytes=setup.chunk_mib << 20, rank=place.rank
         )
-        self._updates = Updates(config, self._engine, self._reference, setup.temperature, teacher=teacher)
+        self._gate = StepGate()
+        self._updates = Updates(
+            config, self._engine, self._reference, setup.temperature, teacher=teacher, gate=self._gate
+        )
         self._bad_steps_in_a_row = 0
         self.policy_version = 0
         """Training steps that changed the weights."""
@@ -105,12 +110,16 @@ class LearnerWorker:
         those of `share.group_ids`, in any order. The values of tokens are apart, so that they can stay where they are.
 
         An update whose loss or gradient is not finite is not applied, on any rank, and ends the step.
+
+        Errors: `StepGivenUpError`, before any update. The worker can be saved then, and trains no more: gradients of
+        the step are left in it.
         """
         assert share.policy_version == self.policy_version, (share.policy_version, self.policy_version)
         started_s = time.monotonic()
         if share.num_completions == 0:
             return self._nothing_to_train_on(share), _computed_tokens((), (), (), ())
         by_id = {group.group_id: group for group in groups}
+        self._gate.begin(share.step)
 
         def collated(parts: Sequence[Sequence[Sequence[TrainSequence]]]) -> list[list[MicroBatch]]:
             version, device = share.policy_version, self._engine.device
@@ -147,6 +156,14 @@ class LearnerWorker:
             reason=updates[-1].why_not_applied(len(updates), len(share.order)) if bad else "",
         )
         return output, _tokens_of_step(computed)
+
+    def hold_step(self, step: int) -> int | None:
+        """`StepGate.hold`, from a thread beside that of the other calls."""
+        return self._gate.hold(step)
+
+    def decide_step(self, step: int, at: int | None) -> None:
+        """`StepGate.decide`, likewise."""
+        self._gate.decide(step, at)
 
     def weight_manifest(self) -> WeightManifest:
         """Begins a transfer of the current weights. All ranks call this, every `weight_chunk` and `weights_digest`."""

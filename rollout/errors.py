@@ -31,3 +31,7 @@ class CheckpointError(ShoalError):
 
 class LearnerError(ShoalError):
     """The learner's ranks could not come together."""
+
+
+class StepGivenUpError(ShoalError):
+    """A training step was ended before it moved the weights, since the run is to stop: nothing is wrong with it."""

@@ -22,7 +22,7 @@ def demonstrations_of(config: RunConfig) -> Demonstrations | None:
     teacher = config.learner.teacher
     if teacher is None or teacher.policy_with is None:
         return None
-    return Demonstrations(column=teacher.policy_with, template=teacher.template)
+    return Demonstrations(column=teacher.policy_with, template=teacher.template, few_shot=teacher.few_shot)
 
 
 def teacher_names_of(config: RunConfig) -> TeacherNames | None:

@@ -263,7 +263,7 @@ def _signals(stop: asyncio.Event, received: list[int], reporter: Reporter) -> It
         first_s.append(time.monotonic())
         received.append(number)
         stop.set()
-        reporter.phase(f"{number.name}: what is being trained or saved is finished first; once more ends it at once")
+        reporter.phase(f"{number.name}: what the finished steps made is saved; once more ends it at once")
         for each in EXIT_CODES:
             loop.add_signal_handler(each, on_second, each)
 

@@ -258,7 +258,9 @@ class Launcher:
             self._num_started += 1
             options["name"] = f"{self._site.fleet_name}.{name}.{self._num_started}"
         arguments = role.arguments(self._site, seat, meeting)
-        handle = ray.remote(role.worker()).options(**options).remote(**arguments)
+        beside: Any = {"concurrency_groups": {"beside": 1}} if role.answers_beside else {}
+        actor_class: Any = ray.remote(**beside)(role.worker()) if beside else ray.remote(role.worker())
+        handle = actor_class.options(**options).remote(**arguments)
         self._stack_sources[name] = handle.__ray_call__.remote(listen)
         return handle
 

@@ -49,6 +49,14 @@ class PartsCall(Protocol[P, A_co, B_co]):
         ...
 
 
+class RemoteBeside(Protocol[P, R_co]):
+    """A method that an actor answers while another call of it goes on, in a thread of its own."""
+
+    def options(self, *, concurrency_group: Literal["beside"]) -> Remote[P, R_co]:
+        """The method, on its way past the other calls."""
+        ...
+
+
 @overload
 def _remote(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) -> Remote[P, R]: ...
 @overload
@@ -65,6 +73,11 @@ def remote_parts(method: Callable[Concatenate[Any, P], tuple[A, B]]) -> RemotePa
 def remote_parts(method: Any) -> Any:
     """As `_remote`, of a method that returns a pair."""
     return method
+
+
+def _remote_beside(method: Callable[Concatenate[Any, P], R]) -> RemoteBeside[P, R]:
+    """As `_remote`, of a method that must not wait for the others."""
+    return cast(RemoteBeside[P, R], method)
 
 
 def by_reference(reference: Awaitable[R]) -> R:
@@ -127,6 +140,12 @@ class Learner(Protocol):
     def train_step(self, share: RankShare, *groups: RolloutGroup) -> tuple[StepOutput, ComputedTokens]:
         """One training step."""
         ...
+
+    def hold_step(self, step: int) -> int | None:
+        """The pass before which it waits for `decide_step`; None when the step cannot be given up any more."""
+
+    def decide_step(self, step: int, at: int | None) -> None:
+        """The pass before which the step is given up; None: it goes on."""
 
     def weight_manifest(self) -> WeightManifest:
         """Begins a transfer."""
@@ -234,6 +253,8 @@ class LearnerHandle(Handle):
     """The process of a learner rank, from outside."""
 
     train_step = remote_parts(Learner.train_step)
+    hold_step = _remote_beside(Learner.hold_step)
+    decide_step = _remote_beside(Learner.decide_step)
     weight_manifest = _remote(Learner.weight_manifest)
     weight_chunk = _remote(Learner.weight_chunk)
     weights_digest = _remote(Learner.weights_digest)

@@ -109,6 +109,8 @@ class Role(Generic[W, H]):
     threads: Callable[[RunConfig, int, int], int] = lambda _config, _cores, _neighbours: 0
     """From the cores of the process's node, and the processes of the role on it; 0 leaves them to Ray."""
     calls_at_once: Callable[[RunConfig], int] = lambda _: 1
+    answers_beside: bool = False
+    """Whether some of its methods (`RemoteBeside`) are answered while another call goes on."""
     restart: Restart = Restart.ALONE
     meeting: Callable[[], Any] = lambda: None
     """Made anew for each start of all processes together, and kept as long as they live."""
@@ -225,6 +227,7 @@ LEARNER: Role[Learner, LearnerHandle] = Role(
     threads=lambda config, cores, ranks: config.learner.threads or max(1, cores // ranks),
     ready=lambda handle: handle.__ray_ready__.remote(),
     start_deadline_s=lambda config: config.learner.start_deadline_s,
+    answers_beside=True,
     restart=Restart.TOGETHER,
     meeting=_rendezvous,
 )

@@ -48,6 +48,7 @@ from cluster.weights.run_state import RunState
 from cluster.weights.weight_sync import WeightSync
 from learner.types import StepOutput, TrainBatch
 from reward.types import ScoredGroup
+from rollout.errors import StepGivenUpError
 from rollout.types import Prompt, RolloutGroup
 
 
@@ -225,7 +226,11 @@ class Controller:
         # A sampler or reward worker that fails meanwhile ends the run only when the step is on record: it was paid for,
         # and a learner that is left half-way cannot be saved.
         async with self._background.uninterrupted():
-            output = await self._train_and_record(groups, wait_s=wait_s)
+            try:
+                output = await self._train_and_record(groups, wait_s=wait_s)
+            except StepGivenUpError:
+                self._at_boundary = True  # nothing has moved
+                return
         self._ledger.check()
         self._end_if_diverged(output)
         step, config = self._state.step, self._config
@@ -260,7 +265,7 @@ class Controller:
             self._publisher.weights_digest = ""  # of weights that no engine has yet; known when they are published
         try:
             if not (self._stop.is_set() or self._background.has_failed or output.skipped):
-                await self._publisher.after_step(self._state.step)
+                await first_of(self._publisher.after_step(self._state.step), self._stop)
         finally:
             # The step was taken, so it is on record even if its weights could not be published: what is saved then
             # goes on after it.
@@ -293,7 +298,17 @@ class Controller:
 
     async def _train(self, batch: TrainBatch, groups: list[RolloutGroup]) -> TrainedStep:
         started_s = now_s()
-        trained = await self._learners.train(batch, groups)
+        work = asyncio.ensure_future(self._learners.train(batch, groups))
+        stopped = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait((work, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                await self._learners.give_up(batch.step)
+            trained = await work
+        finally:
+            for pending in (work, stopped):
+                pending.cancel()
+            await asyncio.gather(work, stopped, return_exceptions=True)
         self._progress.step_trained()
         ids = tuple(scored.group_id for scored in batch.groups)
         for learner in self._parts.fleet.learners:

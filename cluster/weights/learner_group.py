@@ -28,6 +28,8 @@ from rollout.types import RolloutGroup
 
 T = TypeVar("T")
 
+GIVE_UP_DEADLINE_S = 30.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LearnerParts:
@@ -67,15 +69,22 @@ class LearnerGroup:
         self._last: tuple[TrainBatch, Sequence[RolloutGroup]] | None = None
         # Every rank must see one order of calls: a collective call of one kind never meets another's.
         self._lock = asyncio.Lock()
-        self.is_whole = True
-        """Whether the ranks stand at the end of a step: False within one, and after a failure that was not mended."""
+        self._is_whole = True
+        self._lost: ActorFailedError | StageTimeoutError | None = None
+        """Why the ranks must be started again before anything else is asked of them."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the ranks stand at the end of a step, or `use` brings them there first: False within a step, and
+        after a failure that could not be mended."""
+        return self._is_whole or self._lost is not None
 
     async def train(self, batch: TrainBatch, groups: Sequence[RolloutGroup]) -> TrainedStep:
         """One training step on every rank. `groups` are the completions of the batch: a rank fetches what it needs by
         reference, but they are opened before the first rank is asked. Ranks meet in collective calls, so a group that
         only one of them cannot have would leave the others waiting.
 
-        Errors: `RestartsExhaustedError`; what a rank raises as a `ShoalError`.
+        Errors: `RestartsExhaustedError`; what a rank raises as a `ShoalError`, `StepGivenUpError` among it.
         """
         tries = count()
 
@@ -87,31 +96,55 @@ class LearnerGroup:
         self._steps_done, self._last = batch.step + 1, (batch, groups)
         return trained
 
+    async def give_up(self, step: int) -> None:
+        """Asks the ranks to end a step that `train` was asked for before it moves the weights; `train` raises
+        `StepGivenUpError` then. Where that is too late, or a rank does not answer, the step goes on to its end."""
+        learners = self._fleet.learners
+
+        async def ask(calls: Sequence[Awaitable[T]]) -> list[T]:
+            names = [learner.name for learner in learners]
+            return await finish_all(
+                calls, deadline_s=GIVE_UP_DEADLINE_S, stage="train", actors=names, item=f"the end of step {step}"
+            )
+
+        try:
+            held = await ask(
+                [one.handle.hold_step.options(concurrency_group="beside").remote(step) for one in learners]
+            )
+            passes = [number for number in held if number is not None]
+            at = max(passes) if len(passes) == len(held) else None
+            deciding = [one.handle.decide_step.options(concurrency_group="beside") for one in learners]
+            await ask([method.remote(step, at) for method in deciding])
+        except (ActorFailedError, StageTimeoutError):
+            return  # a rank that is gone: `train` finds out by itself
+
     async def use(self, work: Callable[[], Awaitable[T]], *, moves_weights: bool = False) -> T:
         """Runs something that calls the ranks, alone; once more whenever a rank was lost in it and all were restarted.
-        Where it moves no weights, the ranks may still be saved after it was cancelled: each does what it was asked.
+        Where it moves no weights, the ranks may still be saved after it was cancelled: each does what it was asked. A
+        restart that was cancelled is made up for by the next use: new ranks hold the model's weights until then.
 
         Errors: of `work`; `RestartsExhaustedError`.
         """
         names = {learner.name for learner in self._fleet.learners}
         async with self._lock:
             while True:
+                if self._lost is not None:
+                    await self._make_whole(self._lost)
                 try:
-                    self.is_whole = not moves_weights
+                    self._is_whole = not moves_weights
                     result = await work()
                 except (ActorFailedError, StageTimeoutError) as error:
-                    if error.actor not in names:
-                        self.is_whole = True
+                    self._is_whole = error.actor not in names
+                    if self._is_whole:
                         raise
-                    self.is_whole = False
-                    await self._restart(error)
+                    self._lost = error
                 except asyncio.CancelledError:
                     raise  # in the middle of what the ranks do: not whole, if it was a step
                 except BaseException:
-                    self.is_whole = True  # the ranks answered; what they were used for failed elsewhere
+                    self._is_whole = True  # the ranks answered; what they were used for failed elsewhere
                     raise
                 else:
-                    self.is_whole = True
+                    self._is_whole = True
                     return result
 
     async def _train(self, batch: TrainBatch, groups: Sequence[RolloutGroup]) -> TrainedStep:
@@ -153,6 +186,16 @@ class LearnerGroup:
     def _plan(self, batch: TrainBatch) -> tuple[StepPlan, tuple[RankShare, ...]]:
         plan = plan_step(batch, self._settings)
         return plan, shares(batch, plan, self._settings, num_ranks=len(self._fleet.learners))
+
+    async def _make_whole(self, lost: ActorFailedError | StageTimeoutError) -> None:
+        try:
+            await self._restart(lost)
+        except asyncio.CancelledError:
+            raise  # it is still to be done
+        except BaseException:
+            self._lost = None
+            raise
+        self._lost = None
 
     async def _restart(self, error: ActorFailedError | StageTimeoutError) -> None:
         """Until the ranks are back where they were. Errors: `RestartsExhaustedError`."""

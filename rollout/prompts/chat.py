@@ -110,6 +110,8 @@ def ask_template(tokenizer: Any, conversations: Sequence[Sequence[ChatMessage]],
 def _tokenize_batch(
     tokenizer: Any, rows: Sequence[TaskRow], task: TaskConfig, demonstrations: Demonstrations | None
 ) -> list[list[int]]:
+    if demonstrations is not None and demonstrations.few_shot:
+        task = task.model_copy(update={"few_shot": demonstrations.few_shot})
     conversations = [messages_for(row, task) for row in rows]
     if demonstrations is not None:
         conversations = [demonstrations.shown_in(turns, row) for turns, row in zip(conversations, rows, strict=True)]

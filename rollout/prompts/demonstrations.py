@@ -20,6 +20,8 @@ class Demonstrations:
     """Of the row; a dot leads into a column of objects. `ground_truth` is the expected answer."""
     template: str
     """Last user turn: `{question}` is that turn as the policy reads it, `{demonstration}` the column's text."""
+    few_shot: tuple[tuple[str, str], ...] = ()
+    """What stands for the task's own examples; empty: they stay."""
 
     def shown_in(self, messages: Sequence[ChatMessage], row: TaskRow) -> tuple[ChatMessage, ...]:
         """The turns with the demonstration in the last one of the user. Errors: `DataError` without either."""

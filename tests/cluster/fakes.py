@@ -82,7 +82,10 @@ class _Method:
     def __init__(self, call: Callable[..., Any]) -> None:
         self._call = call
 
-    def options(self, *, num_returns: int) -> "_TwoResults":
+    def options(self, *, num_returns: int = 1, concurrency_group: str = "") -> Any:
+        if concurrency_group:
+            assert concurrency_group == "beside"
+            return self
         assert num_returns == 2
         return _TwoResults(self)
 
@@ -126,6 +129,12 @@ class FakeLearner:
         self._journal = journal
         self._name = name
         self._sent: list[tuple[TensorSpec, str]] = []
+
+    def hold_step(self, step: int) -> int | None:
+        return None
+
+    def decide_step(self, step: int, at: int | None) -> None:
+        assert at is None
 
     def weight_manifest(self) -> WeightManifest:
         self._sent = []

@@ -102,7 +102,7 @@ def test_a_thousand_random_fault_schedules_lose_nothing(first: int) -> None:
 @pytest.mark.skipif(ONE_SEED is not None, reason="SHOAL_SOAK_SEED asks for one seed")
 def test_runs_that_are_stopped_and_resumed_lose_nothing(tmp_path: Path) -> None:
     """At any moment, several times, while actors fail as well."""
-    interrupted = 0
+    interrupted = given_up = 0
     for seed in range(60):
         schedule = dataclasses.replace(schedule_of(seed), max_restarts=1000)
         rng, folder, status = random.Random(f"stops {seed}"), tmp_path / str(seed), ""
@@ -115,6 +115,7 @@ def test_runs_that_are_stopped_and_resumed_lose_nothing(tmp_path: Path) -> None:
             except (UnsavedError, WeightSyncError):
                 status = "failed"  # of a fault; what is resumed is the checkpoint before
             sampled |= world.sampled
+            given_up += world.num_given_up
             interrupted += status == "interrupted"
         (folder / "superseded").mkdir(exist_ok=True)  # what a resumed run leases anew has no line of its own
         problems = check_run(folder, config=config_of(schedule), sampled=sampled)
@@ -122,6 +123,7 @@ def test_runs_that_are_stopped_and_resumed_lose_nothing(tmp_path: Path) -> None:
         assert not problems, f"seed {seed}: {problems}; {schedule}"
         shutil.rmtree(folder)
     assert interrupted > 60
+    assert given_up > 10  # within a training step
 
 
 @pytest.mark.skipif(ONE_SEED is None, reason="for one seed: SHOAL_SOAK_SEED=n")

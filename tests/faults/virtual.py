@@ -175,7 +175,10 @@ class _Method:
         self._process = process
         self._name = name
 
-    def options(self, *, num_returns: int) -> "_TwoResults":
+    def options(self, *, num_returns: int = 1, concurrency_group: str = "") -> Any:
+        if concurrency_group:
+            assert concurrency_group == "beside"
+            return self
         assert num_returns == 2
         return _TwoResults(self)
 

@@ -30,6 +30,7 @@ from learner.config import LearnerConfig
 from learner.types import CompletionKey, ComputedTokens, RankShare, StepOutput, TrainBatch
 from reward.types import GroupScores, ScoredGroup
 from rollout.config import ReasoningGymTask, RolloutConfig
+from rollout.errors import StepGivenUpError
 from rollout.prompts.stream import PromptStreamState, StreamFacts
 from rollout.transfer.manifest import WeightChunk, tensor_digest
 from rollout.types import (
@@ -94,15 +95,33 @@ class VirtualLearner(FakeLearner):
     def __init__(self, name: str, world: "World") -> None:
         super().__init__([], name=name)
         self.version, self.weights = 0, FIRST_WEIGHTS
-        self._meeting = world.meeting
+        self._world, self._meeting = world, world.meeting
+        self._decided = asyncio.Event()
+        self._decided.set()
+        self._given_up, self._committed = -1, -1
 
     async def train_step(self, share: RankShare, *groups: RolloutGroup) -> tuple[StepOutput, ComputedTokens]:
         assert share.policy_version == self.version == share.step, (share.policy_version, self.version, share.step)
         await asyncio.sleep(2.0)
+        await self._decided.wait()
+        if self._given_up == share.step:
+            self._world.num_given_up += 1
+            raise StepGivenUpError(f"step {share.step} was given up")
+        self._committed = share.step
         facts = await self._meeting.exchange(share.step, self._name, facts_of_share(share, groups))
         self.weights, self.version = trained_weights(self.weights, share.step, facts), self.version + 1
         output = StepOutput(step=share.step, policy_version=self.version, skipped=False, bad_steps_in_a_row=0)
         return output, NOTHING_COMPUTED
+
+    def hold_step(self, step: int) -> int | None:
+        if self._committed >= step:
+            return None
+        self._decided.clear()
+        return 0
+
+    def decide_step(self, step: int, at: int | None) -> None:
+        self._given_up = -1 if at is None else step
+        self._decided.set()
 
     def weight_chunk(self, index: int) -> WeightChunk:
         data = np.frombuffer(bytes.fromhex(self.weights)[index : index + 8], dtype=np.uint8).copy()
@@ -260,6 +279,8 @@ class World:
     sampled: dict[tuple[str, int], list[tuple[int, ...]]] = field(default_factory=dict)
     """(group, attempt) -> token ids that an engine sampled."""
     deaths: list[str] = field(default_factory=list)
+    num_given_up: int = 0
+    """Of steps, by rank, for a stop."""
 
     def __post_init__(self) -> None:
         self.rng = random.Random(f"times {self.schedule.seed}")

@@ -39,7 +39,7 @@ def test_the_first_asks_and_the_second_ends(child: "subprocess.Popen[str]") -> N
     assert child.stdout is not None
     child.send_signal(signal.SIGINT)
     told = child.stdout.readline()
-    assert told == "SIGINT: what is being trained or saved is finished first; once more ends it at once\n"
+    assert told == "SIGINT: what the finished steps made is saved; once more ends it at once\n"
     time.sleep(1.1)
     child.send_signal(signal.SIGTERM)
     out, err = child.communicate(timeout=20)

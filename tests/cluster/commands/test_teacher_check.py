@@ -83,6 +83,7 @@ def test_the_policy_as_its_own_teacher_needs_no_directory() -> None:
         (["learner.teacher.path=a", "learner.teacher.paths.x=b", "learner.teacher.column=c"], "got path and paths"),
         (["learner.teacher.paths.x=b"], "paths and column go together"),
         (["learner.teacher.path=a", "learner.teacher.column=c"], "got column alone"),
+        (["learner.teacher.path=a", "learner.teacher.few_shot=[[q, a]]"], "policy_with is not set"),
         (["learner.teacher.path=a", "learner.teacher.template='{question}'"], "template has no {demonstration}"),
         (["learner.teacher.path=a", "learner.objective.surrogate.level=sequence"], "an advantage of each token"),
         (["learner.teacher.path=a", "learner.objective.surrogate.level=product"], "an advantage of each token"),

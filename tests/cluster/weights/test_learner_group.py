@@ -18,7 +18,7 @@ from cluster.weights.run_state import Fingerprints, RunState
 from learner.config import LearnerConfig
 from learner.types import ComputedTokens, RankShare, StepOutput, TrainBatch
 from rollout.config import ReasoningGymTask
-from rollout.errors import CheckpointError
+from rollout.errors import CheckpointError, StepGivenUpError
 from rollout.prompts.stream import PromptStreamState
 from rollout.types import RolloutGroup
 from tests.cluster.examples import ok, opened, scored
@@ -34,6 +34,9 @@ CONFIG = RunConfig(
 
 class Rank:
     """Trains one version a step; `trouble` of a step may raise or wait."""
+
+    next_pass: int | None = 5
+    """Of rank 1, which is ahead of rank 0."""
 
     def __init__(self, journal: Journal, name: str, trouble: dict[int, Callable[[], Any]]) -> None:
         self.version = 0
@@ -55,6 +58,13 @@ class Rank:
             keys=keys, lengths=(2,) * len(keys), policy_logprobs_N=zeros_N, ref_logprobs_N=zeros_N, entropies_N=zeros_N
         )
         return output, tokens
+
+    def hold_step(self, step: int) -> int | None:
+        self._journal.append(("hold", self._name, str(step)))
+        return {"learner-0": 2, "learner-1": self.next_pass}[self._name]
+
+    def decide_step(self, step: int, at: int | None) -> None:
+        self._journal.append(("decide", self._name, str(step), str(at)))
 
     def save(self, directory: str) -> None:
         (Path(directory) / self._name).write_text(str(self.version))
@@ -294,3 +304,32 @@ def test_two_never_use_the_ranks_at_once(tmp_path: Path) -> None:
         await asyncio.gather(*(scene.group.use(work) for _ in range(5)))
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("next_pass", "at"), [(5, "5"), (None, "None")])
+def test_a_step_is_given_up_where_the_rank_ahead_begins_its_next_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, next_pass: int | None, at: str
+) -> None:
+    scene = Scene(tmp_path)
+    monkeypatch.setattr(Rank, "next_pass", next_pass)
+    asyncio.run(scene.group.give_up(7))
+    assert scene.journal == [
+        *(("hold", f"learner-{i}", "7") for i in range(2)),
+        *(("decide", f"learner-{i}", "7", at) for i in range(2)),
+    ]
+
+
+def test_the_ranks_of_a_step_that_was_given_up_can_be_saved(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+
+    async def given_up() -> None:
+        raise StepGivenUpError("step 0 was given up")
+
+    async def main() -> None:
+        scene.trouble[0] = given_up
+        with pytest.raises(StepGivenUpError):
+            await scene.train(0)
+
+    asyncio.run(main())
+    assert scene.group.is_whole
+    assert scene.told == []

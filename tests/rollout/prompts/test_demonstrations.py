@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,3 +83,25 @@ def test_a_prompt_that_is_too_long_for_the_teacher_is_left_out_and_counted(tmp_p
     longest = max(len(p.teacher_token_ids) for p in prompts(tmp_path, demonstrations).prompts)
     taught = prompts(tmp_path, demonstrations, longest=longest - 1)
     assert (taught.report.num_prompts, taught.report.num_too_long) == (3, 1)
+
+
+def test_a_teacher_reads_its_own_examples_in_place_of_the_tasks(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"question": "1+2?", "answer": "3"}) + "\n")
+    task = JsonlTask(path=str(path), template="{question} ", few_shot=(("4+4?", "8"),), eval_fraction=0.0)
+    model = ModelConfig(path="m", max_context_tokens=200)
+
+    def texts(**fields: Any) -> tuple[str, str]:
+        shown = Demonstrations(column="ground_truth", template="{question}is {demonstration}", **fields)
+        (prompt,) = build_prompts(
+            byte_tokenizer(), task, model, split="train", max_tokens=8, demonstrations=shown
+        ).prompts
+        decode = byte_tokenizer().decode
+        return decode(prompt.token_ids), decode(prompt.teacher_token_ids)
+
+    own, taught = texts(few_shot=(("2+2? is 4", "4"),))
+    assert "4+4? " in own
+    assert "2+2? is 4 " in taught
+    assert "4+4?" not in taught
+    assert "1+2? is 3" in taught
+    assert "4+4? " in texts()[1]

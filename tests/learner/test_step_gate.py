@@ -1,0 +1,134 @@
+"""A step that is given up: by every rank before the same pass, before the weights move, and what is saved then."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from learner.backend.engine import RendezvousAddress
+from learner.saving.files import checkpoint_name, publish, unfinished_path, write_manifest
+from learner.step_gate import StepGate
+from rollout.errors import StepGivenUpError
+from tests.learner.ranks import run_ranks
+from tests.learner.samples import save_toy_model, train_batch, train_step
+from tests.learner.test_worker import make_worker, weights_of
+
+
+def passes(gate: StepGate, step: int, number: int, at_pass: dict[int, Any] | None = None) -> int:
+    """Goes through a step of that many passes; the pass before which it was given up, or -1."""
+    gate.begin(step)
+    for i in range(number):
+        try:
+            gate.enter_pass()
+        except StepGivenUpError:
+            return i
+        if at_pass and i in at_pass:
+            at_pass[i]()
+    try:
+        gate.commit()
+    except StepGivenUpError:
+        return number
+    return -1
+
+
+def test_nobody_asks_and_the_step_ends() -> None:
+    gate = StepGate()
+    assert passes(gate, 3, 4) == -1
+    assert gate.hold(3) is None  # its weights have moved
+    assert gate.hold(2) is None
+
+
+def test_ranks_at_different_passes_give_up_before_the_same_one() -> None:
+    gates = [StepGate(), StepGate()]
+    reached = [threading.Event(), threading.Event()]
+    asked = threading.Event()
+
+    def step(rank: int, at: int) -> int:
+        def wait() -> None:
+            reached[rank].set()
+            assert asked.wait(10)
+
+        return passes(gates[rank], 0, 6, {at: wait})
+
+    with ThreadPoolExecutor(2) as pool:
+        found = [pool.submit(step, 0, 1), pool.submit(step, 1, 3)]
+        assert all(event.wait(10) for event in reached)
+        held = [gate.hold(0) for gate in gates]
+        assert held == [2, 4]
+        asked.set()
+        with pytest.raises(TimeoutError):
+            found[0].result(0.05)  # it waits before pass 2
+        for gate in gates:
+            gate.decide(0, 4)
+        assert [one.result(10) for one in found] == [4, 4]
+
+
+def test_a_step_goes_on_where_another_rank_is_past_it() -> None:
+    gate = StepGate()
+
+    def decide() -> None:
+        assert gate.hold(0) == 2
+        threading.Timer(0.05, gate.decide, (0, None)).start()
+
+    assert passes(gate, 0, 3, {1: decide}) == -1
+    assert passes(gate, 1, 3) == -1
+
+
+def test_a_step_is_given_up_before_it_began_and_before_its_optimizer_step() -> None:
+    gate = StepGate()
+    assert gate.hold(5) == 0
+    gate.decide(5, 0)
+    assert passes(gate, 5, 3) == 0
+    assert gate.hold(6) == 0
+    gate.decide(6, 3)
+    assert passes(gate, 6, 3) == 3
+
+
+def test_a_decision_that_never_comes_is_not_waited_for_for_ever() -> None:
+    gate = StepGate(decision_s=0.05)
+    assert gate.hold(0) == 0
+    assert passes(gate, 0, 2) == -1
+
+
+def given_up_and_resumed(
+    rank: int, world_size: int, addresses: list[RendezvousAddress], model_dir: str, stage: int
+) -> tuple[str, str, str, str]:
+    """Digests after one step; after one that was given up; of three steps without a stop; and of three steps, the
+    second of which was given up in a process before."""
+    fields: dict[str, Any] = {"zero_stage": stage, "micro_batch_tokens": 16}
+    worker = make_worker(rank, world_size, addresses[0], model_dir, **fields)
+    train_step(worker, train_batch(0))
+    before = weights_of(worker)[1]
+    worker.hold_step(1)
+    worker.decide_step(1, 2)
+    with pytest.raises(StepGivenUpError):
+        train_step(worker, train_batch(1))
+    after = weights_of(worker)[1]
+    final = Path(model_dir).parent / f"given-up-{stage}-{world_size}" / checkpoint_name(1)
+    worker.save(str(unfinished_path(final)))
+    if rank == 0:
+        write_manifest(unfinished_path(final))
+        publish(unfinished_path(final), final)
+    worker.close()
+
+    digests = []
+    for address, first in ((addresses[1], 0), (addresses[2], 1)):
+        worker = make_worker(rank, world_size, address, model_dir, **fields)
+        if first:
+            worker.load(str(final))
+        for step in range(first, 3):
+            train_step(worker, train_batch(step))
+        digests.append(weights_of(worker)[1])
+        worker.close()
+    return before, after, digests[0], digests[1]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("world_size", "stage"), [(1, 0), (2, 0), (2, 1), (2, 2), (2, 3)])
+def test_what_a_step_left_that_was_given_up_is_in_no_weights(tmp_path: Path, world_size: int, stage: int) -> None:
+    model_dir = save_toy_model(tmp_path / "model")
+    before, after, wanted, got = run_ranks(given_up_and_resumed, world_size, 3, str(model_dir), stage)[0]
+    assert before == after
+    assert wanted == got != before
