@@ -13,7 +13,7 @@ import threading
 from rollout.errors import StepGivenUpError
 
 DECISION_S = 60.0
-"""How long a rank waits for the decision. Whoever asks is gone then, and with it the run."""
+"""How long a rank waits for the decision, once: whoever asked has given up asking then."""
 
 
 class StepGate:
@@ -67,5 +67,7 @@ class StepGate:
                 self._changed.notify_all()
 
     def _wait_for_decision(self) -> None:
-        if self._held_step == self._step:
-            self._changed.wait_for(lambda: not self._is_undecided, self._decision_s)
+        if self._held_step == self._step and not self._changed.wait_for(
+            lambda: not self._is_undecided, self._decision_s
+        ):
+            self._is_undecided = False  # and not once more at the next pass

@@ -9,6 +9,7 @@ from cluster.commands.run_prompts import read_eval_prompts, read_train_prompts
 from cluster.commands.start_checks import (
     check_step_ends,
     check_stop_tokens,
+    curriculum_warnings,
     ending_warnings,
     prefill_warnings,
     samplings_of,
@@ -70,6 +71,7 @@ def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
     is_evaluated = evaluation.at_start or evaluation.at_end or evaluation.every > 0
     warnings = [*train.report.warnings, *ending_warnings(samplings_of(config), tokenizer, model_dir)]
     warnings += [*stop_warnings(config), *prefill_warnings(config, train.prompts)]
+    warnings += curriculum_warnings(config, train.prompts)
     questions: tuple[Prompt, ...] = ()
     if is_evaluated:
         held_out = read_eval_prompts(config, tokenizer)

@@ -43,6 +43,13 @@ def read_train_prompts(config: RunConfig, tokenizer: Any, reporter: Reporter) ->
 def read_eval_prompts(config: RunConfig, tokenizer: Any) -> PromptSet:
     """All held-out questions. Errors: `DataError` when there are none."""
     tasks = tasks_of(config.eval_task or config.task)
+    weights = weights_of(config.task)
+    for task in tasks if config.eval_task is None else ():
+        if not weights.get(task_name(task)) and not (task.eval_fraction > 0 or has_eval_source(task)):
+            raise DataError(
+                f"task {task_name(task)} has the weight 0, so that it is not trained on, and neither an eval_fraction "
+                "nor rows of its own to evaluate; give it one of them, or leave the task out"
+            )
     # A task among several may be trained on alone.
     evaluated = [task for task in tasks if task.eval_fraction > 0 or has_eval_source(task)] or tasks
     return joined([_held_out(config, task, tokenizer) for task in evaluated])

@@ -1,6 +1,7 @@
 """What is looked at before anything starts: parts of the objective that are the user's own, and once tokenizer and
 prompts are there what ends a completion, and whether prompts and rewards fit each other."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from learner.objective import ObjectiveConfig, OwnAdvantage
 from learner.surrogate_config import OwnSurrogate
 from reward.components import scores
 from reward.config import RewardConfig
-from rollout.config import SamplingConfig
+from rollout.config import SamplingConfig, weights_of
 from rollout.errors import ConfigError
 from rollout.prompts.prompt_checks import end_token_ids, shown, turn_end
 from rollout.prompts.vocabulary import token_bytes
@@ -93,6 +94,22 @@ def stop_warnings(config: RunConfig) -> Iterator[str]:
             f"eval.sampling does not stop at {', '.join(map(repr, missing))} as rollout.sampling does, so that "
             "evaluated completions go on where trained ones end; give eval.sampling the same stop and stop_token_ids"
         )
+
+
+def curriculum_warnings(config: RunConfig, prompts: Sequence[Prompt]) -> Iterator[str]:
+    """A run that ends before its curriculum begins."""
+    curriculum, weights = config.curriculum, weights_of(config.task)
+    if not curriculum.enabled:
+        return
+    counts = Counter(prompt.task for prompt in prompts)
+    asked, total = config.steps * config.rollout.prompts_per_step, sum(weights.get(name, 1.0) for name in counts)
+    for name, count in counts.items():
+        share = round(asked * weights.get(name, 1.0) / total)
+        if 0 < share <= curriculum.after * count:
+            yield (
+                f"the curriculum leaves out no question of task {name}: the run asks {share} of its {count}, and "
+                f"curriculum.after is {curriculum.after} passes over all of them; take more steps, or fewer questions"
+            )
 
 
 def prefill_warnings(config: RunConfig, prompts: Sequence[Prompt]) -> Iterator[str]:

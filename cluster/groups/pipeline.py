@@ -92,6 +92,8 @@ class GroupPipeline:
         self._rejected: list[tuple[ScoredGroup, str]] = []
         self._num_unscored = 0
         self._num_resampled = 0
+        self._equal: list[ScoredGroup] = []
+        """Groups of equal rewards that wait for the others of their step."""
         self.launching = asyncio.Lock()
         """A launch and a weight sync exclude each other: half of a batch would meet samplers that are STALE."""
 
@@ -232,6 +234,7 @@ class GroupPipeline:
             self._ledger.reject(group_id, request.attempt, RejectReason.SAMPLING_FAILED)
             del self._on_their_way[group_id]
             await self._buffer.reject(group_id)
+            await self._decide_on_equal()
         if again:
             self._spawn(self._launch_again(sampler, again))
 
@@ -267,6 +270,15 @@ class GroupPipeline:
         if warning := self._reward_health.note(scored):
             self._warn(warning)
         reason = self._why_rejected(scored)
+        if reason is None and self._config.dynamic_sampling.enabled and scored.all_rewards_equal:
+            self._equal.append(scored)
+        else:
+            await self._settle(scored, reason)
+        await self._decide_on_equal()
+
+    async def _settle(self, scored: ScoredGroup, reason: RejectReason | None) -> None:
+        """Into the buffer, or out of the run for a reason."""
+        group, group_id, attempt = scored.group, scored.group_id, scored.group.facts.attempt
         if reason is None and self._teaching.is_needed:
             try:
                 taught = await self._teaching.teach(scored)
@@ -286,6 +298,22 @@ class GroupPipeline:
         self._rejected.append((scored, str(reason)))
         await self._buffer.reject(group_id)
 
+    async def _decide_on_equal(self) -> None:
+        """Which groups of equal rewards are rejected, and which trained on since a step samples no more. In a
+        synchronous run that is decided when all that it waits for are scored, in the order of dispatch: else the last
+        ones to arrive would be those that are trained on, and no two runs need be alike."""
+        if self._config.max_policy_lag == 0 and self._buffer.num_unscored > len(self._equal):
+            return
+        waiting, self._equal = sorted(self._equal, key=lambda scored: scored.group.prompt.index), []
+        dynamic, num_prompts = self._config.dynamic_sampling, self._config.rollout.prompts_per_step
+        budget = int((dynamic.max_resample_factor - 1) * num_prompts)
+        for scored in waiting:
+            if not self._ledger.is_open(scored.group_id, scored.group.facts.attempt):
+                continue  # it is sampled again
+            is_resampled = self._num_resampled < budget
+            self._num_resampled += is_resampled
+            await self._settle(scored, RejectReason.EQUAL_REWARDS if is_resampled else None)
+
     def _why_rejected(self, scored: ScoredGroup) -> RejectReason | None:
         trainable = sum(
             reward is not None and num_trainable > 0
@@ -298,11 +326,6 @@ class GroupPipeline:
             self._check_rewards_work(scored)
             return RejectReason.TOO_FEW_SCORED if scored.num_scored < 2 else RejectReason.NOTHING_TO_TRAIN
         self._num_unscored = 0
-        dynamic, num_prompts = self._config.dynamic_sampling, self._config.rollout.prompts_per_step
-        budget = int((dynamic.max_resample_factor - 1) * num_prompts)
-        if dynamic.enabled and scored.all_rewards_equal and self._num_resampled < budget:
-            self._num_resampled += 1
-            return RejectReason.EQUAL_REWARDS
         return None
 
     def _check_rewards_work(self, scored: ScoredGroup) -> None:

@@ -155,7 +155,9 @@ class Controller:
     async def _train_loop(self) -> None:
         self._background.spawn(self._recovery.watch())
         self._background.spawn(self._watchdog.watch())
-        await self._publisher.publish(self._state.step)
+        in_time, _ = await first_of(self._publisher.publish(self._state.step), self._stop)
+        if not in_time:
+            return
         if self._state.step == 0 and self._state.evaluated_at is None and self._config.eval.at_start:
             await self._evaluate()
         self._mark_boundary()
@@ -163,6 +165,9 @@ class Controller:
         if self._config.max_policy_lag > 0:
             # In buffer and pipeline now, which a checkpoint asks: kept here they would be kept for the whole run.
             self._state = replace(self._state, scored=(), requeued=())
+        if self._evaluation_is_owed():
+            await self._evaluate()
+            self._mark_boundary()
         self._say_training()
         self._background.spawn(self._sample_loop())
         while self._state.step < self._config.steps and not self._stop.is_set():
@@ -174,6 +179,12 @@ class Controller:
         if self._final_evaluation_is_owed():
             await self._evaluate()
             self._mark_boundary()
+
+    def _evaluation_is_owed(self) -> bool:
+        """Whether the last step that was made is one after which is evaluated, and that was not: a stop may have come
+        between the two."""
+        state, every = self._state, self._config.eval.every
+        return bool(every and state.step and state.step % every == 0 and state.evaluated_at != state.step)
 
     def _final_evaluation_is_owed(self) -> bool:
         """Whether the last step is done and its evaluation is not: a stop may have come between the two."""
@@ -234,7 +245,7 @@ class Controller:
         self._ledger.check()
         self._end_if_diverged(output)
         step, config = self._state.step, self._config
-        if config.eval.every and step % config.eval.every == 0:
+        if self._evaluation_is_owed():
             await self._evaluate()
         self._mark_boundary()
         state = self._boundary.snapshot(self._state)

@@ -9,6 +9,7 @@ where arithmetic is deterministic, the weights are the same to the last bit.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 from cluster.config import RunConfig
 from cluster.errors import ActorFailedError, LedgerError, ObjectLostError, StageTimeoutError
 from cluster.fleet.actors import Fleet
-from cluster.fleet.deadlines import finish_all
+from cluster.fleet.deadlines import finish, finish_all
 from cluster.fleet.objects import OPEN_DEADLINE_S
 from cluster.fleet.recovery import Recovery
 from cluster.record.run_directory import RunDirectory
@@ -24,6 +25,7 @@ from cluster.record.run_record import TrainedStep
 from cluster.weights.checkpointing import Checkpoints
 from learner.algorithm.plan import PlanSettings, plan_step, shares
 from learner.types import ComputedTokens, RankShare, StepPlan, TrainBatch
+from rollout.errors import StepGivenUpError
 from rollout.types import RolloutGroup
 
 T = TypeVar("T")
@@ -70,6 +72,10 @@ class LearnerGroup:
         # Every rank must see one order of calls: a collective call of one kind never meets another's.
         self._lock = asyncio.Lock()
         self._is_whole = True
+        self._given_up = -1
+        """The step that was asked to be given up."""
+        self._restarting: set[str] = set()
+        """Ranks whose restart was counted and has not ended."""
         self._lost: ActorFailedError | StageTimeoutError | None = None
         """Why the ranks must be started again before anything else is asked of them."""
 
@@ -89,6 +95,8 @@ class LearnerGroup:
         tries = count()
 
         async def work() -> TrainedStep:
+            if self._given_up == batch.step:  # asked for while the ranks were started again
+                raise StepGivenUpError(f"step {batch.step} was given up")
             # After a failure from here: what a rank could not have may be what was lost with a node.
             return await self._train(self._put(batch, groups) if next(tries) else batch, groups)
 
@@ -100,6 +108,7 @@ class LearnerGroup:
         """Asks the ranks to end a step that `train` was asked for before it moves the weights; `train` raises
         `StepGivenUpError` then. Where that is too late, or a rank does not answer, the step goes on to its end."""
         learners = self._fleet.learners
+        self._given_up = step
 
         async def ask(calls: Sequence[Awaitable[T]]) -> list[T]:
             names = [learner.name for learner in learners]
@@ -107,16 +116,20 @@ class LearnerGroup:
                 calls, deadline_s=GIVE_UP_DEADLINE_S, stage="train", actors=names, item=f"the end of step {step}"
             )
 
+        async def decide(at: int | None) -> None:
+            deciding = [one.handle.decide_step.options(concurrency_group="beside") for one in learners]
+            await ask([method.remote(step, at) for method in deciding])
+
         try:
             held = await ask(
                 [one.handle.hold_step.options(concurrency_group="beside").remote(step) for one in learners]
             )
             passes = [number for number in held if number is not None]
-            at = max(passes) if len(passes) == len(held) else None
-            deciding = [one.handle.decide_step.options(concurrency_group="beside") for one in learners]
-            await ask([method.remote(step, at) for method in deciding])
+            await decide(max(passes) if len(passes) == len(held) else None)
         except (ActorFailedError, StageTimeoutError):
-            return  # a rank that is gone: `train` finds out by itself
+            # A rank that is gone: `train` finds out by itself. Those that wait for a decision go on meanwhile.
+            with suppress(ActorFailedError, StageTimeoutError):
+                await decide(None)
 
     async def use(self, work: Callable[[], Awaitable[T]], *, moves_weights: bool = False) -> T:
         """Runs something that calls the ranks, alone; once more whenever a rank was lost in it and all were restarted.
@@ -164,6 +177,9 @@ class LearnerGroup:
                 item=f"step {batch.step}",
             )
             tokens = await self._tokens([tokens for _, tokens in calls])
+        except StepGivenUpError:
+            await self._all_gave_up([output for output, _ in calls], batch.step)
+            raise
         except ObjectLostError as error:
             # The other ranks are in the step, and wait for the one that could not begin: all are replaced.
             raise ActorFailedError("train", learners[0].name, f"step {batch.step}", str(error)) from error
@@ -174,6 +190,20 @@ class LearnerGroup:
             outputs=tuple(outputs),
             tokens=tuple(tokens),
         )
+
+    async def _all_gave_up(self, outputs: Sequence[Awaitable[object]], step: int) -> None:
+        """Returns when every rank has given the step up. Errors: `ActorFailedError` of one that did not, and is now
+        alone in the step: all have to be started again before they are saved."""
+        learners = self._fleet.learners
+        for learner, output in zip(learners, outputs, strict=True):
+            item = f"the end of step {step}"
+            try:
+                await finish(output, deadline_s=GIVE_UP_DEADLINE_S, stage="train", actor=learner.name, item=item)
+            except StepGivenUpError:
+                continue
+            except StageTimeoutError as error:
+                raise ActorFailedError("train", learner.name, item, str(error)) from error
+            raise ActorFailedError("train", learner.name, item, "it took the step, which others gave up")
 
     async def _tokens(self, references: Sequence[Any]) -> list[ComputedTokens]:
         """What the ranks computed. Errors: `ObjectLostError`, also where it does not come in time: then the step is
@@ -194,6 +224,7 @@ class LearnerGroup:
             raise  # it is still to be done
         except BaseException:
             self._lost = None
+            self._restarting.clear()
             raise
         self._lost = None
 
@@ -201,21 +232,22 @@ class LearnerGroup:
         """Until the ranks are back where they were. Errors: `RestartsExhaustedError`."""
         supervisor = self._recovery.supervisor
         failure: ActorFailedError | StageTimeoutError | None = error
-        restarting: set[str] = set()
         while failure is not None:
-            if isinstance(failure, StageTimeoutError):
-                await self._recovery.hung.tell(self._fleet.learners)
-            self._recovery.learner_failed(failure.actor, failure)
-            self._recovery.begin_restart(failure.actor)
-            restarting.add(failure.actor)
+            if failure is not error or not self._restarting:  # else it was counted before the restart was cut short
+                if isinstance(failure, StageTimeoutError):
+                    await self._recovery.hung.tell(self._fleet.learners)
+                self._recovery.learner_failed(failure.actor, failure)
+                self._recovery.begin_restart(failure.actor)
+                self._restarting.add(failure.actor)
             try:
                 await self._fleet.restart_learners()
                 replayed = await self._replay()
             except (ActorFailedError, StageTimeoutError) as again:
                 failure = again
             else:
-                for name in sorted(restarting):
+                for name in sorted(self._restarting):
                     supervisor.started(name)
+                self._restarting.clear()
                 restarted = f"all ranks were restarted and {replayed} steps trained again"
                 self._on_restart(f"{failure}; {restarted}{self._caveat(replayed)}")
                 failure = None

@@ -8,6 +8,9 @@ next needs no state but the pass rates.
 
 import hashlib
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rollout.config import CurriculumConfig
 
 
@@ -16,10 +19,13 @@ def chance(config: CurriculumConfig, pass_rate: float | None) -> float:
 
     floor + (1 - floor) * w with w = 4 p (1 - p) for `uncertain` and 1 - p for `hard`.
     """
-    if pass_rate is None:
-        return 1.0
-    worth = 4.0 * pass_rate * (1.0 - pass_rate) if config.prefer == "uncertain" else 1.0 - pass_rate
-    return config.floor + (1.0 - config.floor) * worth
+    return 1.0 if pass_rate is None else float(chances(config, np.array([pass_rate]))[0])
+
+
+def chances(config: CurriculumConfig, pass_rates_P: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[P] `chance` of each: a run may know a hundred thousand prompts."""
+    worth_P = 4.0 * pass_rates_P * (1.0 - pass_rates_P) if config.prefer == "uncertain" else 1.0 - pass_rates_P
+    return config.floor + (1.0 - config.floor) * worth_P
 
 
 def is_asked(config: CurriculumConfig, pass_rate: float | None, *, seed: int, epoch: int, uid: str) -> bool:

@@ -7,13 +7,14 @@ pass rates say which prompts are left out. None of it depends on process, Python
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from rollout.config import CurriculumConfig
 from rollout.errors import DataError
-from rollout.prompts.curriculum import chance, is_asked, updated
+from rollout.prompts.curriculum import chances, is_asked, updated
 from rollout.prompts.prompt_set import PromptSet
 from rollout.types import Prompt
 
@@ -166,14 +167,15 @@ class PromptStream:
 
     def facts(self) -> StreamFacts:
         """For metrics."""
-        rates, curriculum = self._pass_rates.values(), self._curriculum
-        if curriculum is None or not rates:
+        curriculum, num_known = self._curriculum, len(self._pass_rates)
+        if curriculum is None or not num_known:
             return StreamFacts(tasks=tuple(self._passes))
+        rates_P = np.fromiter(self._pass_rates.values(), np.float64, num_known)
         return StreamFacts(
             tasks=tuple(self._passes),
-            num_known=len(rates),
-            pass_rate_mean=math.fsum(rates) / len(rates),
-            chance_mean=math.fsum(chance(curriculum, rate) for rate in rates) / len(rates),
+            num_known=num_known,
+            pass_rate_mean=float(rates_P.mean()),
+            chance_mean=float(chances(curriculum, rates_P).mean()),
         )
 
     def _is_asked(self, prompt: Prompt) -> bool:

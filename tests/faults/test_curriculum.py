@@ -81,6 +81,12 @@ def asked(folder: Path) -> list[str]:
     return sorted({line["group_id"] for line in RunDirectory(folder).read_log("ledger") if "group_id" in line})
 
 
+def rejected(folder: Path) -> list[str]:
+    """Group ids, in the order of the stream."""
+    lines = RunDirectory(folder).read_log("ledger")
+    return sorted(line["group_id"] for line in lines if line.get("state") == "rejected")
+
+
 def last_state(folder: Path) -> PromptStreamState:
     return read_run_state(max((folder / "checkpoints").glob("step-*"))).stream
 
@@ -92,8 +98,11 @@ def test_a_synchronous_run_asks_the_same_whatever_takes_how_long_and_wherever_it
     passed, given = (sum(getattr(place, name) for place in state.places.values()) for name in ("passed", "asked"))
     assert given == state.index < passed, "prompts were left out"
     assert set(state.pass_rates.values()) - {0.0, 0.5, 1.0}, "results of several groups were brought together"
-    for times in (1, 2, 3):
+    assert rejected(tmp_path / "whole")
+    for times in (1, 2, 3, 5):
         run(tmp_path / f"times-{times}", times=times)
+        # Not only as many, where a step samples no more: those that are trained on are the same.
+        assert rejected(tmp_path / f"times-{times}") == rejected(tmp_path / "whole")
         assert asked(tmp_path / f"times-{times}") == expected
         assert last_state(tmp_path / f"times-{times}") == state
     for stop_after_s in (25, 40, 70, 95):

@@ -1,15 +1,18 @@
 """A step that is given up: by every rank before the same pass, before the weights move, and what is saved then."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from learner.algorithm.plan import PlanSettings, plan_step, shares
 from learner.backend.engine import RendezvousAddress
 from learner.saving.files import checkpoint_name, publish, unfinished_path, write_manifest
 from learner.step_gate import StepGate
+from learner.types import TrainBatch
 from rollout.errors import StepGivenUpError
 from tests.learner.ranks import run_ranks
 from tests.learner.samples import save_toy_model, train_batch, train_step
@@ -87,13 +90,28 @@ def test_a_step_is_given_up_before_it_began_and_before_its_optimizer_step() -> N
 
 
 def test_a_decision_that_never_comes_is_not_waited_for_for_ever() -> None:
-    gate = StepGate(decision_s=0.05)
+    gate = StepGate(decision_s=0.2)
     assert gate.hold(0) == 0
-    assert passes(gate, 0, 2) == -1
+    started_s = time.monotonic()
+    assert passes(gate, 0, 100) == -1
+    assert time.monotonic() - started_s < 2  # once, not at each pass
+
+
+def num_passes(worker: Any, batch: TrainBatch) -> int:
+    """Micro-batches of this rank."""
+    settings = PlanSettings(learner=worker._config, max_tokens=12)
+    dealt = shares(batch, plan_step(batch, settings), settings, num_ranks=worker._world_size)
+    (mini_batch,) = dealt[worker._rank].mini_batches
+    return len(mini_batch)
 
 
 def given_up_and_resumed(
-    rank: int, world_size: int, addresses: list[RendezvousAddress], model_dir: str, stage: int
+    rank: int,
+    world_size: int,
+    addresses: list[RendezvousAddress],
+    model_dir: str,
+    stage: int,
+    at_the_end: bool,
 ) -> tuple[str, str, str, str]:
     """Digests after one step; after one that was given up; of three steps without a stop; and of three steps, the
     second of which was given up in a process before."""
@@ -101,10 +119,14 @@ def given_up_and_resumed(
     worker = make_worker(rank, world_size, addresses[0], model_dir, **fields)
     train_step(worker, train_batch(0))
     before = weights_of(worker)[1]
+    # Each micro-batch is a pass of the reference, then one of the policy: among these, where gradients are half there,
+    # and after the last, where they are whole and ranks have added them up.
+    num_micro_batches = num_passes(worker, train_batch(1))
     worker.hold_step(1)
-    worker.decide_step(1, 2)
+    worker.decide_step(1, 2 * num_micro_batches if at_the_end else num_micro_batches + 2)
     with pytest.raises(StepGivenUpError):
         train_step(worker, train_batch(1))
+    assert any(parameter.grad is not None for parameter in worker._model.parameters()) or stage
     after = weights_of(worker)[1]
     final = Path(model_dir).parent / f"given-up-{stage}-{world_size}" / checkpoint_name(1)
     worker.save(str(unfinished_path(final)))
@@ -126,9 +148,12 @@ def given_up_and_resumed(
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("at_the_end", [False, True])
 @pytest.mark.parametrize(("world_size", "stage"), [(1, 0), (2, 0), (2, 1), (2, 2), (2, 3)])
-def test_what_a_step_left_that_was_given_up_is_in_no_weights(tmp_path: Path, world_size: int, stage: int) -> None:
+def test_what_a_step_left_that_was_given_up_is_in_no_weights(
+    tmp_path: Path, world_size: int, stage: int, at_the_end: bool
+) -> None:
     model_dir = save_toy_model(tmp_path / "model")
-    before, after, wanted, got = run_ranks(given_up_and_resumed, world_size, 3, str(model_dir), stage)[0]
+    before, after, wanted, got = run_ranks(given_up_and_resumed, world_size, 3, str(model_dir), stage, at_the_end)[0]
     assert before == after
     assert wanted == got != before

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from cluster.commands.run_prompts import read_eval_prompts
 from cluster.commands.start_checks import (
     check_own_parts,
     check_step_ends,
     check_stop_tokens,
+    curriculum_warnings,
     ending_warnings,
     prefill_warnings,
     samplings_of,
@@ -19,7 +21,7 @@ from cluster.commands.start_checks import (
 from cluster.commands.train import train_command
 from cluster.config import RunConfig
 from cluster.configuration.loading import load_config
-from rollout.errors import ConfigError
+from rollout.errors import ConfigError, DataError
 from rollout.types import Prompt
 from tests.rollout.byte_tokenizer import byte_tokenizer
 
@@ -170,3 +172,21 @@ def test_a_tokenizer_whose_tokens_do_not_spell_a_text_cannot_have_steps() -> Non
     with pytest.raises(ConfigError, match="so that the ends of steps are not known; set it to null"):
         check_step_ends(steps, tokenizer, [fits, replace(fits, text="a e")])
     check_step_ends(load_config("tiny").reward, tokenizer, [replace(fits, text="a e")])
+
+
+@pytest.mark.parametrize(("steps", "is_told"), [(12, True), (13, False)])
+def test_a_run_that_ends_before_its_curriculum_begins_is_told(steps: int, is_told: bool) -> None:
+    config = load_config("tiny", ["curriculum.enabled=true", "rollout.prompts_per_step=16", f"steps={steps}"])
+    questions = [replace(prompt("a"), uid=str(i)) for i in range(200)]  # 12 steps ask 192 of them
+    found = list(curriculum_warnings(config, questions))
+    assert len(found) == is_told
+    if is_told:
+        assert "asks 192 of its 200" in found[0]
+    assert list(curriculum_warnings(load_config("tiny"), questions)) == []
+
+
+def test_a_task_that_is_neither_trained_on_nor_evaluated_is_refused() -> None:
+    tasks = [f"{{name: {name}, kind: reasoning_gym, generator: chain_sum, eval_fraction: 0}}" for name in "ab"]
+    mix = f"task={{kind: mix, tasks: [{', '.join(tasks)}], weights: {{b: 0}}}}"
+    with pytest.raises(DataError, match="task b has the weight 0"):
+        read_eval_prompts(load_config("tiny", [mix]), None)

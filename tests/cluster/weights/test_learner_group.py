@@ -8,6 +8,7 @@ import pytest
 
 from cluster.config import CheckpointConfig, RecoveryConfig, RunConfig
 from cluster.errors import ActorFailedError, LedgerError, RestartsExhaustedError, StageTimeoutError
+from cluster.fleet.actors import Fleet
 from cluster.fleet.recovery import Recovery
 from cluster.fleet.roles import LEARNER, Role
 from cluster.groups.ledger import LedgerState
@@ -319,17 +320,74 @@ def test_a_step_is_given_up_where_the_rank_ahead_begins_its_next_pass(
     ]
 
 
-def test_the_ranks_of_a_step_that_was_given_up_can_be_saved(tmp_path: Path) -> None:
+async def given_up(*_: object) -> tuple[StepOutput, ComputedTokens]:
+    raise StepGivenUpError("step 0 was given up")
+
+
+def test_the_ranks_of_a_step_that_was_given_up_can_be_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene(tmp_path)
-
-    async def given_up() -> None:
-        raise StepGivenUpError("step 0 was given up")
-
-    async def main() -> None:
-        scene.trouble[0] = given_up
-        with pytest.raises(StepGivenUpError):
-            await scene.train(0)
-
-    asyncio.run(main())
+    monkeypatch.setattr(Rank, "train_step", given_up)
+    with pytest.raises(StepGivenUpError):
+        asyncio.run(scene.train(0))
     assert scene.group.is_whole
     assert scene.told == []
+
+
+def test_ranks_of_which_one_alone_gave_a_step_up_are_started_again(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.trouble[0] = given_up
+    assert asyncio.run(scene.train(0)) == 1
+    (told,) = scene.told
+    assert told.startswith("train: learner-0 failed on the end of step 0: it took the step, which others gave up; all ")
+
+
+def test_a_step_is_not_begun_again_that_was_given_up_while_ranks_were_started(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+
+    async def main() -> None:
+        await scene.train(0)
+
+        async def asked_and_died() -> None:
+            await scene.group.give_up(1)
+            raise DIED
+
+        scene.trouble[1] = asked_and_died
+        with pytest.raises(StepGivenUpError):
+            await scene.train(1)
+
+    asyncio.run(main())
+    assert scene.trained() == [0, 1, 0]
+    assert scene.group.is_whole
+
+
+def test_a_restart_that_was_cut_short_is_made_up_for_and_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(tmp_path)
+
+    async def main() -> None:
+        await scene.train(0)
+        is_reached = asyncio.Event()
+
+        async def endless(_: object) -> None:
+            is_reached.set()
+            await asyncio.Event().wait()
+
+        async def sync() -> None:
+            raise DIED
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Fleet, "restart_learners", endless)
+            work = asyncio.ensure_future(scene.group.use(sync))
+            await is_reached.wait()
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+        assert scene.group.is_whole, "what uses the ranks next starts them again first"
+
+        async def save() -> list[int]:
+            return scene.trained()
+
+        assert await scene.group.use(save) == [0, 0]
+
+    asyncio.run(main())
+    assert scene.recovery.supervisor.num_restarts == 1
