@@ -205,6 +205,8 @@ class RankShare:
     """Tokens of these, prompts included."""
     padding_fraction: float
     """Computed positions that hold no token, over all ranks."""
+    packed: bool = False
+    """Whether the sequences of a micro-batch share a row, and a prompt."""
     max_tokens: int = 1
     """Longest completion that was allowed."""
     without_gradient: tuple[tuple[tuple[TrainSequence, ...], ...], ...] = ()

@@ -321,8 +321,7 @@ class Updates:
         """([N], [N], [N] of each comparison): log-probabilities of the completion tokens, entropies, divergences, by
         the current weights."""
         found: tuple[Tensor, ...] = self._engine(
-            tokens.input_ids_BT,
-            tokens.positions_N,
+            tokens.inputs,
             tokens.targets_N,
             self._temperature,
             self._objective.entropy.is_on,

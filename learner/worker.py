@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from learner.algorithm.assignment import assign
 from learner.algorithm.batching import MicroBatch, SequenceTokens, collate, tokens_of
 from learner.algorithm.loss import means
-from learner.algorithm.plan import assign
 from learner.backend.engine import RankPlace, TrainingEngine, join_ranks, leave_ranks
 from learner.config import LearnerConfig
 from learner.model.frozen import FrozenModel
@@ -105,6 +105,10 @@ class LearnerWorker:
             one.to(self._engine.device)
         return SeveralTeachers(teachers)
 
+    def can_pack(self) -> bool:
+        """Whether sequences are to share rows: the configuration wants it, and the model computes them."""
+        return self._config.packing and self._model.can_pack
+
     def train_step(self, share: RankShare, *groups: RolloutGroup) -> tuple[StepOutput, ComputedTokens]:
         """One training step: the optimizer steps on the batch of which this is a share. `groups` are
         those of `share.group_ids`, in any order. The values of tokens are apart, so that they can stay where they are.
@@ -124,7 +128,11 @@ class LearnerWorker:
         def collated(parts: Sequence[Sequence[Sequence[TrainSequence]]]) -> list[list[MicroBatch]]:
             version, device = share.policy_version, self._engine.device
             return [
-                [collate(of, tokens_of(of, by_id), policy_version=version).to(device) for of in part] for part in parts
+                [
+                    collate(of, tokens_of(of, by_id), policy_version=version, packed=share.packed).to(device)
+                    for of in part
+                ]
+                for part in parts
             ]
 
         updates, computed = self._updates.run(
@@ -184,15 +192,15 @@ class LearnerWorker:
         The same forward pass as in training. All ranks call it with the same sequences and have the same result.
         """
         wanted = [_whole_sequence(i, token_ids) for i, token_ids in enumerate(sequences)]
-        (parts,) = assign(wanted, num_ranks=1, micro_batch_tokens=self._config.micro_batch_tokens)
+        # In the layout of training: what a canary compares is what is trained.
+        packed = self.can_pack()
+        (parts,) = assign(wanted, num_ranks=1, micro_batch_tokens=self._config.micro_batch_tokens, packed=packed)
         scores: dict[int, Logprobs] = {}
         for part in parts:
             tokens = [_whole_tokens(sequences[sequence.sample_index]) for sequence in part]
-            micro_batch = collate(part, tokens).to(self._engine.device)
+            micro_batch = collate(part, tokens, packed=packed).to(self._engine.device)
             with torch.no_grad():
-                logprobs_N, _ = self._engine(
-                    micro_batch.input_ids_BT, micro_batch.positions_N, micro_batch.targets_N, 1.0
-                )
+                logprobs_N, _ = self._engine(micro_batch.inputs, micro_batch.targets_N, 1.0)
             by_completion = _computed_tokens([micro_batch], [logprobs_N], [None], [logprobs_N]).by_completion()
             scores |= {key[1]: values.policy_logprobs for key, values in by_completion.items()}
         return [scores[i] for i in range(len(sequences))]

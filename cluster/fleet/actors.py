@@ -136,6 +136,12 @@ class Fleet:
 
         ray.kill(actor.handle, no_restart=True)
 
+    async def close_sampling(self) -> None:
+        """What ends samplers and reward workers, of which nothing is wanted any more: they take a second or two, which
+        a save need not wait for. `close` may follow."""
+        actors: list[Actor[Any]] = [*self.samplers, *self.rewards]
+        await asyncio.gather(*(_close(actor) for actor in actors))
+
     async def close(self) -> None:
         """Ends every actor: asks first, so that children are ended and files closed, then kills."""
         await asyncio.gather(*(_close(actor) for actor in self.actors))

@@ -137,6 +137,10 @@ class Sampler(Protocol):
 class Learner(Protocol):
     """What is called of a learner rank; `learner.worker.LearnerWorker` has it."""
 
+    def can_pack(self) -> bool:
+        """Whether its model computes sequences that share a row."""
+        ...
+
     def train_step(self, share: RankShare, *groups: RolloutGroup) -> tuple[StepOutput, ComputedTokens]:
         """One training step."""
         ...
@@ -252,6 +256,7 @@ class SamplerHandle(Handle):
 class LearnerHandle(Handle):
     """The process of a learner rank, from outside."""
 
+    can_pack = _remote(Learner.can_pack)
     train_step = remote_parts(Learner.train_step)
     hold_step = _remote_beside(Learner.hold_step)
     decide_step = _remote_beside(Learner.decide_step)

@@ -123,8 +123,10 @@ class Controller:
             await self._background.run_beside(self._train_loop())
         finally:
             await self._background.cancel()
+            closing = asyncio.ensure_future(self._close_sampling())
             if self._learners.is_whole and self._at_boundary:
                 is_saved = await self._save(self._boundary.snapshot(self._state))
+            await closing
         if not is_saved:
             raise UnsavedError(
                 f"the run ended after {self._state.step} steps, and no checkpoint of them was written (the warning "
@@ -132,6 +134,11 @@ class Controller:
             )
         is_whole = self._state.step == self._config.steps and not self._final_evaluation_is_owed()
         return self.summary("finished" if is_whole else "interrupted")
+
+    async def _close_sampling(self) -> None:
+        """Beside the last save. A run that samples ahead saves groups whose completions its samplers hold."""
+        if self._config.max_policy_lag == 0:
+            await self._parts.fleet.close_sampling()
 
     def summary(self, status: Any, error: str = "") -> RunSummary:
         """The run as it stands now."""

@@ -61,12 +61,8 @@ class LearnerGroup:
         self._checkpoints = parts.checkpoints
         self._run = parts.run
         self._on_restart = on_restart
-        self._settings = PlanSettings(
-            learner=config.learner,
-            max_tokens=config.rollout.sampling.max_tokens,
-            seed=config.seed,
-            component_weights={part.component: part.weight for part in config.reward.components},
-        )
+        self._settings: PlanSettings | None = None
+        """Known when a rank has said what its model can."""
         self._steps_done = start_step
         self._last: tuple[TrainBatch, Sequence[RolloutGroup]] | None = None
         # Every rank must see one order of calls: a collective call of one kind never meets another's.
@@ -162,7 +158,9 @@ class LearnerGroup:
 
     async def _train(self, batch: TrainBatch, groups: Sequence[RolloutGroup]) -> TrainedStep:
         learners, deadline_s = self._fleet.learners, self._config.learner.step_deadline_s
-        plan, dealt = await asyncio.to_thread(self._plan, batch)
+        if self._settings is None:
+            self._settings = await self._plan_settings()
+        plan, dealt = await asyncio.to_thread(self._plan, batch, self._settings)
         payloads = {scored.group_id: scored.group.payload for scored in batch.groups}
         calls = [
             learner.handle.train_step.options(num_returns=2).remote(share, *(payloads[i] for i in share.group_ids))
@@ -213,9 +211,23 @@ class LearnerGroup:
         except StageTimeoutError as error:
             raise ObjectLostError(str(error)) from error
 
-    def _plan(self, batch: TrainBatch) -> tuple[StepPlan, tuple[RankShare, ...]]:
-        plan = plan_step(batch, self._settings)
-        return plan, shares(batch, plan, self._settings, num_ranks=len(self._fleet.learners))
+    async def _plan_settings(self) -> PlanSettings:
+        config, learner = self._config, self._fleet.learners[0]
+        asked = learner.handle.can_pack.remote()
+        can_pack = await finish(
+            asked, deadline_s=config.learner.step_deadline_s, stage="train", actor=learner.name, item="its layout"
+        )
+        return PlanSettings(
+            learner=config.learner,
+            max_tokens=config.rollout.sampling.max_tokens,
+            seed=config.seed,
+            component_weights={part.component: part.weight for part in config.reward.components},
+            packed=can_pack,
+        )
+
+    def _plan(self, batch: TrainBatch, settings: PlanSettings) -> tuple[StepPlan, tuple[RankShare, ...]]:
+        plan = plan_step(batch, settings)
+        return plan, shares(batch, plan, settings, num_ranks=len(self._fleet.learners))
 
     async def _make_whole(self, lost: ActorFailedError | StageTimeoutError) -> None:
         try:

@@ -1,10 +1,11 @@
 """A share of a step and its groups -> tensors.
 
-Layout: padded on the right. With a causal model no token sees what stands to its right, so padding needs no attention
-mask, and what is computed at padded positions is never read.
+Layout: one row without padding, a prompt once for its completions (`learner.algorithm.packing`), where the model can
+be told where a token may look. Else padded on the right: with a causal model no token sees what stands to its right, so
+padding needs no attention mask, and what is computed at padded positions is never read.
 
-Dimensions: B sequences of a micro-batch, T token positions (padding included), N predicted tokens (all completion
-tokens of the micro-batch, laid end to end).
+Dimensions: B rows of a micro-batch, T token positions (padding included), N predicted tokens (all completion tokens of
+the micro-batch, laid end to end).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,8 +17,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from learner.algorithm.packing import Packing, pack
 from learner.types import AdvantageSpan, TrainSequence
 from rollout.types import Logprobs, LossMask, RolloutGroup, TokenIds, VersionSpan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ModelInputs:
+    """What a model reads of a micro-batch."""
+
+    input_ids_BT: Tensor
+    """int64. Padded: a sequence in each row, from position 0, and 0 at padded positions."""
+    positions_N: Tensor
+    """int64. Index into B * T of the position that predicts each completion token: the one before it."""
+    packing: Packing | None = None
+    """Where sequences lie in the one row; None where each has a row of its own."""
+    position_ids_BT: Tensor | None = None
+    """int64, with `packing`: the place of each token in its own sequence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +41,9 @@ class MicroBatch:
     """One forward and backward pass."""
 
     sequences: tuple[TrainSequence, ...]
-    """The B completions; empty for one that only keeps this rank in step with the others."""
+    """The completions; empty for one that only keeps this rank in step with the others."""
     input_ids_BT: Tensor
-    """int64. Sequences start at position 0; 0 at padded positions."""
+    """int64. Padded: a sequence in each row, from position 0, and 0 at padded positions."""
     positions_N: Tensor
     """int64. Index into B * T of the position that predicts each completion token: the one before it."""
     targets_N: Tensor
@@ -44,10 +60,24 @@ class MicroBatch:
     """int64; which of the `sequences` a token is of."""
     lag_N: Tensor
     """fp32; policy versions between the sampling of a token and this step."""
+    packing: Packing | None = None
+    """Where sequences lie in the one row; None where each has a row of its own."""
+    position_ids_BT: Tensor | None = None
+    """int64, with `packing`: the place of each token in its own sequence."""
     teacher_logprobs_N: Tensor | None = None
     """fp32; None where no teacher was asked while sampling."""
     demonstrated: "MicroBatch | None" = None
     """The same completions behind the prompts that a teacher reads; None where there are no others."""
+
+    @property
+    def inputs(self) -> ModelInputs:
+        """What a model reads of it."""
+        return ModelInputs(
+            input_ids_BT=self.input_ids_BT,
+            positions_N=self.positions_N,
+            packing=self.packing,
+            position_ids_BT=self.position_ids_BT,
+        )
 
     @property
     def num_tokens(self) -> int:
@@ -104,31 +134,28 @@ def tokens_of(sequences: Sequence[TrainSequence], groups: Mapping[str, RolloutGr
 
 
 def collate(
-    sequences: Sequence[TrainSequence], tokens: Sequence[SequenceTokens], *, policy_version: int = 0
+    sequences: Sequence[TrainSequence],
+    tokens: Sequence[SequenceTokens],
+    *,
+    policy_version: int = 0,
+    packed: bool = False,
 ) -> MicroBatch:
     """Tensors of one micro-batch. Without sequences: one padding token whose loss and gradient are exactly zero.
-    `policy_version` is that of the step, for the lag of tokens."""
+    `policy_version` is that of the step, for the lag of tokens; `packed` chooses the layout."""
     if not sequences:
         return _nothing()
-    width = max(sequence.num_tokens for sequence in sequences)
-    input_ids_BT = np.zeros((len(sequences), width), dtype=np.int64)
-    starts = np.arange(len(sequences)) * width
-    for row, (sequence, of) in enumerate(zip(sequences, tokens, strict=True)):
-        input_ids_BT[row, : sequence.num_prompt_tokens] = of.prompt_ids
-        input_ids_BT[row, sequence.num_prompt_tokens : sequence.num_tokens] = of.completion_ids
-    positions_N = np.concatenate(
-        [
-            np.arange(start + sequence.num_prompt_tokens - 1, start + sequence.num_tokens - 1)
-            for start, sequence in zip(starts, sequences, strict=True)
-        ]
-    )
+    for sequence, of in zip(sequences, tokens, strict=True):
+        assert (sequence.num_prompt_tokens, sequence.num_completion_tokens) == (
+            len(of.prompt_ids),
+            len(of.completion_ids),
+        ), sequence
+    input_ids_BT, positions_N, packing = (_in_one_row if packed else _in_rows)(tokens)
     mask_N = np.concatenate([of.loss_mask for of in tokens])
     return MicroBatch(
         sequences=tuple(sequences),
         input_ids_BT=torch.from_numpy(input_ids_BT),
         positions_N=torch.from_numpy(positions_N),
-        # What predicts a token stands one before it.
-        targets_N=torch.from_numpy(input_ids_BT.reshape(-1)[positions_N + 1]),
+        targets_N=torch.from_numpy(np.concatenate([of.completion_ids for of in tokens]).astype(np.int64)),
         rollout_logprobs_N=torch.from_numpy(np.concatenate([of.rollout_logprobs for of in tokens])),
         advantages_N=torch.from_numpy(np.concatenate([_advantages(sequence) for sequence in sequences])),
         token_weights_N=torch.from_numpy(_per_token(sequences, [s.token_weight for s in sequences]) * mask_N),
@@ -137,9 +164,41 @@ def collate(
             np.repeat(np.arange(len(sequences)), [sequence.num_completion_tokens for sequence in sequences])
         ),
         lag_N=torch.from_numpy(np.concatenate([_lags(of, policy_version) for of in tokens])),
+        packing=packing,
+        position_ids_BT=None if packing is None else torch.from_numpy(packing.position_ids_N()[None]),
         teacher_logprobs_N=_teacher_logprobs(tokens),
-        demonstrated=_demonstrated(sequences, tokens) if any(of.teacher_prompt_ids for of in tokens) else None,
+        demonstrated=_demonstrated(sequences, tokens, packed) if any(of.teacher_prompt_ids for of in tokens) else None,
     )
+
+
+def _in_rows(tokens: Sequence[SequenceTokens]) -> tuple[NDArray[np.int64], NDArray[np.int64], None]:
+    """Tokens [B, T], each sequence in a row, and where each completion token is predicted: one before it."""
+    lengths = [(len(of.prompt_ids), len(of.prompt_ids) + len(of.completion_ids)) for of in tokens]
+    width = max(length for _, length in lengths)
+    input_ids_BT = np.zeros((len(tokens), width), dtype=np.int64)
+    positions: list[NDArray[np.int64]] = []
+    for row, (of, (prompt_end, end)) in enumerate(zip(tokens, lengths, strict=True)):
+        input_ids_BT[row, :prompt_end] = of.prompt_ids
+        input_ids_BT[row, prompt_end:end] = of.completion_ids
+        positions.append(np.arange(row * width + prompt_end - 1, row * width + end - 1))
+    return input_ids_BT, np.concatenate(positions), None
+
+
+def _in_one_row(tokens: Sequence[SequenceTokens]) -> tuple[NDArray[np.int64], NDArray[np.int64], Packing]:
+    """Tokens [1, T], a prompt once for all of its completions, and where each completion token is predicted: one before
+    it, the first of each completion at the end of the prompt."""
+    packing, members = pack([of.prompt_ids for of in tokens], [len(of.completion_ids) for of in tokens])
+    input_ids_T = np.zeros(packing.blocks[-1].end, dtype=np.int64)
+    positions: list[NDArray[np.int64]] = [np.zeros(0, np.int64)] * len(tokens)
+    for block, numbers in zip(packing.blocks, members, strict=True):
+        input_ids_T[block.start : block.prompt_end] = tokens[numbers[0]].prompt_ids
+        start = block.prompt_end
+        for number in numbers:
+            end = start + len(tokens[number].completion_ids)
+            input_ids_T[start:end] = tokens[number].completion_ids
+            positions[number] = np.concatenate([[block.prompt_end - 1], np.arange(start, end - 1)])
+            start = end
+    return input_ids_T[None], np.concatenate(positions), packing
 
 
 def _teacher_logprobs(tokens: Sequence[SequenceTokens]) -> Tensor | None:
@@ -148,7 +207,7 @@ def _teacher_logprobs(tokens: Sequence[SequenceTokens]) -> Tensor | None:
     return torch.from_numpy(np.concatenate(found)) if len(found) == len(tokens) else None
 
 
-def _demonstrated(sequences: Sequence[TrainSequence], tokens: Sequence[SequenceTokens]) -> MicroBatch:
+def _demonstrated(sequences: Sequence[TrainSequence], tokens: Sequence[SequenceTokens], packed: bool) -> MicroBatch:
     """The completions, in the same order, behind the teacher's prompts."""
     shown = [of.teacher_prompt_ids or of.prompt_ids for of in tokens]
     return collate(
@@ -157,6 +216,7 @@ def _demonstrated(sequences: Sequence[TrainSequence], tokens: Sequence[SequenceT
             for one, ids in zip(sequences, shown, strict=True)
         ],
         [replace(of, prompt_ids=ids, teacher_prompt_ids=()) for of, ids in zip(tokens, shown, strict=True)],
+        packed=packed,
     )
 
 

@@ -2,16 +2,16 @@
 
     TrainBatch --plan_step--> StepPlan --shares--> RankShare of each rank
 
-Layout: sequences of similar length together, padded on the right (`batching`).
+Layout: groups in one row with their prompt once, or sequences of similar length padded on the right (`batching`).
 """
 
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from heapq import heapify, heapreplace
 
 from learner.algorithm.advantages import check_comparable, estimator_of
 from learner.algorithm.aggregation import token_weights
+from learner.algorithm.assignment import Dealt, assign
 from learner.algorithm.process import process_advantages
 from learner.config import LearnerConfig
 from learner.objective import ObjectiveConfig, ProcessAdvantage
@@ -41,6 +41,8 @@ class PlanSettings:
     """Of the run: shuffles mini-batches."""
     component_weights: Mapping[str, float] | None = None
     """Weight of each component of the reward."""
+    packed: bool = False
+    """Whether sequences share rows, and a prompt: what the model allows and the configuration wants."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,9 +102,9 @@ def plan_step(batch: TrainBatch, settings: PlanSettings) -> StepPlan:
 def shares(batch: TrainBatch, plan: StepPlan, settings: PlanSettings, *, num_ranks: int) -> tuple[RankShare, ...]:
     """[rank] the plan, dealt out."""
     config = settings.learner
-    dealt = [_dealt(part, config, num_ranks) for part in plan.mini_batches]
+    dealt = [_dealt(part, settings, num_ranks) for part in plan.mini_batches]
     # A mini-batch without any has no pass on any rank.
-    forward_only = [_dealt(part, config, num_ranks) if part else ((),) * num_ranks for part in plan.without_gradient]
+    forward_only = [_dealt(part, settings, num_ranks) if part else ((),) * num_ranks for part in plan.without_gradient]
     computed = plan.computed
     whole = _whole(batch, plan) if config.objective.needs_whole_step else None
     return tuple(
@@ -115,7 +117,10 @@ def shares(batch: TrainBatch, plan: StepPlan, settings: PlanSettings, *, num_ran
             num_trained_tokens=plan.num_trained_tokens,
             num_sequences=len(computed),
             num_sequence_tokens=sum(sequence.num_tokens for sequence in computed),
-            padding_fraction=padding_fraction([of_rank for part in (*dealt, *forward_only) for of_rank in part]),
+            padding_fraction=0.0
+            if settings.packed
+            else padding_fraction([of_rank for part in (*dealt, *forward_only) for of_rank in part]),
+            packed=settings.packed,
             max_tokens=settings.max_tokens,
             without_gradient=tuple(part[rank] for part in forward_only),
             whole=whole,
@@ -124,46 +129,23 @@ def shares(batch: TrainBatch, plan: StepPlan, settings: PlanSettings, *, num_ran
     )
 
 
-def _dealt(
-    part: Sequence[TrainSequence], config: LearnerConfig, num_ranks: int
-) -> tuple[tuple[tuple[TrainSequence, ...], ...], ...]:
+def _dealt(part: Sequence[TrainSequence], settings: PlanSettings, num_ranks: int) -> Dealt:
     """[rank][micro-batch][sequence] of a mini-batch. A micro-batch has one teacher, the n-th of every rank the same."""
     of_teachers: dict[str, list[TrainSequence]] = {}
     for sequence in part:
         of_teachers.setdefault(sequence.teacher, []).append(sequence)
     assigned = [
-        assign(of_one, num_ranks=num_ranks, micro_batch_tokens=config.micro_batch_tokens)
+        assign(
+            of_one,
+            num_ranks=num_ranks,
+            micro_batch_tokens=settings.learner.micro_batch_tokens,
+            packed=settings.packed,
+        )
         for _, of_one in sorted(of_teachers.items())
     ]
     if not assigned:
         return (((),),) * num_ranks
     return tuple(tuple(micro for of_one in assigned for micro in of_one[rank]) for rank in range(num_ranks))
-
-
-def assign(
-    sequences: Sequence[TrainSequence], *, num_ranks: int, micro_batch_tokens: int
-) -> tuple[tuple[tuple[TrainSequence, ...], ...], ...]:
-    """[rank][micro-batch][sequence].
-
-    Longest first, each to the rank with the fewest tokens so far (the lowest such rank): the loads then differ by
-    at most one sequence. Every rank has the same number of micro-batches, since ZeRO communicates in each backward
-    pass; the ones added for that are empty.
-    """
-    lengths = [sequence.num_longest_tokens for sequence in sequences]
-    by_length = sorted(range(len(sequences)), key=lambda i: (-lengths[i], i))
-    dealt: list[list[int]] = [[] for _ in range(num_ranks)]
-    loads = [(0, rank) for rank in range(num_ranks)]
-    heapify(loads)
-    for i in by_length:
-        load, rank = loads[0]
-        dealt[rank].append(i)
-        heapreplace(loads, (load + lengths[i], rank))
-    cuts = [_cut([lengths[i] for i in share], micro_batch_tokens) for share in dealt]
-    num_micro_batches = max(1, *(len(cut) for cut in cuts))
-    return tuple(
-        tuple(tuple(sequences[share[j]] for j in part) for part in cut) + ((),) * (num_micro_batches - len(cut))
-        for share, cut in zip(dealt, cuts, strict=True)
-    )
 
 
 def padding_fraction(dealt: Sequence[Sequence[Sequence[TrainSequence]]]) -> float:
@@ -286,15 +268,3 @@ def _whole(batch: TrainBatch, plan: StepPlan) -> WholeStep:
         rewards=plan.rewards,
         num_trained_S=tuple(facts[s.group_id].num_trainable_tokens_G[s.sample_index] for s in plan.sequences),
     )
-
-
-def _cut(lengths: Sequence[int], micro_batch_tokens: int) -> list[range]:
-    """Cuts falling lengths into runs of at most `micro_batch_tokens` with padding; a longer sequence stands alone."""
-    runs: list[range] = []
-    start = 0
-    for end in range(1, len(lengths) + 1):
-        is_full = end == len(lengths) or lengths[start] * (end + 1 - start) > micro_batch_tokens
-        if is_full:
-            runs.append(range(start, end))
-            start = end
-    return runs

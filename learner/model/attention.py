@@ -10,17 +10,24 @@ without a word, where the engines apply it: such models are computed here, witho
 Dimensions: B sequences, A heads, T query positions, S key positions, D values of a head.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from learner.algorithm.packing import Packing
+
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 CPU_ATTENTION = "shoal_cpu_fp32"
 CAPPED_ATTENTION = "shoal_capped"
+FUSED_ATTENTION = "shoal_fused"
+PACKING = "shoal_packing"
+"""The keyword under which a `Packing` travels through a model to its attention."""
 
 
 def attention_for(model_class: "type[PreTrainedModel]", config: "PretrainedConfig", *, slow_kernel: bool) -> str | None:
@@ -36,7 +43,14 @@ def attention_for(model_class: "type[PreTrainedModel]", config: "PretrainedConfi
         return _register(CAPPED_ATTENTION, capped_attention)
     # Without the fused kernel there is more to the attention than that kernel knows of, such as sinks.
     has_fused = getattr(model_class, "_supports_sdpa", False)
-    return _register(CPU_ATTENTION, fp32_attention) if slow_kernel and is_replaceable and has_fused else None
+    if not (is_replaceable and has_fused):
+        return None
+    return _register(CPU_ATTENTION, fp32_attention) if slow_kernel else _register(FUSED_ATTENTION, fused_attention)
+
+
+def is_packed_attention(name: str | None) -> bool:
+    """Whether the implementation of that name computes packed rows."""
+    return name in (CPU_ATTENTION, CAPPED_ATTENTION, FUSED_ATTENTION)
 
 
 def _register(name: str, implementation: Any) -> str:
@@ -44,9 +58,44 @@ def _register(name: str, implementation: Any) -> str:
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-    AttentionInterface.register(name, implementation)
+    AttentionInterface.register(name, partial(_packed_or_not, implementation))
     AttentionMaskInterface.register(name, sdpa_mask)
     return name
+
+
+def _packed_or_not(  # what transformers hands over
+    implementation: Callable[..., tuple[Tensor, None]],
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """[B, T, A, D] by an implementation; of a packed row block by block, since none looks into another."""
+    packing: Packing | None = kwargs.pop(PACKING, None)
+    if packing is None:
+        return implementation(module, query, key, value, attention_mask, **kwargs)
+    outputs: list[Tensor] = []
+    for part in packing.parts:
+        queries = query[:, :, part.queries]
+        keys = [torch.cat([tensor[:, :, of] for of in part.keys], dim=2) for tensor in (key, value)]
+        mask_TS = packing.mask_TS(
+            part, query.device, kwargs.get("sliding_window", getattr(module, "sliding_window", None))
+        )
+        outputs.append(implementation(module, queries, *keys, mask_TS[None, None], **kwargs)[0])
+    return torch.cat(outputs, dim=1), None
+
+
+def fused_attention(
+    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
+) -> tuple[Tensor, None]:
+    """PyTorch's own choice of a kernel, in the precision that it is given."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    assert kwargs.get("softcap") is None, "the fused kernel knows no cap: see `attention_for`"
+    output, _ = sdpa_attention_forward(module, query, key, value, *args, **kwargs)
+    return output, None
 
 
 def fp32_attention(

@@ -25,11 +25,11 @@ class FrozenModel:
     @torch.no_grad()
     def logprobs(self, tokens: MicroBatch, temperature: float) -> Tensor:
         """[N] log-probabilities (nats) of the completion tokens."""
-        logprobs_N: Tensor = self.model(tokens.input_ids_BT, tokens.positions_N, tokens.targets_N, temperature)[0]
+        logprobs_N: Tensor = self.model(tokens.inputs, tokens.targets_N, temperature)[0]
         return logprobs_N
 
     @torch.no_grad()
     def predictions(self, tokens: MicroBatch, temperature: float) -> Predictions:
         """Its distributions at the completion tokens."""
-        (states_N,) = self.model(tokens.input_ids_BT, tokens.positions_N, None, temperature)
+        (states_N,) = self.model(tokens.inputs, None, temperature)
         return self.model.predictions_of(states_N, with_matrix=True)

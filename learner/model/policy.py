@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from learner.algorithm.batching import ModelInputs
+from learner.algorithm.packing import pack
+from learner.model.attention import PACKING, is_packed_attention
 from learner.model.divergences import Comparison, Predictions, divergence, divergence_from_logits
 from learner.model.loading import load_causal_lm
 from learner.model.logprobs import logprobs_from_logits, token_logprobs
@@ -20,6 +23,10 @@ from learner.model.logprobs import logprobs_from_logits, token_logprobs
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+MAX_PACKING_ERROR = 1e-6
+MAX_PACKING_LEAK = 0.01
+"""Difference of logits, as such and over what looking at a neighbour changes, up to which a packed row is taken for
+right. Rounding is some 1e-6 of that."""
 TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -70,34 +77,39 @@ class LogprobModel(nn.Module):
         self.dtype = dtype
         head = _plain_head(policy)
         self.head = None if head is None else LogprobHead(head)
+        self.can_pack = _can_pack(policy)
+        """Whether sequences may share a row, and a prompt."""
 
     def forward(
         self,
-        input_ids_BT: Tensor,
-        positions_N: Tensor,
+        inputs: ModelInputs,
         targets_N: Tensor | None,
         temperature: float,
         entropy_grad: bool = False,
         against: tuple[Comparison, ...] = (),
     ) -> tuple[Tensor, ...]:
-        """([N], [N], [N] of each comparison) fp32: log-probability (nats) of `targets_N` and entropy at `positions_N`
-        (indices into B * T), and the divergences from what the policy is compared with there.
+        """([N], [N], [N] of each comparison) fp32: log-probability (nats) of `targets_N` and entropy where each of them
+        is predicted, and the divergences from what the policy is compared with there.
 
         Without targets: what `predictions_of` takes. No attention mask: padding stands on the right, where a causal
-        model does not look.
+        model does not look, and of a packed row the attention itself knows who may look where.
         """
+        positions_N = inputs.positions_N
+        read: dict[str, Any] = {"input_ids": inputs.input_ids_BT, "use_cache": False}
+        if inputs.packing is not None:
+            read |= {"position_ids": inputs.position_ids_BT, PACKING: inputs.packing}
         # No cache of casts: each weight is used once in a pass, and under ZeRO-3 the casts would outlive the weights.
         with torch.autocast(
-            input_ids_BT.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32, cache_enabled=False
+            positions_N.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32, cache_enabled=False
         ):
             if self.head is None:
-                logits_BTV = self.policy(input_ids=input_ids_BT, use_cache=False).logits
+                logits_BTV = self.policy(**read).logits
                 logits_NV = logits_BTV.flatten(0, 1).index_select(0, positions_N)
                 if targets_N is None:
                     return (logits_NV,)
                 found = logprobs_from_logits(logits_NV, targets_N, temperature=temperature, entropy_grad=entropy_grad)
                 return *found, *(divergence_from_logits(logits_NV, one, temperature=temperature) for one in against)
-            output = self.policy.base_model(input_ids=input_ids_BT, use_cache=False)
+            output = self.policy.base_model(**read)
             hidden_NH = output.last_hidden_state.flatten(0, 1).index_select(0, positions_N)
             if targets_N is None:
                 return (hidden_NH,)
@@ -178,6 +190,37 @@ def _plain_head(policy: "PreTrainedModel") -> nn.Linear | None:
         logits_BTV = policy(input_ids=ids_BT, use_cache=False).logits
         is_plain = torch.allclose(head(hidden_BTH).float(), logits_BTV.float(), rtol=1e-5, atol=1e-6)
     return head if is_plain else None
+
+
+def _can_pack(policy: "PreTrainedModel") -> bool:
+    """Whether a packed row gives what its sequences give alone. Rather than a list of families: compute both on a few
+    tokens and compare. Some models hand nothing on to their attention, and some have layers without one."""
+    if not is_packed_attention(getattr(policy.config, "_attn_implementation", None)):
+        return False
+    weight: Any = policy.get_input_embeddings().weight
+    prompt, *completions = ([token % len(weight) for token in ids] for ids in ([3, 5, 7, 11], [13, 2], [17, 19, 4]))
+    packing, _ = pack([prompt, prompt], [len(ids) for ids in completions])
+    row_1T = torch.tensor([[*prompt, *completions[0], *completions[1]]], device=weight.device)
+    position_ids_1T = torch.from_numpy(packing.position_ids_N()[None]).to(weight.device)
+    with torch.no_grad():
+        try:
+            packed: Any = policy(
+                input_ids=row_1T, position_ids=position_ids_1T, use_cache=False, **{PACKING: packing}
+            ).logits[0]
+        except TypeError:  # its forward pass takes no such word
+            return False
+        alone = [
+            policy(input_ids=torch.tensor([[*prompt, *ids]], device=weight.device), use_cache=False).logits[0]
+            for ids in completions
+        ]
+        leaking: Any = policy(input_ids=row_1T, use_cache=False).logits[0]  # the second completion looks at the first
+    wanted = torch.cat([alone[0], alone[1][len(prompt) :]])
+    # A window is longer than what is computed here, but some layer must have been told of it.
+    has_window = getattr(policy.config.get_text_config(), "sliding_window", None) is not None
+    if has_window and not any(packing.windows):
+        return False
+    error, leak = (float((found - wanted).abs().max()) for found in (packed, leaking))
+    return error <= max(MAX_PACKING_ERROR, MAX_PACKING_LEAK * leak)
 
 
 def build_policy(

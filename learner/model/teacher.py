@@ -88,12 +88,12 @@ class PolicyTeacher:
     def logprobs(self, tokens: MicroBatch, temperature: float) -> Tensor:
         """As `Teacher`."""
         shown = tokens.demonstrated or tokens
-        logprobs_N: Tensor = self._engine(shown.input_ids_BT, shown.positions_N, shown.targets_N, temperature)[0]
+        logprobs_N: Tensor = self._engine(shown.inputs, shown.targets_N, temperature)[0]
         return logprobs_N
 
     @torch.no_grad()
     def predictions(self, tokens: MicroBatch, temperature: float) -> Predictions:
         """As `Teacher`. Its matrix is the policy's own, which under ZeRO-3 is whole in the policy's pass alone."""
         shown = tokens.demonstrated or tokens
-        (states_N,) = self._engine(shown.input_ids_BT, shown.positions_N, None, temperature)
+        (states_N,) = self._engine(shown.inputs, None, temperature)
         return self._policy.predictions_of(states_N, with_matrix=False)

@@ -178,6 +178,9 @@ class Reward:
         self._name = name
         self._clock = clock
 
+    def close(self) -> None:
+        return None
+
     def probe(self) -> None:
         return None
 

@@ -16,8 +16,9 @@ from typing import TypeVar
 import numpy as np
 
 from cluster.record.group_table import OpenGroup, tables_of, write_tables
+from learner.algorithm.assignment import assign
 from learner.algorithm.batching import collate, tokens_of
-from learner.algorithm.plan import assign, plan_step
+from learner.algorithm.plan import plan_step
 from learner.types import CompletionKey, ComputedTokens, StepPlan, TokenValues, TrainBatch
 from rollout.engines.protocol import EngineOutput
 from rollout.types import FinishReason, Prompt, RolloutGroup, facts_of

@@ -130,6 +130,9 @@ class FakeLearner:
         self._name = name
         self._sent: list[tuple[TensorSpec, str]] = []
 
+    def can_pack(self) -> bool:
+        return False
+
     def hold_step(self, step: int) -> int | None:
         return None
 
@@ -178,6 +181,9 @@ class FakeSampler:
         self._altered = altered
         self._requests: dict[tuple[str, str, int], SampleRequest] = {}
         self._receiver: WeightReceiver | None = None
+
+    def close(self) -> None:
+        return None
 
     def begin_update(self, manifest: WeightManifest, *, serving_continues: bool) -> None:
         del serving_continues  # nothing runs here
@@ -234,6 +240,9 @@ class FakeReward:
 
     def __init__(self, results_of: Callable[[RolloutGroup], Sequence[RewardResult]]) -> None:
         self._results_of = results_of
+
+    def close(self) -> None:
+        return None
 
     def score(self, group: RolloutGroup, *, with_steps: bool = True) -> GroupScores:
         rewards = tuple(self._results_of(group))

@@ -120,7 +120,8 @@ def settings_of(**objective: Any) -> PlanSettings:
 
 def train_step(worker: Any, batch: TrainBatch) -> tuple[StepOutput, ComputedTokens]:
     """What the controller asks of this rank: its share of the batch, with the groups that it needs."""
-    groups, settings = groups_of(batch), PlanSettings(learner=worker._config, max_tokens=12)
+    groups = groups_of(batch)
+    settings = PlanSettings(learner=worker._config, max_tokens=12, packed=worker.can_pack())
     dealt = shares(batch, plan_step(batch, settings), settings, num_ranks=worker._world_size)
     share = dealt[worker._rank]
     output: tuple[StepOutput, ComputedTokens] = worker.train_step(share, *(groups[i] for i in share.group_ids))

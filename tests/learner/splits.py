@@ -137,6 +137,8 @@ def aim(worker: Any, fields: dict[str, Any]) -> None:
 
 def share_of(worker: Any, batch: TrainBatch, layout: str) -> RankShare:
     """Dealt unevenly: of two ranks the first has two of three sequences, so that groups are on both."""
+    is_packed = layout.endswith(" packed")
+    layout = layout.removesuffix(" packed")
     settings = PlanSettings(learner=worker._config, max_tokens=12, seed=3)
     plan = plan_step(batch, settings)
     dealt: RankShare = shares(batch, plan, settings, num_ranks=worker._world_size)[worker._rank]
@@ -153,6 +155,7 @@ def share_of(worker: Any, batch: TrainBatch, layout: str) -> RankShare:
 
     return replace(
         dealt,
+        packed=is_packed,
         mini_batches=tuple(parts_of(part) for part in plan.mini_batches),
         without_gradient=tuple(parts_of(part) for part in plan.without_gradient),
     )

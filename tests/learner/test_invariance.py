@@ -21,9 +21,12 @@ from tests.learner.test_worker import make_worker, weights_of
 
 pytestmark = pytest.mark.integration
 
-SINGLE = [("1x16", 0), ("2x8", 0), ("4x4", 0), ("ragged", 0), ("ragged", 1), ("ragged", 2), ("ragged", 3)]
+SINGLE = [
+    *[("1x16", 0), ("2x8", 0), ("4x4", 0), ("ragged", 0), ("ragged", 1), ("ragged", 2), ("ragged", 3)],
+    *[("1x16 packed", 0), ("4x4 packed", 0), ("ragged packed", 3)],
+]
 """(layout, ZeRO stage) of one rank; every second one runs in the other process."""
-DOUBLE = [("ragged", 0), ("4x4", 1), ("ragged", 2), ("ragged", 3)]
+DOUBLE = [("ragged", 0), ("4x4", 1), ("ragged", 2), ("ragged", 3), ("ragged packed", 1), ("2x8 packed", 3)]
 """The same of two ranks."""
 
 

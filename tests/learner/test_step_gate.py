@@ -99,7 +99,7 @@ def test_a_decision_that_never_comes_is_not_waited_for_for_ever() -> None:
 
 def num_passes(worker: Any, batch: TrainBatch) -> int:
     """Micro-batches of this rank."""
-    settings = PlanSettings(learner=worker._config, max_tokens=12)
+    settings = PlanSettings(learner=worker._config, max_tokens=12, packed=worker.can_pack())
     dealt = shares(batch, plan_step(batch, settings), settings, num_ranks=worker._world_size)
     (mini_batch,) = dealt[worker._rank].mini_batches
     return len(mini_batch)

@@ -22,8 +22,9 @@ import pytest
 
 from cluster.config import RunConfig
 from cluster.record.run_directory import RunDirectory
+from learner.algorithm.assignment import assign
 from learner.algorithm.batching import MicroBatch, collate, tokens_of
-from learner.algorithm.plan import assign, plan_step
+from learner.algorithm.plan import plan_step
 from learner.types import TrainBatch
 from reward.config import RewardConfig, RewardFunctionConfig
 from reward.types import ScoredGroup

@@ -60,6 +60,9 @@ class Rank:
         )
         return output, tokens
 
+    def can_pack(self) -> bool:
+        return False
+
     def hold_step(self, step: int) -> int | None:
         self._journal.append(("hold", self._name, str(step)))
         return {"learner-0": 2, "learner-1": self.next_pass}[self._name]

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from learner.algorithm.plan import PlanSettings, assign, padding_fraction, plan_step, shares
+from learner.algorithm.assignment import assign
+from learner.algorithm.plan import PlanSettings, padding_fraction, plan_step, shares
 from learner.config import LearnerConfig
 from learner.types import TrainBatch, TrainSequence
 from reward.types import RewardOutcome, RewardResult, ScoredGroup, StepReward

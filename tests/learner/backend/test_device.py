@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from learner.backend.engine import RankPlace, RendezvousAddress, join_ranks, leave_ranks
+from learner.model.attention import CPU_ATTENTION, FUSED_ATTENTION
 from learner.model.policy import build_policy
 from tests.learner.ranks import run_ranks
 from tests.learner.samples import save_toy_model
@@ -29,13 +30,13 @@ def test_ranks_without_gpus_meet_over_gloo_where_there_are_gpus() -> None:
     assert run_ranks(joined, 2, 1) == [("gloo", "cpu")] * 2
 
 
-@pytest.mark.parametrize(("on_gpu", "is_ours"), [(False, True), (True, False)])
+@pytest.mark.parametrize(("on_gpu", "name"), [(False, CPU_ATTENTION), (True, FUSED_ATTENTION)])
 def test_a_bf16_policy_has_the_attention_of_its_device_whatever_else_there_is(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, on_gpu: bool, is_ours: bool
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, on_gpu: bool, name: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: not on_gpu)
     path = save_toy_model(tmp_path / "model")
     model = build_policy(path, dtype="bfloat16", gradient_checkpointing=False, on_gpu=on_gpu)
     policy: Any = model.policy
     attention = policy.config._attn_implementation
-    assert attention.startswith("shoal") is is_ours, attention
+    assert attention == name

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from learner.algorithm.batching import ModelInputs
 from learner.algorithm.loss import Loss
 from learner.algorithm.plan import plan_step
 from learner.algorithm.tokens import TokenValues
@@ -38,6 +39,11 @@ def policy(request: pytest.FixtureRequest, tmp_path: Path) -> LogprobModel:
     )
 
 
+def inputs_of(ids: list[int], num_predicted: int) -> ModelInputs:
+    """One sequence, of which the first tokens predict."""
+    return ModelInputs(input_ids_BT=torch.tensor([ids]), positions_N=torch.arange(num_predicted))
+
+
 def plain_logprobs(model: nn.Module, ids: list[int], temperature: float = 1.0) -> torch.Tensor:
     """Log-probabilities of tokens 1 to n - 1 by the model's own logits."""
     with torch.no_grad():
@@ -55,7 +61,7 @@ def test_logprobs_equal_those_of_the_unpadded_model(policy: LogprobModel) -> Non
     batch = TrainBatch(step=0, policy_version=0, groups=(group,))
     plan = plan_step(batch, settings_of())
     micro_batch = collated(batch, plan.sequences)
-    logprobs_N, _ = policy(micro_batch.input_ids_BT, micro_batch.positions_N, micro_batch.targets_N, 0.8)
+    logprobs_N, _ = policy(micro_batch.inputs, micro_batch.targets_N, 0.8)
     expected = [
         plain_logprobs(policy.policy, whole_ids(group.group.payload, s.sample_index), temperature=0.8)[
             s.num_prompt_tokens - 1 :
@@ -81,7 +87,7 @@ def test_families_that_scale_or_cap_logits(family: str) -> None:
     # Only GPT-NeoX's logits are exactly output matrix times hidden state.
     assert (wrapped.head is not None) == (family == "GPTNeoX")
     ids = [3, 9, 4, 17, 2]
-    logprobs_N, _ = wrapped(torch.tensor([ids]), torch.arange(4), torch.tensor(ids[1:]), 1.0)
+    logprobs_N, _ = wrapped(inputs_of(ids, 4), torch.tensor(ids[1:]), 1.0)
     torch.testing.assert_close(logprobs_N, plain_logprobs(model, ids), rtol=1e-5, atol=1e-5)
 
 
@@ -101,7 +107,7 @@ def test_the_gradient_does_not_depend_on_the_split(policy: LogprobModel, kl_coef
         policy.zero_grad()
         for start in range(0, 16, size):
             micro_batch = collated(batch, plan.sequences[start : start + size])
-            inputs = (micro_batch.input_ids_BT, micro_batch.positions_N, micro_batch.targets_N, 1.0)
+            inputs = (micro_batch.inputs, micro_batch.targets_N, 1.0)
             logprobs_N, entropy_N = policy(*inputs)
             tokens = TokenValues(
                 policy_N=logprobs_N,
@@ -129,7 +135,7 @@ def test_gradient_checkpointing_gives_the_same_gradient(tmp_path: Path) -> None:
     for gradient_checkpointing in (False, True):
         model = build_policy(path, dtype="float32", gradient_checkpointing=gradient_checkpointing)
         assert model.policy.is_gradient_checkpointing == gradient_checkpointing
-        logprobs_N, _ = model(torch.tensor([[3, 4, 5]]), torch.arange(2), torch.tensor([4, 5]), 1.0)
+        logprobs_N, _ = model(inputs_of([3, 4, 5], 2), torch.tensor([4, 5]), 1.0)
         logprobs_N.sum().backward()
         gradients.append([p.grad for p in model.parameters()])
     torch.testing.assert_close(gradients[0], gradients[1])
@@ -138,7 +144,7 @@ def test_gradient_checkpointing_gives_the_same_gradient(tmp_path: Path) -> None:
 def test_dropout_is_off_and_weights_are_fp32(tmp_path: Path) -> None:
     # The toy model's configuration asks for attention dropout of 0.1.
     model = build_policy(save_toy_model(tmp_path / "model"), dtype="bfloat16", gradient_checkpointing=False)
-    inputs = (torch.tensor([[3, 4, 5]]), torch.arange(2), torch.tensor([4, 5]), 1.0)
+    inputs = (inputs_of([3, 4, 5], 2), torch.tensor([4, 5]), 1.0)
     assert model.training
     torch.testing.assert_close(model(*inputs), model(*inputs), rtol=0, atol=0)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
