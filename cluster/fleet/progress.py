@@ -1,4 +1,4 @@
-"""When a run last achieved something: a scored group, a trained step."""
+"""When a run last achieved something: a scored group, one that a teacher answered about, a trained step."""
 
 import time
 from collections.abc import Callable
@@ -18,6 +18,10 @@ class Progress:
     def group_scored(self) -> None:
         """A group has its scores."""
         self.groups_scored += 1
+        self._made()
+
+    def group_taught(self) -> None:
+        """A teacher's server has answered about a group: a slow one holds nothing up that could be started again."""
         self._made()
 
     def step_trained(self) -> None:

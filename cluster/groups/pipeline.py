@@ -55,6 +55,8 @@ class PipelineParts:
     recovery: Recovery
     run: RunDirectory
     spawn: Spawn
+    on_taught: Callable[[], None] = lambda: None
+    """Called for each group that a teacher's server has answered about."""
 
 
 class GroupPipeline:
@@ -86,7 +88,7 @@ class GroupPipeline:
             warn_fraction=config.reward.warn_failure_fraction,
             max_fraction=config.reward.max_failure_fraction,
         )
-        self._teaching = Teaching(config, fleet, parts.recovery, warn=warn)
+        self._teaching = Teaching(config, fleet, parts.recovery, warn=warn, on_taught=parts.on_taught)
         self._on_their_way: dict[str, Prompt] = {}
         self._shares: dict[str, _Share] = {}
         self._rejected: list[tuple[ScoredGroup, str]] = []

@@ -20,11 +20,20 @@ MAX_UNTAUGHT_BATCHES = 4
 class Teaching:
     """Asks about one group after the other. A run without a teacher's server has nobody to ask."""
 
-    def __init__(self, config: RunConfig, fleet: Fleet, recovery: Recovery, *, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        fleet: Fleet,
+        recovery: Recovery,
+        *,
+        warn: Callable[[str], None],
+        on_taught: Callable[[], None],
+    ) -> None:
         self._config = config
         self._fleet = fleet
         self._recovery = recovery
         self._warn = warn
+        self._on_taught = on_taught
         self._num_waiting = 0
         self._num_untaught = 0
 
@@ -42,6 +51,7 @@ class Teaching:
         would fare better; `ObjectLostError` where the completions are gone; of the process, after several attempts.
         """
         taught, group = await self._asked(scored)
+        self._on_taught()
         if not taught.reason:
             self._num_untaught = 0
             return replace(scored, group=group)

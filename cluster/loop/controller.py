@@ -98,6 +98,7 @@ class Controller:
             recovery=self._recovery,
             run=parts.run,
             spawn=self._background.spawn,
+            on_taught=self._progress.group_taught,
         )
         self._pipeline = GroupPipeline(config, parts.fleet, pipeline_parts, warn=parts.warn)
         self._boundary = Boundary(parts, self._buffer, self._ledger, self._pipeline)

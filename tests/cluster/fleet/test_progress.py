@@ -18,6 +18,8 @@ def test_a_stall_is_told_once_and_again_after_progress() -> None:
     assert progress.idle_s == pytest.approx(1030)
     progress.group_scored()
     clock.now_s += 29
+    progress.group_taught()
+    clock.now_s += 29
     progress.step_trained()
     clock.now_s += 29
     assert not progress.new_stall()
