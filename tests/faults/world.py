@@ -5,7 +5,7 @@ import asyncio
 import hashlib
 import random
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ from cluster.weights.checkpointing import Checkpoints
 from cluster.weights.run_state import Fingerprints, RunState
 from learner.algorithm.plan import PlanSettings, plan_step, shares
 from learner.config import LearnerConfig
-from learner.types import CompletionKey, ComputedTokens, RankShare, StepOutput, TrainBatch
+from learner.types import ComputedTokens, RankShare, StepOutput, TrainBatch
 from reward.types import GroupScores, ScoredGroup
 from rollout.config import ReasoningGymTask, RolloutConfig
 from rollout.errors import StepGivenUpError
@@ -46,6 +46,7 @@ from rollout.types import (
 )
 from tests.cluster.examples import ok, scored_of
 from tests.cluster.fakes import SPECS, FakeLearner, FakeObjects, FakeReward, FakeSampler
+from tests.faults.meeting import Facts, Meeting
 from tests.faults.schedules import Fault, Schedule
 from tests.faults.virtual import Process
 
@@ -56,10 +57,6 @@ NOTHING_COMPUTED = ComputedTokens(
     keys=(), lengths=(), policy_logprobs_N=NO_NUMBERS, ref_logprobs_N=NO_NUMBERS, entropies_N=NO_NUMBERS
 )
 FINGERPRINTS = Fingerprints(model="m", tokenizer="t", data="d", group_size=2, config="c")
-
-
-Facts = list[tuple[CompletionKey, list[list[float]], float, float]]
-"""Everything that one completion adds to a step."""
 
 
 def facts_of_share(share: RankShare, groups: Sequence[RolloutGroup]) -> Facts:
@@ -134,23 +131,6 @@ class VirtualLearner(FakeLearner):
     def load(self, directory: str, *, is_hashed: bool = False) -> None:
         version, self.weights = (Path(directory) / f"{self._name}.txt").read_text().split()
         self.version = int(version)
-
-
-class Meeting:
-    """Where the ranks of one start exchange what they computed."""
-
-    def __init__(self, num_ranks: int) -> None:
-        self._num_ranks = num_ranks
-        self._brought: dict[int, dict[str, Facts]] = defaultdict(dict)
-        self._changed = asyncio.Condition()
-
-    async def exchange(self, step: int, name: str, facts: Facts) -> Facts:
-        """What all ranks bring, when the last has come."""
-        async with self._changed:
-            self._brought[step][name] = facts
-            self._changed.notify_all()
-            await self._changed.wait_for(lambda: len(self._brought[step]) == self._num_ranks)
-        return [fact for brought in self._brought[step].values() for fact in brought]
 
 
 class VirtualSampler(FakeSampler):
