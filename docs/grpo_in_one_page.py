@@ -22,6 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 from cluster.configuration.loading import load_config
 from learner.algorithm.advantages import group_advantages
 from learner.algorithm.aggregation import completion_token_weight
+from learner.algorithm.batching import ModelInputs
 from learner.algorithm.loss import Loss
 from learner.algorithm.tokens import TokenValues
 from learner.model.policy import LogprobModel, build_policy
@@ -72,7 +73,8 @@ def loss_of(
     places_BT = torch.arange(ids_BT.shape[1]) - starts_B[:, None]
     sampled_BT = (places_BT >= 0) & (places_BT < lengths_B[:, None])
     predicting_N = sampled_BT.flatten().nonzero().squeeze(1) - 1  # the position before a token predicts it
-    logprobs_N, entropy_N = policy(ids_BT, predicting_N, ids_BT[sampled_BT], sampling.temperature)
+    inputs = ModelInputs(input_ids_BT=ids_BT, positions_N=predicting_N)
+    logprobs_N, entropy_N = policy(inputs, ids_BT[sampled_BT], sampling.temperature)
     weights_B = torch.tensor([completion_token_weight(int(length), len(pairs)) for length in lengths_B])
     tokens = TokenValues(  # without a reference: no KL term, as in the recipe
         policy_N=logprobs_N,
