@@ -58,9 +58,10 @@ class LearnerConfig(Config):
     """Recompute activations in the backward pass: less memory, about a third more time."""
     micro_batch_tokens: int = Field(default=4096, ge=16)
     """Tokens in one forward and backward pass: padding counts, and a prompt that completions share counts once."""
-    packing: bool = True
-    """Compute sequences in one row without padding, and the prompt of a group once. A model that cannot be told where a
-    token may look (`docs/models.md`) is computed padded all the same."""
+    packing: bool | None = None
+    """Compute sequences in one row without padding, and the prompt of a group once. Null: on CPUs; on GPUs, where it
+    was not measured, sequences are padded. A model that cannot be told where a token may look (`docs/models.md`), or
+    whose teacher cannot, is computed padded all the same."""
     max_bad_steps: int = Field(default=3, ge=1)
     """Steps in a row with a non-finite loss or gradient after which the run ends."""
     threads: int = Field(default=0, ge=0)

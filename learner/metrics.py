@@ -182,7 +182,7 @@ LEARNER_METRICS = (
     ),
     Metric(
         name="train/sequence_tokens",
-        label="Tokens in the learner's forward pass",
+        label="Tokens of the completions computed, with their prompts",
         unit="tokens",
         over="step",
         reduce="sum",

@@ -67,6 +67,8 @@ class LearnerWorker:
         if self._reference is not None:
             self._reference.to(self._engine.device)
         teacher = self._build_teacher(setup, place)
+        is_wanted = not place.on_gpu if config.packing is None else config.packing
+        self._can_pack = is_wanted and self._model.can_pack and (teacher is None or teacher.can_pack)
         self._sender = WeightSender(
             self._model, dtype=setup.weight_dtype, chunk_bytes=setup.chunk_mib << 20, rank=place.rank
         )
@@ -106,8 +108,8 @@ class LearnerWorker:
         return SeveralTeachers(teachers)
 
     def can_pack(self) -> bool:
-        """Whether sequences are to share rows: the configuration wants it, and the model computes them."""
-        return self._config.packing and self._model.can_pack
+        """Whether sequences are to share rows: the configuration wants it, and policy and teacher compute them."""
+        return self._can_pack
 
     def train_step(self, share: RankShare, *groups: RolloutGroup) -> tuple[StepOutput, ComputedTokens]:
         """One training step: the optimizer steps on the batch of which this is a share. `groups` are

@@ -278,7 +278,7 @@ TIME_METRICS = (
         over="time of training",
         reduce="rate",
         better="up",
-        help="Prompts included, which the learner reads before each completion.",
+        help="Each completion with its prompt, also where a prompt is computed once for several.",
     ),
 )
 STEP_METRICS = (

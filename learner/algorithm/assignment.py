@@ -76,7 +76,7 @@ def _packed(sequences: Sequence[TrainSequence], num_ranks: int, micro_batch_toke
     units = [unit for members in by_group.values() for unit in _fitting(sequences, members, micro_batch_tokens)]
     dealt = _deal(units, num_ranks)
     while num_ranks > 1:
-        loads = [sum(unit.cost for unit in share) for share in dealt]
+        loads = _loads(dealt)
         busiest = dealt[loads.index(max(loads))]
         parts = [unit for unit in busiest if len(unit.members) > 1]
         if max(loads) * num_ranks <= UNEVEN * sum(loads) or not parts:
@@ -86,10 +86,15 @@ def _packed(sequences: Sequence[TrainSequence], num_ranks: int, micro_batch_toke
         others = [unit for unit in units if unit is not largest]
         halves = [_unit(sequences, part) for part in (largest.members[:half], largest.members[half:])]
         again = _deal([*others, *halves], num_ranks)
-        if max(sum(unit.cost for unit in share) for share in again) >= max(loads):
+        # Of several that are equally busy one is relieved after the other.
+        if (max(_loads(again)), _loads(again).count(max(_loads(again)))) >= (max(loads), loads.count(max(loads))):
             break
         units, dealt = [*others, *halves], again
     return [_filled(share, micro_batch_tokens) for share in dealt]
+
+
+def _loads(dealt: Sequence[Sequence[_Unit]]) -> list[int]:
+    return [sum(unit.cost for unit in share) for share in dealt]
 
 
 def _unit(sequences: Sequence[TrainSequence], members: Sequence[int]) -> _Unit:

@@ -12,7 +12,6 @@ Dimensions: N tokens of the row; T queries and S keys of a part.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
@@ -48,12 +47,12 @@ class Block:
 class Part:
     """Queries of one attention call, and the keys that they may look at."""
 
-    queries: slice
-    """Of the row."""
-    keys: tuple[slice, ...]
-    """Of the row, laid end to end."""
+    queries: int
+    """Which piece of the row."""
+    keys: tuple[int, ...]
+    """Pieces of the row, laid end to end; the queries are the last of them."""
     counts: tuple[int, ...]
-    """Tokens of the prompt and of each completion among the keys; the queries are the last of the keys."""
+    """Tokens of the prompt and of each completion among the keys."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,19 +60,34 @@ class Packing:
     """Where everything lies in a row."""
 
     blocks: tuple[Block, ...]
-    _masks: dict[tuple[tuple[int, ...], int, torch.device, int | None], Tensor] = field(
-        default_factory=dict, init=False, repr=False
-    )
+    whole_tokens: int = WHOLE_TOKENS
+    """Blocks of up to so many tokens are one part."""
+    windows: set[int | None] = field(default_factory=set, init=False)
+    """Of the layers that were computed so far."""
+
+    @cached_property
+    def pieces(self) -> tuple[int, ...]:
+        """Lengths of the pieces that the row is cut into."""
+        return tuple(length for block in self.blocks for length in self._pieces(block))
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
-        """Attention calls whose queries are the row from its first token to its last."""
-        return tuple(part for block in self.blocks for part in _parts(block))
+        """Attention calls whose queries are the row from its first piece to its last."""
+        found: list[Part] = []
+        for block in self.blocks:
+            first, counts = len(found), (block.num_prompt_tokens, *block.num_completion_tokens)
+            if len(self._pieces(block)) == 1:
+                found.append(Part(queries=first, keys=(first,), counts=counts))
+                continue
+            found.append(Part(queries=first, keys=(first,), counts=counts[:1]))
+            for place, length in enumerate(block.num_completion_tokens, first + 1):
+                found.append(Part(queries=place, keys=(first, place), counts=(counts[0], length)))
+        return tuple(found)
 
-    @property
-    def windows(self) -> set[int | None]:
-        """That were asked for so far."""
-        return {window for *_, window in self._masks}
+    def _pieces(self, block: Block) -> tuple[int, ...]:
+        if len(block.num_completion_tokens) == 1 or block.end - block.start <= self.whole_tokens:
+            return (block.end - block.start,)
+        return (block.num_prompt_tokens, *block.num_completion_tokens)
 
     def position_ids_N(self) -> NDArray[np.int64]:
         """Of each token: its place in its own sequence, prompt included."""
@@ -81,15 +95,35 @@ class Packing:
 
     def mask_TS(self, part: Part, device: torch.device, window: int | None) -> Tensor:
         """bool: where a query (row) may look (column). `window`: only at that many tokens, itself the last (sliding
-        attention). Made once for all layers."""
-        num_queries = part.queries.stop - part.queries.start
-        key = (part.counts, num_queries, device, window)
-        if key not in self._masks:
-            self._masks[key] = _mask_SS(part.counts, window)[-num_queries:].to(device)
-        return self._masks[key]
+        attention)."""
+        self.windows.add(window)
+        return _MASKS.of(self, part, device, window)
 
 
-def pack(prompts: Sequence[Sequence[int]], num_completion_tokens: Sequence[int]) -> tuple[Packing, list[list[int]]]:
+class _Masks:
+    """Those of the row that is computed now: all its layers have the same, and another row has others. Kept with the
+    row, those of a whole step would pile up."""
+
+    def __init__(self) -> None:
+        self._packing: Packing | None = None
+        self._known: dict[tuple[Part, torch.device, int | None], Tensor] = {}
+
+    def of(self, packing: Packing, part: Part, device: torch.device, window: int | None) -> Tensor:
+        if packing is not self._packing:
+            self._packing, self._known = packing, {}
+        key = (part, device, window)
+        if key not in self._known:
+            num_queries = packing.pieces[part.queries]
+            self._known[key] = _mask_TS(part.counts, num_queries, window, device)
+        return self._known[key]
+
+
+_MASKS = _Masks()
+
+
+def pack(
+    prompts: Sequence[Sequence[int]], num_completion_tokens: Sequence[int], *, whole_tokens: int = WHOLE_TOKENS
+) -> tuple[Packing, list[list[int]]]:
     """The row of these sequences, and which sequences are in each block. Sequences with one prompt share it."""
     members: dict[tuple[int, ...], list[int]] = {}
     for number, prompt in enumerate(prompts):
@@ -100,21 +134,7 @@ def pack(prompts: Sequence[Sequence[int]], num_completion_tokens: Sequence[int])
         lengths = tuple(num_completion_tokens[number] for number in numbers)
         blocks.append(Block(start=start, num_prompt_tokens=len(prompt), num_completion_tokens=lengths))
         start = blocks[-1].end
-    return Packing(blocks=tuple(blocks)), list(members.values())
-
-
-def _parts(block: Block) -> list[Part]:
-    counts = (block.num_prompt_tokens, *block.num_completion_tokens)
-    whole = slice(block.start, block.end)
-    if len(counts) == 2 or block.end - block.start <= WHOLE_TOKENS:
-        return [Part(queries=whole, keys=(whole,), counts=counts)]
-    prompt = slice(block.start, block.prompt_end)
-    ends = list(accumulate(counts, initial=block.start))
-    completions = [slice(start, end) for start, end in pairwise(ends[1:])]
-    return [
-        Part(queries=prompt, keys=(prompt,), counts=counts[:1]),
-        *(Part(queries=own, keys=(prompt, own), counts=(counts[0], own.stop - own.start)) for own in completions),
-    ]
+    return Packing(blocks=tuple(blocks), whole_tokens=whole_tokens), list(members.values())
 
 
 def _places(counts: Sequence[int]) -> NDArray[np.int64]:
@@ -123,11 +143,12 @@ def _places(counts: Sequence[int]) -> NDArray[np.int64]:
     return np.concatenate([np.arange(prompt), *(np.arange(prompt, prompt + n) for n in completions)])
 
 
-def _mask_SS(counts: Sequence[int], window: int | None) -> Tensor:
-    owner_S = torch.from_numpy(np.repeat(np.arange(len(counts)), counts))
-    place_S = torch.from_numpy(_places(counts))
-    mask_SS = (owner_S[:, None] == owner_S) | (owner_S == 0)
-    mask_SS &= place_S[:, None] >= place_S
+def _mask_TS(counts: Sequence[int], num_queries: int, window: int | None, device: torch.device) -> Tensor:
+    owner_S = torch.from_numpy(np.repeat(np.arange(len(counts)), counts)).to(device)
+    place_S = torch.from_numpy(_places(counts)).to(device)
+    owner_T, place_T = owner_S[-num_queries:], place_S[-num_queries:]
+    mask_TS = (owner_T[:, None] == owner_S) | (owner_S == 0)
+    mask_TS &= place_T[:, None] >= place_S
     if window is not None:
-        mask_SS &= place_S[:, None] - place_S < window
-    return mask_SS
+        mask_TS &= place_T[:, None] < place_S + window
+    return mask_TS

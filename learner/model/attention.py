@@ -76,15 +76,20 @@ def _packed_or_not(  # what transformers hands over
     packing: Packing | None = kwargs.pop(PACKING, None)
     if packing is None:
         return implementation(module, query, key, value, attention_mask, **kwargs)
-    outputs: list[Tensor] = []
+    dtype, outputs = query.dtype, list[Tensor]()
+    if implementation is not fused_attention:
+        # Cast before it is cut: gradients of a prompt that many completions look at are added up in fp32.
+        query, key, value = query.float(), key.float(), value.float()
+    # Cut once, and not a slice for each part, whose backward pass would fill a whole row each time.
+    query_parts, *key_parts = (tensor.split(packing.pieces, dim=2) for tensor in (query, key, value))
     for part in packing.parts:
-        queries = query[:, :, part.queries]
-        keys = [torch.cat([tensor[:, :, of] for of in part.keys], dim=2) for tensor in (key, value)]
+        queries = query_parts[part.queries]
+        keys = [torch.cat([pieces[place] for place in part.keys], dim=2) for pieces in key_parts]
         mask_TS = packing.mask_TS(
             part, query.device, kwargs.get("sliding_window", getattr(module, "sliding_window", None))
         )
         outputs.append(implementation(module, queries, *keys, mask_TS[None, None], **kwargs)[0])
-    return torch.cat(outputs, dim=1), None
+    return torch.cat(outputs, dim=1).to(dtype), None
 
 
 def fused_attention(

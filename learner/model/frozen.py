@@ -18,6 +18,11 @@ class FrozenModel:
         """Takes the model as its own."""
         self.model = model.eval().requires_grad_(False)
 
+    @property
+    def can_pack(self) -> bool:
+        """As `LogprobModel.can_pack`."""
+        return self.model.can_pack
+
     def to(self, device: torch.device) -> None:
         """Moves it."""
         self.model.to(device)

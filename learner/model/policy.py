@@ -21,10 +21,10 @@ from learner.model.loading import load_causal_lm
 from learner.model.logprobs import logprobs_from_logits, token_logprobs
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 MAX_PACKING_ERROR = 1e-6
-MAX_PACKING_LEAK = 0.01
+MAX_PACKING_LEAK = 1e-3
 """Difference of logits, as such and over what looking at a neighbour changes, up to which a packed row is taken for
 right. Rounding is some 1e-6 of that."""
 TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -97,6 +97,7 @@ class LogprobModel(nn.Module):
         positions_N = inputs.positions_N
         read: dict[str, Any] = {"input_ids": inputs.input_ids_BT, "use_cache": False}
         if inputs.packing is not None:
+            assert self.can_pack, "a packed row, for a model whose attention cannot be told where to look"
             read |= {"position_ids": inputs.position_ids_BT, PACKING: inputs.packing}
         # No cache of casts: each weight is used once in a pass, and under ZeRO-3 the casts would outlive the weights.
         with torch.autocast(
@@ -194,33 +195,49 @@ def _plain_head(policy: "PreTrainedModel") -> nn.Linear | None:
 
 def _can_pack(policy: "PreTrainedModel") -> bool:
     """Whether a packed row gives what its sequences give alone. Rather than a list of families: compute both on a few
-    tokens and compare. Some models hand nothing on to their attention, and some have layers without one."""
-    if not is_packed_attention(getattr(policy.config, "_attn_implementation", None)):
+    tokens and compare. Some models hand nothing on to their attention, and some have layers without one. What depends
+    on the length of a row cannot be seen on a short one, and is asked for by its name."""
+    is_packed = is_packed_attention(getattr(policy.config, "_attn_implementation", None))
+    if not is_packed or _depends_on_length(policy.config.get_text_config()):
         return False
     weight: Any = policy.get_input_embeddings().weight
-    prompt, *completions = ([token % len(weight) for token in ids] for ids in ([3, 5, 7, 11], [13, 2], [17, 19, 4]))
-    packing, _ = pack([prompt, prompt], [len(ids) for ids in completions])
-    row_1T = torch.tensor([[*prompt, *completions[0], *completions[1]]], device=weight.device)
-    position_ids_1T = torch.from_numpy(packing.position_ids_N()[None]).to(weight.device)
+    prompts, completions = ([3, 5, 7, 11], [3, 5, 7, 11], [6, 8]), ([13, 2], [17, 19, 4], [9, 1])
+    sequences = [[*prompt, *ids] for prompt, ids in zip(prompts, completions, strict=True)]
+    row = [*sequences[0], *completions[1], *sequences[2]]
+
+    def logits_of(ids: list[int], **words: Any) -> Tensor:
+        ids_1T = torch.tensor([ids], device=weight.device) % len(weight)
+        logits_1TV: Tensor = policy(input_ids=ids_1T, use_cache=False, **words).logits
+        return logits_1TV[0].float()
+
     with torch.no_grad():
-        try:
-            packed: Any = policy(
-                input_ids=row_1T, position_ids=position_ids_1T, use_cache=False, **{PACKING: packing}
-            ).logits[0]
-        except TypeError:  # its forward pass takes no such word
-            return False
-        alone = [
-            policy(input_ids=torch.tensor([[*prompt, *ids]], device=weight.device), use_cache=False).logits[0]
-            for ids in completions
-        ]
-        leaking: Any = policy(input_ids=row_1T, use_cache=False).logits[0]  # the second completion looks at the first
-    wanted = torch.cat([alone[0], alone[1][len(prompt) :]])
+        alone = [logits_of(ids) for ids in sequences]
+        wanted = torch.cat([alone[0], alone[1][len(prompts[1]) :], alone[2]])
+        leak = float((logits_of(row) - wanted).abs().max())  # everything looks at everything before it
+        for whole_tokens in (len(row), 1):
+            packing, _ = pack(prompts, [len(ids) for ids in completions], whole_tokens=whole_tokens)
+            position_ids_1T = torch.from_numpy(packing.position_ids_N()[None]).to(weight.device)
+            try:
+                found = logits_of(row, position_ids=position_ids_1T, **{PACKING: packing})
+            except TypeError:  # its forward pass takes no such word
+                return False
+            if float((found - wanted).abs().max()) > max(MAX_PACKING_ERROR, MAX_PACKING_LEAK * leak):
+                return False
     # A window is longer than what is computed here, but some layer must have been told of it.
     has_window = getattr(policy.config.get_text_config(), "sliding_window", None) is not None
-    if has_window and not any(packing.windows):
-        return False
-    error, leak = (float((found - wanted).abs().max()) for found in (packed, leaking))
-    return error <= max(MAX_PACKING_ERROR, MAX_PACKING_LEAK * leak)
+    return not has_window or any(packing.windows)
+
+
+def _depends_on_length(config: "PretrainedConfig") -> bool:
+    """Whether what a token is depends on how long its row is, or on more of its place than a window: attention in
+    chunks and scales by position (Llama 4), rotations that change with the longest position (longrope, dynamic)."""
+    if getattr(config, "attention_chunk_size", None) or getattr(config, "attn_temperature_tuning", None):
+        return True
+    if not set(getattr(config, "layer_types", None) or ()) <= {"full_attention", "sliding_attention"}:
+        return True
+    ropes = getattr(config, "rope_parameters", None) or {}
+    each = [ropes, *(value for value in ropes.values() if isinstance(value, dict))]
+    return any(rope.get("rope_type") in ("longrope", "dynamic") for rope in each)
 
 
 def build_policy(

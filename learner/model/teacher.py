@@ -18,6 +18,11 @@ from learner.model.policy import LogprobModel
 class Teacher(Protocol):
     """Nothing of it has a gradient. Every rank asks for as many micro-batches as the others."""
 
+    @property
+    def can_pack(self) -> bool:
+        """Whether it computes sequences that share a row."""
+        ...
+
     def logprobs(self, tokens: MicroBatch, temperature: float) -> Tensor:
         """[N] log-probabilities (nats) of the completion tokens."""
         ...
@@ -33,6 +38,11 @@ class SeveralTeachers:
     def __init__(self, teachers: Mapping[str, FrozenModel]) -> None:
         """At least one."""
         self._teachers = teachers
+
+    @property
+    def can_pack(self) -> bool:
+        """As `Teacher`: every one of them."""
+        return all(teacher.can_pack for teacher in self._teachers.values())
 
     def logprobs(self, tokens: MicroBatch, temperature: float) -> Tensor:
         """As `Teacher`."""
@@ -51,6 +61,8 @@ class SeveralTeachers:
 
 class AskedTeacher:
     """A teacher that was asked while the policy sampled: what it said came with the completions."""
+
+    can_pack = True
 
     def logprobs(self, tokens: MicroBatch, temperature: float) -> Tensor:  # noqa: ARG002  # it was asked at 1
         """As `Teacher`."""
@@ -83,6 +95,11 @@ class PolicyTeacher:
         """`engine`: the policy under DeepSpeed, through which it must be called."""
         self._engine = engine
         self._policy = policy
+
+    @property
+    def can_pack(self) -> bool:
+        """As `Teacher`."""
+        return self._policy.can_pack
 
     @torch.no_grad()
     def logprobs(self, tokens: MicroBatch, temperature: float) -> Tensor:

@@ -2,12 +2,12 @@
 
 import random
 from dataclasses import replace
+from itertools import accumulate
 
 import numpy as np
 import pytest
 import torch
 
-from learner.algorithm import packing as packing_module
 from learner.algorithm.assignment import UNEVEN, assign
 from learner.algorithm.batching import SequenceTokens, collate
 from learner.algorithm.packing import Packing, pack
@@ -53,20 +53,20 @@ def test_a_prompt_stands_once_before_its_completions() -> None:
 
 def seen(packing: Packing, window: int | None = None) -> list[list[int]]:
     """[token of the row] the places of the row that it looks at, in whichever attention call it is a query."""
-    found: dict[int, list[int]] = {}
-    for part in packing.parts:
-        keys = [place for of in part.keys for place in range(of.start, of.stop)]
+    ends = list(accumulate(packing.pieces, initial=0))
+    found: list[list[int]] = []
+    for number, part in enumerate(packing.parts):
+        assert part.queries == number == part.keys[-1]
+        keys = [place for of in part.keys for place in range(ends[of], ends[of + 1])]
         mask_TS = packing.mask_TS(part, torch.device("cpu"), window)
-        for query, row in zip(range(part.queries.start, part.queries.stop), mask_TS.tolist(), strict=True):
-            assert query not in found
-            found[query] = [key for key, is_seen in zip(keys, row, strict=True) if is_seen]
-    return [found[query] for query in range(len(found))]
+        assert mask_TS.shape == (packing.pieces[part.queries], len(keys))
+        found += [[key for key, is_seen in zip(keys, row, strict=True) if is_seen] for row in mask_TS.tolist()]
+    return found
 
 
 @pytest.mark.parametrize("whole_tokens", [1, 100])
-def test_a_token_sees_its_own_prompt_and_its_own_completion(monkeypatch: pytest.MonkeyPatch, whole_tokens: int) -> None:
-    monkeypatch.setattr(packing_module, "WHOLE_TOKENS", whole_tokens)
-    packing, members = pack([(5, 6), (3,), (5, 6), (5, 6)], [2, 1, 1, 3])
+def test_a_token_sees_its_own_prompt_and_its_own_completion(whole_tokens: int) -> None:
+    packing, members = pack([(5, 6), (3,), (5, 6), (5, 6)], [2, 1, 1, 3], whole_tokens=whole_tokens)
     assert members == [[0, 2, 3], [1]]
     # 0 1 the prompt, 2 3 its first completion, 4 the second, 5 6 7 the third; 8 the other prompt, 9 its completion
     assert seen(packing) == [
@@ -117,6 +117,10 @@ def test_a_group_stays_together_where_it_fits_and_ranks_stay_even() -> None:
     alone = [sequence("g", j, 20, 10) for j in range(8)]
     shares = assign(alone, num_ranks=2, micro_batch_tokens=1000, packed=True)
     assert [sum(map(cost, share)) for share in shares] == [60, 60]
+    # Two equal ranks are relieved one after the other.
+    two = [sequence(f"g{i}", j, 2, 10) for i in range(2) for j in range(8)]
+    loads = [sum(map(cost, s)) for s in assign(two, num_ranks=4, micro_batch_tokens=1000, packed=True)]
+    assert loads == [42] * 4
     # Three equal groups for two ranks: whole, one rank would have twice the other's.
     three = [sequence(f"g{i}", j, 2, 10) for i in range(3) for j in range(8)]
     loads = [sum(map(cost, s)) for s in assign(three, num_ranks=2, micro_batch_tokens=1000, packed=True)]

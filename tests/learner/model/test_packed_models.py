@@ -1,5 +1,6 @@
 """Packed rows against every sequence by itself, on models of several kinds."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from learner.algorithm import packing as packing_module
 from learner.algorithm.batching import collate, tokens_of
 from learner.algorithm.plan import plan_step
 from learner.model.policy import LogprobModel, build_policy
@@ -57,11 +57,14 @@ def model_of(kind: str, folder: Path, **how: Any) -> LogprobModel:
     return build_policy(str(folder), gradient_checkpointing=False, **{"dtype": "float32", **how})
 
 
-def computed(model: LogprobModel, *, packed: bool) -> tuple[Tensor, Tensor, Tensor]:
+def computed(model: LogprobModel, *, packed: bool, whole_tokens: int = 384) -> tuple[Tensor, Tensor, Tensor]:
     """Log-probabilities, entropies and the gradient of a weighted sum of the first."""
     batch = train_batch(0)
     sequences = plan_step(batch, settings_of()).computed
     micro_batch = collate(sequences, tokens_of(sequences, groups_of(batch)), packed=packed)
+    if micro_batch.packing is not None:
+        cut = replace(micro_batch.packing, whole_tokens=whole_tokens)
+        micro_batch = replace(micro_batch, packing=cut)
     model.zero_grad()
     logprobs_N, entropy_N = model(micro_batch.inputs, micro_batch.targets_N, 0.7)
     (logprobs_N * micro_batch.token_weights_N * micro_batch.advantages_N).sum().backward()
@@ -70,17 +73,14 @@ def computed(model: LogprobModel, *, packed: bool) -> tuple[Tensor, Tensor, Tens
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_packed_row_is_what_its_sequences_are_alone(
-    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_packed_row_is_what_its_sequences_are_alone(tmp_path: Path, kind: str) -> None:
     model = model_of(kind, tmp_path / "model")
     assert model.can_pack == (kind not in PADDED)
     if not model.can_pack:
         return
     alone = computed(model, packed=False)
     for whole_tokens in (384, 1):
-        monkeypatch.setattr(packing_module, "WHOLE_TOKENS", whole_tokens)
-        for found, wanted in zip(computed(model, packed=True), alone, strict=True):
+        for found, wanted in zip(computed(model, packed=True, whole_tokens=whole_tokens), alone, strict=True):
             torch.testing.assert_close(found, wanted, rtol=2e-5, atol=2e-5)
 
 
@@ -110,3 +110,27 @@ def test_a_model_whose_attention_is_told_nothing_is_computed_padded(
     forward = LlamaDecoderLayer.forward
     monkeypatch.setattr(LlamaDecoderLayer, "forward", deaf)
     assert not model_of("LlamaConfig", tmp_path / "model").can_pack
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}},
+        {"attention_chunk_size": 16},
+        {"layer_types": ["chunked_attention"]},
+    ],
+)
+def test_what_depends_on_the_length_of_a_row_is_computed_padded(fields: dict[str, Any]) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from learner.model.attention import attention_for
+
+    config = LlamaConfig(**SMALL)
+    for name, value in fields.items():
+        setattr(config, name, value)
+    attention = attention_for(LlamaForCausalLM, config, slow_kernel=False)
+    plain = LlamaForCausalLM._from_config(LlamaConfig(**SMALL), attn_implementation=attention)
+    assert LogprobModel(plain, dtype=torch.float32).can_pack
+    plain.config = config
+    config._attn_implementation = attention
+    assert not LogprobModel(plain, dtype=torch.float32).can_pack
