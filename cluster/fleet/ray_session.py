@@ -71,38 +71,55 @@ def ray_session(*, num_cpus: float) -> Iterator[RaySession]:
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(JOIN_RECONNECT_S))
     import ray
 
+    with _settings(is_local=not address):
+        try:
+            if address:
+                # A client's server adds no folder to the path of workers.
+                job = {} if "://" in address else {"job_config": _job_config()}
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **job)
+            else:
+                ray.init(
+                    address="local",
+                    job_config=_job_config(),
+                    num_cpus=max(LOCAL_MIN_CPUS, ceil(num_cpus), os.cpu_count() or 1),
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    object_store_memory=LOCAL_OBJECT_STORE_BYTES,
+                    _system_config={
+                        # Workers that nobody would use: each actor has an environment, and so a process, of its own.
+                        "prestart_worker_first_driver": False,
+                        "worker_niceness": LOCAL_NICENESS,
+                    },
+                )
+        except Exception as error:  # Ray's boundary: a node that is not up in time is a plain Exception
+            where = f"join the Ray cluster at {address} (RAY_ADDRESS)" if address else "start Ray on this machine"
+            raise ClusterError(
+                f"could not {where}: {type(error).__name__}: {' '.join(str(error).split())}; "
+                f"{_what_to_do(address, error)}"
+            ) from error
+        try:
+            yield RaySession(is_local=not address, address=address or "local")
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _settings(*, is_local: bool) -> Iterator[None]:
+    """What Ray reads from the environment when it is imported, which may have happened already."""
+    from ray._private import ray_constants
+
+    # Of a listener that turns out to be no Ray: one round of waiting, about 40 s, not twenty.
+    ray_constants.NUM_REDIS_GET_RETRIES = 1
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    if is_local:
+        # Ray takes loopback, wherever it is named, for the machine's outer address, and then listens on every address;
+        # but for a system that can have no cluster, which it is told that this one is.
+        ray_constants.ENABLE_RAY_CLUSTER = False
     try:
-        if address:
-            _bound_join()
-            # A client's server adds no folder to the path of workers.
-            job = {} if "://" in address else {"job_config": _job_config()}
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **job)
-        else:
-            ray.init(
-                address="local",
-                job_config=_job_config(),
-                num_cpus=max(LOCAL_MIN_CPUS, ceil(num_cpus), os.cpu_count() or 1),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=LOCAL_OBJECT_STORE_BYTES,
-                # Without it a local Ray listens on the machine's outer address.
-                _node_ip_address="127.0.0.1",
-                _system_config={
-                    # Workers that nobody would use: each actor has an environment, and so a process, of its own.
-                    "prestart_worker_first_driver": False,
-                    "worker_niceness": LOCAL_NICENESS,
-                },
-            )
-    except Exception as error:  # Ray's boundary: a node that is not up in time is a plain Exception
-        where = f"join the Ray cluster at {address} (RAY_ADDRESS)" if address else "start Ray on this machine"
-        raise ClusterError(
-            f"could not {where}: {type(error).__name__}: {' '.join(str(error).split())}; {_what_to_do(address, error)}"
-        ) from error
-    try:
-        yield RaySession(is_local=not address, address=address or "local")
+        yield
     finally:
-        ray.shutdown()
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _job_config() -> Any:
@@ -186,13 +203,3 @@ def _connect(host: str, port: int) -> OSError | OverflowError | None:
         except (OSError, OverflowError) as error:  # OverflowError: a port above 65535
             failure = failure or error
     return failure
-
-
-def _bound_join() -> None:
-    """One round of Ray's own waiting (about 40 s) for a listener that turns out to be no Ray, instead of twenty.
-
-    Ray reads the number from the environment when it is imported, which may have happened already.
-    """
-    from ray._private import ray_constants
-
-    ray_constants.NUM_REDIS_GET_RETRIES = 1

@@ -6,7 +6,7 @@ so a weight that is used outside the forward pass of a module that owns it would
 Dimensions: B sequences, T token positions, N predicted tokens, H hidden, V vocabulary.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +149,20 @@ class LogprobModel(nn.Module):
             self.dtype = before
             for hook in hooks:
                 hook.remove()
+
+    def at_each_layer(self, call: Callable[[], None]) -> None:
+        """From now on `call` is called at each layer of a forward pass and, where there is one, of its backward pass.
+        What it raises ends the pass."""
+
+        def visit(_layer: nn.Module, _inputs: Any, output: Any) -> None:
+            call()
+            hidden = output[0] if isinstance(output, tuple) else output
+            if isinstance(hidden, Tensor) and hidden.requires_grad:
+                hidden.register_hook(lambda _: call())
+
+        for module in self.policy.modules():
+            if isinstance(module, _layer_class()):
+                module.register_forward_hook(visit)
 
     def named_weights(self) -> dict[str, nn.Parameter]:
         """Parameters under their Hugging Face names; a tied output matrix is there once, as the input embedding."""

@@ -21,7 +21,15 @@ SHORT = ("steps=6", "rollout.prompts_per_step=4", "eval.at_start=false", "eval.a
 NUM_GROUPS = 24
 
 Role = Literal["sampler", "learner", "reward", "job", "checkpoint"]
-Action = Literal["kill", "hang", "raise", "corrupt", "slow", "no_space"]
+Action = Literal[
+    "kill",
+    "lose_node",  # all processes of a node, other than the head, that has an actor of the role
+    "hang",
+    "raise",
+    "corrupt",
+    "slow",
+    "no_space",
+]
 Event = Literal[
     "serving",  # a sampler has a batch of training prompts
     "idle",  # between two stages: the samplers hold nothing, and the learner waits
@@ -76,6 +84,11 @@ class Faults:
         return Place(role=role, index=index, step=step, event=event)
 
 
+NODE, HEAD = "SHOAL_TEST_NODE", "head"
+"""Environment variable with the name of the node that a process is on, where a test made several on this machine; and
+the name of the first."""
+
+
 def record_path(run: Path) -> Path:
     """The file of the faults that happened to a run."""
     return run.parent / f"{run.name}.faults.jsonl"
@@ -86,12 +99,12 @@ def sampled_path(run: Path) -> Path:
     return run.parent / f"{run.name}.sampled.jsonl"
 
 
-def start(path: Path, faults: Fault | Sequence[Fault], *words: str) -> runs.Run:
-    """`shoal train WORDS --run-dir PATH`, to which one fault happens, or several, or none."""
+def start(path: Path, faults: Fault | Sequence[Fault], *words: str, cluster: str | None = None) -> runs.Run:
+    """`shoal train WORDS --run-dir PATH`, to which one fault happens, or several, or none; on a `cluster` or alone."""
     several = [faults] if isinstance(faults, Fault) else faults
     files = {"record": str(record_path(path)), "sampled": str(sampled_path(path))}
     spec = json.dumps({"faults": [asdict(fault) for fault in several], **files})
-    return runs.start(path, spec, "train", *words, module="tests.faults.program")
+    return runs.start(path, spec, "train", *words, module="tests.faults.program", cluster=cluster)
 
 
 def resume(path: Path, *words: str) -> runs.Run:
@@ -130,7 +143,7 @@ def all_struck(path: Path) -> list[dict[str, Any]]:
     """As `struck`, of a run with several faults."""
     happened = runs.read_lines(record_path(path))
     for one in happened:
-        assert one["action"] != "kill" or not is_alive(one["pid"]), "the victim is gone"
+        assert one["action"] not in ("kill", "lose_node") or not is_alive(one["pid"]), "the victim is gone"
     return happened
 
 

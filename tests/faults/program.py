@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.faults.faults import Event, Fault, is_alive
+import psutil
+
+from tests.faults.faults import HEAD, NODE, Event, Fault, is_alive
 
 IDLE_S = 4.0
 """How long the run rests when a sampler was struck while idle: a probe, and nothing else, has this time to find it."""
@@ -72,10 +74,22 @@ class Striker:
         getattr(self, f"_{fault.action}")(fault, pid)
 
     def _pid(self, fault: Fault) -> int:
-        return os.getpid() if fault.role in ("job", "checkpoint") else self.actors[fault.victim][1]
+        if fault.role in ("job", "checkpoint"):
+            return os.getpid()
+        if fault.action == "lose_node":  # that of the head would be the end of the cluster
+            pids = [pid for name, (_, pid) in self.actors.items() if name.startswith(fault.role)]
+            return next(pid for pid in pids if _node_of(pid) != HEAD)
+        return self.actors[fault.victim][1]
 
     def _kill(self, fault: Fault, pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
+
+    def _lose_node(self, fault: Fault, pid: int) -> None:
+        """The node's own processes first: what is left could not tell anybody that it ends."""
+        name = _node_of(pid)
+        lost = [process for process in psutil.process_iter() if _node_of(process.pid) == name]
+        for process in sorted(lost, key=lambda process: process.create_time()):
+            os.kill(process.pid, signal.SIGKILL)
 
     def _hang(self, fault: Fault, pid: int) -> None:
         os.kill(pid, signal.SIGSTOP)  # the test, or the end of the run, lets it go on or kills it
@@ -101,6 +115,14 @@ class Striker:
         """One bit of the newest checkpoint, on the disk, if there is any."""
         for newest in sorted(self.controller._parts.run.checkpoints_path.glob("step-*"))[-1:]:
             flip_bit(newest / "model.safetensors")
+
+
+def _node_of(pid: int) -> str | None:
+    """The name of its node; None for a process that is of none, or gone."""
+    try:
+        return psutil.Process(pid).environ().get(NODE)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return None
 
 
 def flip_bit(path: Path) -> None:

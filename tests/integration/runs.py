@@ -58,14 +58,21 @@ class Run:
 
 
 def start(
-    path: Path, *words: str, command: str = "train", module: str = "cluster.cli", folder: Path = REPOSITORY
+    path: Path,
+    *words: str,
+    command: str = "train",
+    module: str = "cluster.cli",
+    folder: Path = REPOSITORY,
+    cluster: str | None = None,
 ) -> Run:
     """Starts `shoal train WORDS --run-dir PATH` in the background: or another command, or another program that takes
     the command among its words. In another `folder` it starts as the console script does, which does not have the
-    folder where it is started on its path."""
+    folder where it is started on its path. With a `cluster` it joins the Ray at that address."""
     tag = uuid.uuid4().hex
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
     environment |= {TAG: tag, "HF_HUB_OFFLINE": "1", "SHOAL_TEST_API_KEY": SECRET}
+    if cluster is not None:
+        environment |= {"RAY_ADDRESS": cluster, "RAY_AUTH_MODE": "token"}
     log = path.parent / f"{path.name}-{tag[:6]}.log"
     place = () if "--resume" in words or command != "train" else ("--run-dir", str(path))
     arguments = words if module != "cluster.cli" else (command, *words)
@@ -116,6 +123,18 @@ def tagged(tag: str) -> list[str]:
         except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
             continue
     return found
+
+
+def listening(tag: str) -> set[str]:
+    """Addresses on which processes that carry the tag take connections, those of IPv4 as such."""
+    found = set()
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(TAG) == tag:
+                found |= {c.laddr.ip for c in process.net_connections(kind="inet") if c.status == psutil.CONN_LISTEN}
+        except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
+            continue
+    return {address.removeprefix("::ffff:") for address in found}
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

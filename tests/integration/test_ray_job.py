@@ -52,6 +52,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     tag, port, dashboard = os.urandom(8).hex(), free_port(), free_port()
     env = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
     env |= {"PATH": f"{BIN}:{os.environ['PATH']}", runs.TAG: tag, "HF_HUB_OFFLINE": "1", "RAY_AUTH_MODE": "token"}
+    # Or it listens on every address, wherever it is told to be (`cluster.fleet.ray_session`).
+    env["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     log = tmp_path_factory.mktemp("ray") / "head.log"
     places = ["--node-ip-address", "127.0.0.1", "--port", str(port), "--dashboard-port", str(dashboard)]
     subprocess.run([str(BIN / "ray"), "get-auth-token", "--generate"], env=env, capture_output=True, check=False)
@@ -70,6 +72,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(1.0)
+        assert runs.listening(tag) == {"127.0.0.1"}
         yield head
     finally:
         os.killpg(process.pid, signal.SIGTERM)

@@ -29,6 +29,7 @@ def test_stopped_by_term_and_kill(stops: list[tuple[int, signal.Signals]], refer
     run = runs.start(path, *words)
     for step, number in stops:
         run.wait_for_steps(step)
+        assert runs.listening(run.tag) == {"127.0.0.1"}, "nobody beyond this machine can speak to the run"
         code = runs.stop(run, number)
         assert code == (143 if number is TERM else -9), run.output()
         assert len(runs.read_lines(path / "metrics.jsonl")) < 7, "it was stopped before its end"

@@ -4,9 +4,11 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import pytest
+import torch
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from learner.algorithm.plan import PlanSettings, plan_step, shares
 from learner.backend.engine import RendezvousAddress
@@ -17,6 +19,8 @@ from rollout.errors import StepGivenUpError
 from tests.learner.ranks import run_ranks
 from tests.learner.samples import save_toy_model, train_batch, train_step
 from tests.learner.test_worker import make_worker, weights_of
+
+Place: TypeAlias = Literal["between passes", "at the end", "in a forward pass", "in a backward pass"]
 
 
 def passes(gate: StepGate, step: int, number: int, at_pass: dict[int, Any] | None = None) -> int:
@@ -105,13 +109,41 @@ def num_passes(worker: Any, batch: TrainBatch) -> int:
     return len(mini_batch)
 
 
+def give_up_within(worker: Any, number: int, place: Place) -> None:
+    """The step is given up at the first layer of its pass `number`, counted from 1; fails if another layer is computed.
+    Passes are counted over reference and policy."""
+    seen: list[str] = []
+
+    def ask() -> None:
+        seen.append("asked")
+        worker.decide_step(1, worker.hold_step(1))
+
+    def visit(layer: torch.nn.Module, _inputs: Any, output: Any) -> None:
+        assert "asked" not in seen, "a layer after the one at which the step was given up"
+        if layer in first:
+            seen.append("pass")
+        if seen.count("pass") == number and layer in first and place == "in a forward pass":
+            ask()
+        if seen.count("pass") == number and layer in last and place == "in a backward pass":
+            output = output[0] if isinstance(output, tuple) else output
+            output.register_hook(lambda _: ask())
+
+    first, last = [], []
+    for model in (worker._reference.model, worker._model):
+        layers = [m for m in model.policy.modules() if isinstance(m, GradientCheckpointingLayer)]
+        first.append(layers[0])
+        last.append(layers[-1])
+        for layer in layers:
+            layer.register_forward_hook(visit)
+
+
 def given_up_and_resumed(
     rank: int,
     world_size: int,
     addresses: list[RendezvousAddress],
     model_dir: str,
     stage: int,
-    at_the_end: bool,
+    place: Place,
 ) -> tuple[str, str, str, str]:
     """Digests after one step; after one that was given up; of three steps without a stop; and of three steps, the
     second of which was given up in a process before."""
@@ -122,8 +154,12 @@ def given_up_and_resumed(
     # Each micro-batch is a pass of the reference, then one of the policy: among these, where gradients are half there,
     # and after the last, where they are whole and ranks have added them up.
     num_micro_batches = num_passes(worker, train_batch(1))
-    worker.hold_step(1)
-    worker.decide_step(1, 2 * num_micro_batches if at_the_end else num_micro_batches + 2)
+    given_up_at = {"between passes": num_micro_batches + 2, "at the end": 2 * num_micro_batches}
+    if place in given_up_at:
+        worker.hold_step(1)
+        worker.decide_step(1, given_up_at[place])
+    else:
+        give_up_within(worker, num_micro_batches + 2, place)
     with pytest.raises(StepGivenUpError):
         train_step(worker, train_batch(1))
     assert any(parameter.grad is not None for parameter in worker._model.parameters()) or stage
@@ -148,12 +184,22 @@ def given_up_and_resumed(
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("at_the_end", [False, True])
+@pytest.mark.parametrize("place", ["between passes", "at the end"])
 @pytest.mark.parametrize(("world_size", "stage"), [(1, 0), (2, 0), (2, 1), (2, 2), (2, 3)])
 def test_what_a_step_left_that_was_given_up_is_in_no_weights(
-    tmp_path: Path, world_size: int, stage: int, at_the_end: bool
+    tmp_path: Path, world_size: int, stage: int, place: Place
 ) -> None:
     model_dir = save_toy_model(tmp_path / "model")
-    before, after, wanted, got = run_ranks(given_up_and_resumed, world_size, 3, str(model_dir), stage, at_the_end)[0]
+    before, after, wanted, got = run_ranks(given_up_and_resumed, world_size, 3, str(model_dir), stage, place)[0]
+    assert before == after
+    assert wanted == got != before
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("stage", [0, 1, 2])
+@pytest.mark.parametrize("place", ["in a forward pass", "in a backward pass"])
+def test_a_rank_that_is_alone_gives_up_between_two_layers(tmp_path: Path, stage: int, place: Place) -> None:
+    model_dir = save_toy_model(tmp_path / "model")
+    before, after, wanted, got = run_ranks(given_up_and_resumed, 1, 3, str(model_dir), stage, place)[0]
     assert before == after
     assert wanted == got != before
