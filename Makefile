@@ -11,12 +11,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 # Many images set this. Every process would compile what it imports anew, which takes longer than a start itself.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup quickstart test check-scripts browser test-slow test-models faults mutation lint format bench-dashboard images clean
+.PHONY: help setup quickstart test check-scripts browser test-slow test-models faults mutation lint format bench bench-check bench-dashboard images clean
 
 help:
 	@echo "make quickstart   set up and train a pretrained model with GRPO on this machine"
 	@echo "make test         set up and run lint, types and tests"
 	@echo "make browser      set up and drive the dashboard in a headless Chromium (part of make test where one is found)"
+	@echo "make bench        what speed is made of, as ratios, into docs/benchmarks.md; alone on the machine"
+	@echo "make bench-check  the same, against what is stored"
 	@echo "make bench-dashboard  what the dashboard costs the run that it follows"
 	@echo "make images       take the pictures in docs/images anew"
 	@echo "make lint         ruff, mypy and basedpyright alone"
@@ -95,6 +97,12 @@ test-models: $(STAMP)
 
 faults: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m faults
+
+bench: $(STAMP)
+	$(BIN)/python -m tests.benchmarks.suite
+
+bench-check: $(STAMP)
+	$(BIN)/python -m tests.benchmarks.suite --check
 
 bench-dashboard: $(STAMP)
 	$(BIN)/python -m pytest -m slow -rP tests/benchmarks/test_dashboard_cost.py

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -255,8 +255,34 @@ def parts_of(folder: Path, sizes: Sequence[int], clock: Clock) -> RunParts:
     )
 
 
-async def measure(folder: Path, sizes: Sequence[int]) -> None:
-    """Runs and prints."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What the controller took in one run."""
+
+    sizes: tuple[int, ...]
+    """Prompts, completions, tokens, samplers."""
+    completion_s: float
+    """Its processor time for each completion."""
+    step_s: float
+    """By the clock."""
+    hold_s: float
+    """The longest of its event loop, by the clock."""
+    hold_cpu_s: float
+    """The same by the processor time of its thread."""
+    peak_bytes: int
+
+    def __str__(self) -> str:
+        num_prompts, group_size, num_tokens, num_samplers = self.sizes
+        return (
+            f"P={num_prompts} G={group_size} T={num_tokens} samplers={num_samplers}: "
+            f"{self.completion_s * 1e3:.3f} ms of processor time a completion, {self.step_s:.2f} s a step, "
+            f"longest hold of the loop {self.hold_s * 1e3:.0f} ms ({self.hold_cpu_s * 1e3:.0f} ms of processor time), "
+            f"{self.peak_bytes / 2**30:.2f} GiB at most"
+        )
+
+
+async def measure(folder: Path, sizes: Sequence[int]) -> Cost:
+    """Of a run of a few steps, in this process: its peak of memory is that of the process."""
     clock, holds = Clock(), list[tuple[float, float]]()
     parts = parts_of(folder, sizes, clock)
     settle()
@@ -265,18 +291,19 @@ async def measure(folder: Path, sizes: Sequence[int]) -> None:
     summary = await Controller(parts, asyncio.Event()).run()
     used, wall = time.process_time() - started - clock.seconds, time.monotonic() - wall
     watching.cancel()
-    num_prompts, group_size, num_tokens, num_samplers = sizes
+    num_prompts, group_size, *_ = sizes
     assert summary.groups_trained == STEPS * num_prompts, summary
-    completions = STEPS * num_prompts * group_size
     by_clock, by_thread = zip(*holds, strict=True)
-    print(
-        f"P={num_prompts} G={group_size} T={num_tokens} samplers={num_samplers}: "
-        f"{used / completions * 1e3:.3f} ms of processor time a completion, {wall / STEPS:.2f} s a step, "
-        f"longest hold of the loop {max(by_clock) * 1e3:.0f} ms ({max(by_thread) * 1e3:.0f} ms of processor time), "
-        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB at most"
+    return Cost(
+        sizes=tuple(sizes),
+        completion_s=used / (STEPS * num_prompts * group_size),
+        step_s=wall / STEPS,
+        hold_s=max(by_clock),
+        hold_cpu_s=max(by_thread),
+        peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as place:
-        asyncio.run(measure(Path(place), [int(word) for word in sys.argv[1:5]]))
+        print(asyncio.run(measure(Path(place), [int(word) for word in sys.argv[1:5]])))
