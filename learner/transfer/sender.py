@@ -15,7 +15,7 @@ from rollout.transfer.manifest import (
     WeightChunk,
     WeightManifest,
     plan_chunks,
-    tensor_digest,
+    tensor_digests,
     weights_digest,
 )
 
@@ -53,7 +53,7 @@ class WeightSender:
             if self._rank != 0:
                 return None
             parts = [flat_bytes(self._weights[spec.name].detach().to(self._dtype)) for spec in specs]
-        self._digests[index] = tuple(tensor_digest(part) for part in parts)
+        self._digests[index] = tensor_digests(parts)
         return WeightChunk(
             policy_version=self._policy_version,
             index=index,

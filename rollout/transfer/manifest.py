@@ -11,8 +11,12 @@ through whatever carries numpy arrays between processes; this file knows no tran
 """
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate, pairwise
 from math import prod
 
 import numpy as np
@@ -20,6 +24,8 @@ import numpy as np
 from rollout.errors import WeightSyncError
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+MAX_HASHERS = 8
+"""Threads that hash."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +98,17 @@ def tensor_digest(data: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(data).data).hexdigest()
 
 
+def tensor_digests(parts: Sequence[np.ndarray]) -> tuple[str, ...]:
+    """`tensor_digest` of each, computed side by side: hashing a chunk takes longer than copying it, and lets other
+    threads run."""
+    return tuple(_hashers().map(tensor_digest, parts))
+
+
+@cache
+def _hashers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(MAX_HASHERS, os.cpu_count() or 1), thread_name_prefix="digest")
+
+
 def weights_digest(digests: Sequence[tuple[TensorSpec, str]]) -> str:
     """Digest of a whole set of weights: independent of chunk size and of the order of sending."""
     whole = hashlib.sha256()
@@ -120,20 +137,16 @@ class WeightReceiver:
         """Yields each tensor's spec and its bytes (a view of the chunk, uint8), after all of them were checked."""
         self._check_layout(chunk)
         tensors = self._manifest.chunks[chunk.index]
-        views: list[tuple[TensorSpec, np.ndarray]] = []
-        start = 0
-        for tensor, sent in zip(tensors, chunk.digests, strict=True):
-            view = chunk.data[start : start + tensor.num_bytes]
-            start += tensor.num_bytes
-            got = tensor_digest(view)
+        ends = list(accumulate(tensor.num_bytes for tensor in tensors))
+        parts = [chunk.data[start:end] for start, end in pairwise([0, *ends])]
+        for tensor, sent, got in zip(tensors, chunk.digests, tensor_digests(parts), strict=True):
             if got != sent:
                 raise WeightSyncError(
                     f"{self._receiver}: tensor {tensor.name} of weights version {chunk.policy_version} arrived altered "
                     f"(digest {got[:12]}, sent {sent[:12]}); its weights are not used"
                 )
-            views.append((tensor, view))
         self._digests[chunk.index] = list(zip(tensors, chunk.digests, strict=True))
-        return iter(views)
+        return zip(tensors, parts, strict=True)
 
     def finish(self, sent_digest: str) -> str:
         """Checks that every tensor came, and came as sent; returns the digest of the whole."""

