@@ -9,7 +9,7 @@ from tests.benchmarks.controller_cost import Cost, measure
 from tests.benchmarks.pairs import Ratio
 from tests.benchmarks.results import Bound, Result
 
-NUM_PROMPTS, GROUP_SIZE, NUM_TOKENS = 512, 16, 64
+NUM_PROMPTS, GROUP_SIZE, NUM_TOKENS, LONG = 512, 16, 64, 4096
 FEW, MANY = 8, 512
 NUM_PAIRS = 3
 
@@ -38,12 +38,34 @@ def engines(_: Path) -> list[Result]:
     ]
 
 
-def _cost(num_samplers: int) -> Cost:
+def hold(_: Path) -> list[Result]:
+    """Long completions: what the loop does at once, and what lies in memory."""
+    found = [_cost(FEW, num_tokens=LONG) for _ in range(NUM_PAIRS)]
+    sizes = f"P = {NUM_PROMPTS}, G = {GROUP_SIZE}, {LONG:,} tokens, {FEW} engines"
+    return [
+        Result.of(
+            "controller.hold",
+            "milliseconds for which the controller's event loop does not come back, by the clock",
+            Ratio.of(tuple(cost.hold_s * 1e3 for cost in found)),
+            Bound(value=50.0, is_least=False),
+            sizes,
+        ),
+        Result.of(
+            "controller.memory",
+            "GiB of the controller at its peak",
+            Ratio.of(tuple(cost.peak_bytes / 2**30 for cost in found)),
+            Bound(value=2.0, is_least=False),
+            sizes,
+        ),
+    ]
+
+
+def _cost(num_samplers: int, *, num_tokens: int = NUM_TOKENS) -> Cost:
     """In a process of its own, as a run's controller has one."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_measured, (num_samplers,))
+        return pool.apply(_measured, (num_samplers, num_tokens))
 
 
-def _measured(num_samplers: int) -> Cost:
+def _measured(num_samplers: int, num_tokens: int) -> Cost:
     with tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(measure(Path(folder), [NUM_PROMPTS, GROUP_SIZE, NUM_TOKENS, num_samplers]))
+        return asyncio.run(measure(Path(folder), [NUM_PROMPTS, GROUP_SIZE, num_tokens, num_samplers]))

@@ -16,6 +16,7 @@ from tests.benchmarks.results import Result, read, write
 
 BENCHMARKS: Mapping[str, Callable[[Path], list[Result]]] = {
     "controller.engines": controlling.engines,
+    "controller.hold": controlling.hold,
     "learner.flops": learning.useful_flops,
     "learner.packed": learning.packed_over_padded,
     "learner.prompt_once": learning.prompt_once,

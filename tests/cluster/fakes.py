@@ -166,7 +166,8 @@ class FakeLearner:
             raise self.save_error
 
     def load(self, directory: str, *, is_hashed: bool = False) -> None:
-        self._journal.append(("load", self._name, (Path(directory) / f"{self._name}.bin").read_text()))
+        told = "hashed already" if is_hashed else "to be hashed"
+        self._journal.append(("load", self._name, (Path(directory) / f"{self._name}.bin").read_text(), told))
 
 
 class FakeSampler:

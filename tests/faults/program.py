@@ -120,9 +120,10 @@ class Striker:
 def _node_of(pid: int) -> str | None:
     """The name of its node; None for a process that is of none, or gone."""
     try:
-        return psutil.Process(pid).environ().get(NODE)
+        environment: dict[str, str] = psutil.Process(pid).environ()
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return None
+    return environment.get(NODE)
 
 
 def flip_bit(path: Path) -> None:

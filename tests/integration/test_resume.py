@@ -32,6 +32,7 @@ def test_stopped_by_term_and_kill(stops: list[tuple[int, signal.Signals]], refer
         assert runs.listening(run.tag) == {"127.0.0.1"}, "nobody beyond this machine can speak to the run"
         code = runs.stop(run, number)
         assert code == (143 if number is TERM else -9), run.output()
+        assert "never retrieved" not in run.output(), "errors that nobody read"
         assert len(runs.read_lines(path / "metrics.jsonl")) < 7, "it was stopped before its end"
         run = runs.start(path, "--resume", str(path))
     assert run.wait() == 0, run.output()

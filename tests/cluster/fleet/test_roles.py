@@ -49,6 +49,25 @@ def test_every_call_that_waits_on_a_reward_model_has_room_beside_who_asks_how_fa
     assert REWARD_MODEL.calls_at_once(CONFIG) > 2 * callers
 
 
+@pytest.mark.parametrize(
+    ("deterministic", "gpus", "asked", "expected"),
+    [
+        (False, 0.0, None, True),  # on a CPU a seed costs nothing
+        (False, 1.0, None, False),  # on a GPU rows with seeds are drawn one by one
+        (True, 1.0, None, True),
+        (False, 1.0, True, True),
+        (False, 0.0, False, False),
+    ],
+)
+def test_samples_have_seeds_where_the_run_asks_for_them_or_they_cost_nothing(
+    deterministic: bool, gpus: float, asked: bool | None, expected: bool
+) -> None:
+    rollout = RolloutConfig(gpus_per_engine=gpus, sample_seeds=asked)
+    config = CONFIG.model_copy(update={"rollout": rollout, "deterministic": deterministic})
+    site = Site(config=config, model_dir="/m", fleet_name="f")
+    assert arguments(SAMPLER, "sampler-1", site=site)["has_seeds"] is expected
+
+
 @pytest.mark.parametrize(("asked", "expected"), [(0, 16), (3, 3)])
 def test_a_sampler_has_its_nodes_cores_unless_it_is_told(asked: int, expected: int) -> None:
     config = CONFIG.model_copy(update={"rollout": RolloutConfig(threads=asked)})

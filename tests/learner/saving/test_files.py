@@ -1,9 +1,11 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from learner.saving import checkpoint
 from learner.saving.files import (
     MANIFEST,
     checkpoint_name,
@@ -82,6 +84,33 @@ def test_damage_is_found_named_and_passed_over(tmp_path: Path, damage: Callable[
     assert newest_valid(tmp_path, on_invalid=lambda path, error: told.append((path, str(error)))) == good
     assert [path for path, _ in told] == [bad]
     assert message in told[0][1]
+
+
+def test_what_was_hashed_already_is_not_hashed_again_and_sizes_are_still_looked_at(tmp_path: Path) -> None:
+    final = make(tmp_path, 1)
+    flip_a_bit(final)
+    verify_manifest(final, is_hashed=True)
+    message = truncate(final)
+    with pytest.raises(CheckpointError, match=message):
+        verify_manifest(final, is_hashed=True)
+
+
+@pytest.mark.parametrize("is_hashed", [False, True])
+def test_a_rank_that_loads_hands_on_whether_it_was_hashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_hashed: bool
+) -> None:
+    final = make(tmp_path, 1)
+    told: list[bool] = []
+
+    def looked_at(_: Path, *, is_hashed: bool = False) -> None:
+        told.append(is_hashed)
+        raise CheckpointError("the first thing that is done")
+
+    monkeypatch.setattr(checkpoint, "verify_manifest", looked_at)
+    nobody: Any = None
+    with pytest.raises(CheckpointError, match="the first thing"):
+        checkpoint.load(nobody, final, rank=0, world_size=1, is_hashed=is_hashed)
+    assert told == [is_hashed]
 
 
 def test_a_manifest_of_the_wrong_form_is_damage(tmp_path: Path) -> None:
