@@ -61,6 +61,11 @@ class StepGate:
         with self._changed:
             self._is_committed = True
 
+    def end(self) -> None:
+        """The step is over, given up or not: passes that come now are of something else."""
+        with self._changed:
+            self._is_committed = True
+
     def hold(self, step: int) -> int | None:
         """The number of the pass that this rank begins next: it waits for `decide` there. None: too late."""
         with self._changed:

@@ -61,6 +61,7 @@ class LearnerWorker:
             on_gpu=place.on_gpu,
         )
         # Copied before DeepSpeed takes the policy apart.
+        self._gate = StepGate()
         objective = config.objective
         self._reference = Reference(self._model, objective.reference) if objective.needs_reference else None
         self._engine = TrainingEngine(self._model, config, world_size=place.world_size)
@@ -72,10 +73,10 @@ class LearnerWorker:
         self._sender = WeightSender(
             self._model, dtype=setup.weight_dtype, chunk_bytes=setup.chunk_mib << 20, rank=place.rank
         )
-        self._gate = StepGate()
         if place.world_size == 1 and config.zero_stage < 3:  # its weights would be left filled for the layer
-            for model in (self._model, *([] if self._reference is None else [self._reference.model])):
-                model.at_each_layer(self._gate.within_pass)
+            self._model.at_each_layer(self._gate.within_pass)
+        if place.world_size == 1 and self._reference is not None:
+            self._reference.model.at_each_layer(self._gate.within_pass)
         self._updates = Updates(
             config, self._engine, self._reference, setup.temperature, teacher=teacher, gate=self._gate
         )
@@ -93,13 +94,16 @@ class LearnerWorker:
             return AskedTeacher()
 
         def frozen(folder: str) -> LogprobModel:
-            return build_policy(
+            model = build_policy(
                 folder,
                 dtype=self._config.dtype,
                 gradient_checkpointing=False,
                 trust_remote_code=setup.trust_remote_code,
                 on_gpu=place.on_gpu,
             )
+            if place.world_size == 1:
+                model.at_each_layer(self._gate.within_pass)
+            return model
 
         if config.is_start:
             teacher = StartTeacher(frozen(setup.model_dir))
@@ -140,12 +144,15 @@ class LearnerWorker:
                 for part in parts
             ]
 
-        updates, computed = self._updates.run(
-            share,
-            collated(share.mini_batches),
-            collated(share.without_gradient),
-            total_optimizer_steps=self._total_optimizer_steps,
-        )
+        try:
+            updates, computed = self._updates.run(
+                share,
+                collated(share.mini_batches),
+                collated(share.without_gradient),
+                total_optimizer_steps=self._total_optimizer_steps,
+            )
+        finally:
+            self._gate.end()
         bad = not updates[-1].applied
         self._bad_steps_in_a_row = self._bad_steps_in_a_row + 1 if bad else 0
         skipped = not updates[0].applied

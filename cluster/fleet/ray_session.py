@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ found out in 40 s, and in more than Ray's 60 where the machine is busy."""
 LOCAL_NICENESS = 0
 """Ray's own is 15: beside two programs that compute, its workers get a twentieth of the cores, and the threads of a
 matrix product wait for the one of them that was put aside."""
+GLOO_INTERFACE = "GLOO_SOCKET_IFNAME"
 LOCAL_OBJECT_STORE_BYTES = 2 * 2**30
 # How many times its cores a machine may be asked for: each actor is a process with a model of its own.
 LOCAL_MAX_SHARE = 4
@@ -109,17 +111,25 @@ def _settings(*, is_local: bool) -> Iterator[None]:
     """What Ray reads from the environment when it is imported, which may have happened already."""
     from ray._private import ray_constants
 
-    # Of a listener that turns out to be no Ray: one round of waiting, about 40 s, not twenty.
-    ray_constants.NUM_REDIS_GET_RETRIES = 1
-    before = ray_constants.ENABLE_RAY_CLUSTER
+    tries, can_have_cluster = ray_constants.NUM_REDIS_GET_RETRIES, ray_constants.ENABLE_RAY_CLUSTER
+    interface = os.environ.get(GLOO_INTERFACE)
     if is_local:
         # Ray takes loopback, wherever it is named, for the machine's outer address, and then listens on every address;
         # but for a system that can have no cluster, which it is told that this one is.
         ray_constants.ENABLE_RAY_CLUSTER = False
+        # The groups of torch's processes listen where the name of the machine leads, unless they are told otherwise.
+        # Workers have the environment of Ray's node, which has that of this process.
+        if sys.platform == "linux":
+            os.environ.setdefault(GLOO_INTERFACE, "lo")
+    else:
+        # Of a listener that turns out to be no Ray: one round of waiting, about 40 s, not twenty.
+        ray_constants.NUM_REDIS_GET_RETRIES = 1
     try:
         yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
+        ray_constants.NUM_REDIS_GET_RETRIES, ray_constants.ENABLE_RAY_CLUSTER = tries, can_have_cluster
+        if interface is None:
+            os.environ.pop(GLOO_INTERFACE, None)
 
 
 def _job_config() -> Any:

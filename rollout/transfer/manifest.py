@@ -106,7 +106,7 @@ def tensor_digests(parts: Sequence[np.ndarray]) -> tuple[str, ...]:
 
 @cache
 def _hashers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(min(MAX_HASHERS, os.cpu_count() or 1), thread_name_prefix="digest")
+    return ThreadPoolExecutor(min(MAX_HASHERS, len(os.sched_getaffinity(0))), thread_name_prefix="digest")
 
 
 def weights_digest(digests: Sequence[tuple[TensorSpec, str]]) -> str:

@@ -34,6 +34,7 @@ def engines(_: Path) -> list[Result]:
             few,
             Bound(value=0.1, is_least=False),
             sizes,
+            is_absolute=True,
         ),
     ]
 
@@ -49,13 +50,15 @@ def hold(_: Path) -> list[Result]:
             Ratio.of(tuple(cost.hold_s * 1e3 for cost in found)),
             Bound(value=50.0, is_least=False),
             sizes,
+            is_absolute=True,
         ),
         Result.of(
             "controller.memory",
-            "GiB of the controller at its peak",
+            "GiB of the controller at its peak, with two steps of tokens, which a run has in Ray's store",
             Ratio.of(tuple(cost.peak_bytes / 2**30 for cost in found)),
             Bound(value=2.0, is_least=False),
             sizes,
+            is_absolute=True,
         ),
     ]
 

@@ -43,13 +43,36 @@ class Result:
     low: float
     high: float
     bound: Bound | None
-    """None for an ablation, and for what is only told."""
+    """None for what is only told."""
     note: str = ""
+    is_absolute: bool = False
+    """Whether it has a unit: then it says as much of the machine, and is held against its bound alone."""
+    machine: str = ""
+    """What it was measured on."""
 
     @classmethod
-    def of(cls, name: str, what: str, ratio: Ratio, bound: Bound | None = None, note: str = "") -> "Result":
-        """From pairs."""
-        return cls(name=name, what=what, ratio=ratio.median, low=ratio.low, high=ratio.high, bound=bound, note=note)
+    def of(
+        cls,
+        name: str,
+        what: str,
+        ratio: Ratio,
+        bound: Bound | None = None,
+        note: str = "",
+        *,
+        is_absolute: bool = False,
+    ) -> "Result":
+        """From pairs, on this machine."""
+        return cls(
+            name=name,
+            what=what,
+            ratio=ratio.median,
+            low=ratio.low,
+            high=ratio.high,
+            bound=bound,
+            note=note,
+            is_absolute=is_absolute,
+            machine=machine(),
+        )
 
     @property
     def is_met(self) -> bool | None:
@@ -60,21 +83,20 @@ class Result:
         """By more than a tenth, where the interval does not reach the stored figure either."""
         if self.bound is None:
             return False
+        if self.is_absolute:
+            return not self.is_met
         if self.bound.is_least:
             return self.high < stored.ratio and self.ratio < stored.ratio * (1 - MAX_CHANGE)
         return self.low > stored.ratio and self.ratio > stored.ratio * (1 + MAX_CHANGE)
 
 
-def machine() -> dict[str, str]:
-    """What the figures were measured on."""
+def machine() -> str:
+    """What figures are measured on."""
     names = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     flags = next((line for line in _lines("/proc/cpuinfo") if line.startswith("flags")), "")
     kinds = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if f" {flag}" in flags]
-    return {
-        "processor": f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores",
-        "instructions": ", ".join(kinds),
-        "python": platform.python_version(),
-    }
+    processor = names[0] if names else platform.processor()
+    return f"{processor}, {len(os.sched_getaffinity(0))} cores ({', '.join(kinds)}), Python {platform.python_version()}"
 
 
 def _lines(path: str) -> list[str]:
@@ -95,34 +117,27 @@ def _result(line: Mapping[str, Any]) -> Result:
 
 def write(results: Sequence[Result]) -> None:
     """Takes the place of what is stored of the same names; what was not measured this time stays."""
-    stored = read()
-    kept = {**stored, **{result.name: result for result in results}}
+    kept = {**read(), **{result.name: result for result in results}}
     lines = [asdict(kept[name]) | {"is_met": kept[name].is_met} for name in sorted(kept)]
-    FILE.write_text(json.dumps({"machine": machine(), "results": lines}, indent=1) + "\n", encoding="utf-8")
-    PAGE.write_text(page(list(kept.values()), machine()), encoding="utf-8")
+    FILE.write_text(json.dumps({"results": lines}, indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(page(list(kept.values())), encoding="utf-8")
 
 
-def page(results: Sequence[Result], of: Mapping[str, str]) -> str:
+def page(results: Sequence[Result]) -> str:
     """docs/benchmarks.md."""
-    bounded = [result for result in results if result.bound is not None]
-    others = [result for result in results if result.bound is None]
+    machines = "; ".join(sorted({result.machine for result in results}))
     return f"""# Benchmarks
 
-Ratios of two arms that ran in turn in one process, the median of their pairs with its 90 % bootstrap interval; seconds
-would say more of the machine. Made by `make bench`; `make bench-check` measures again and fails where a ratio is worse
-by more than a tenth. The figures as data: [benchmarks.json](benchmarks.json).
+Ratios, where one is to be had: of two arms that take turns, the median of their pairs with its 90 % bootstrap interval;
+seconds would say more of the machine. What has a unit says so. Made by `make bench`, each benchmark in a process of its
+own; `make bench-check` measures again and fails where a ratio is worse by more than a tenth, or a figure with a unit
+misses its bound. The figures as data: [benchmarks.json](benchmarks.json).
 
-Measured on: {"; ".join(value for value in of.values() if value)}.
+Measured on: {machines}.
 
-| name | what | ratio | interval | bound | met |
+| name | what | figure | interval | bound | met |
 | --- | --- | --- | --- | --- | --- |
-{_rows(bounded)}
-
-## One trick at a time
-
-| name | what | ratio | interval |
-| --- | --- | --- | --- |
-{_rows(others)}
+{_rows(results)}
 """
 
 
@@ -131,5 +146,6 @@ def _rows(results: Sequence[Result]) -> str:
     for result in sorted(results, key=lambda one: one.name):
         what = result.what + (f" ({result.note})" if result.note else "")
         row = f"| `{result.name}` | {what} | {result.ratio:.3g} | {result.low:.3g} to {result.high:.3g} |"
-        rows.append(row if result.bound is None else f"{row} {result.bound} | {'yes' if result.is_met else 'no'} |")
+        met = {None: "", True: "yes", False: "no"}[result.is_met]
+        rows.append(f"{row} {result.bound or ''} | {met} |")
     return "\n".join(rows)

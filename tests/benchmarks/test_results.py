@@ -8,6 +8,7 @@ import pytest
 from tests.benchmarks import results
 from tests.benchmarks.pairs import Ratio, compare
 from tests.benchmarks.results import Bound, Result
+from tests.benchmarks.suite import worse
 
 MORE = Result(
     name="a", what="a over b", ratio=0.9, low=0.88, high=0.92, bound=Bound(value=0.85, is_least=True), note="small"
@@ -37,6 +38,14 @@ def test_worse_is_a_tenth_beyond_what_noise_explains() -> None:
     assert replace(LESS, ratio=1.2, low=1.15, high=1.25).is_worse_than(LESS)
     assert not replace(LESS, ratio=0.5, low=0.4, high=0.6).is_worse_than(LESS), "better"
     assert not replace(MORE, bound=None, ratio=0.1, low=0.1, high=0.1).is_worse_than(MORE), "only told"
+    seconds = replace(LESS, ratio=0.5, low=0.5, high=0.5, is_absolute=True)
+    assert not replace(seconds, ratio=1.0, low=1.0, high=1.0).is_worse_than(seconds), "its bound is met"
+    assert replace(seconds, ratio=1.1, low=1.1, high=1.1).is_worse_than(seconds)
+
+
+def test_what_is_not_stored_is_nothing_to_be_held_against() -> None:
+    assert worse([MORE, LESS], {"a": MORE}) == ["b is not stored: run make bench first"]
+    assert worse([MORE], {"a": replace(MORE, ratio=2.0)}) == ["a is worse: 0.9, stored 2"]
 
 
 def test_what_was_not_measured_this_time_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

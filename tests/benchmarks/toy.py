@@ -12,8 +12,10 @@ import torch
 
 from learner.algorithm.assignment import assign
 from learner.algorithm.batching import MicroBatch, SequenceTokens, collate
+from learner.config import LearnerConfig
 from learner.model.policy import LogprobModel, build_policy
 from learner.types import TrainSequence
+from learner.worker import _fix_threads_and_kernels
 from rollout.types import read_only
 
 VOCABULARY = 8192
@@ -21,7 +23,8 @@ MICRO_BATCH_TOKENS = 4096
 
 
 def build(folder: Path) -> LogprobModel:
-    """A Llama with random weights, fp32."""
+    """A Llama with random weights, fp32, in a process that keeps memory as a learner's does."""
+    _fix_threads_and_kernels(LearnerConfig(), world_size=1, deterministic=False)
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -40,6 +43,16 @@ def build(folder: Path) -> LogprobModel:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return build_policy(str(folder), dtype="float32", gradient_checkpointing=False)
+
+
+def save_tokenizer(folder: Path) -> None:
+    """One word for each token: an engine wants to have read one."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(WordLevel({f"w{i}": i for i in range(VOCABULARY)}, unk_token="w0"))
+    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="w1", pad_token="w0").save_pretrained(folder)
 
 
 def lognormal(number: int, *, median: int, sigma: float, most: int) -> list[int]:

@@ -23,7 +23,7 @@ NUM_GROUPS = 24
 Role = Literal["sampler", "learner", "reward", "job", "checkpoint"]
 Action = Literal[
     "kill",
-    "lose_node",  # all processes of a node, other than the head, that has an actor of the role
+    "lose_node",  # all processes of the node, other than the head, on which a group was sampled last; "generated"
     "hang",
     "raise",
     "corrupt",

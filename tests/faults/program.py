@@ -10,12 +10,15 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from tests.faults.faults import HEAD, NODE, Event, Fault, is_alive
+from tests.integration.runs import read_lines
 
 IDLE_S = 4.0
 """How long the run rests when a sampler was struck while idle: a probe, and nothing else, has this time to find it."""
@@ -43,7 +46,7 @@ class Striker:
         if self.controller is None:
             return None
         step = self.controller._state.step
-        here = (fault for fault in self._faults if (fault.event, fault.step) == (event, step))
+        here = (f for f in self._faults if (f.event, f.step) == (event, step) and f.action != "lose_node")
         return next((fault for fault in here if is_alive(self._pid(fault))), None)
 
     def reach(self, event: Event) -> bool:
@@ -76,20 +79,32 @@ class Striker:
     def _pid(self, fault: Fault) -> int:
         if fault.role in ("job", "checkpoint"):
             return os.getpid()
-        if fault.action == "lose_node":  # that of the head would be the end of the cluster
-            pids = [pid for name, (_, pid) in self.actors.items() if name.startswith(fault.role)]
-            return next(pid for pid in pids if _node_of(pid) != HEAD)
         return self.actors[fault.victim][1]
 
     def _kill(self, fault: Fault, pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
+    def lose_node_of(self, run: Path, group_id: str, attempt: int) -> None:
+        """When a group was sampled that lies on a node which may be lost: any but the head, the end of the cluster."""
+        fault = next((f for f in self._faults if f.action == "lose_node"), None)
+        if fault is None or self.controller._state.step != fault.step:
+            return
+        lines = read_lines(run / "ledger.jsonl")
+        leased = {(e["group_id"], e["attempt"]): e["worker"] for e in lines if e.get("state") == "leased"}
+        index = int(leased[group_id, attempt].rpartition("-")[2])
+        here = replace(fault, index=index)
+        if _node_of(self._pid(here)) not in (None, HEAD):
+            self._faults.remove(fault)
+            self.strike(here)
+
     def _lose_node(self, fault: Fault, pid: int) -> None:
         """The node's own processes first: what is left could not tell anybody that it ends."""
         name = _node_of(pid)
-        lost = [process for process in psutil.process_iter() if _node_of(process.pid) == name]
-        for process in sorted(lost, key=lambda process: process.create_time()):
-            os.kill(process.pid, signal.SIGKILL)
+        assert name not in (None, HEAD), name  # or every process of the user's is one of it
+        lost = [process for process in psutil.process_iter(["create_time"]) if _node_of(process.pid) == name]
+        for process in sorted(lost, key=lambda process: process.info["create_time"] or 0.0):
+            with suppress(ProcessLookupError):  # workers end by themselves when their raylet is gone
+                os.kill(process.pid, signal.SIGKILL)
 
     def _hang(self, fault: Fault, pid: int) -> None:
         os.kill(pid, signal.SIGSTOP)  # the test, or the end of the run, lets it go on or kills it
@@ -276,6 +291,10 @@ def install(striker: Striker) -> None:
     def keep_controller(self: Any, *_: Any) -> None:
         striker.controller = self
 
+    def lose_node(_: Ledger, group_id: str, attempt: int, *_others: Any) -> None:
+        if striker.controller is not None:
+            striker.lose_node_of(striker.controller._parts.run.path, group_id, attempt)
+
     def reach(event: Event) -> Callable[..., bool]:
         return lambda *_: striker.reach(event)
 
@@ -288,6 +307,7 @@ def install(striker: Striker) -> None:
     _before(LearnerGroup, "_train", striker.be_slow)
     _within(RewardRouter, "score", "scoring", striker)
     _after(Ledger, "sampled", reach("generated"))
+    _after(Ledger, "sampled", lose_node)
     _after(controller.Controller, "_take_batch", reach("scored"))
     _after(LearnerGroup, "train", reach("trained"))
     _before(Publisher, "publish", reach("before_sync"))

@@ -23,16 +23,19 @@ def test_its_groups_are_sampled_again_on_another_node(undisturbed: Path, tmp_pat
         fault = Faults.at("sampler", step=3, event="generated").do("lose_node")
         run = faults.start(path, fault, "tiny", *faults.SHORT, *ONE_ON_A_NODE, cluster=address)
         assert run.wait() == 0, run.output()
-        faults.struck(path)
+        struck = faults.struck(path)
     faults.assert_exactly_once(path)
     faults.assert_same_end(path, undisturbed)
-    disturbed = [name for name in ("sampler-0", "sampler-1") if faults.states(path, name)]
-    assert len(disturbed) == 1, "nothing happened to the other"
-    states = faults.states(path, disturbed[0])
+    others = {"sampler-0", "sampler-1"} - {struck["victim"]}
+    assert not any(faults.states(path, name) for name in others), "nothing happened to the other"
+    states = faults.states(path, struck["victim"])
     # How often it is tried meanwhile depends on when Ray gives the node up, which takes it 15 s.
     assert "DEAD" in states
     assert states[-2:] == ["STALE", "HEALTHY"]
-    sampled_again = [line for line in faults.ledger(path, "leased") if line["attempt"] > 1]
-    assert sampled_again, "what lay on the node is sampled again"
+    leases = {(line["group_id"], line["attempt"]): line["worker"] for line in faults.ledger(path, "leased")}
+    sampled = [(line["group_id"], line["attempt"]) for line in faults.ledger(path, "sampled")]
+    lost = [group_id for group_id, attempt in sampled if attempt == 1 and (group_id, 2) in sampled]
+    assert lost, "a group that was sampled, and lay on the node, is sampled again"
+    assert {leases[group_id, 1] for group_id in lost} == {struck["victim"]}
     assert len(runs.read_lines(path / "metrics.jsonl")) == 6
     assert run.left_behind() == []

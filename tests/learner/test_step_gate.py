@@ -20,7 +20,9 @@ from tests.learner.ranks import run_ranks
 from tests.learner.samples import save_toy_model, train_batch, train_step
 from tests.learner.test_worker import make_worker, weights_of
 
-Place: TypeAlias = Literal["between passes", "at the end", "in a forward pass", "in a backward pass"]
+Place: TypeAlias = Literal[
+    "between passes", "at the end", "in a forward pass", "in a backward pass", "in a backward pass, recomputed"
+]
 
 
 def passes(gate: StepGate, step: int, number: int, at_pass: dict[int, Any] | None = None) -> int:
@@ -124,7 +126,7 @@ def give_up_within(worker: Any, number: int, place: Place) -> None:
             seen.append("pass")
         if seen.count("pass") == number and layer in first and place == "in a forward pass":
             ask()
-        if seen.count("pass") == number and layer in last and place == "in a backward pass":
+        if seen.count("pass") == number and layer in last and place.startswith("in a backward pass"):
             output = output[0] if isinstance(output, tuple) else output
             output.register_hook(lambda _: ask())
 
@@ -148,6 +150,7 @@ def given_up_and_resumed(
     """Digests after one step; after one that was given up; of three steps without a stop; and of three steps, the
     second of which was given up in a process before."""
     fields: dict[str, Any] = {"zero_stage": stage, "micro_batch_tokens": 16}
+    fields["gradient_checkpointing"] = place == "in a backward pass, recomputed"
     worker = make_worker(rank, world_size, addresses[0], model_dir, **fields)
     train_step(worker, train_batch(0))
     before = weights_of(worker)[1]
@@ -160,8 +163,10 @@ def given_up_and_resumed(
         worker.decide_step(1, given_up_at[place])
     else:
         give_up_within(worker, num_micro_batches + 2, place)
-    with pytest.raises(StepGivenUpError):
+    told = "before its pass" if place in given_up_at else "within its pass"
+    with pytest.raises(StepGivenUpError, match=told):
         train_step(worker, train_batch(1))
+    worker.score_tokens([[3, 4, 5]])  # nothing of the step is in the way of other passes
     assert any(parameter.grad is not None for parameter in worker._model.parameters()) or stage
     after = weights_of(worker)[1]
     final = Path(model_dir).parent / f"given-up-{stage}-{world_size}" / checkpoint_name(1)
@@ -197,7 +202,7 @@ def test_what_a_step_left_that_was_given_up_is_in_no_weights(
 
 @pytest.mark.integration
 @pytest.mark.parametrize("stage", [0, 1, 2])
-@pytest.mark.parametrize("place", ["in a forward pass", "in a backward pass"])
+@pytest.mark.parametrize("place", ["in a forward pass", "in a backward pass", "in a backward pass, recomputed"])
 def test_a_rank_that_is_alone_gives_up_between_two_layers(tmp_path: Path, stage: int, place: Place) -> None:
     model_dir = save_toy_model(tmp_path / "model")
     before, after, wanted, got = run_ranks(given_up_and_resumed, 1, 3, str(model_dir), stage, place)[0]
