@@ -149,7 +149,7 @@ class Complaints:
     def _on_console(self, message: Any) -> None:
         foreseen = any(re.search(pattern, message.text) for pattern in self.expected)
         if message.type in ("error", "warning") and not foreseen:
-            self.texts.append(f"console {message.type}: {message.text}")
+            self.texts.append(f"console {message.type}: {message.text} ({message.location['url']})")
 
     def _on_request(self, request: Any) -> None:
         parts = urlsplit(request.url)
