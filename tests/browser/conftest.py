@@ -149,7 +149,8 @@ class Complaints:
     def _on_console(self, message: Any) -> None:
         foreseen = any(re.search(pattern, message.text) for pattern in self.expected)
         if message.type in ("error", "warning") and not foreseen:
-            self.texts.append(f"console {message.type}: {message.text} ({message.location['url']})")
+            where = message.location["url"]
+            self.texts.append(f"console {message.type}: {message.text} ({where})")
 
     def _on_request(self, request: Any) -> None:
         parts = urlsplit(request.url)
