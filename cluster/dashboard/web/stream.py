@@ -198,16 +198,19 @@ class Follower:
         store = run.store or self._open_store(run.path)
         run.store = store
         max_files = None if run.wants_rollouts(started) else int(started >= run.unasked_due_s)
+        if run.was_complete:
+            # A look shows a new line of the metrics before it has read the rollouts of that step. Who saw the one asks
+            # for the other, and must not be told that there is no such step.
+            run.caught_up.clear()
         changed = store.refresh(max_s=FIRST_REFRESH_S if first else REFRESH_S, max_files=max_files)
         if "rollouts" in changed:
             run.rollouts_s = time.monotonic()
             run.unasked_due_s = started + (time.thread_time() - cpu) / MAX_UNASKED_SHARE
         progress = store.progress()
-        run.was_complete |= progress.complete
-        if progress.files_later and max_files is not None:
-            run.caught_up.clear()
-        elif progress.ready or first:
+        # Of a run that takes long to read for the first time, what there is is shown.
+        if first or (progress.ready and (max_files is None or not progress.files_later)):
             run.caught_up.set()
+        run.was_complete |= progress.complete
         run.error = None
         status = store.status()
         if changed or status != run.status or first:

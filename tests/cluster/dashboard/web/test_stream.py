@@ -3,8 +3,10 @@
 import fcntl
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,32 @@ def test_rollouts_wait_until_somebody_asks(live: Any, monkeypatch: pytest.Monkey
         assert served.get("/api/runs/live")["info"]["num_rollouts"] == 4 + 5 * 8
         write_step(live, 5)  # who has just asked is shown what comes
         wait_until(lambda: served.get("/api/runs/live")["info"]["num_rollouts"] == 4 + 6 * 8, "it is read")
+        (live.path / "summary.json").write_text(json.dumps({"status": "finished"}))
+
+
+def test_a_step_that_is_in_the_metrics_is_never_said_to_be_missing(
+    live: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that follows a run asks for a step as soon as the frame names it, also in the midst of a look."""
+    begun, go_on = threading.Event(), threading.Event()
+    read_index = RunStore._refresh_index
+
+    def slowly(store: RunStore, *args: Any) -> set[str]:
+        if store.metrics().steps[-1] == 1 and not go_on.is_set():
+            begun.set()
+            assert go_on.wait(20)
+        return read_index(store, *args)
+
+    with serving([live.path.parent]) as served, served.events("/api/stream?run=live"), ThreadPoolExecutor(1) as pool:
+        assert len(served.get("/api/runs/live/steps/train/0")["groups"]) == 2
+        monkeypatch.setattr(RunStore, "_refresh_index", slowly)
+        write_step(live, 1)
+        assert begun.wait(20)
+        assert served.get("/api/runs/live")["scrubber"]["steps"] == [0, 1]
+        answer = pool.submit(served.get, "/api/runs/live/steps/train/1")
+        time.sleep(0.3)  # long enough for an answer that does not wait
+        go_on.set()
+        assert len(answer.result()["groups"]) == 2
         (live.path / "summary.json").write_text(json.dumps({"status": "finished"}))
 
 
