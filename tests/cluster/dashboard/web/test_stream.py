@@ -72,9 +72,7 @@ def test_rollouts_wait_until_somebody_asks(live: Any, monkeypatch: pytest.Monkey
         (live.path / "summary.json").write_text(json.dumps({"status": "finished"}))
 
 
-def test_a_step_that_is_in_the_metrics_is_never_said_to_be_missing(
-    live: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_step_that_is_in_the_metrics_is_never_said_to_be_missing(live: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page that follows a run asks for a step as soon as the frame names it, also in the midst of a look."""
     begun, go_on = threading.Event(), threading.Event()
     read_index = RunStore._refresh_index
