@@ -24,6 +24,19 @@ Place: TypeAlias = Literal[
     "between passes", "at the end", "in a forward pass", "in a backward pass", "in a backward pass, recomputed"
 ]
 
+Case: TypeAlias = tuple[str, str, Place]
+"""(ranks, ZeRO stage, where the step is given up)"""
+Digests: TypeAlias = tuple[str, str, str, str]
+"""After one step; after one that was given up; of three steps without a stop; and of three steps, the second of which
+was given up by a worker before."""
+BETWEEN: tuple[Place, ...] = ("between passes", "at the end")
+WITHIN: tuple[Place, ...] = ("in a forward pass", "in a backward pass", "in a backward pass, recomputed")
+TOGETHER: list[Case] = [("2", stage, place) for stage in "0123" for place in BETWEEN]
+ALONE: list[Case] = [
+    *[("1", "0", place) for place in BETWEEN],
+    *[("1", stage, place) for stage in "012" for place in WITHIN],
+]
+
 
 def passes(gate: StepGate, step: int, number: int, at_pass: dict[int, Any] | None = None) -> int:
     """Goes through a step of that many passes; the pass before which it was given up, or -1."""
@@ -149,9 +162,8 @@ def given_up_and_resumed(
     model_dir: str,
     stage: int,
     place: Place,
-) -> tuple[str, str, str, str]:
-    """Digests after one step; after one that was given up; of three steps without a stop; and of three steps, the
-    second of which was given up in a process before."""
+) -> Digests:
+    """Goes through a case."""
     fields: dict[str, Any] = {"zero_stage": stage, "micro_batch_tokens": 16}
     fields["gradient_checkpointing"] = place == "in a backward pass, recomputed"
     worker = make_worker(rank, world_size, addresses[0], model_dir, **fields)
@@ -174,7 +186,7 @@ def given_up_and_resumed(
     worker.score_tokens([[3, 4, 5]])  # nothing of the step is in the way of other passes
     assert any(parameter.grad is not None for parameter in worker._model.parameters()) or stage
     after = weights_of(worker)[1]
-    final = Path(model_dir).parent / f"given-up-{stage}-{world_size}" / checkpoint_name(1)
+    final = Path(model_dir).parent / f"{world_size} {stage} {place}" / checkpoint_name(1)
     worker.save(str(unfinished_path(final)))
     if rank == 0:
         write_manifest(unfinished_path(final))
@@ -193,23 +205,33 @@ def given_up_and_resumed(
     return before, after, digests[0], digests[1]
 
 
-@pytest.mark.integration
-@pytest.mark.parametrize("place", ["between passes", "at the end"])
-@pytest.mark.parametrize(("world_size", "stage"), [(1, 0), (2, 0), (2, 1), (2, 2), (2, 3)])
-def test_what_a_step_left_that_was_given_up_is_in_no_weights(
-    tmp_path: Path, world_size: int, stage: int, place: Place
-) -> None:
-    model_dir = save_toy_model(tmp_path / "model")
-    before, after, wanted, got = run_ranks(given_up_and_resumed, world_size, 3, str(model_dir), stage, place)[0]
-    assert before == after
-    assert wanted == got != before
+def all_cases(rank: int, world_size: int, addresses: list[RendezvousAddress], model_dir: str) -> dict[Case, Digests]:
+    """What this rank went through."""
+    found: dict[Case, Digests] = {}
+    # First what both do: DeepSpeed numbers the modules of a process, and ZeRO-3 compares the numbers of the ranks.
+    for i, case in enumerate(TOGETHER + ALONE):
+        together, stage, place = case
+        three = addresses[3 * i : 3 * i + 3]
+        if together == str(world_size):
+            digests = given_up_and_resumed(rank, world_size, three, model_dir, int(stage), place)
+            found |= {case: digests} if rank == 0 else {}
+        elif i % world_size == rank:  # alone, while the other process has another case
+            found[case] = given_up_and_resumed(0, 1, three, model_dir, int(stage), place)
+    return found
+
+
+@pytest.fixture(scope="module")
+def given_up(tmp_path_factory: pytest.TempPathFactory) -> dict[Case, Digests]:
+    """Every case, in one process for each rank."""
+    model_dir = save_toy_model(tmp_path_factory.mktemp("gate") / "model")
+    by_rank = run_ranks(all_cases, 2, 3 * len(TOGETHER + ALONE), str(model_dir), deadline_s=540.0)
+    return {case: digests for found in by_rank for case, digests in found.items()}
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("stage", [0, 1, 2])
-@pytest.mark.parametrize("place", ["in a forward pass", "in a backward pass", "in a backward pass, recomputed"])
-def test_a_rank_that_is_alone_gives_up_between_two_layers(tmp_path: Path, stage: int, place: Place) -> None:
-    model_dir = save_toy_model(tmp_path / "model")
-    before, after, wanted, got = run_ranks(given_up_and_resumed, 1, 3, str(model_dir), stage, place)[0]
+@pytest.mark.parametrize("case", TOGETHER + ALONE, ids=" ".join)
+def test_what_a_step_left_that_was_given_up_is_in_no_weights(given_up: dict[Case, Digests], case: Case) -> None:
+    """A rank that is alone gives up between two layers, ranks that have each other between two passes."""
+    before, after, wanted, got = given_up[case]
     assert before == after
     assert wanted == got != before
