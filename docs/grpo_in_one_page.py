@@ -27,7 +27,6 @@ from learner.algorithm.loss import Loss
 from learner.algorithm.tokens import TokenValues
 from learner.model.policy import LogprobModel, build_policy
 from learner.model.source import resolve_model
-from learner.transfer.sender import flat_bytes
 from reward.math.answer import math_reward
 from reward.types import RewardInput
 from rollout.config import tasks_of
@@ -96,7 +95,7 @@ def send(policy: LogprobModel, engine: VLLMEngine, version: int) -> None:
     engine.start_weight_update()
     for name, weight in weights.items():
         spec = TensorSpec(name=name, dtype="float32", shape=tuple(weight.shape))
-        engine.load_tensors([(spec, flat_bytes(weight.detach()))])
+        engine.load_tensors([(spec, weight.detach().view(-1).view(torch.uint8).numpy())])
     engine.finish_weight_update(version)
 
 

@@ -54,6 +54,8 @@ class TrainingSetup:
     chunk_mib: int
     """Size of a chunk of weights, MiB."""
     deterministic: bool
+    weight_delta: bool = False
+    """Whether the weights sent are kept, so that the next transfer can be told as what changed."""
     trust_remote_code: bool = False
     teacher_dirs: Mapping[str, str] = field(default_factory=dict)
     """As `FoundTeacher.folders`."""

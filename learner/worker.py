@@ -71,7 +71,11 @@ class LearnerWorker:
         is_wanted = not place.on_gpu if config.packing is None else config.packing
         self._can_pack = is_wanted and self._model.can_pack and (teacher is None or teacher.can_pack)
         self._sender = WeightSender(
-            self._model, dtype=setup.weight_dtype, chunk_bytes=setup.chunk_mib << 20, rank=place.rank
+            self._model,
+            dtype=setup.weight_dtype,
+            chunk_bytes=setup.chunk_mib << 20,
+            rank=place.rank,
+            keeps=setup.weight_delta,
         )
         if place.world_size == 1 and config.zero_stage < 3:  # its weights would be left filled for the layer
             self._model.at_each_layer(self._gate.within_pass)
@@ -189,9 +193,13 @@ class LearnerWorker:
         """Begins a transfer of the current weights. All ranks call this, every `weight_chunk` and `weights_digest`."""
         return self._sender.manifest(self.policy_version)
 
-    def weight_chunk(self, index: int) -> WeightChunk | None:
-        """Chunk `index` of the manifest on rank 0, None on other ranks."""
-        return self._sender.chunk(index)
+    def weight_chunk(self, index: int, *, as_delta: bool = False) -> WeightChunk | None:
+        """Chunk `index` of the manifest on rank 0, None on other ranks; `as_delta` where all have its `base`."""
+        return self._sender.chunk(index, as_delta=as_delta)
+
+    def weight_bytes_sent(self) -> int:
+        """Of the last transfer, by this rank."""
+        return self._sender.num_bytes_sent
 
     def weights_digest(self) -> str:
         """Digest of the transfer after its last chunk; empty on ranks other than 0."""

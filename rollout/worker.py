@@ -27,6 +27,7 @@ from rollout.engines.protocol import Engine, EngineOutput, SampleSpec
 from rollout.errors import EngineError, WeightSyncError
 from rollout.leases import Key, Leases
 from rollout.prompts.stream import sample_seed
+from rollout.transfer.delta import KeptBytes
 from rollout.transfer.manifest import WeightChunk, WeightManifest, WeightReceiver
 from rollout.types import (
     Completion,
@@ -75,6 +76,7 @@ class RolloutWorker:
         self._leases = Leases(name)
         self._engine: Engine | None = None
         self._receiver: WeightReceiver | None = None
+        self._kept = KeptBytes()
         # The engine starts with the weights of the model directory; a run's learner may have others, so it syncs first.
         self._loaded_version: int | None = 0
         self._served_version: int | None = None
@@ -133,9 +135,10 @@ class RolloutWorker:
         """Returns when the engine has shown that it works: between two steps, or with a token where it is idle."""
         await self._on_engine_thread(self._probe)
 
-    async def begin_update(self, manifest: WeightManifest, *, serving_continues: bool = False) -> None:
-        """Starts a transfer; from here the worker is STALE. Groups may run on across it only if `serving_continues`."""
-        await self._on_engine_thread(lambda: self._begin_update(manifest, serving_continues))
+    async def begin_update(self, manifest: WeightManifest, *, serving_continues: bool = False) -> str:
+        """Starts a transfer; from here the worker is STALE. Groups may run on across it only if `serving_continues`.
+        Returns the digest of the weights whose bytes it has kept: the transfer may tell what changed since."""
+        return await self._on_engine_thread(lambda: self._begin_update(manifest, serving_continues))
 
     async def load_chunk(self, chunk: WeightChunk) -> None:
         """Checks and loads one chunk."""
@@ -257,7 +260,7 @@ class RolloutWorker:
         self._num_tokens += len(output.token_ids)
         self._leases.deliver(key, to_completion(output, sample_index, self._served_version))
 
-    def _begin_update(self, manifest: WeightManifest, serving_continues: bool) -> None:
+    def _begin_update(self, manifest: WeightManifest, serving_continues: bool) -> str:
         engine = self._live_engine()
         if engine.has_unfinished() and not serving_continues:
             # The controller waited for every group that it still wants: what runs is of leases that it gave up.
@@ -265,8 +268,10 @@ class RolloutWorker:
             why = f"{self.name}: its lease was given up, and then weights of another version came"
             self._leases.give_up_all(EngineError(why))
         self._served_version = None
-        self._receiver = WeightReceiver(manifest, receiver=self.name)
+        base = self._kept.digest
+        self._receiver = WeightReceiver(manifest, receiver=self.name, kept=self._kept)
         engine.start_weight_update()
+        return base
 
     def _load_chunk(self, chunk: WeightChunk) -> None:
         if self._receiver is None:

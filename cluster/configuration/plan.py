@@ -12,6 +12,7 @@ from cluster.configuration.model_shapes import ModelShape, model_shape
 MIB = 2**20
 _BYTES = {"float32": 4, "bfloat16": 2}
 _FP32 = 4
+_KEPT = "weights of the last sync, to tell what changed"
 _ACTIVATION_BYTES_PER_HIDDEN = 34
 """Bytes that a layer keeps for its backward pass, for each token and hidden unit, in 16 bits and without attention
 scores, which the fused kernels do not keep (Korthikanti et al. 2022, arXiv 2205.05198, equation 1)."""
@@ -150,6 +151,7 @@ def _sampler_memory(config: RunConfig, shape: ModelShape | None) -> list[MemoryP
         MemoryPlan(role="sampler", what=f"weights in {config.rollout.dtype}", num_bytes=weights),
         MemoryPlan(role="sampler", what="key/value cache", num_bytes=config.rollout.kv_cache_mib * MIB),
         MemoryPlan(role="sampler", what="weight transfer, one chunk", num_bytes=transfer),
+        *([MemoryPlan(role="sampler", what=_KEPT, num_bytes=weights)] if config.weight_sync.delta else []),
     ]
 
 
@@ -184,6 +186,8 @@ def _learner_memory(config: RunConfig, shape: ModelShape | None) -> list[MemoryP
         parts.append((what, teacher.num_parameters * _FP32 if teacher else None))
     if learner.teacher is not None and learner.teacher.is_start:
         parts.append(("teacher, the weights of the start, in float32", None if n is None else n * _FP32))
+    if config.weight_sync.delta:
+        parts.append((_KEPT, None if n is None else n * _BYTES[config.rollout.dtype]))
     parts.append(("activations of a micro-batch", _activation_bytes(config, shape)))
     parts.append(("logits of a chunk and their gradient", 2 * _LOGITS_CHUNK_ELEMENTS * _FP32))
     if learner.compares_distributions:

@@ -113,8 +113,9 @@ class Sampler(Protocol):
     async def give_up(self, requests: Sequence[SampleRequest]) -> None:
         """Ends leases that nobody waits for any more."""
 
-    async def begin_update(self, manifest: WeightManifest, *, serving_continues: bool = False) -> None:
-        """New weights are coming."""
+    async def begin_update(self, manifest: WeightManifest, *, serving_continues: bool = False) -> str:
+        """New weights are coming; the digest of those whose bytes it has kept, if any."""
+        ...
 
     async def load_chunk(self, chunk: WeightChunk) -> None:
         """A part of them."""
@@ -155,8 +156,12 @@ class Learner(Protocol):
         """Begins a transfer."""
         ...
 
-    def weight_chunk(self, index: int) -> WeightChunk | None:
+    def weight_chunk(self, index: int, *, as_delta: bool = False) -> WeightChunk | None:
         """A part of it, on rank 0."""
+
+    def weight_bytes_sent(self) -> int:
+        """Of the last transfer, by this rank."""
+        ...
 
     def weights_digest(self) -> str:
         """Of the transfer, on rank 0."""
@@ -262,6 +267,7 @@ class LearnerHandle(Handle):
     decide_step = _remote_beside(Learner.decide_step)
     weight_manifest = _remote(Learner.weight_manifest)
     weight_chunk = _remote(Learner.weight_chunk)
+    weight_bytes_sent = _remote(Learner.weight_bytes_sent)
     weights_digest = _remote(Learner.weights_digest)
     score_tokens = _remote(Learner.score_tokens)
     rounding_errors = _remote(Learner.rounding_errors)

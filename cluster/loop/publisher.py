@@ -63,6 +63,7 @@ class Publisher:
         extra = {
             "policy_version": report.policy_version,
             "bytes": report.num_bytes,
+            "bytes_sent": report.num_bytes_sent,
             "canary_max_error": report.canary_max_error,
             "canary_mean_error": report.canary_mean_error,
         }

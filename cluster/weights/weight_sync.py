@@ -2,6 +2,8 @@
 
     begin (samplers are STALE) -> chunks, each checked tensor by tensor -> digest of the whole -> canary -> serve
 
+With `weight_sync.delta` the chunks tell what changed since the transfer before, where every sampler has kept that.
+
 The canary compares log-probabilities of fixed prompts, computed by each engine and by the learner
 (`cluster/weights/canary.py`). A digest proves that the bytes came; only the canary proves that the engine computes with
 them (on a CPU it computes with packed copies).
@@ -32,7 +34,7 @@ from cluster.weights.canary import (
 )
 from rollout.errors import EngineError, ShoalError, WeightSyncError
 from rollout.transfer.manifest import WeightChunk
-from rollout.types import Prompt
+from rollout.types import Logprobs, Prompt
 
 T = TypeVar("T")
 
@@ -49,6 +51,9 @@ class SyncReport:
     policy_version: int
     weights_digest: str
     num_bytes: int
+    """Of the weights."""
+    num_bytes_sent: int
+    """To each sampler; less than `num_bytes` where it was told what changed."""
     canary_max_error: float
     """Nats."""
     canary_mean_error: float
@@ -89,33 +94,48 @@ class WeightSync:
         manifest = (await self._ranks(lambda rank: rank.weight_manifest.remote(), item="the manifest"))[0]
         version = manifest.policy_version
         keep = self._config.rollout.on_weight_sync == "keep"
-        await receivers.call(
+        bases = await receivers.call(
             lambda sampler: sampler.begin_update.remote(manifest, serving_continues=keep),
             item=f"the start of version {version}",
         )
-        await self._send_chunks(receivers, len(manifest.chunks))
+        # One that was away for a transfer has older bytes, or those of a future that a resume took back.
+        as_delta = bool(manifest.base) and set(bases.values()) == {manifest.base}
+        await self._send_chunks(receivers, len(manifest.chunks), as_delta=as_delta)
         sent_digest = (await self._ranks(lambda rank: rank.weights_digest.remote(), item="the digest"))[0]
-        received = await receivers.call(
-            lambda sampler: sampler.finish_update.remote(sent_digest), item=f"the end of version {version}"
+        num_bytes_sent = manifest.num_bytes
+        if as_delta:
+            sent = await self._ranks(lambda rank: rank.weight_bytes_sent.remote(), item="the bytes sent")
+            num_bytes_sent = sum(sent)
+        # The learner computes the fixed prompts while the engines turn what came into their layers.
+        by_learner = asyncio.ensure_future(
+            self._ranks(lambda rank: rank.score_tokens.remote(self._canary), item="the canary")
         )
-        assert set(received.values()) <= {sent_digest}, received
-        max_error, mean_error = await self._run_canary(receivers, version)
+        try:
+            received = await receivers.call(
+                lambda sampler: sampler.finish_update.remote(sent_digest), item=f"the end of version {version}"
+            )
+            assert set(received.values()) <= {sent_digest}, received
+            max_error, mean_error = await self._run_canary(receivers, version, by_learner)
+        finally:
+            by_learner.cancel()
+            await asyncio.gather(by_learner, return_exceptions=True)
         await receivers.call(lambda sampler: sampler.serve.remote(version), item=f"serving version {version}")
         return SyncReport(
             policy_version=version,
             weights_digest=sent_digest,
             num_bytes=manifest.num_bytes,
+            num_bytes_sent=num_bytes_sent,
             canary_max_error=max_error,
             canary_mean_error=mean_error,
             synced=tuple(actor.name for actor in receivers.left),
             failed=receivers.failed,
         )
 
-    async def _send_chunks(self, receivers: "_Receivers", num_chunks: int) -> None:
+    async def _send_chunks(self, receivers: "_Receivers", num_chunks: int, *, as_delta: bool) -> None:
         loading: list[asyncio.Task[Any]] = []
         try:
             for index in range(num_chunks):
-                chunk = await self._gather_chunk(index)
+                chunk = await self._gather_chunk(index, as_delta=as_delta)
                 if len(loading) >= CHUNKS_IN_FLIGHT:
                     await loading.pop(0)
                 loading.append(asyncio.ensure_future(receivers.load(chunk, item=f"chunk {index}")))
@@ -126,14 +146,14 @@ class WeightSync:
                 task.cancel()
             await asyncio.gather(*loading, return_exceptions=True)
 
-    async def _gather_chunk(self, index: int) -> Awaitable[WeightChunk]:
+    async def _gather_chunk(self, index: int, *, as_delta: bool) -> Awaitable[WeightChunk]:
         """Reference to a chunk in Ray's object store: rank 0's; the others only take part in the gathering.
 
         Not waited for. Where rank 0 is lost on the way the engines fail on the chunk, and the digest that rank 0 is
         asked for next tells whose fault it was.
         """
         learners = self._fleet.learners
-        refs = [learner.handle.weight_chunk.remote(index) for learner in learners]
+        refs = [learner.handle.weight_chunk.remote(index, as_delta=as_delta) for learner in learners]
         names = [learner.name for learner in learners]
         if len(refs) > 1:
             await finish_all(
@@ -141,12 +161,14 @@ class WeightSync:
             )
         return cast(Awaitable[WeightChunk], refs[0])  # it is the other ranks that answer None
 
-    async def _run_canary(self, receivers: "_Receivers", version: int) -> tuple[float, float]:
+    async def _run_canary(
+        self, receivers: "_Receivers", version: int, scoring: Awaitable[list[list[Logprobs]]]
+    ) -> tuple[float, float]:
         """(largest, mean) difference of all samplers. Errors: `WeightSyncError`."""
         if self._first is None and self._long:
             await self._check_longest_text(receivers)
         by_learner, by_samplers = await asyncio.gather(
-            self._ranks(lambda rank: rank.score_tokens.remote(self._canary), item="the canary"),
+            scoring,
             receivers.call(lambda sampler: sampler.prompt_logprobs.remote(self._canary), item="the canary"),
         )
         errors = {name: canary_errors(by_learner[0], got) for name, got in by_samplers.items()}

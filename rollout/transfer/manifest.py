@@ -7,25 +7,23 @@ through whatever carries numpy arrays between processes; this file knows no tran
     sender                                   receiver
     manifest (names, shapes, layout)  ---->  WeightReceiver(manifest)
     chunk 0, 1, ... (bytes, digests)  ---->  accept(chunk): layout and digest of every tensor checked
+    (where both kept the bytes of the transfer before, a chunk may be what changed since: delta.py)
     weights_digest                    ---->  finish(weights_digest): nothing missing, nothing twice
 """
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from itertools import accumulate, pairwise
 from math import prod
 
 import numpy as np
+import xxhash
 
 from rollout.errors import WeightSyncError
+from rollout.transfer.delta import Delta, KeptBytes, apply
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-MAX_HASHERS = 8
-"""Threads that hash."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +52,10 @@ class WeightManifest:
     policy_version: int
     chunks: tuple[tuple[TensorSpec, ...], ...]
     """The tensors of each chunk, in the order in which they stand in its bytes."""
+    keeps: bool = False
+    """Whether both ends keep the bytes, so that the next transfer can be told as what changed."""
+    base: str = ""
+    """Digest of the weights whose bytes the sender kept; empty where it has none."""
 
     @property
     def num_bytes(self) -> int:
@@ -69,9 +71,11 @@ class WeightChunk:
     index: int
     """Which chunk of the manifest."""
     digests: tuple[str, ...]
-    """SHA-256 of each tensor's bytes, in hexadecimal, in the manifest's order."""
+    """`tensor_digest` of each tensor, in the manifest's order."""
     data: np.ndarray
-    """[bytes] uint8."""
+    """[bytes] uint8; empty where `delta` tells them."""
+    delta: Delta | None = None
+    """How they differ from those of the manifest's `base`."""
 
 
 def plan_chunks(tensors: Sequence[TensorSpec], chunk_bytes: int) -> tuple[tuple[TensorSpec, ...], ...]:
@@ -94,19 +98,9 @@ def plan_chunks(tensors: Sequence[TensorSpec], chunk_bytes: int) -> tuple[tuple[
 
 
 def tensor_digest(data: np.ndarray) -> str:
-    """SHA-256 of a flat uint8 array."""
-    return hashlib.sha256(np.ascontiguousarray(data).data).hexdigest()
-
-
-def tensor_digests(parts: Sequence[np.ndarray]) -> tuple[str, ...]:
-    """`tensor_digest` of each, computed side by side: hashing a chunk takes longer than copying it, and lets other
-    threads run."""
-    return tuple(_hashers().map(tensor_digest, parts))
-
-
-@cache
-def _hashers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(min(MAX_HASHERS, len(os.sched_getaffinity(0))), thread_name_prefix="digest")
+    """XXH3 of 128 bits of a flat uint8 array, in hexadecimal. It is to find damage, not forgery, and is three times as
+    fast as a copy of memory, where SHA-256 is nine times slower than one (measured: 30, 9 and 1 GB/s)."""
+    return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(data).data)
 
 
 def weights_digest(digests: Sequence[tuple[TensorSpec, str]]) -> str:
@@ -123,9 +117,12 @@ class WeightReceiver:
     Errors: `WeightSyncError` that names the tensor, from `accept` and `finish`.
     """
 
-    def __init__(self, manifest: WeightManifest, *, receiver: str) -> None:
+    def __init__(self, manifest: WeightManifest, *, receiver: str, kept: KeptBytes | None = None) -> None:
+        """`kept` is of the transfer before, and after this one of this one, where the manifest wants it kept."""
         self._manifest = manifest
         self._receiver = receiver
+        self._kept = kept if kept is not None else KeptBytes()
+        self._kept.begin(keeps=manifest.keeps)
         self._digests: dict[int, list[tuple[TensorSpec, str]]] = {}
 
     @property
@@ -137,15 +134,19 @@ class WeightReceiver:
         """Yields each tensor's spec and its bytes (a view of the chunk, uint8), after all of them were checked."""
         self._check_layout(chunk)
         tensors = self._manifest.chunks[chunk.index]
+        data = chunk.data if chunk.delta is None else self._changed(chunk, chunk.delta)
         ends = list(accumulate(tensor.num_bytes for tensor in tensors))
-        parts = [chunk.data[start:end] for start, end in pairwise([0, *ends])]
-        for tensor, sent, got in zip(tensors, chunk.digests, tensor_digests(parts), strict=True):
-            if got != sent:
+        parts = [data[start:end] for start, end in pairwise([0, *ends])]
+        for tensor, sent, part in zip(tensors, chunk.digests, parts, strict=True):
+            if (got := tensor_digest(part)) != sent:
                 raise WeightSyncError(
                     f"{self._receiver}: tensor {tensor.name} of weights version {chunk.policy_version} arrived altered "
                     f"(digest {got[:12]}, sent {sent[:12]}); its weights are not used"
                 )
         self._digests[chunk.index] = list(zip(tensors, chunk.digests, strict=True))
+        if self._manifest.keeps:
+            # What came whole lies in memory that is shared with the sender, and is given back.
+            self._kept.keep(chunk.index, data.copy() if chunk.delta is None else data)
         return zip(tensors, parts, strict=True)
 
     def finish(self, sent_digest: str) -> str:
@@ -163,7 +164,20 @@ class WeightReceiver:
                 f"{self._receiver}: weights version {self.policy_version} differ from what the learner sent "
                 f"(digest {got[:12]}, sent {sent_digest[:12]})"
             )
+        self._kept.finish(got)
         return got
+
+    def _changed(self, chunk: WeightChunk, delta: Delta) -> np.ndarray:
+        old = self._kept.chunk(chunk.index)
+        try:
+            if old is None:
+                raise ValueError("nothing was kept of it")
+            return apply(old, delta)
+        except ValueError as error:
+            raise WeightSyncError(
+                f"{self._receiver}: what changed in chunk {chunk.index} of weights version {chunk.policy_version} does "
+                f"not fit what was kept of the version before: {error}"
+            ) from error
 
     def _check_layout(self, chunk: WeightChunk) -> None:
         where = f"{self._receiver}: chunk {chunk.index} of weights version {chunk.policy_version}"
@@ -175,7 +189,7 @@ class WeightReceiver:
             raise WeightSyncError(f"{where} came twice")
         tensors = self._manifest.chunks[chunk.index]
         want = sum(tensor.num_bytes for tensor in tensors)
-        if chunk.data.nbytes != want or len(chunk.digests) != len(tensors):
+        if (chunk.delta is None and chunk.data.nbytes != want) or len(chunk.digests) != len(tensors):
             raise WeightSyncError(
                 f"{where} has {chunk.data.nbytes} bytes and {len(chunk.digests)} digests; its {len(tensors)} tensors, "
                 f"the first {tensors[0].name}, need {want} bytes"

@@ -143,7 +143,8 @@ class FakeLearner:
         self._sent = []
         return WeightManifest(policy_version=self.version, chunks=tuple((spec,) for spec in SPECS))
 
-    def weight_chunk(self, index: int) -> WeightChunk:
+    def weight_chunk(self, index: int, *, as_delta: bool) -> WeightChunk:
+        assert not as_delta  # its manifest has no base
         self._journal.append(("gather", self._name, str(index)))
         data = np.full(8, index, dtype=np.uint8)
         self._sent.append((SPECS[index], tensor_digest(data)))
@@ -186,11 +187,12 @@ class FakeSampler:
     def close(self) -> None:
         return None
 
-    def begin_update(self, manifest: WeightManifest, *, serving_continues: bool) -> None:
+    def begin_update(self, manifest: WeightManifest, *, serving_continues: bool) -> str:
         del serving_continues  # nothing runs here
         self._journal.append(("begin", self._name, str(manifest.policy_version)))
         self.served = None
         self._receiver = WeightReceiver(manifest, receiver=self._name)
+        return ""
 
     def load_chunk(self, chunk: WeightChunk) -> None:
         assert self._receiver is not None

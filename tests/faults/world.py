@@ -120,7 +120,8 @@ class VirtualLearner(FakeLearner):
         self._given_up = -1 if at is None else step
         self._decided.set()
 
-    def weight_chunk(self, index: int) -> WeightChunk:
+    def weight_chunk(self, index: int, *, as_delta: bool) -> WeightChunk:
+        assert not as_delta
         data = np.frombuffer(bytes.fromhex(self.weights)[index : index + 8], dtype=np.uint8).copy()
         self._sent.append((SPECS[index], tensor_digest(data)))
         return WeightChunk(policy_version=self.version, index=index, digests=(tensor_digest(data),), data=data)

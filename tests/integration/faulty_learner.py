@@ -17,8 +17,8 @@ TENSOR = "model.layers.1.mlp.up_proj.weight"
 class AltersTensor(LearnerWorker):
     """Flips one bit of a tensor after its digest was taken."""
 
-    def weight_chunk(self, index: int) -> WeightChunk | None:
-        chunk = super().weight_chunk(index)
+    def weight_chunk(self, index: int, *, as_delta: bool = False) -> WeightChunk | None:
+        chunk = super().weight_chunk(index, as_delta=as_delta)
         if chunk is None or chunk.policy_version != FAULTY_VERSION or index != 0:
             return chunk
         data = chunk.data.copy()
@@ -40,15 +40,15 @@ class ForgetsTensor(LearnerWorker):
 class ChangesTensor(LearnerWorker):
     """Sends one tensor other than it trains with, under a digest that is right for what is sent."""
 
-    def weight_chunk(self, index: int) -> WeightChunk | None:
+    def weight_chunk(self, index: int, *, as_delta: bool = False) -> WeightChunk | None:
         if self.policy_version != FAULTY_VERSION:
-            return super().weight_chunk(index)
+            return super().weight_chunk(index, as_delta=as_delta)
         weight = self._sender._weights[TENSOR]
         kept = weight.detach().clone()
         with torch.no_grad():
             weight.mul_(1.05)
         try:
-            return super().weight_chunk(index)
+            return super().weight_chunk(index, as_delta=as_delta)
         finally:
             with torch.no_grad():
                 weight.copy_(kept)

@@ -56,6 +56,45 @@ def test_the_order_is_begin_chunks_digest_finish_canary_serve() -> None:
     assert all(end < begin for end, begin in zip(last, first[1:], strict=False))
 
 
+class Keeping(FakeLearner):
+    """Has kept the weights "before", and tells of each chunk how it was asked for."""
+
+    def weight_manifest(self) -> Any:
+        return dataclasses.replace(super().weight_manifest(), keeps=True, base="before")
+
+    def weight_chunk(self, index: int, *, as_delta: bool) -> WeightChunk:
+        self._journal.append(("delta" if as_delta else "whole", self._name, str(index)))
+        return super().weight_chunk(index, as_delta=False)
+
+    def weight_bytes_sent(self) -> int:
+        return 7 if self._name == "learner-0" else 0
+
+
+class Kept(FakeSampler):
+    """A sampler that has kept the bytes of some weights."""
+
+    kept = "before"
+
+    def begin_update(self, manifest: Any, *, serving_continues: bool) -> str:
+        super().begin_update(manifest, serving_continues=serving_continues)
+        return self.kept
+
+
+@pytest.mark.parametrize(("kept", "told", "num_bytes"), [("before", "delta", 7), ("", "whole", 40), ("a", "whole", 40)])
+def test_what_changed_is_told_only_where_every_sampler_has_what_it_changed_from(
+    kept: str, told: str, num_bytes: int
+) -> None:
+    journal: Journal = []
+    samplers = [Kept(journal, name="sampler-0"), Kept(journal, name="sampler-1")]
+    samplers[1].kept = kept
+    learners = [Keeping(journal, name=f"learner-{rank}") for rank in range(2)]
+    fleet = fleet_of(samplers=samplers, learners=learners)
+    report = asyncio.run(WeightSync(CONFIG, fleet, [PROMPT]).publish(fleet.samplers))
+    assert (report.num_bytes, report.num_bytes_sent) == (40, num_bytes)
+    asked = [entry for entry in journal if entry[0] in ("delta", "whole")]
+    assert sorted(asked) == [(told, f"learner-{rank}", str(i)) for rank in range(2) for i in range(5)]
+
+
 def test_only_a_few_chunks_are_on_their_way_and_every_rank_takes_part() -> None:
     journal: Journal = []
     publish(journal, two_samplers(journal))

@@ -1,3 +1,4 @@
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import torch
 
 from learner.model.policy import build_policy
 from learner.transfer.sender import WeightSender
+from rollout.transfer.delta import KeptBytes
 from rollout.transfer.manifest import WeightReceiver
 from tests.learner.samples import save_toy_model
 
@@ -48,6 +50,58 @@ def test_the_digest_follows_the_weights_and_not_the_chunks(tmp_path: Path) -> No
     for index in range(len(sender.manifest(1).chunks)):
         sender.chunk(index)
     assert sender.digest() != digests[0]
+
+
+def sent(sender: WeightSender, version: int, kept: KeptBytes) -> tuple[dict[str, torch.Tensor], int]:
+    """Weights as received, and the bytes that it took."""
+    manifest = sender.manifest(version)
+    as_delta = manifest.base == kept.digest != ""
+    receiver = WeightReceiver(manifest, receiver="test", kept=kept)
+    weights: dict[str, torch.Tensor] = {}
+    for index in range(len(manifest.chunks)):
+        chunk = sender.chunk(index, as_delta=as_delta)
+        assert chunk is not None
+        for spec, data in receiver.accept(pickle.loads(pickle.dumps(chunk))):
+            weights[spec.name] = torch.from_numpy(data.copy()).view(TORCH["bfloat16"]).view(spec.shape)
+    receiver.finish(sender.digest())
+    return weights, sender.num_bytes_sent
+
+
+def test_what_changed_is_told_as_that_and_arrives_exactly(tmp_path: Path) -> None:
+    model = build_policy(save_toy_model(tmp_path / "m"), dtype="float32", gradient_checkpointing=False)
+    sender = WeightSender(model, dtype="bfloat16", chunk_bytes=20_000, rank=0, keeps=True)
+    kept, whole = KeptBytes(), sender.manifest(0).num_bytes
+    generator = torch.Generator().manual_seed(0)
+
+    def move(size: float) -> None:
+        with torch.no_grad():
+            for weight in model.named_weights().values():
+                weight.add_(torch.randn(weight.shape, generator=generator), alpha=size)
+
+    def check(weights: dict[str, torch.Tensor]) -> None:
+        assert all(
+            torch.equal(weights[name], weight.to(torch.bfloat16)) for name, weight in model.policy.named_parameters()
+        )
+
+    found = {}
+    for version, size in enumerate((0.0, 1e-6, 1e-6, 1.0, 0.0)):
+        move(size)
+        weights, found[version] = sent(sender, version, kept)
+        check(weights)
+    assert found[0] == whole
+    assert 0 < found[1] < 0.1 * whole
+    assert 0 < found[2] < 0.1 * whole
+    assert found[3] == whole  # nearly everything changed
+    assert found[4] < 0.01 * whole
+
+    # A transfer that broke leaves chunks of two versions: the next is whole.
+    move(1e-6)
+    sender.manifest(5)
+    sender.chunk(0, as_delta=True)
+    move(1e-6)
+    weights, num_bytes = sent(sender, 6, kept)
+    check(weights)
+    assert num_bytes == whole
 
 
 def test_other_ranks_send_nothing(tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
 import dataclasses
-import hashlib
 
 import numpy as np
 import pytest
 
 from rollout.errors import WeightSyncError
+from rollout.transfer.delta import KeptBytes, difference
 from rollout.transfer.manifest import (
     TensorSpec,
     WeightChunk,
@@ -50,9 +50,10 @@ def test_chunks_are_filled_in_order_and_tensors_never_cut() -> None:
     assert plan_chunks([], 34) == ()
 
 
-def test_digest_is_sha256_of_the_bytes_also_for_a_strided_view() -> None:
+def test_digest_is_xxh3_of_the_bytes_also_for_a_strided_view() -> None:
+    assert tensor_digest(np.zeros(0, np.uint8)) == "99aa06d3014798d86001c324468d497f"  # of XXH3's own documents
     data = np.arange(8, dtype=np.uint8)
-    assert tensor_digest(data[::2]) == hashlib.sha256(bytes([0, 2, 4, 6])).hexdigest()
+    assert tensor_digest(data[::2]) == tensor_digest(np.array([0, 2, 4, 6], np.uint8)) != tensor_digest(data[:4])
 
 
 def test_digest_of_the_whole_is_independent_of_order_and_knows_name_dtype_and_shape() -> None:
@@ -68,6 +69,37 @@ def test_a_whole_transfer_yields_the_bytes_and_the_digest() -> None:
     got = [(spec.name, bytes(data)) for chunk in reversed(chunks) for spec, data in receiving.accept(chunk)]
     assert got == [("c", bytes([0, 1])), ("a", bytes(range(24))), ("b", bytes(range(24, 34)))]
     assert receiving.finish(digest_of(chunks)) == digest_of(chunks)
+
+
+def test_what_changed_is_put_on_what_was_kept_and_checked_like_all_else() -> None:
+    kept, chunks = KeptBytes(), [chunk_of(0), chunk_of(1)]
+    keeps = dataclasses.replace(MANIFEST, keeps=True)
+    receiving = WeightReceiver(keeps, receiver="sampler-0", kept=kept)
+    for chunk in chunks:
+        receiving.accept(chunk)
+    assert kept.digest == ""
+    assert receiving.finish(digest_of(chunks)) == digest_of(chunks) == kept.digest
+
+    chunks[0].data[:] = 0  # as when its memory is used for something else
+    later = chunk_of(0)
+    later.data[2] += 1
+    later = dataclasses.replace(later, digests=(tensor_digest(later.data[:24]), later.digests[1]))
+    delta = difference(chunk_of(0).data, later.data, word_bytes=2)
+    told = dataclasses.replace(later, data=later.data[:0], delta=delta)
+    receiving = WeightReceiver(keeps, receiver="sampler-0", kept=kept)
+    assert kept.digest == ""
+    assert [bytes(data) for _, data in receiving.accept(told)] == [bytes(later.data[:24]), bytes(later.data[24:])]
+
+    for base, why in ((None, "nothing was kept of it"), (chunk_of(0).data[:2], "it changes word 1 of 1")):
+        other = KeptBytes()
+        receiving = WeightReceiver(keeps, receiver="sampler-0", kept=other)
+        if base is not None:
+            other.keep(0, base)
+        with pytest.raises(WeightSyncError, match=f"what changed in chunk 0 of weights version 3 does not fit.*{why}"):
+            receiving.accept(told)
+    other.keep(0, chunk_of(0, fill=1).data)  # of another version
+    with pytest.raises(WeightSyncError, match="tensor a of weights version 3 arrived altered"):
+        receiving.accept(told)
 
 
 def test_one_altered_bit_names_the_tensor_and_the_chunk_may_come_again() -> None:
