@@ -112,12 +112,12 @@ def gdpo(groups: Sequence[GroupRewards], config: GdpoAdvantage, weights: Mapping
             parts for reward, parts in zip(group.rewards_G, group.components_G, strict=True) if reward is not None
         ]
         names = [name for name, weight in weights.items() if weight and all(name in parts for parts in scored)]
-        normalised = [
-            [weights[name] * z for z in _normalised([parts[name] for parts in scored], config.eps)] for name in names
+        of_names = [
+            [weights[name] * z for z in normalised([parts[name] for parts in scored], config.eps)] for name in names
         ]
-        columns = zip(*normalised, strict=True) if names else [()] * len(scored)
+        columns = zip(*of_names, strict=True) if names else [()] * len(scored)
         sums.append([_sum_or_zero(column) for column in columns])
-    of_groups = _split(_normalised(_flat(sums), config.eps), sums)
+    of_groups = split(normalised(_flat(sums), config.eps), sums)
     # Every group's sums have a mean of 0, and so has the batch, but for rounding: zeros stay zeros.
     return [
         group.filled(of if any(before) else [0.0] * len(of))
@@ -221,11 +221,12 @@ def _positive_mean(group: GroupRewards) -> float:
     return math.fsum(rewards) / len(rewards)
 
 
-def _normalised(values: Sequence[float], eps: float) -> list[float]:
+def normalised(values: Sequence[float], eps: float, divisor: str = "sample") -> list[float]:
+    """(value - mean) / (standard deviation + eps), of `std`; exactly 0 where all are equal."""
     if all_rewards_equal(values):
         return [0.0] * len(values)
-    mean, divisor = math.fsum(values) / len(values), std(values) + eps
-    return [(value - mean) / divisor for value in values]
+    mean, scale = math.fsum(values) / len(values), std(values, divisor) + eps
+    return [(value - mean) / scale for value in values]
 
 
 def _best_of_k(rewards: Sequence[float], k: int) -> list[float]:
@@ -272,7 +273,8 @@ def _flat(rows: Sequence[Sequence[float]]) -> list[float]:
     return [value for row in rows for value in row]
 
 
-def _split(values: Sequence[float], like: Sequence[Sequence[float]]) -> list[list[float]]:
+def split(values: Sequence[float], like: Sequence[Sequence[object]]) -> list[list[float]]:
+    """The values end to end, in rows as long as those of `like`."""
     rest = iter(values)
     return [[next(rest) for _ in row] for row in like]
 

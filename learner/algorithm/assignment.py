@@ -75,7 +75,7 @@ def _packed(sequences: Sequence[TrainSequence], num_ranks: int, micro_batch_toke
         by_group.setdefault(sequence.group_id, []).append(i)
     units = [unit for members in by_group.values() for unit in _fitting(sequences, members, micro_batch_tokens)]
     dealt = _deal(units, num_ranks)
-    while num_ranks > 1:
+    while True:
         loads = _loads(dealt)
         busiest = dealt[loads.index(max(loads))]
         parts = [unit for unit in busiest if len(unit.members) > 1]

@@ -173,11 +173,12 @@ def collate(
 
 def _in_rows(tokens: Sequence[SequenceTokens]) -> tuple[NDArray[np.int64], NDArray[np.int64], None]:
     """Tokens [B, T], each sequence in a row, and where each completion token is predicted: one before it."""
-    lengths = [(len(of.prompt_ids), len(of.prompt_ids) + len(of.completion_ids)) for of in tokens]
-    width = max(length for _, length in lengths)
+    width = max(len(of.prompt_ids) + len(of.completion_ids) for of in tokens)
     input_ids_BT = np.zeros((len(tokens), width), dtype=np.int64)
     positions: list[NDArray[np.int64]] = []
-    for row, (of, (prompt_end, end)) in enumerate(zip(tokens, lengths, strict=True)):
+    for row, of in enumerate(tokens):
+        prompt_end = len(of.prompt_ids)
+        end = prompt_end + len(of.completion_ids)
         input_ids_BT[row, :prompt_end] = of.prompt_ids
         input_ids_BT[row, prompt_end:end] = of.completion_ids
         positions.append(np.arange(row * width + prompt_end - 1, row * width + end - 1))
@@ -189,7 +190,7 @@ def _in_one_row(tokens: Sequence[SequenceTokens]) -> tuple[NDArray[np.int64], ND
     it, the first of each completion at the end of the prompt."""
     packing, members = pack([of.prompt_ids for of in tokens], [len(of.completion_ids) for of in tokens])
     input_ids_T = np.zeros(packing.blocks[-1].end, dtype=np.int64)
-    positions: list[NDArray[np.int64]] = [np.zeros(0, np.int64)] * len(tokens)
+    positions: dict[int, NDArray[np.int64]] = {}
     for block, numbers in zip(packing.blocks, members, strict=True):
         input_ids_T[block.start : block.prompt_end] = tokens[numbers[0]].prompt_ids
         start = block.prompt_end
@@ -198,7 +199,7 @@ def _in_one_row(tokens: Sequence[SequenceTokens]) -> tuple[NDArray[np.int64], ND
             input_ids_T[start:end] = tokens[number].completion_ids
             positions[number] = np.concatenate([[block.prompt_end - 1], np.arange(start, end - 1)])
             start = end
-    return input_ids_T[None], np.concatenate(positions), packing
+    return input_ids_T[None], np.concatenate([positions[number] for number in range(len(tokens))]), packing
 
 
 def _teacher_logprobs(tokens: Sequence[SequenceTokens]) -> Tensor | None:
@@ -209,15 +210,12 @@ def _teacher_logprobs(tokens: Sequence[SequenceTokens]) -> Tensor | None:
 
 def _demonstrated(sequences: Sequence[TrainSequence], tokens: Sequence[SequenceTokens], packed: bool) -> MicroBatch:
     """The completions, in the same order, behind the teacher's prompts."""
-    shown = [of.teacher_prompt_ids or of.prompt_ids for of in tokens]
-    return collate(
-        [
-            replace(one, num_prompt_tokens=len(ids), num_teacher_prompt_tokens=0)
-            for one, ids in zip(sequences, shown, strict=True)
-        ],
-        [replace(of, prompt_ids=ids, teacher_prompt_ids=()) for of, ids in zip(tokens, shown, strict=True)],
-        packed=packed,
-    )
+    shown = [replace(of, prompt_ids=of.teacher_prompt_ids or of.prompt_ids, teacher_prompt_ids=()) for of in tokens]
+    behind = [
+        replace(one, num_prompt_tokens=len(of.prompt_ids), num_teacher_prompt_tokens=0)
+        for one, of in zip(sequences, shown, strict=True)
+    ]
+    return collate(behind, shown, packed=packed)
 
 
 def _advantages(sequence: TrainSequence) -> NDArray[np.float32]:

@@ -11,10 +11,10 @@ so a token has what follows it. Tokens behind the last step have an advantage of
 import math
 from collections.abc import Sequence
 
-from learner.algorithm.advantages import std
+from learner.algorithm.advantages import normalised, split
 from learner.objective import ProcessAdvantage
 from learner.types import AdvantageSpan, CompletionKey, GroupAdvantages
-from reward.types import ScoredGroup, all_rewards_equal
+from reward.types import ScoredGroup
 
 
 def process_advantages(
@@ -30,20 +30,17 @@ def process_advantages(
             (result.steps or ()) if is_scored else () for result, is_scored in zip(group.rewards, scored, strict=True)
         ]
         rewards = [step.reward for steps in steps_G for step in steps]
-        mean = math.fsum(rewards) / len(rewards) if rewards else 0.0
-        equal = all_rewards_equal(rewards)
-        divisor = 1.0 if equal else std(rewards, config.std) + config.eps
-        of_group: list[float | None] = []
-        for i, (steps, is_scored) in enumerate(zip(steps_G, scored, strict=True)):
-            normalised = [0.0 if equal else (step.reward - mean) / divisor for step in steps]
-            if is_scored:
-                following = [math.fsum(normalised[j:]) for j in range(len(steps))]
-                ends = [step.end for step in steps]
+        normalised_G = split(normalised(rewards, config.eps, config.std), steps_G)
+        for i, steps in enumerate(steps_G):
+            if scored[i]:
                 num_tokens = group.group.facts.num_tokens_G[i]
-                found = [AdvantageSpan(end=e, advantage=a) for e, a in zip(ends, following, strict=True)]
-                if not ends or ends[-1] < num_tokens:
+                found = [
+                    AdvantageSpan(end=step.end, advantage=math.fsum(normalised_G[i][j:]))
+                    for j, step in enumerate(steps)
+                ]
+                if not steps or steps[-1].end < num_tokens:
                     found.append(AdvantageSpan(end=num_tokens, advantage=0.0))
                 spans[group.group_id, i] = tuple(found)
-            of_group.append(math.fsum(normalised) if is_scored else None)
+        of_group = [math.fsum(normalised_G[i]) if is_scored else None for i, is_scored in enumerate(scored)]
         advantages.append(tuple(of_group))
     return advantages, spans

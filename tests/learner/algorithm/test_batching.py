@@ -51,6 +51,16 @@ def test_what_keeps_a_rank_in_step_has_no_loss() -> None:
     assert empty.num_tokens == 0
     assert not empty.mask_N.any()
     assert empty.token_weights_N.sum() == 0
+    for field in fields(empty):
+        if field.name.endswith("_N") and field.name != "teacher_logprobs_N":
+            assert getattr(empty, field.name).tolist() == [0], field.name
+
+
+def test_every_sequence_has_its_tokens_and_no_more() -> None:
+    of = tokens((5,), (6, 7, 8, 9), (-1.0,) * 4, (True,) * 4)
+    for sequences, found in (((sequence(),), [of, of]), ((sequence(), sequence()), [of])):
+        with pytest.raises(ValueError, match="zip"):
+            collate(sequences, found)
 
 
 def sequence(**fields: object) -> TrainSequence:
@@ -123,6 +133,39 @@ def test_a_teacher_sees_the_same_completions_behind_its_own_prompts() -> None:
     for name in ("targets_N", "mask_N", "index_N", "token_weights_N", "advantages_N"):
         assert torch.equal(getattr(shown, name), getattr(micro_batch, name)), name
     assert collate(sequences[1:], [second]).demonstrated is None
+    # It is laid out as what it stands beside, and no teacher's prompt is counted in it again.
+    assert shown.packing is None
+    assert [one.num_teacher_prompt_tokens for one in shown.sequences] == [0, 0]
+    packed = collate([replace(one, num_teacher_prompt_tokens=9) for one in sequences], [first, second], packed=True)
+    assert packed.packing is not None
+    assert packed.inputs.packing is packed.packing
+    assert packed.input_ids_BT.dtype is packed.positions_N.dtype is torch.int64
+    assert packed.demonstrated is not None
+    assert packed.demonstrated.packing is not None
+    assert packed.demonstrated.input_ids_BT.tolist() == [[3, 4, 5, 6, 7, 5, 8, 9]]
+    assert [one.num_teacher_prompt_tokens for one in packed.demonstrated.sequences] == [0, 0]
+
+
+def test_what_a_teacher_reads_and_said_comes_with_the_tokens() -> None:
+    batch = train_batch(0)
+    group_id, group = next(iter(groups_of(batch).items()))
+    said = read_only([-1.0] * group.completions[1].num_tokens, np.float32)
+    completions = [group.completions[0], replace(group.completions[1], teacher_logprobs=said), *group.completions[2:]]
+    shown = replace(group, prompt=replace(group.prompt, teacher_token_ids=(7, 8, 9)), completions=tuple(completions))
+    wanted = [
+        sequence(
+            group_id=group_id,
+            sample_index=i,
+            num_prompt_tokens=len(group.prompt.token_ids),
+            num_completion_tokens=completions[i].num_tokens,
+            num_teacher_prompt_tokens=3,
+        )
+        for i in range(2)
+    ]
+    first, second = tokens_of(wanted, {group_id: shown})
+    assert first.teacher_prompt_ids == second.teacher_prompt_ids == (7, 8, 9)
+    assert first.teacher_logprobs is None
+    assert second.teacher_logprobs is said
 
 
 def test_tokens_of_a_sequence_are_those_of_its_completion() -> None:

@@ -6,9 +6,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from learner.algorithm.corrections import NOT_CORRECTED, Corrected, correct, entropy_threshold
+from learner.algorithm.corrections import (
+    NOT_CORRECTED,
+    Corrected,
+    correct,
+    entropy_threshold,
+    fixed_corrections,
+    moving_corrections,
+)
 from learner.algorithm.tokens import TokenValues
-from learner.objective import CorrectionConfig, OffPolicySequenceMask, RatioMask, TopEntropyMask, TruncateWeight
+from learner.objective import (
+    CorrectionConfig,
+    ObjectiveConfig,
+    OffPolicySequenceMask,
+    RatioMask,
+    TopEntropyMask,
+    TruncateWeight,
+)
 from tests.learner.algorithm.values import tensor, token_values
 
 LENGTHS = [2, 2]
@@ -178,3 +192,20 @@ def test_extreme_gaps_stay_finite() -> None:
     found = correct(values, values.policy_N, [TruncateWeight(max=None)], entropy_threshold=None)
     assert found.weights_N is not None
     assert found.weights_N.tolist() == pytest.approx([math.exp(20), math.exp(-20)])
+
+
+def test_a_mask_that_looks_at_the_policy_moves_only_where_the_trained_tokens_are_counted() -> None:
+    corrections = [{"kind": "ratio_mask"}, {"kind": "off_policy_sequence"}]
+    for count, moving in (("trained", 1), ("kept", 0)):
+        objective = ObjectiveConfig.model_validate({"corrections": corrections, "aggregation": {"count": count}})
+        ratio_mask, sequence_mask = objective.corrections
+        assert moving_corrections(objective) == (sequence_mask,) * moving
+        assert fixed_corrections(objective) == ((ratio_mask,) if moving else (ratio_mask, sequence_mask))
+
+
+def test_a_completion_that_moved_by_exactly_the_threshold_is_kept() -> None:
+    policy = tensor([-2.5, -2.5])
+    values = token_values(policy, torch.full((2,), -2.0, dtype=torch.float64), [2], advantages_N=tensor([-1, -1]))
+    found = correct(values, values.sampler_N, [OffPolicySequenceMask(threshold=0.5)], entropy_threshold=None)
+    assert found.keep_N is not None
+    assert found.keep_N.tolist() == [True, True]

@@ -50,3 +50,16 @@ def test_an_update_without_tokens_says_nothing() -> None:
     assert control.config.is_on
     assert not EntropyConfig().is_on
     assert EntropyConfig(coef=0.1).is_on
+
+
+def test_an_adaptive_coefficient_goes_on_where_it_was_saved_and_a_fixed_one_is_that_of_the_configuration() -> None:
+    config = EntropyConfig(coef=0.01, target=0.2, step=0.004)
+    control = EntropyControl.of(config).after(sums(0.15, 10))
+    state = control.state()
+    assert state == {"entropy_coef": control.coef, "last_entropy": control.last_entropy}
+    assert state["entropy_coef"] == pytest.approx(0.014)
+    assert EntropyControl.of(config).restored(**state) == control
+    fixed = EntropyControl.of(EntropyConfig(coef=0.03))
+    assert fixed.state() == {}
+    assert fixed.restored(**state) is fixed
+    assert control.restored(None, None) is control

@@ -136,3 +136,62 @@ def test_a_longer_prompt_of_the_teacher_counts_for_the_budget() -> None:
 def test_a_sequence_longer_than_the_budget_stands_alone() -> None:
     (share,) = assign([sequence("a", j, 30, 90) for j in range(2)], num_ranks=1, micro_batch_tokens=100, packed=True)
     assert [len(part) for part in share] == [1, 1]
+
+
+def test_a_small_block_is_one_piece_and_a_large_one_is_cut_between_its_completions() -> None:
+    sequences = [(5, 6), (3,), (5, 6), (5, 6)], [2, 1, 1, 3]
+    packing, _ = pack(*sequences, whole_tokens=1)
+    assert packing.whole_tokens == 1
+    assert packing.pieces == (2, 2, 1, 3, 2)  # one completion alone is never cut off its prompt
+    assert [part.keys for part in packing.parts] == [(0,), (0, 1), (0, 2), (0, 3), (4,)]
+    for whole_tokens, pieces in ((7, (2, 2, 1, 3, 2)), (8, (8, 2))):
+        assert pack(*sequences, whole_tokens=whole_tokens)[0].pieces == pieces
+    # A block far back in the row is as small as one at its beginning.
+    later, _ = pack([(1,) * 9, (2,), (2,)], [1, 1, 1], whole_tokens=4)
+    assert later.pieces == (10, 3)
+
+
+def test_layers_share_a_mask_and_another_row_has_others() -> None:
+    one, _ = pack([(5, 6), (5, 6)], [2, 1])
+    other, _ = pack([(5, 6), (5, 6)], [2, 1])
+    cpu = torch.device("cpu")
+    (part,) = one.parts
+    mask = one.mask_TS(part, cpu, None)
+    assert one.mask_TS(part, cpu, None) is mask
+    assert one.mask_TS(part, cpu, 2) is not mask
+    assert one.windows == {None, 2}
+    assert other.mask_TS(part, cpu, None) is not mask
+    assert one.mask_TS(part, torch.device("meta"), None).device.type == "meta"
+
+
+def ranks_of(sequences: list[TrainSequence], num_ranks: int = 2, micro_batch_tokens: int = 1000) -> list[list[str]]:
+    """[rank] the groups of its sequences."""
+    shares = assign(sequences, num_ranks=num_ranks, micro_batch_tokens=micro_batch_tokens, packed=True)
+    return [sorted(one.group_id for part in share for one in part) for share in shares]
+
+
+def test_a_group_of_two_is_split_where_ranks_would_be_uneven() -> None:
+    assert ranks_of([sequence("a", 0, 1, 100), sequence("a", 1, 1, 100)]) == [["a"], ["a"]]
+
+
+@pytest.mark.parametrize("completions", [(52, 51), (52, 52)])
+def test_a_group_stays_whole_where_ranks_are_nearly_even(completions: tuple[int, int]) -> None:
+    """104 over 100, and 105 over 95, which is 1.05 times the mean exactly: split, they would be more even still."""
+    a = [sequence("a", i, 1, length) for i, length in enumerate(completions)]
+    rest = (50, 26, 24) if sum(completions) == 103 else (46, 26, 23)
+    others = [sequence(name, 0, 1, length - 1) for name, length in zip("bcd", rest, strict=True)]
+    assert ranks_of([*a, *others]) == [["a", "a"], ["b", "c", "d"]]
+
+
+def test_a_group_stays_whole_where_a_split_would_help_nobody() -> None:
+    # 25 and 10; in halves of 15, one of them and the 10 are on one rank: 25 again
+    assert ranks_of([sequence("a", 0, 5, 10), sequence("a", 1, 5, 10), sequence("b", 0, 1, 9)]) == [["a", "a"], ["b"]]
+
+
+def test_the_largest_goes_first_to_the_rank_with_the_fewest_tokens() -> None:
+    assert ranks_of([sequence("b", 0, 1, 2), sequence("c", 0, 1, 2), sequence("a", 0, 1, 3)]) == [["a"], ["b", "c"]]
+
+
+def test_a_micro_batch_is_filled_to_its_last_token() -> None:
+    (share,) = assign([sequence("a", 0, 1, 5), sequence("b", 0, 1, 3)], num_ranks=1, micro_batch_tokens=10, packed=True)
+    assert [len(part) for part in share] == [2]

@@ -359,3 +359,24 @@ def test_the_longest_go_first_to_the_rank_with_the_fewest_tokens() -> None:
 def test_a_budget_that_is_met_exactly_is_kept() -> None:
     shares_of = assign([sequence(10), sequence(10), sequence(10)], num_ranks=1, micro_batch_tokens=20)
     assert [len(part) for part in shares_of[0]] == [2, 1]
+
+
+def test_a_packed_share_says_so_and_has_no_padding() -> None:
+    batch = train_batch(0)
+    settings = replace(settings_with({"micro_batch_tokens": 60}), packed=True)
+    for num_ranks in (1, 2):
+        dealt = shares(batch, plan_step(batch, settings), settings, num_ranks=num_ranks)
+        assert all(share.packed and share.padding_fraction == 0.0 for share in dealt)
+        assert not any(share.packed for share in shares(batch, plan_step(batch, settings), NO_KL, num_ranks=num_ranks))
+    # Whole groups, as the layout wants it: the prompt of one that fits stands in one micro-batch.
+    plan = plan_step(batch, settings)
+    expected = assign(plan.sequences, num_ranks=1, micro_batch_tokens=60, packed=True)
+    assert expected != assign(plan.sequences, num_ranks=1, micro_batch_tokens=60)
+    assert shares(batch, plan, settings, num_ranks=1)[0].mini_batches == expected
+
+
+def test_a_mini_batch_whose_completions_all_have_a_gradient_has_no_pass_without_one() -> None:
+    settings = settings_with({"diagnostics": "all"})
+    batch = batch_of(scored_group(0, [1.0, 0.0], rng=random.Random(0)))
+    (share,) = shares(batch, plan_step(batch, settings), settings, num_ranks=1)
+    assert share.without_gradient == ((),)
