@@ -15,10 +15,11 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from cluster.fleet.environment import keep_memory
-from tests.benchmarks import controlling, learning, sampling, syncing
+from tests.benchmarks import controlling, learning, overlapping, sampling, syncing
 from tests.benchmarks.results import Result, read, write
 
 BENCHMARKS: Mapping[str, Callable[[Path], list[Result]]] = {
+    "async.wall.1": overlapping.over_longest_stage,
     "controller.engines": controlling.engines,
     "controller.hold": controlling.hold,
     "learner.flops": learning.useful_flops,
@@ -28,6 +29,7 @@ BENCHMARKS: Mapping[str, Callable[[Path], list[Result]]] = {
     "learner.step": learning.step_over_bare_loop,
     "sampler.overhead": sampling.over_bare_engine,
     "sync.copy": syncing.over_copy,
+    "sync.delta": syncing.delta_over_dense,
 }
 """By the name of the first figure of each."""
 SAMPLER = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from cluster.commands.inputs import read_inputs
 from cluster.configuration.loading import load_config
@@ -13,10 +14,16 @@ from cluster.fleet.placement import plan_bundles, total_resources
 from cluster.fleet.ray_session import ray_session
 from cluster.record.terminal import make_reporter
 from cluster.weights.weight_sync import NUM_CANARY_PROMPTS, WeightSync
+from learner.model.policy import build_policy
+from learner.model.source import resolve_model
+from learner.transfer.sender import WeightSender
+from rollout.transfer.delta import KeptBytes
+from rollout.transfer.manifest import WeightReceiver
 from tests.benchmarks.pairs import Ratio
 from tests.benchmarks.results import Bound, Result
 
 NUM_SYNCS = 5
+NUM_DELTAS, DELTA_LR = 5, 1e-6
 
 
 def over_copy(_: Path) -> list[Result]:
@@ -45,6 +52,42 @@ def over_copy(_: Path) -> list[Result]:
     what = "time until the engine serves new weights over a copy of the same bytes in memory"
     note = f"SmolLM2-135M in bf16, {num_bytes / 1e6:.0f} MB, one engine, digests and canary included"
     return [Result.of("sync.copy", what, ratio, Bound(value=2.0, is_least=False), note)]
+
+
+def delta_over_dense(_: Path) -> list[Result]:
+    """`quickstart`'s model under AdamW at 1e-6: what `weight_sync.delta` sends of each step, exact at the other end."""
+    config = load_config("quickstart", [])
+    model = build_policy(
+        str(resolve_model(config.model.path, announce=print)), dtype="float32", gradient_checkpointing=False
+    )
+    sender = WeightSender(model, dtype="bfloat16", chunk_bytes=64 << 20, rank=0, keeps=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=DELTA_LR, betas=(0.9, 0.95), weight_decay=0.0)
+    kept = KeptBytes()
+    _received(sender, 0, kept)
+    generator, pairs = torch.Generator().manual_seed(0), []
+    for version in range(1, NUM_DELTAS + 1):
+        token_ids = torch.randint(0, 40_000, (2, 64), generator=generator)
+        model.policy(input_ids=token_ids, labels=token_ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        whole = _received(sender, version, kept)
+        pairs.append(sender.num_bytes_sent / whole)
+    what = "bytes of a sync that tells what changed over those of all weights"
+    note = f"SmolLM2-135M in bf16, AdamW at {DELTA_LR:g}, after each of {NUM_DELTAS} steps, checked at the other end"
+    return [Result.of("sync.delta", what, Ratio.of(tuple(pairs)), Bound(value=0.05, is_least=False), note)]
+
+
+def _received(sender: WeightSender, version: int, kept: KeptBytes) -> int:
+    """A transfer, checked as an engine checks it; bytes of the weights. Errors: `WeightSyncError`."""
+    manifest = sender.manifest(version)
+    as_delta = manifest.base == kept.digest != ""
+    receiver = WeightReceiver(manifest, receiver="benchmark", kept=kept)
+    for index in range(len(manifest.chunks)):
+        chunk = sender.chunk(index, as_delta=as_delta)
+        assert chunk is not None
+        receiver.accept(chunk)
+    receiver.finish(sender.digest())
+    return manifest.num_bytes
 
 
 def _seconds(source: np.ndarray, target: np.ndarray) -> float:

@@ -99,7 +99,7 @@ class VirtualLearner(FakeLearner):
 
     async def train_step(self, share: RankShare, *groups: RolloutGroup) -> tuple[StepOutput, ComputedTokens]:
         assert share.policy_version == self.version == share.step, (share.policy_version, self.version, share.step)
-        await asyncio.sleep(2.0)
+        await self._world.learning()
         await self._decided.wait()
         if self._given_up == share.step:
             self._world.num_given_up += 1
@@ -153,7 +153,7 @@ class VirtualSampler(FakeSampler):
     async def wait_group(self, key: tuple[str, str, int]) -> tuple[GroupFacts, RolloutGroup]:  # type: ignore[override]
         request, version = self._requests.pop(key), self._versions[key]
         started_s = self._world.now_s()
-        await asyncio.sleep(self._world.rng.uniform(0.5, 4.0))
+        await self._world.sampling(self._name)
         group = RolloutGroup(
             prompt=request.prompt,
             completions=tuple(_completion(request.prompt, i, version) for i in range(request.group_size)),
@@ -175,7 +175,7 @@ class VirtualReward(FakeReward):
     async def score(  # type: ignore[override]
         self, group: RolloutGroup, *, with_steps: bool = True
     ) -> GroupScores:
-        await asyncio.sleep(self._world.rng.uniform(0.1, 1.0))
+        await self._world.scoring()
         rewards = tuple(self._results_of(group))
         now = self._world.now_s()
         return GroupScores(rewards=rewards, worker=self._name, started_s=now, finished_s=now)
@@ -274,6 +274,24 @@ class World:
         """Virtual, as Unix time."""
         return time.time()
 
+    def config(self) -> RunConfig:
+        """Of the run."""
+        return config_of(self.schedule)
+
+    # How long everything takes.
+
+    async def sampling(self, _name: str) -> None:
+        """Of one group, by this sampler."""
+        await asyncio.sleep(self.rng.uniform(0.5, 4.0))
+
+    async def scoring(self) -> None:
+        """Of one group."""
+        await asyncio.sleep(self.rng.uniform(0.1, 1.0))
+
+    async def learning(self) -> None:
+        """Of one step."""
+        await asyncio.sleep(2.0)
+
     # What `Fleet` asks of a launcher.
 
     def start(self, name: str) -> Process:
@@ -355,7 +373,7 @@ async def run_schedule(
 ) -> RunSummary:
     """One run from its start, or its newest checkpoint, to its end, or to a stop. Errors: those that
     end a run."""
-    config = config_of(world.schedule)
+    config = world.config()
     # Not `RunDirectory.create`: writing and reading the configuration as YAML would take most of a run's real time.
     for name in ("rollouts", "checkpoints"):
         (folder / name).mkdir(parents=True, exist_ok=True)
