@@ -48,8 +48,9 @@ class WeightSyncConfig(Config):
     """Size of a flattened bucket of tensors."""
     delta: bool = False
     """Send what changed since the sync before, exactly: of weights in bfloat16 and a learning rate of 1e-6 a few
-    hundredths of the bytes. Learner and samplers keep the bytes of the last sync for it. Worth it where a network lies
-    between them; on one machine memory is faster."""
+    hundredths of the bytes. Rank 0 and every sampler keep the weights of the last sync for it, in main memory. Worth it
+    where a network lies between them; on one machine memory is faster. All is sent to all where a process was started
+    since, and a chunk of which more than a quarter changed."""
     deadline_s: float = Field(default=600.0, gt=0)
     """Time for each part of it, such as one chunk to all engines; who has not answered by then is restarted."""
     canary_max_error: float | None = Field(default=None, gt=0)
@@ -195,6 +196,11 @@ class RunConfig(Config):
             raise ValueError(
                 f"learner.micro_batch_tokens is {self.learner.micro_batch_tokens}, less than one sequence of "
                 f"model.max_context_tokens = {self.model.max_context_tokens} tokens; raise the first"
+            )
+        if self.weight_sync.delta and self.rollout.dtype == "float32":
+            raise ValueError(
+                "weight_sync.delta is true and rollout.dtype is float32, in which every step changes nearly every "
+                "weight; set the first to false or the second to bfloat16"
             )
         if self.rollout.gpus_per_engine and self.model.path.startswith("tiny:"):
             raise ValueError("model.path is tiny:, a toy for CPUs; set rollout.gpus_per_engine to 0")

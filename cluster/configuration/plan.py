@@ -12,7 +12,7 @@ from cluster.configuration.model_shapes import ModelShape, model_shape
 MIB = 2**20
 _BYTES = {"float32": 4, "bfloat16": 2}
 _FP32 = 4
-_KEPT = "weights of the last sync, to tell what changed"
+_KEPT = "weights of the last sync, to tell what changed, in main memory"
 _ACTIVATION_BYTES_PER_HIDDEN = 34
 """Bytes that a layer keeps for its backward pass, for each token and hidden unit, in 16 bits and without attention
 scores, which the fused kernels do not keep (Korthikanti et al. 2022, arXiv 2205.05198, equation 1)."""
@@ -187,7 +187,7 @@ def _learner_memory(config: RunConfig, shape: ModelShape | None) -> list[MemoryP
     if learner.teacher is not None and learner.teacher.is_start:
         parts.append(("teacher, the weights of the start, in float32", None if n is None else n * _FP32))
     if config.weight_sync.delta:
-        parts.append((_KEPT, None if n is None else n * _BYTES[config.rollout.dtype]))
+        parts.append((f"{_KEPT}, of rank 0 alone", None if n is None else n * _BYTES[config.rollout.dtype]))
     parts.append(("activations of a micro-batch", _activation_bytes(config, shape)))
     parts.append(("logits of a chunk and their gradient", 2 * _LOGITS_CHUNK_ELEMENTS * _FP32))
     if learner.compares_distributions:

@@ -98,7 +98,7 @@ class WeightSync:
             lambda sampler: sampler.begin_update.remote(manifest, serving_continues=keep),
             item=f"the start of version {version}",
         )
-        # One that was away for a transfer has older bytes, or those of a future that a resume took back.
+        # One that was started since has none, or those of a transfer to it alone.
         as_delta = bool(manifest.base) and set(bases.values()) == {manifest.base}
         await self._send_chunks(receivers, len(manifest.chunks), as_delta=as_delta)
         sent_digest = (await self._ranks(lambda rank: rank.weights_digest.remote(), item="the digest"))[0]

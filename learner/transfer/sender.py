@@ -1,7 +1,8 @@
 """The learner's end of a weight transfer (rollout/transfer/manifest.py): gathers what ZeRO has spread, and lays it flat
 in the engines' dtype, in one pass over memory.
 
-Weights are gathered chunk by chunk: a rank never holds more than one chunk beyond its own share.
+Weights are gathered chunk by chunk: a rank never holds more than one chunk beyond its own share, but for rank 0 where
+it keeps what it sent.
 """
 
 from collections.abc import Sequence

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 Bytes: TypeAlias = NDArray[np.uint8]
@@ -38,13 +37,15 @@ class Delta:
     """[bytes] compressed planes: those of the distances, then those of the bits that differ."""
 
 
-def difference(old: Bytes, new: Bytes, *, word_bytes: int) -> Delta | None:
-    """What turns `old` into `new`; None where it is no smaller to speak of."""
+def difference(old: Bytes, new: Bytes, *, word_bytes: int, most: float = WORTH_IT) -> Delta | None:
+    """What turns `old` into `new`; None where more than the share `most` of the words changed."""
+    import pyarrow as pa
+
     words = WORDS[word_bytes]
     xor = np.bitwise_xor(old.view(words), new.view(words))
-    places = np.flatnonzero(xor)
-    if len(places) > WORTH_IT * len(xor):
+    if np.count_nonzero(xor) > most * len(xor):  # before there are eight bytes for each of them
         return None
+    places = np.flatnonzero(xor)
     gaps = np.diff(places, prepend=-1).astype(np.uint32)
     planes = [_planes(gaps), _planes(xor[places])]
     packed = pa.Codec(_CODEC, _LEVEL).compress(np.concatenate(planes), asbytes=True)
@@ -53,6 +54,8 @@ def difference(old: Bytes, new: Bytes, *, word_bytes: int) -> Delta | None:
 
 def apply(old: Bytes, delta: Delta) -> Bytes:
     """`old` with the difference; a new array. Raises ValueError for a delta that does not fit `old`."""
+    import pyarrow as pa
+
     words, num = WORDS[delta.word_bytes], delta.num_changed
     if not num:
         return old.copy()
@@ -94,7 +97,8 @@ class KeptBytes:
         return self._chunks.get(index)
 
     def keep(self, index: int, data: Bytes) -> None:
-        """Takes the place of what was kept."""
+        """Takes the place of what was kept. Nobody may write into it any more."""
+        data.flags.writeable = False
         self._chunks[index] = data
 
     def finish(self, digest: str) -> None:

@@ -20,7 +20,7 @@ from math import prod
 import numpy as np
 import xxhash
 
-from rollout.errors import WeightSyncError
+from rollout.errors import EngineError, WeightSyncError
 from rollout.transfer.delta import Delta, KeptBytes, apply
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -114,7 +114,8 @@ def weights_digest(digests: Sequence[tuple[TensorSpec, str]]) -> str:
 class WeightReceiver:
     """Checks a transfer as it arrives. One for each transfer.
 
-    Errors: `WeightSyncError` that names the tensor, from `accept` and `finish`.
+    Errors: `WeightSyncError` that names the tensor, from `accept` and `finish`; `EngineError` from `accept` of what
+    changed, which a new process, that has kept nothing, is sent whole.
     """
 
     def __init__(self, manifest: WeightManifest, *, receiver: str, kept: KeptBytes | None = None) -> None:
@@ -131,22 +132,26 @@ class WeightReceiver:
         return self._manifest.policy_version
 
     def accept(self, chunk: WeightChunk) -> Iterator[tuple[TensorSpec, np.ndarray]]:
-        """Yields each tensor's spec and its bytes (a view of the chunk, uint8), after all of them were checked."""
+        """Yields each tensor's spec and its bytes (uint8, read-only where they are shared), after all of them were
+        checked. Errors: `WeightSyncError`; `EngineError` where what changed does not fit what was kept."""
         self._check_layout(chunk)
         tensors = self._manifest.chunks[chunk.index]
         data = chunk.data if chunk.delta is None else self._changed(chunk, chunk.delta)
+        # What a difference was put on may be what is damaged: a new process, which has kept nothing, is sent all.
+        refused = WeightSyncError if chunk.delta is None else EngineError
         ends = list(accumulate(tensor.num_bytes for tensor in tensors))
         parts = [data[start:end] for start, end in pairwise([0, *ends])]
         for tensor, sent, part in zip(tensors, chunk.digests, parts, strict=True):
-            if (got := tensor_digest(part)) != sent:
-                raise WeightSyncError(
+            got = tensor_digest(part)
+            if got != sent:
+                raise refused(
                     f"{self._receiver}: tensor {tensor.name} of weights version {chunk.policy_version} arrived altered "
                     f"(digest {got[:12]}, sent {sent[:12]}); its weights are not used"
                 )
         self._digests[chunk.index] = list(zip(tensors, chunk.digests, strict=True))
         if self._manifest.keeps:
             # What came whole lies in memory that is shared with the sender, and is given back.
-            self._kept.keep(chunk.index, data.copy() if chunk.delta is None else data)
+            self._kept.keep(chunk.index, data if chunk.delta is not None else data.copy())
         return zip(tensors, parts, strict=True)
 
     def finish(self, sent_digest: str) -> str:
@@ -174,7 +179,7 @@ class WeightReceiver:
                 raise ValueError("nothing was kept of it")
             return apply(old, delta)
         except ValueError as error:
-            raise WeightSyncError(
+            raise EngineError(
                 f"{self._receiver}: what changed in chunk {chunk.index} of weights version {chunk.policy_version} does "
                 f"not fit what was kept of the version before: {error}"
             ) from error

@@ -9,9 +9,10 @@ from pathlib import Path
 from cluster.config import RunConfig
 from tests.benchmarks.pairs import Ratio
 from tests.benchmarks.results import Bound, Result
+from tests.faults.running import run_schedule
 from tests.faults.schedules import Schedule
 from tests.faults.virtual import in_virtual_time
-from tests.faults.world import World, run_schedule
+from tests.faults.world import World
 
 STEPS, WARM_UP = 60, 3
 GROUPS = 16

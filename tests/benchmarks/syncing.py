@@ -14,7 +14,7 @@ from cluster.fleet.placement import plan_bundles, total_resources
 from cluster.fleet.ray_session import ray_session
 from cluster.record.terminal import make_reporter
 from cluster.weights.weight_sync import NUM_CANARY_PROMPTS, WeightSync
-from learner.model.policy import build_policy
+from learner.model.policy import LogprobModel, build_policy
 from learner.model.source import resolve_model
 from learner.transfer.sender import WeightSender
 from rollout.transfer.delta import KeptBytes
@@ -60,6 +60,7 @@ def delta_over_dense(_: Path) -> list[Result]:
     model = build_policy(
         str(resolve_model(config.model.path, announce=print)), dtype="float32", gradient_checkpointing=False
     )
+    _leave_the_grid(model)
     sender = WeightSender(model, dtype="bfloat16", chunk_bytes=64 << 20, rank=0, keeps=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=DELTA_LR, betas=(0.9, 0.95), weight_decay=0.0)
     kept = KeptBytes()
@@ -75,6 +76,18 @@ def delta_over_dense(_: Path) -> list[Result]:
     what = "bytes of a sync that tells what changed over those of all weights"
     note = f"SmolLM2-135M in bf16, AdamW at {DELTA_LR:g}, after each of {NUM_DELTAS} steps, checked at the other end"
     return [Result.of("sync.delta", what, Ratio.of(tuple(pairs)), Bound(value=0.05, is_least=False), note)]
+
+
+def _leave_the_grid(model: LogprobModel) -> None:
+    """Files in bf16 begin in the middle between two roundings, where no small step is seen. Here weights are anywhere
+    between, as after many steps."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            unit = torch.ldexp(
+                torch.ones_like(weight), torch.frexp(weight).exponent - 8
+            )  # bf16 has 8 bits of a fraction
+            weight.add_((torch.rand(weight.shape, generator=generator) - 0.5) * unit)
 
 
 def _received(sender: WeightSender, version: int, kept: KeptBytes) -> int:

@@ -18,6 +18,7 @@ from cluster.fleet.recovery import Recovery
 from cluster.fleet.roles import Role
 from reward.types import GroupScores, RewardResult
 from rollout.errors import WeightSyncError
+from rollout.transfer.delta import KeptBytes
 from rollout.transfer.manifest import (
     TensorSpec,
     WeightChunk,
@@ -183,6 +184,7 @@ class FakeSampler:
         self._altered = altered
         self._requests: dict[tuple[str, str, int], SampleRequest] = {}
         self._receiver: WeightReceiver | None = None
+        self._kept = KeptBytes()
 
     def close(self) -> None:
         return None
@@ -191,8 +193,9 @@ class FakeSampler:
         del serving_continues  # nothing runs here
         self._journal.append(("begin", self._name, str(manifest.policy_version)))
         self.served = None
-        self._receiver = WeightReceiver(manifest, receiver=self._name)
-        return ""
+        base = self._kept.digest
+        self._receiver = WeightReceiver(manifest, receiver=self._name, kept=self._kept)
+        return base
 
     def load_chunk(self, chunk: WeightChunk) -> None:
         assert self._receiver is not None

@@ -18,10 +18,11 @@ from cluster.types import RunSummary
 from cluster.weights import checkpointing
 from cluster.weights.run_state import read_run_state
 from learner.saving import files
-from tests.faults import world as worlds
+from tests.faults import running
+from tests.faults.running import run_schedule
 from tests.faults.schedules import Fault, Schedule
 from tests.faults.virtual import in_virtual_time
-from tests.faults.world import PROMPTS_PER_STEP, World, run_schedule
+from tests.faults.world import PROMPTS_PER_STEP, World
 
 STEPS = 4
 
@@ -178,7 +179,7 @@ def test_a_batch_in_which_every_lease_runs_out_is_waited_for(tmp_path: Path) -> 
 
 
 def test_a_run_whose_groups_do_not_add_up_ends_after_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worlds, "LedgerState", lambda: LedgerState(dispatched=1))
+    monkeypatch.setattr(running, "LedgerState", lambda: LedgerState(dispatched=1))
     with pytest.raises(LedgerError, match="4 groups dispatched, 3 trained, 0 rejected, 0 in flight"):
         run(tmp_path)
     assert [line["step"] for line in RunDirectory(tmp_path).read_log("metrics")] == [0]

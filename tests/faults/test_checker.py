@@ -10,9 +10,10 @@ import pytest
 
 from cluster.config import RunConfig
 from tests.faults.checker import check_run
+from tests.faults.running import run_schedule
 from tests.faults.schedules import Schedule
 from tests.faults.virtual import in_virtual_time
-from tests.faults.world import World, config_of, run_schedule
+from tests.faults.world import World, config_of
 
 SCHEDULE = Schedule(
     seed=1,

@@ -15,9 +15,10 @@ from rollout.prompts.stream import PromptStream, PromptStreamState
 from rollout.types import RolloutGroup
 from tests.cluster.examples import ok
 from tests.faults import world as worlds
+from tests.faults.running import run_schedule
 from tests.faults.schedules import Schedule
 from tests.faults.virtual import in_virtual_time
-from tests.faults.world import PROMPTS_PER_STEP, World, run_schedule
+from tests.faults.world import PROMPTS_PER_STEP, World
 from tests.rollout.prompts.test_stream import prompt_set
 
 STEPS = 12

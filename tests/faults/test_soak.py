@@ -14,9 +14,10 @@ from cluster.errors import ActorFailedError, RestartsExhaustedError, StageTimeou
 from cluster.record.run_directory import RunDirectory
 from rollout.errors import ShoalError, WeightSyncError
 from tests.faults.checker import check_run
+from tests.faults.running import run_schedule
 from tests.faults.schedules import Schedule, schedule_of
 from tests.faults.virtual import in_virtual_time
-from tests.faults.world import FIRST_WEIGHTS, World, config_of, run_schedule, weights_after, weights_without_faults
+from tests.faults.world import FIRST_WEIGHTS, World, config_of, weights_after, weights_without_faults
 
 ONE_SEED = os.environ.get("SHOAL_SOAK_SEED")
 
@@ -102,7 +103,7 @@ def test_a_thousand_random_fault_schedules_lose_nothing(first: int) -> None:
 @pytest.mark.skipif(ONE_SEED is not None, reason="SHOAL_SOAK_SEED asks for one seed")
 def test_runs_that_are_stopped_and_resumed_lose_nothing(tmp_path: Path) -> None:
     """At any moment, several times, while actors fail as well."""
-    interrupted = given_up = 0
+    interrupted = given_up = deltas = 0
     for seed in range(60):
         schedule = dataclasses.replace(schedule_of(seed), max_restarts=1000)
         rng, folder, status = random.Random(f"stops {seed}"), tmp_path / str(seed), ""
@@ -116,6 +117,7 @@ def test_runs_that_are_stopped_and_resumed_lose_nothing(tmp_path: Path) -> None:
                 status = "failed"  # of a fault; what is resumed is the checkpoint before
             sampled |= world.sampled
             given_up += world.num_given_up
+            deltas += world.num_deltas
             interrupted += status == "interrupted"
         (folder / "superseded").mkdir(exist_ok=True)  # what a resumed run leases anew has no line of its own
         problems = check_run(folder, config=config_of(schedule), sampled=sampled)
@@ -124,6 +126,7 @@ def test_runs_that_are_stopped_and_resumed_lose_nothing(tmp_path: Path) -> None:
         shutil.rmtree(folder)
     assert interrupted > 60
     assert given_up > 10  # within a training step
+    assert deltas > 100
 
 
 @pytest.mark.skipif(ONE_SEED is None, reason="for one seed: SHOAL_SOAK_SEED=n")

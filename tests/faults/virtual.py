@@ -9,6 +9,7 @@ import asyncio
 import selectors
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, TypeVar
 from unittest.mock import patch
 
@@ -16,6 +17,7 @@ import ray.exceptions
 
 from cluster.fleet.recovery import Recovery
 from rollout.errors import EngineError
+from rollout.transfer.manifest import WeightChunk
 from tests.cluster.fakes import Stored, Vanishing, first_result
 
 T = TypeVar("T")
@@ -157,8 +159,7 @@ class Process:
         await self._resumed.wait()
         values = [await arg if isinstance(arg, Ref | Stored) else arg for arg in args]
         if fault == "corrupt":
-            values[0].data.flags.writeable = True
-            values[0].data[0] ^= 1
+            values[0] = _damaged(values[0])
         if method in ("ready", "start", "__ray_ready__"):
             return None
         result = getattr(self.worker, method)(*values, **kwargs)
@@ -168,6 +169,14 @@ class Process:
             gone_at = loop.time() + duration_s
             result = (result[0], Vanishing(result[1], lambda: loop.time() >= gone_at))
         return result
+
+
+def _damaged(chunk: WeightChunk) -> WeightChunk:
+    """With a bit that is another one."""
+    told = chunk.data if chunk.delta is None else chunk.delta.data
+    data = told.copy()
+    data[len(data) // 2] ^= 1
+    return replace(chunk, data=data) if chunk.delta is None else replace(chunk, delta=replace(chunk.delta, data=data))
 
 
 class _Method:

@@ -7,9 +7,8 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,7 @@ from cluster.config import CheckpointConfig, EvalConfig, RecoveryConfig, RunConf
 from cluster.config import WeightSyncConfig as SyncConfig
 from cluster.fleet.actors import Actor, Fleet
 from cluster.fleet.roles import Role
-from cluster.groups.ledger import LedgerState
-from cluster.loop.controller import Controller
-from cluster.loop.parts import RunParts
-from cluster.record.run_directory import RunDirectory
-from cluster.types import RunSummary
-from cluster.weights.checkpointing import Checkpoints
-from cluster.weights.run_state import Fingerprints, RunState
+from cluster.weights.run_state import Fingerprints
 from learner.algorithm.plan import PlanSettings, plan_step, shares
 from learner.config import LearnerConfig
 from learner.types import ComputedTokens, RankShare, StepOutput, TrainBatch
@@ -32,7 +25,8 @@ from reward.types import GroupScores, ScoredGroup
 from rollout.config import ReasoningGymTask, RolloutConfig
 from rollout.errors import StepGivenUpError
 from rollout.prompts.stream import PromptStreamState, StreamFacts
-from rollout.transfer.manifest import WeightChunk, tensor_digest
+from rollout.transfer.delta import KeptBytes, difference
+from rollout.transfer.manifest import WeightChunk, WeightManifest, tensor_digest
 from rollout.types import (
     Completion,
     FinishReason,
@@ -92,6 +86,7 @@ class VirtualLearner(FakeLearner):
     def __init__(self, name: str, world: "World") -> None:
         super().__init__([], name=name)
         self.version, self.weights = 0, FIRST_WEIGHTS
+        self._kept = KeptBytes()
         self._world, self._meeting = world, world.meeting
         self._decided = asyncio.Event()
         self._decided.set()
@@ -120,11 +115,33 @@ class VirtualLearner(FakeLearner):
         self._given_up = -1 if at is None else step
         self._decided.set()
 
+    def weight_manifest(self) -> WeightManifest:
+        base, keeps = self._kept.digest, self._world.schedule.seed % 2 == 0
+        self._kept.begin(keeps=keeps)
+        return replace(super().weight_manifest(), keeps=keeps, base=base)
+
     def weight_chunk(self, index: int, *, as_delta: bool) -> WeightChunk:
-        assert not as_delta
         data = np.frombuffer(bytes.fromhex(self.weights)[index : index + 8], dtype=np.uint8).copy()
+        old = self._kept.chunk(index)
+        delta = difference(old, data, word_bytes=2, most=1.0) if as_delta and old is not None else None
+        assert (delta is not None) == as_delta
+        self._kept.keep(index, data)
         self._sent.append((SPECS[index], tensor_digest(data)))
-        return WeightChunk(policy_version=self.version, index=index, digests=(tensor_digest(data),), data=data)
+        self._world.num_deltas += as_delta
+        return WeightChunk(
+            policy_version=self.version,
+            index=index,
+            digests=(tensor_digest(data),),
+            data=data.copy() if delta is None else data[:0].copy(),
+            delta=delta,
+        )
+
+    def weights_digest(self) -> str:
+        self._kept.finish(digest := super().weights_digest())
+        return digest
+
+    def weight_bytes_sent(self) -> int:
+        return 1
 
     def save(self, directory: str) -> None:
         (Path(directory) / f"{self._name}.txt").write_text(f"{self.version} {self.weights}")
@@ -262,6 +279,8 @@ class World:
     deaths: list[str] = field(default_factory=list)
     num_given_up: int = 0
     """Of steps, by rank, for a stop."""
+    num_deltas: int = 0
+    """Of chunks of weights, by rank, that told what changed."""
 
     def __post_init__(self) -> None:
         self.rng = random.Random(f"times {self.schedule.seed}")
@@ -366,52 +385,3 @@ def config_of(schedule: Schedule) -> RunConfig:
         recovery=RecoveryConfig(max_restarts=schedule.max_restarts, probe_every_s=5.0, probe_deadline_s=10.0),
         weight_sync=SyncConfig(deadline_s=40.0),
     )
-
-
-async def run_schedule(
-    world: World, folder: Path, warnings: list[str], *, stop_after_s: float | None = None
-) -> RunSummary:
-    """One run from its start, or its newest checkpoint, to its end, or to a stop. Errors: those that
-    end a run."""
-    config = world.config()
-    # Not `RunDirectory.create`: writing and reading the configuration as YAML would take most of a run's real time.
-    for name in ("rollouts", "checkpoints"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    run = RunDirectory(folder)
-    checkpoints = Checkpoints(run.checkpoints_path, config.checkpoint, warn=warnings.append)
-    state = RunState(step=0, policy_version=0, stream=Stream().state(), ledger=LedgerState(), fingerprints=FINGERPRINTS)
-    fleet = world.fleet()
-    if checkpoints.exists():
-        path, state = checkpoints.newest()
-        await checkpoints.load_learners(fleet, path)
-        run.rewind(state.step, state.log_sizes)
-    stream: Any = Stream.restore(state.stream)
-    reporter: Any = SimpleNamespace(
-        warn=warnings.append, phase=lambda *_: None, step=lambda _: None, evaluation=lambda _: None
-    )
-    trackers: Any = SimpleNamespace(log=lambda *_: None)
-    parts = RunParts(
-        config=config,
-        fleet=fleet,
-        stream=stream,
-        eval_prompts=(),
-        canary_prompts=(prompt_of(0),),
-        run=run,
-        checkpoints=checkpoints,
-        reporter=reporter,
-        warn=warnings.append,
-        trackers=trackers,
-        start=state,
-    )
-    world.start_clocks()
-    stop = asyncio.Event()
-    if stop_after_s is not None:
-        asyncio.get_running_loop().call_later(stop_after_s, stop.set)
-    controller = Controller(parts, stop)
-    try:
-        summary = await controller.run()
-    except Exception as error:
-        run.write_summary(controller.summary("failed", str(error)))
-        raise
-    run.write_summary(summary)
-    return summary

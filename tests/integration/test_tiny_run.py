@@ -83,9 +83,15 @@ def test_export_loads_in_transformers_with_the_trained_weights(reference: runs.R
 
 def test_sampling_ahead_trains_within_its_lag(tmp_path: Path) -> None:
     words = ("deterministic=false", "max_policy_lag=1", "rollout.num_engines=2", "rollout.on_weight_sync=keep")
-    run = runs.train(tmp_path / "ahead", "tiny", *runs.SHORT, *words)
+    # In bf16, and told what changed alone: at this learning rate that is little.
+    deltas = ("rollout.dtype=bfloat16", "weight_sync.delta=true", "learner.lr=1e-6")
+    run = runs.train(tmp_path / "ahead", "tiny", *runs.SHORT, *words, *deltas)
     summary = runs.summary(run.path)
     assert summary["groups_trained"] == summary["groups_dispatched"] == STEPS * P
     lags = [line["lag/max"] for line in runs.read_lines(run.path / "metrics.jsonl")]
     assert max(lags) == 1.0, "with one batch ahead, all but the first are one version old"
+    syncs = [e["extra"] for e in runs.read_lines(run.path / "events.jsonl") if e["kind"] == "sync"]
+    whole = syncs[0]["bytes"]
+    assert {sync["bytes_sent"] for sync in syncs if sync["policy_version"] == 0} == {whole}
+    assert 0 < max(sync["bytes_sent"] for sync in syncs if sync["policy_version"] > 0) < 0.1 * whole
     assert run.left_behind() == []

@@ -224,7 +224,7 @@ def all_cases(rank: int, world_size: int, addresses: list[RendezvousAddress], mo
 def given_up(tmp_path_factory: pytest.TempPathFactory) -> dict[Case, Digests]:
     """Every case, in one process for each rank."""
     model_dir = save_toy_model(tmp_path_factory.mktemp("gate") / "model")
-    by_rank = run_ranks(all_cases, 2, 3 * len(TOGETHER + ALONE), str(model_dir), deadline_s=540.0)
+    by_rank = run_ranks(all_cases, 2, 3 * len(TOGETHER + ALONE), str(model_dir), deadline_s=480.0)
     return {case: digests for found in by_rank for case, digests in found.items()}
 
 

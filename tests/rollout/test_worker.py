@@ -10,6 +10,7 @@ from pydantic import BaseModel, field_validator
 
 from rollout.config import SamplingConfig
 from rollout.errors import EngineError, WeightSyncError
+from rollout.transfer.delta import difference
 from rollout.transfer.manifest import TensorSpec, WeightChunk, WeightManifest, tensor_digest, weights_digest
 from rollout.types import Prompt, SampleRequest, facts_of
 from rollout.worker import RolloutWorker
@@ -54,6 +55,36 @@ async def update(worker: RolloutWorker, *, serving_continues: bool = False) -> s
     await worker.begin_update(MANIFEST, serving_continues=serving_continues)
     await worker.load_chunk(CHUNK)
     return await worker.finish_update(DIGEST)
+
+
+def test_a_worker_keeps_what_came_and_takes_what_changed() -> None:
+    async def main() -> None:
+        engine = FakeEngine()
+        async with working(engine) as worker:
+            keeps = dataclasses.replace(MANIFEST, keeps=True)
+            assert await worker.begin_update(keeps) == ""
+            await worker.load_chunk(CHUNK)
+            assert await worker.finish_update(DIGEST) == DIGEST
+            new = DATA.copy()
+            new[1] = 9
+            delta = difference(DATA, new, word_bytes=2)
+            chunk = WeightChunk(policy_version=1, index=0, digests=(tensor_digest(new),), data=new[:0], delta=delta)
+            digest = weights_digest([(SPEC, chunk.digests[0])])
+            assert await worker.begin_update(keeps) == DIGEST  # and the transfer breaks off
+            await worker.load_chunk(chunk)
+            assert await worker.begin_update(keeps) == ""
+            await worker.load_chunk(CHUNK)
+            await worker.finish_update(DIGEST)
+            assert await worker.begin_update(keeps) == DIGEST
+            await worker.load_chunk(chunk)
+            assert engine.loaded == {"w": new.tobytes()}
+            assert await worker.finish_update(digest) == digest
+            await worker.begin_update(keeps)
+            with pytest.raises(EngineError, match="arrived altered"):  # it changed from other weights than these
+                await worker.load_chunk(chunk)
+            assert await worker.begin_update(MANIFEST) == ""
+
+    asyncio.run(main())
 
 
 async def sample(worker: RolloutWorker, requests: Sequence[SampleRequest]) -> None:

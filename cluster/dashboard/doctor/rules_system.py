@@ -112,6 +112,7 @@ def sync_slow(facts: Facts) -> Finding | None:
         attempts=(
             "`rollout.on_weight_sync=keep`, where sampling runs ahead",
             "raise `weight_sync.chunk_mib`",
+            "`weight_sync.delta=true` where a network lies between, in bfloat16",
             "raise `rollout.prompts_per_step`, so that there are fewer syncs",
         ),
         chart=facts.chart("share of a step spent in sync", "time/sync_share", SYNC_SHARE.watch_above),

@@ -18,8 +18,8 @@ ASKED_S = 10.0
 @dataclass(slots=True, kw_only=True)
 class OpenRun:
     """An opened run. Its fields are written by the follower's thread alone, but for `users`, `asked_s` and `used_s`
-    (under the follower's lock). A request that wants it looked at sets the event `wanted`, and what requests keep is in
-    `memo`, which has a lock of its own."""
+    (under the follower's lock) and `is_waited_out`. A request that wants it looked at sets the event `wanted`, and what
+    requests keep is in `memo`, which has a lock of its own."""
 
     name: str
     path: Path
@@ -35,7 +35,10 @@ class OpenRun:
     was_complete: bool = False
     """Whether all of its rollouts were in the index once."""
     caught_up: threading.Event = field(default_factory=threading.Event)
-    """Not set while files of rollouts are left for when somebody asks; set by who has waited for them too long."""
+    """Not set while the files are looked at, and while some of rollouts are left for when somebody asks; set by who has
+    waited for them too long."""
+    is_waited_out: bool = False
+    """Whether somebody has waited too long: what there is is shown then, until all is read."""
     unasked_due_s: float = 0.0
     """Monotonic time before which no file is read that nobody asked for."""
     rollouts_s: float = 0.0

@@ -131,6 +131,7 @@ class Follower:
                 run.wanted.set()
                 self._wake.set()
                 if not run.caught_up.wait(FIRST_LOOK_S):
+                    run.is_waited_out = True
                     run.caught_up.set()  # so that the next requests are answered with what there is
             yield run
         finally:
@@ -198,7 +199,7 @@ class Follower:
         store = run.store or self._open_store(run.path)
         run.store = store
         max_files = None if run.wants_rollouts(started) else int(started >= run.unasked_due_s)
-        if run.was_complete:
+        if run.was_complete and not run.is_waited_out:
             # A look shows a new line of the metrics before it has read the rollouts of that step. Who saw the one asks
             # for the other, and must not be told that there is no such step.
             run.caught_up.clear()
@@ -210,6 +211,7 @@ class Follower:
         # Of a run that takes long to read for the first time, what there is is shown.
         if first or (progress.ready and (max_files is None or not progress.files_later)):
             run.caught_up.set()
+            run.is_waited_out = False
         run.was_complete |= progress.complete
         run.error = None
         status = store.status()

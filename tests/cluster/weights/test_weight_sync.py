@@ -95,6 +95,65 @@ def test_what_changed_is_told_only_where_every_sampler_has_what_it_changed_from(
     assert sorted(asked) == [(told, f"learner-{rank}", str(i)) for rank in range(2) for i in range(5)]
 
 
+class Scoring(FakeLearner):
+    """Tells when it is asked for the canary's prompts, and does not answer before it is let go."""
+
+    def __init__(self, journal: Journal, *, name: str = "learner-0") -> None:
+        super().__init__(journal, name=name)
+        self.may_end = asyncio.Event()
+
+    async def score_tokens(self, sequences: Any) -> Any:  # type: ignore[override]
+        self._journal.append(("score", self._name))
+        await self.may_end.wait()
+        return super().score_tokens(sequences)
+
+
+class Finishing(FakeSampler):
+    """Takes in what came when it is let go, and then maybe fails."""
+
+    error: Exception | None = None
+    may_end: asyncio.Event
+
+    async def finish_update(self, sent_digest: str) -> str:  # type: ignore[override]
+        self._journal.append(("finishing", self._name))
+        await self.may_end.wait()
+        if self.error is not None:
+            raise self.error
+        return super().finish_update(sent_digest)
+
+
+@pytest.mark.parametrize("error", [None, WeightSyncError("came altered")])
+def test_the_learner_computes_the_canary_while_engines_take_in_what_came(error: Exception | None) -> None:
+    async def main() -> None:
+        journal: Journal = []
+        sampler = Finishing(journal, name="sampler-0")
+        sampler.error, sampler.may_end = error, asyncio.Event()
+        learners = [Scoring(journal, name=f"learner-{rank}") for rank in range(2)]
+        fleet = fleet_of(samplers=[sampler], learners=learners)
+        # One token has no longest text, which would be asked for first.
+        prompt = dataclasses.replace(PROMPT, token_ids=(5, 5, 5))
+        publishing = asyncio.ensure_future(WeightSync(CONFIG, fleet, [prompt]).publish(fleet.samplers))
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        asked = [entry for entry in journal if entry[0] in ("score", "finishing")]
+        assert sorted(asked) == [("finishing", "sampler-0"), ("score", "learner-0"), ("score", "learner-1")]
+        assert not publishing.done()
+        sampler.may_end.set()
+        if error is None:
+            for learner in learners:
+                learner.may_end.set()
+            assert (await publishing).synced == ("sampler-0",)
+        else:  # while the ranks still compute
+            with pytest.raises(WeightSyncError, match="came altered"):
+                await asyncio.wait_for(publishing, 5)
+            assert sampler.served is None
+            for learner in learners:
+                learner.may_end.set()
+            await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+
+
 def test_only_a_few_chunks_are_on_their_way_and_every_rank_takes_part() -> None:
     journal: Journal = []
     publish(journal, two_samplers(journal))

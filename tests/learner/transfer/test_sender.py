@@ -94,6 +94,9 @@ def test_what_changed_is_told_as_that_and_arrives_exactly(tmp_path: Path) -> Non
     assert found[3] == whole  # nearly everything changed
     assert found[4] < 0.01 * whole
 
+    with pytest.raises(ValueError, match="read-only"):
+        kept.chunk(0)[0] = 1  # type: ignore[index]
+
     # A transfer that broke leaves chunks of two versions: the next is whole.
     move(1e-6)
     sender.manifest(5)

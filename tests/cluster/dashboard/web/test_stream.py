@@ -1,5 +1,6 @@
 """What is remembered of a live run, and what is read of one whose rollouts nobody asks for."""
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -93,6 +94,37 @@ def test_a_step_that_is_in_the_metrics_is_never_said_to_be_missing(live: Any, mo
         time.sleep(0.3)  # long enough for an answer that does not wait
         go_on.set()
         assert len(answer.result()["groups"]) == 2
+        (live.path / "summary.json").write_text(json.dumps({"status": "finished"}))
+
+
+def test_who_has_waited_too_long_is_shown_what_there_is_until_all_is_read(
+    live: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "FIRST_LOOK_S", 0.2)
+    go_on = threading.Event()
+    read_index = RunStore._refresh_index
+
+    def slowly(store: RunStore, deadline_s: float, max_files: int | None) -> set[str]:
+        if store.metrics().steps[-1] == 0 or go_on.is_set():
+            return read_index(store, deadline_s, max_files)
+        time.sleep(0.05)  # and reads nothing: there is always more to read
+        store._folder.progress = dataclasses.replace(store._folder.progress, files_total=99)
+        return {"rollouts"}
+
+    with serving([live.path.parent]) as served, served.events("/api/stream?run=live"):
+        assert served.get("/api/runs/live/steps")["steps"] == [0]
+        monkeypatch.setattr(RunStore, "_refresh_index", slowly)
+        write_step(live, 1)
+        wait_until(lambda: served.get("/api/runs/live")["info"]["step"] == 2, "it is looked at")
+        served.get("/api/runs/live/steps")  # waits
+        for _ in range(5):
+            begun_s = time.monotonic()
+            assert served.get("/api/runs/live/steps")["steps"] == [0]
+            assert time.monotonic() - begun_s < 0.2
+        go_on.set()
+        wait_until(lambda: served.get("/api/runs/live/steps")["steps"] == [0, 1], "it is read")
+        with served.follower.use("live") as run:
+            wait_until(lambda: not run.is_waited_out, "all is read")
         (live.path / "summary.json").write_text(json.dumps({"status": "finished"}))
 
 
