@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeAlias
 from cluster.config import RunConfig
 from cluster.errors import ActorFailedError, StageTimeoutError
 from cluster.fleet.deadlines import finish, finish_all
-from cluster.fleet.environment import cores_of_nodes, threads_variable, with_ours
+from cluster.fleet.environment import cores_of_nodes, threads_variables, with_ours
 from cluster.fleet.handles import LearnerHandle, RewardHandle, RewardModelHandle, SamplerHandle, TeacherHandle
 from cluster.fleet.objects import Objects, RayObjects
 from cluster.fleet.placement import Bundle, place, plan_bundles
@@ -255,7 +255,7 @@ class Launcher:
                 self._group, placement_group_bundle_index=self._bundle_index(name)
             ),
             "max_concurrency": role.calls_at_once(config),
-            "runtime_env": {"env_vars": with_ours({**role.environment(config), **threads_variable(seat.threads)})},
+            "runtime_env": {"env_vars": with_ours({**role.environment(config), **threads_variables(seat.threads)})},
             # Lost ones are replaced by `Fleet`, which knows what they must be given.
             "max_restarts": 0,
         }

@@ -5,7 +5,7 @@ import pytest
 
 from cluster.errors import StageTimeoutError
 from cluster.fleet import environment
-from cluster.fleet.environment import cores_of_nodes, own_cores, threads_variable, with_ours
+from cluster.fleet.environment import cores_of_nodes, own_cores, threads_variables, with_ours
 from rollout.module_loading import ROOT, USER_FOLDERS
 
 
@@ -44,4 +44,12 @@ def test_what_is_passed_on_is_named_and_ours_wins(monkeypatch: pytest.MonkeyPatc
     assert "SECRET" not in passed
     assert passed["PYTHONPATH"].split(os.pathsep)[0] == str(ROOT), "ours need not be installed"
     assert os.getcwd() in passed[USER_FOLDERS].split(os.pathsep)
-    assert (threads_variable(3), threads_variable(0)) == ({"OMP_NUM_THREADS": "3"}, {})
+
+
+def test_threads_wait_asleep_unless_somebody_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    assert threads_variables(3) == {"OMP_NUM_THREADS": "3", "GOMP_SPINCOUNT": "2000"}
+    assert threads_variables(0) == {"GOMP_SPINCOUNT": "2000"}
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert threads_variables(3) == {"OMP_NUM_THREADS": "3", "OMP_WAIT_POLICY": "ACTIVE"}
