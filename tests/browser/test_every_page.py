@@ -198,3 +198,22 @@ def test_the_largest_gap_opens_on_its_token(page: Any, dashboard: Dashboard) -> 
     page.get_by_test_id("legend").get_by_text("|log p(learner)").wait_for()
     page.locator(".tk-cur").wait_for()
     assert page.get_by_test_id("outliers").locator("button.active").inner_text().split()[-1] == f"{wanted:.3g}"
+
+
+@pytest.mark.parametrize("place", ["overview", "ledger", "config"])
+def test_a_phone_shows_which_page_is_open(page: Any, dashboard: Dashboard, place: str) -> None:
+    page.set_viewport_size(PHONE)
+    shown(page, dashboard, f"/r/{RUN}/{place}")
+    link = page.get_by_test_id(f"nav-{place}").bounding_box()
+    assert link["x"] >= 0, link
+    assert link["x"] + link["width"] <= PHONE["width"], link
+
+
+def test_a_phone_shows_the_whole_verdict(page: Any, dashboard: Dashboard) -> None:
+    page.set_viewport_size(PHONE)
+    shown(page, dashboard, f"/r/{RUN}/overview")
+    assert page.locator(".verdict").inner_text().count("points") == 1
+    hidden = page.locator(".verdict *").evaluate_all(
+        "all => all.filter(one => getComputedStyle(one).overflow === 'hidden').map(one => one.textContent)"
+    )
+    assert hidden == [], "what is too long is cut off"

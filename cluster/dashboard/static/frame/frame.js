@@ -4,6 +4,7 @@ import { Badge, Button, KeyHint, Problem, Tooltip, fmt, html, useEffect, useLayo
 import { isReport, useApi, useStreamState } from "shoal/frame/api.js";
 import { toggleTheme, useTheme } from "shoal/parts/colours.js";
 import { knownKeys, useKeys } from "shoal/frame/keys.js";
+import { Nav } from "shoal/frame/nav.js";
 import { go, goTo, href, replaceParams, replaceWith } from "shoal/frame/route.js";
 import { Scrubber } from "shoal/frame/scrubber.js";
 import { Text } from "shoal/parts/text.js";
@@ -256,9 +257,7 @@ export function RunFrame({ run, route, frame, error, title, about, onHelp, child
         ${info.status === "live" && !isReport ? html`<${FollowButton} route=${route} frame=${frame} />` : null}
         <${ThemeAndHelp} onHelp=${onHelp} />
       </div>
-      <nav class="nav" aria-label="Pages">
-        ${PAGES.filter(([page]) => !(isReport && SERVED_ONLY.has(page))).map(([page, label]) => html`<a key=${page} href=${pageHref(page, run)} aria-current=${page === current ? "page" : undefined} data-testid=${"nav-" + page}>${label}</a>`)}
-      </nav>
+      <${Nav} pages=${PAGES.filter(([page]) => !(isReport && SERVED_ONLY.has(page))).map(([page, label]) => [page, label, pageHref(page, run)])} current=${current} />
       <${Scrubber} loaded=${frame !== null && frame !== undefined} steps=${steps} reward=${reward} marks=${marks} current=${currentStep(route)} range=${rangeOf(route)}
         onStep=${(step) => go("step", ["train", step], keptParams(route), run)}
         onRange=${(from, to) => onRange(route, from, to)} onClear=${() => clearRange(route)} />
@@ -290,10 +289,7 @@ export function PlainFrame({ current, title, about, onHelp, children }) {
         <a class="brand" href=${href("runs")}>shoal</a><${Connection} /><span class="spring"></span>
         <${ThemeAndHelp} onHelp=${onHelp} />
       </div>
-      <nav class="nav" aria-label="Pages">
-        <a href=${href("runs")} aria-current=${current === "runs" ? "page" : undefined} data-testid="nav-runs">Runs</a>
-        <a href=${href("compare")} aria-current=${current === "compare" ? "page" : undefined} data-testid="nav-compare">Compare</a>
-      </nav>
+      <${Nav} pages=${[["runs", "Runs", href("runs")], ["compare", "Compare", href("compare")]]} current=${current} />
     </header>
     <main class="main" id="content" tabindex="-1"><${PageHead} title=${title} about=${about} />${children}</main>
   </div>`;
