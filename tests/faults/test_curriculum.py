@@ -14,6 +14,7 @@ from rollout.prompts.prompt_set import PromptSet
 from rollout.prompts.stream import PromptStream, PromptStreamState
 from rollout.types import RolloutGroup
 from tests.cluster.examples import ok
+from tests.faults import running
 from tests.faults import world as worlds
 from tests.faults.running import run_schedule
 from tests.faults.schedules import Schedule
@@ -57,7 +58,7 @@ def _two_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
             self._results_of = rewards
 
     monkeypatch.setattr(worlds, "config_of", config)
-    monkeypatch.setattr(worlds, "Stream", Streams())
+    monkeypatch.setattr(running, "Stream", Streams())
     monkeypatch.setattr(worlds, "VirtualReward", Reward)
 
 

@@ -64,6 +64,7 @@ def peak_noted(before: set[int]) -> Iterator[list[int]]:
     most = [0]
 
     def note() -> None:
+        gc.collect()  # what nobody can reach any more is there or not as the collector had its turn
         sizes = (size for address, size in live_tensors().items() if address not in before)
         most[0] = max(most[0], sum(size for size in sizes if size != BUCKET_BYTES))
 
