@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from learner.algorithm.loss import Loss
 from learner.algorithm.surrogates import Objective, Ratios, _bernoulli_kl, surrogate_of
+from learner.objective import ObjectiveConfig
 from learner.surrogate_config import (
     Cispo,
     Dppo,
@@ -389,3 +391,17 @@ def test_a_probability_that_rounding_puts_above_1_is_1() -> None:
         exact = [value.clamp(max=1.0) for value in pair]
         assert torch.equal(_bernoulli_kl(*pair), _bernoulli_kl(*exact))
         assert not _bernoulli_kl(*pair).isnan().any()
+
+
+def test_a_surrogate_of_ones_own_is_not_called_where_nothing_is_trained(own: str) -> None:
+    objective = ObjectiveConfig.model_validate(
+        {"surrogate": {"kind": "own", "function": f"{own}:scaled", "params": {"factor": 3, "shift": 1.0}}}
+    )
+    ratios = ratios_of([2, 2], [1, -1], mask=[False, False])
+    found = Loss(objective)._surrogate_of(ratios)
+    assert found.objective_N.tolist() == [0.0, 0.0]
+    assert grad_of(found, ratios) == [0.0, 0.0]
+    assert found.low_N.tolist() == found.high_N.tolist() == [False, False]
+    called = Loss(objective)._surrogate_of(ratios_of([2, 2], [1, -1], mask=[True, False]))
+    assert called.objective_N.tolist() == pytest.approx([7, -5])
+    assert Loss(ObjectiveConfig())._surrogate_of(ratios).objective_N.tolist() == [1.2, -2.0]
