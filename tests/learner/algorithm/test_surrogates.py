@@ -376,6 +376,7 @@ def test_what_cannot_be_called_with_ratios_says_so(own: str, tmp_path: Path) -> 
 
 def test_an_advantage_below_1_is_held_at_the_same_bounds() -> None:
     check(PpoClip(), ratios_of([1.4, 0.5], [0.5, -0.5]), objective=[0.6, -0.4], grad=[0, 0], low=[1], high=[0])
+    check(PpoClip(dual_clip=3.0), ratios_of([1.1], [0.5]), objective=[0.55], grad=[0.55])
 
 
 def test_without_an_advantage_nothing_is_pushed_up() -> None:
