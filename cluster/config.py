@@ -192,6 +192,11 @@ class RunConfig(Config):
                 f"deterministic is true and max_policy_lag is {self.max_policy_lag}: sampling that runs ahead has no "
                 "fixed order; set max_policy_lag to 0"
             )
+        if self.deterministic and self.learner.streaming:
+            raise ValueError(
+                "deterministic is true and learner.streaming is true: which groups share a pass, and with it the last "
+                "bits, would follow from who was faster; set one of them to false"
+            )
         if self.learner.micro_batch_tokens < self.model.max_context_tokens:
             raise ValueError(
                 f"learner.micro_batch_tokens is {self.learner.micro_batch_tokens}, less than one sequence of "

@@ -20,6 +20,8 @@ class EventKind(StrEnum):
 
     GENERATE = "generate"
     SCORE = "score"
+    ACCUMULATE = "accumulate"
+    """Gradients of groups of a step, while others are sampled."""
     TRAIN = "train"
     SYNC = "sync"
     SAVE = "save"
@@ -122,9 +124,12 @@ class StepTimings:
     score_s: float
     """Sum over groups of the time in their reward worker."""
     train_s: float
+    """All that the learner computed for it."""
     sync_s: float
     wait_s: float = 0.0
     """What the learner waited for a batch."""
+    streamed_s: float | None = None
+    """The part of `train_s` in which groups of the batch were still sampled; None where learning is not streamed."""
     ended_s: float | None = None
     """Unix time of the end of the step; None where it does not matter."""
 

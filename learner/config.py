@@ -4,7 +4,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from learner.objective import ObjectiveConfig
+from learner.objective import (
+    GdpoAdvantage,
+    GroupAdvantage,
+    ObjectiveConfig,
+    OwnAdvantage,
+    ReinforcePlusPlusAdvantage,
+)
 from learner.teacher import TeacherConfig
 from rollout.config import Config
 
@@ -62,6 +68,12 @@ class LearnerConfig(Config):
     """Compute sequences in one row without padding, and the prompt of a group once. Null: on CPUs; on GPUs, where it
     was not measured, sequences are padded. A model that cannot be told where a token may look (`docs/models.md`), or
     whose teacher cannot, is computed padded all the same."""
+    streaming: bool = False
+    """Compute the gradient of a group as soon as it is scored, while others are sampled; the optimizer step waits for
+    all of them, so nothing is off-policy for it. The same update but for the order of sums. Worth it where sampler and
+    learner share no cores, and the longest completions of a step hold it up; a part of few groups has smaller passes
+    than a whole batch. For one optimizer step a batch, objectives of which nothing depends on the whole batch, and runs
+    that are not `deterministic`."""
     max_bad_steps: int = Field(default=3, ge=1)
     """Steps in a row with a non-finite loss or gradient after which the run ends."""
     threads: int = Field(default=0, ge=0)
@@ -107,7 +119,7 @@ class LearnerConfig(Config):
     def _problems(self) -> list[str]:
         """Sentences on what does not go together."""
         teacher, surrogate = self.teacher, self.objective.surrogate
-        found = []
+        found = self._of_streaming() if self.streaming else []
         moves = any(correction.kind == "truncate" for correction in self.objective.corrections)
         if self.objective.proximal == "interpolated" and moves and self.num_updates > 1:
             found.append(
@@ -138,5 +150,27 @@ class LearnerConfig(Config):
                 f"teacher.kind is `{teacher.kind}` with policy_with, and a batch has {self.num_updates} optimizer "
                 "steps: the teacher is the weights before the first, which are gone after it; set updates_per_batch "
                 "and mini_batches to 1, teacher.weights to `start`, or teacher.kind to `sampled`"
+            )
+        return found
+
+    def _of_streaming(self) -> list[str]:
+        """Sentences on what cannot be computed group by group."""
+        advantage, found = self.objective.advantage, []
+        if self.num_updates > 1:
+            found.append(
+                f"streaming is true, and a batch has {self.num_updates} optimizer steps: the first gradients would be "
+                "of weights that a step has moved; set updates_per_batch and mini_batches to 1"
+            )
+        is_of_batch = isinstance(advantage, GroupAdvantage) and advantage.scale == "batch_std"
+        if is_of_batch or isinstance(advantage, (ReinforcePlusPlusAdvantage, GdpoAdvantage, OwnAdvantage)):
+            kind = "group with scale `batch_std`" if is_of_batch else advantage.kind
+            found.append(
+                f"streaming is true, and objective.advantage {kind} has advantages that depend on the whole batch; "
+                "set streaming to false, or take an advantage of each group alone"
+            )
+        if self.needs_values_before:
+            found.append(
+                "streaming is true, and the objective has something that depends on the whole batch (top_entropy, "
+                "aggregation.count `kept`, or the KL in the reward); set streaming to false, or leave it out"
             )
         return found

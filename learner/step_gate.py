@@ -26,14 +26,17 @@ class StepGate:
         self._step = -1
         self._next_pass = 0
         self._is_committed = True
+        self._is_running = False
         self._held_step: int | None = None
         self._is_undecided = False
         self._give_up_at: int | None = None
 
     def begin(self, step: int) -> None:
-        """A step begins, with pass 0."""
+        """A step begins, with pass 0; or goes on after a pause, with the next."""
         with self._changed:
-            self._step, self._next_pass, self._is_committed = step, 0, False
+            if self._step != step or self._is_committed:
+                self._step, self._next_pass, self._is_committed = step, 0, False
+            self._is_running = True
 
     def enter_pass(self) -> None:
         """Before each pass. Errors: `StepGivenUpError`, on every rank before the same pass."""
@@ -52,7 +55,7 @@ class StepGate:
             return
         with self._changed:
             is_last = self._held_step == self._step and self._next_pass == self._give_up_at
-            if is_last and not self._is_committed:
+            if is_last and self._is_running and not self._is_committed:
                 raise StepGivenUpError(f"step {self._step} was given up within its pass {self._next_pass - 1}")
 
     def commit(self) -> None:
@@ -61,10 +64,15 @@ class StepGate:
         with self._changed:
             self._is_committed = True
 
+    def pause(self) -> None:
+        """The step goes on later, with groups that are still sampled: passes that come now are of something else."""
+        with self._changed:
+            self._is_running = False
+
     def end(self) -> None:
         """The step is over, given up or not: passes that come now are of something else."""
         with self._changed:
-            self._is_committed = True
+            self._is_committed, self._is_running = True, False
 
     def hold(self, step: int) -> int | None:
         """The number of the pass that this rank begins next: it waits for `decide` there. None: too late."""

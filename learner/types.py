@@ -150,6 +150,9 @@ class StepPlan:
     batch's order."""
     order: tuple[int, ...]
     """Mini-batches in the order of the optimizer steps, each as often as the batch is gone through."""
+    denominator: int
+    """What the weights of tokens are still to be divided by: that of the whole step where it is streamed, since its
+    first gradients are computed before all tokens are known; else 1."""
     advantages: Mapping[CompletionKey, float | None]
     """Of every completion of the batch, computed or not, in the batch's order; None for one that was not scored."""
     num_completions: int
@@ -187,7 +190,8 @@ class WholeStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankShare:
-    """What one rank is asked to do in a training step. The groups that it names come beside it."""
+    """What one rank is asked to do in a training step. The groups that it names come beside it. Of a step that is
+    streamed: what is left to do, or the part that can be computed before the rest is there."""
 
     step: int
     policy_version: int
@@ -197,6 +201,8 @@ class RankShare:
     pass."""
     order: tuple[int, ...]
     """As in `StepPlan`."""
+    denominator: int
+    """As in `StepPlan`."""
     num_completions: int
     """Of the whole step, as in `StepPlan`. 0: there is nothing to train on."""
     num_trained_tokens: int
@@ -205,7 +211,7 @@ class RankShare:
     """Completions that all ranks compute together."""
     num_sequence_tokens: int
     """Tokens of these, prompts included."""
-    padding_fraction: float
+    num_padding: int
     """Computed positions that hold no token, over all ranks."""
     packed: bool = False
     """Whether the sequences of a micro-batch share a row, and a prompt."""

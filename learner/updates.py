@@ -7,7 +7,7 @@ Dimensions: N tokens of a micro-batch, S sequences of the training step.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -35,38 +35,11 @@ from learner.model.divergences import Comparison
 from learner.model.reference import Reference
 from learner.model.teacher import Teacher
 from learner.objective import ReinforcePlusPlusAdvantage
+from learner.optimizer_step import Accumulated, Update
 from learner.prepared import Prepared
 from learner.step_gate import StepGate
 from learner.types import RankShare, WholeStep
 from reward.types import all_rewards_equal
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Update:
-    """One optimizer step, applied or not. Numbers are those of the whole mini-batch."""
-
-    applied: bool
-    grad_norm: float
-    lr: float
-    loss: float
-    sums: Tensor
-    """`LossSums.vector` over all ranks."""
-    num_left_out: int
-    """Trained tokens that are not in `sums`, since a mask leaves them out and only what is kept counts."""
-    max_abs_log_ratio: float
-    entropy_coef: float
-
-    @property
-    def num_computed_tokens(self) -> int:
-        """Trained tokens that were computed, masked or not."""
-        return round(float(self.sums[SUM_NAMES.index("num_tokens")])) + self.num_left_out
-
-    def why_not_applied(self, number: int, num_updates: int) -> str:
-        """A sentence on update `number`, counted from 1."""
-        return (
-            f"update {number} of {num_updates} was not applied: loss {self.loss}, norm of the gradient "
-            f"{self.grad_norm}; both must be finite"
-        )
 
 
 class Updates:
@@ -100,20 +73,45 @@ class Updates:
         without_gradient: Sequence[Sequence[MicroBatch]] = (),
         *,
         total_optimizer_steps: int,
+        accumulated: Accumulated | None = None,
     ) -> tuple[list[Update], list[Prepared]]:
         """All optimizer steps on the batch of which this is a share, until one cannot be applied; and what was computed
-        for the micro-batches. `without_gradient` [mini-batch][micro-batch]: computed for the figures alone."""
-        prepared = [[Prepared(tokens=micro_batch) for micro_batch in part] for part in mini_batches]
-        for part, others in zip(prepared, without_gradient, strict=False):  # there may be none of any mini-batch
-            part.extend(Prepared(tokens=micro_batch, has_gradient=False) for micro_batch in others)
+        for the micro-batches. `without_gradient` [mini-batch][micro-batch]: computed for the figures alone.
+        `accumulated`: of the groups of the step that `accumulate` was called with."""
+        prepared = _prepared(mini_batches, without_gradient)
         whole = [one for part in prepared for one in part]
         self._prepare(share, prepared)
         updates: list[Update] = []
         for number in share.order:
-            updates.append(self._update(prepared[number], total_optimizer_steps))
+            sums = accumulated or self.begin()
+            for one in prepared[number]:
+                self._add(one, sums)
+            updates.append(self._apply(sums, total_optimizer_steps, share.denominator))
             if not updates[-1].applied:
                 break
         return updates, whole
+
+    def begin(self) -> Accumulated:
+        """Of an optimizer step of which nothing is computed yet."""
+        totals = torch.zeros(2 + len(SUM_NAMES), dtype=torch.float64, device=self._engine.device)
+        return Accumulated(totals=totals, largest=totals.new_zeros(()), entropy_coef=self.entropy.coef_now)
+
+    def accumulate(
+        self,
+        share: RankShare,
+        mini_batches: Sequence[Sequence[MicroBatch]],
+        without_gradient: Sequence[Sequence[MicroBatch]],
+        accumulated: Accumulated,
+    ) -> list[Prepared]:
+        """Adds the gradient of some groups of an optimizer step, and what was computed for it. For objectives of which
+        nothing depends on the whole step (`LearnerConfig.streaming`)."""
+        assert len(mini_batches) == 1, "a step that is streamed has one optimizer step"
+        assert not self._config.needs_values_before, "a step that is streamed has one pass"
+        (prepared,) = _prepared(mini_batches, without_gradient)
+        self._prepare(share, [prepared])
+        for one in prepared:
+            self._add(one, accumulated)
+        return prepared
 
     def _prepare(self, share: RankShare, prepared: Sequence[Sequence[Prepared]]) -> None:
         """What must be known before the first update. Collective where it depends on the whole batch."""
@@ -260,26 +258,25 @@ class Updates:
                     of_sequence = [weights[sequence.index] for sequence in one.tokens.sequences]
                     one.tokens = replace(one.tokens, token_weights_N=_per_sequence(of_sequence, one.tokens).float())
 
-    def _update(self, part: Sequence[Prepared], total_optimizer_steps: int) -> Update:
-        """One optimizer step over the micro-batches of a mini-batch."""
-        totals = torch.zeros(2 + len(SUM_NAMES), dtype=torch.float64, device=self._engine.device)
-        largest = torch.zeros((), dtype=torch.float64, device=self._engine.device)
-        entropy_coef = self.entropy.coef_now
-        for one in part:
-            self._gate.enter_pass()
-            with torch.set_grad_enabled(one.has_gradient):
-                compared = self._comparisons(one.tokens)
-                policy_N, entropy_N, *found = self._forward(one.tokens, tuple(compared.values()))
-                values = one.values(policy_N, entropy_N, **dict(zip(compared, found, strict=True)))
-                corrected = self._corrected_now(values, one.corrected)
-                loss, sums = self._loss(values, corrected, entropy_coef=entropy_coef)
-            if one.has_gradient:
-                self._engine.backward(loss)
-            totals += torch.cat([loss.detach().double()[None], totals.new_tensor([one.num_left_out]), sums.vector])
-            largest = torch.maximum(largest, sums.max_abs_log_ratio)
-            if one.before_N is None:
-                one.before_N, one.entropy_N = policy_N.detach(), entropy_N.detach()
+    def _add(self, one: Prepared, accumulated: Accumulated) -> None:
+        """The passes over one micro-batch."""
+        self._gate.enter_pass()
+        with torch.set_grad_enabled(one.has_gradient):
+            compared = self._comparisons(one.tokens)
+            policy_N, entropy_N, *found = self._forward(one.tokens, tuple(compared.values()))
+            values = one.values(policy_N, entropy_N, **dict(zip(compared, found, strict=True)))
+            corrected = self._corrected_now(values, one.corrected)
+            loss, sums = self._loss(values, corrected, entropy_coef=accumulated.entropy_coef)
+        if one.has_gradient:
+            self._engine.backward(loss)
+        accumulated.add(loss, one.num_left_out, sums)
+        if one.before_N is None:
+            one.before_N, one.entropy_N = policy_N.detach(), entropy_N.detach()
+
+    def _apply(self, accumulated: Accumulated, total_optimizer_steps: int, denominator: int) -> Update:
+        """The optimizer step with the gradient that was added up, over `denominator`."""
         self._gate.commit()
+        totals, largest = accumulated.totals, accumulated.largest
         torch.distributed.all_reduce(totals)
         torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)
         lr = lr_at(
@@ -288,7 +285,7 @@ class Updates:
             schedule=self._config.schedule,
             total_steps=total_optimizer_steps,
         )
-        result = self._engine.step(lr)
+        result = self._engine.step(lr, denominator=denominator)
         self.optimizer_steps += result.applied
         totals = totals.cpu()
         if result.applied:
@@ -297,11 +294,11 @@ class Updates:
             applied=result.applied,
             grad_norm=result.grad_norm,
             lr=lr,
-            loss=float(totals[0]),
+            loss=float(totals[0]) / denominator,
             num_left_out=round(float(totals[1])),
             sums=totals[2:],
             max_abs_log_ratio=float(largest),
-            entropy_coef=entropy_coef,
+            entropy_coef=accumulated.entropy_coef,
         )
 
     def _comparisons(self, tokens: MicroBatch) -> dict[str, Comparison]:
@@ -340,6 +337,16 @@ class Updates:
         if fixed is None:
             return correct(values, anchor_N, objective.corrections, entropy_threshold=None)
         return fixed.also(correct(values, anchor_N, moving_corrections(objective), entropy_threshold=None))
+
+
+def _prepared(
+    mini_batches: Sequence[Sequence[MicroBatch]], without_gradient: Sequence[Sequence[MicroBatch]]
+) -> list[list[Prepared]]:
+    """[mini-batch][micro-batch], those without a gradient last."""
+    prepared = [[Prepared(tokens=micro_batch) for micro_batch in part] for part in mini_batches]
+    for part, others in zip(prepared, without_gradient, strict=False):  # there may be none of any mini-batch
+        part.extend(Prepared(tokens=micro_batch, has_gradient=False) for micro_batch in others)
+    return prepared
 
 
 def _indices(tokens: MicroBatch) -> list[int]:

@@ -6,37 +6,42 @@ Every rank receives its own share and calls every method in the same order as th
 and saving are collective. A rank that is alone in a call waits until the process group's deadline, then raises.
 """
 
-import ctypes
-import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from learner.algorithm.assignment import assign
 from learner.algorithm.batching import MicroBatch, SequenceTokens, collate, tokens_of
-from learner.algorithm.loss import means
 from learner.backend.engine import RankPlace, TrainingEngine, join_ranks, leave_ranks
+from learner.backend.kernels import fix_threads_and_kernels
 from learner.config import LearnerConfig
 from learner.model.frozen import FrozenModel
 from learner.model.policy import LogprobModel, build_policy
 from learner.model.reference import Reference
 from learner.model.teacher import AskedTeacher, PolicyTeacher, SeveralTeachers, StartTeacher, Teacher
-from learner.prepared import Prepared
+from learner.optimizer_step import Accumulated
 from learner.saving import checkpoint
 from learner.step_gate import StepGate
+from learner.step_report import computed_tokens, tokens_of_step, update_metrics
 from learner.transfer.sender import WeightSender
 from learner.types import ComputedTokens, RankShare, StepOutput, TrainingSetup, TrainSequence
-from learner.updates import Update, Updates
+from learner.updates import Updates
 from rollout.transfer.manifest import WeightChunk, WeightManifest
 from rollout.types import Logprobs, RolloutGroup, read_only
 
-# Numbers of glibc's malloc.h.
-_M_TRIM_THRESHOLD = -1
-_M_MMAP_MAX = -4
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Streamed:
+    """What `accumulate` has done of a step."""
+
+    step: int
+    sums: Accumulated
+    num_padding: int = 0
+    seconds: float = 0.0
 
 
 class LearnerWorker:
@@ -50,7 +55,7 @@ class LearnerWorker:
         self._rank, self._world_size = place.rank, place.world_size
         self._temperature = setup.temperature
         self._total_optimizer_steps = setup.total_steps * config.updates_per_batch * config.mini_batches
-        _fix_threads_and_kernels(config, world_size=place.world_size, deterministic=setup.deterministic)
+        fix_threads_and_kernels(config, world_size=place.world_size, deterministic=setup.deterministic)
         torch.manual_seed(setup.seed)
         join_ranks(place, timeout_s=max(config.start_deadline_s, config.step_deadline_s))
         self._model = build_policy(
@@ -84,6 +89,7 @@ class LearnerWorker:
         self._updates = Updates(
             config, self._engine, self._reference, setup.temperature, teacher=teacher, gate=self._gate
         )
+        self._streamed: _Streamed | None = None
         self._bad_steps_in_a_row = 0
         self.policy_version = 0
         """Training steps that changed the weights."""
@@ -122,9 +128,34 @@ class LearnerWorker:
         """Whether sequences are to share rows: the configuration wants it, and policy and teacher compute them."""
         return self._can_pack
 
+    def accumulate(self, share: RankShare, *groups: RolloutGroup) -> ComputedTokens:
+        """Adds the gradient of some groups of a step, while others are sampled: `share` is of these alone. `train_step`
+        with the rest takes the optimizer step (`LearnerConfig.streaming`). Collective, and nothing may move the weights
+        between the two; they may be sent and scored.
+
+        Errors: `StepGivenUpError`; see `train_step`.
+        """
+        assert share.policy_version == self.policy_version, (share.policy_version, self.policy_version)
+        started_s = time.monotonic()
+        if self._streamed is None:
+            self._streamed = _Streamed(step=share.step, sums=self._updates.begin())
+        streamed = self._streamed
+        assert streamed.step == share.step, (streamed.step, share.step)
+        self._gate.begin(share.step)
+        try:
+            collated = self._collated(share, share.mini_batches, groups)
+            without = self._collated(share, share.without_gradient, groups)
+            computed = self._updates.accumulate(share, collated, without, streamed.sums)
+        finally:
+            self._gate.pause()
+        streamed.num_padding += share.num_padding
+        streamed.seconds += time.monotonic() - started_s
+        return tokens_of_step(computed)
+
     def train_step(self, share: RankShare, *groups: RolloutGroup) -> tuple[StepOutput, ComputedTokens]:
-        """One training step: the optimizer steps on the batch of which this is a share. `groups` are
-        those of `share.group_ids`, in any order. The values of tokens are apart, so that they can stay where they are.
+        """One training step: the optimizer steps on the batch of which this is a share, or what `accumulate` has left
+        of it. `groups` are those of `share.group_ids`, in any order. The values of tokens are apart, so that they can
+        stay where they are.
 
         An update whose loss or gradient is not finite is not applied, on any rank, and ends the step.
 
@@ -133,27 +164,18 @@ class LearnerWorker:
         """
         assert share.policy_version == self.policy_version, (share.policy_version, self.policy_version)
         started_s = time.monotonic()
+        streamed, self._streamed = self._streamed, None
+        assert streamed is None or streamed.step == share.step, (streamed, share.step)
         if share.num_completions == 0:
-            return self._nothing_to_train_on(share), _computed_tokens((), (), (), ())
-        by_id = {group.group_id: group for group in groups}
+            return self._nothing_to_train_on(share), computed_tokens((), (), (), ())
         self._gate.begin(share.step)
-
-        def collated(parts: Sequence[Sequence[Sequence[TrainSequence]]]) -> list[list[MicroBatch]]:
-            version, device = share.policy_version, self._engine.device
-            return [
-                [
-                    collate(of, tokens_of(of, by_id), policy_version=version, packed=share.packed).to(device)
-                    for of in part
-                ]
-                for part in parts
-            ]
-
         try:
             updates, computed = self._updates.run(
                 share,
-                collated(share.mini_batches),
-                collated(share.without_gradient),
+                self._collated(share, share.mini_batches, groups),
+                self._collated(share, share.without_gradient, groups),
                 total_optimizer_steps=self._total_optimizer_steps,
+                accumulated=streamed.sums if streamed is not None else None,
             )
         finally:
             self._gate.end()
@@ -164,22 +186,34 @@ class LearnerWorker:
             self.policy_version += 1
             if self._reference is not None:
                 self._reference.follow(self._model, self.policy_version)
+        num_padding = share.num_padding + (streamed.num_padding if streamed is not None else 0)
+        seconds = time.monotonic() - started_s
         output = StepOutput(
             step=share.step,
             policy_version=self.policy_version,
             skipped=skipped,
             bad_steps_in_a_row=self._bad_steps_in_a_row,
             metrics={
-                **self._update_metrics(updates, share.order),
+                **update_metrics(updates, share.order, self._config),
                 "train/tokens": float(share.num_trained_tokens),
                 "train/num_sequences": float(share.num_sequences),
                 "train/sequence_tokens": float(share.num_sequence_tokens),
-                "train/padding_fraction": share.padding_fraction,
-                "train/seconds": time.monotonic() - started_s,
+                "train/padding_fraction": num_padding / max(1, num_padding + share.num_sequence_tokens),
+                "train/seconds": seconds + (streamed.seconds if streamed is not None else 0.0),
             },
             reason=updates[-1].why_not_applied(len(updates), len(share.order)) if bad else "",
         )
-        return output, _tokens_of_step(computed)
+        return output, tokens_of_step(computed)
+
+    def _collated(
+        self, share: RankShare, parts: Sequence[Sequence[Sequence[TrainSequence]]], groups: Sequence[RolloutGroup]
+    ) -> list[list[MicroBatch]]:
+        by_id = {group.group_id: group for group in groups}
+        version, device = share.policy_version, self._engine.device
+        return [
+            [collate(of, tokens_of(of, by_id), policy_version=version, packed=share.packed).to(device) for of in part]
+            for part in parts
+        ]
 
     def hold_step(self, step: int) -> int | None:
         """`StepGate.hold`, from a thread beside that of the other calls."""
@@ -221,7 +255,7 @@ class LearnerWorker:
             micro_batch = collate(part, tokens, packed=packed).to(self._engine.device)
             with torch.no_grad():
                 logprobs_N, _ = self._engine(micro_batch.inputs, micro_batch.targets_N, 1.0)
-            by_completion = _computed_tokens([micro_batch], [logprobs_N], [None], [logprobs_N]).by_completion()
+            by_completion = computed_tokens([micro_batch], [logprobs_N], [None], [logprobs_N]).by_completion()
             scores |= {key[1]: values.policy_logprobs for key, values in by_completion.items()}
         return [scores[i] for i in range(len(sequences))]
 
@@ -273,33 +307,6 @@ class LearnerWorker:
         """Leaves the other ranks. The worker cannot be used afterwards."""
         leave_ranks()
 
-    def _update_metrics(self, updates: Sequence[Update], order: Sequence[int]) -> dict[str, float]:
-        """Means over the updates of a step, of the mini-batches in this order. What is not finite stays so: it is the
-        reader's warning."""
-        num_updates = len(updates)
-        objective = self._config.objective
-        absent = {
-            *([] if objective.needs_reference else ["kl_ref"]),
-            *([] if objective.corrections else ["correction_weight"]),
-            *([] if objective.has_masks else ["masked_fraction"]),
-            *([] if self._config.teacher is not None else ["teacher_kl"]),
-        }
-        token_means = dict(means(torch.stack([update.sums for update in updates]).sum(dim=0)))
-        if num_left_out := sum(update.num_left_out for update in updates):
-            # Elsewhere they are tokens with a weight of 0; here they are in no other sum.
-            token_means["masked_fraction"] = num_left_out / sum(update.num_computed_tokens for update in updates)
-        # Of each mini-batch once, however often the batch is gone through; a step that ended early came to fewer.
-        num_computed = dict(zip(order, (update.num_computed_tokens for update in updates), strict=False))
-        return {
-            "train/loss": sum(update.loss for update in updates) / num_updates,
-            "train/grad_norm": sum(update.grad_norm for update in updates) / num_updates,
-            "train/lr": updates[-1].lr,
-            **{f"train/{name}": value for name, value in token_means.items() if name not in absent},
-            "train/max_abs_log_ratio": max(update.max_abs_log_ratio for update in updates),
-            "train/computed_tokens": float(sum(num_computed.values())),
-            **({"train/entropy_coef": updates[-1].entropy_coef} if objective.entropy.is_on else {}),
-        }
-
     def _nothing_to_train_on(self, share: RankShare) -> StepOutput:
         """Not a bad step: nothing was wrong with the numbers, there were none."""
         return StepOutput(
@@ -310,44 +317,6 @@ class LearnerWorker:
             metrics={"train/num_sequences": 0.0, "train/tokens": 0.0, "train/computed_tokens": 0.0},
             reason="no completion of the batch has a token to train on",
         )
-
-
-def _tokens_of_step(computed: Sequence[Prepared]) -> ComputedTokens:
-    """What the first pass over each micro-batch gave; a step that could not be taken may not have come to all."""
-    seen = [one for one in computed if one.before_N is not None and one.entropy_N is not None]
-    return _computed_tokens(
-        [one.tokens for one in seen],
-        [one.before_N for one in seen if one.before_N is not None],
-        [one.ref_N for one in seen],
-        [one.entropy_N for one in seen if one.entropy_N is not None],
-    )
-
-
-def _computed_tokens(
-    micro_batches: Sequence[MicroBatch],
-    policy_logprobs: Sequence[Tensor],
-    ref_logprobs: Sequence[Tensor | None],
-    entropies: Sequence[Tensor],
-) -> ComputedTokens:
-    """Values of the completion tokens of all sequences, in the order of the micro-batches. What an empty micro-batch
-    computed is of no sequence."""
-    sequences = [sequence for micro_batch in micro_batches for sequence in micro_batch.sequences]
-
-    def joined(values: Sequence[Tensor | None]) -> Logprobs:
-        parts = [
-            part.float().cpu().numpy()
-            for micro_batch, part in zip(micro_batches, values, strict=True)
-            if part is not None and micro_batch.sequences
-        ]
-        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
-
-    return ComputedTokens(
-        keys=tuple(sequence.key for sequence in sequences),
-        lengths=tuple(sequence.num_completion_tokens for sequence in sequences),
-        policy_logprobs_N=joined(policy_logprobs),
-        ref_logprobs_N=joined(ref_logprobs),
-        entropies_N=joined(entropies),
-    )
 
 
 def _whole_sequence(index: int, token_ids: Sequence[int]) -> TrainSequence:
@@ -371,28 +340,3 @@ def _whole_tokens(token_ids: Sequence[int]) -> SequenceTokens:
         rollout_logprobs=np.zeros(len(token_ids) - 1, np.float32),
         loss_mask=np.ones(len(token_ids) - 1, np.bool_),
     )
-
-
-def _fix_threads_and_kernels(config: LearnerConfig, *, world_size: int, deterministic: bool) -> None:
-    num_cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(config.threads or max(1, num_cores // world_size))
-    if config.gpus_per_rank == 0:
-        _keep_freed_memory()
-    if deterministic:
-        # Read by cuBLAS when it starts; without it matrix products on a GPU raise in deterministic mode.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
-        # Nothing here reads memory that it did not write, and filling DeepSpeed's buffers takes longer than a step.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set when torch loads
-
-
-def _keep_freed_memory() -> None:
-    """Tells glibc's malloc to reuse large blocks rather than to return them to the system after each tensor.
-
-    Otherwise every activation of every micro-batch is mapped, zeroed and page-faulted anew, which takes a large share
-    of a step on a CPU. The process keeps its peak. Other C libraries have no such setting and go without.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

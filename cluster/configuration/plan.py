@@ -20,7 +20,7 @@ scores, which the fused kernels do not keep (Korthikanti et al. 2022, arXiv 2205
 _LOGITS_CHUNK_ELEMENTS = 2**24
 """CHUNK_ELEMENTS of learner/model/logprobs.py, which cannot be imported here without torch."""
 
-_DIVERGENCE_CHUNK_ELEMENTS = 2**22
+_DIVERGENCE_CHUNK_ELEMENTS = 2**23
 """CHUNK_ELEMENTS of learner/model/divergences.py."""
 
 _REDUCE_BUCKET_ELEMENTS = 50_000_000

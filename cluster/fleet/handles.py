@@ -142,6 +142,10 @@ class Learner(Protocol):
         """Whether its model computes sequences that share a row."""
         ...
 
+    def accumulate(self, share: RankShare, *groups: RolloutGroup) -> ComputedTokens:
+        """The gradient of some groups of a step."""
+        ...
+
     def train_step(self, share: RankShare, *groups: RolloutGroup) -> tuple[StepOutput, ComputedTokens]:
         """One training step."""
         ...
@@ -262,6 +266,7 @@ class LearnerHandle(Handle):
     """The process of a learner rank, from outside."""
 
     can_pack = _remote(Learner.can_pack)
+    accumulate = _remote(Learner.accumulate)
     train_step = remote_parts(Learner.train_step)
     hold_step = _remote_beside(Learner.hold_step)
     decide_step = _remote_beside(Learner.decide_step)

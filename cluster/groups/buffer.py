@@ -103,6 +103,18 @@ class GroupBuffer:
             self._num_in_training = len(batch)
             return batch
 
+    async def next_scored(self, known: Collection[str]) -> list[ScoredGroup]:
+        """Waits for scored groups of the next batch beside those with `known` ids; none once all of it are scored. They
+        stay where they are, and are of that batch whatever becomes of the others: who has scores is not rejected."""
+        async with self._changed:
+            while self._ready() is None:
+                first = islice(self._slots.items(), self._prompts_per_step)
+                fresh = [slot.scored for group_id, slot in first if slot.scored is not None and group_id not in known]
+                if fresh:
+                    return fresh
+                await self._changed.wait()
+            return []
+
     def consume(self) -> None:
         """The batch that was taken has been trained on: until then a checkpoint still has to hold it."""
         self._taken = []

@@ -19,27 +19,26 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from cluster.errors import DivergenceError, GroupsLostError, UnsavedError
-from cluster.fleet.deadlines import finish, first_of
-from cluster.fleet.objects import open_groups
+from cluster.errors import DivergenceError, UnsavedError
+from cluster.fleet.deadlines import first_of
 from cluster.fleet.progress import Progress
 from cluster.fleet.recovery import Recovery
 from cluster.fleet.stack_files import StackFiles
 from cluster.fleet.watchdog import Watchdog
 from cluster.groups.buffer import GroupBuffer
-from cluster.groups.deadlines import batch_deadline_s
 from cluster.groups.ledger import Ledger
 from cluster.groups.pipeline import GroupPipeline, PipelineParts
 from cluster.groups.reward_router import RewardRouter
 from cluster.loop.background import BackgroundTasks
+from cluster.loop.batches import Batches, BatchParts, TakenBatch
 from cluster.loop.boundary import Boundary
 from cluster.loop.drain import Drain
 from cluster.loop.evaluation import evaluate
 from cluster.loop.parts import RunParts
 from cluster.loop.publisher import Publisher
-from cluster.record.group_table import OpenGroup
 from cluster.record.reporter import Part
 from cluster.record.run_record import RunRecord, TrainedStep
 from cluster.types import EventKind, GroupCounts, RunSummary, StepTimings, Transition, now_s
@@ -101,6 +100,14 @@ class Controller:
             on_taught=self._progress.group_taught,
         )
         self._pipeline = GroupPipeline(config, parts.fleet, pipeline_parts, warn=parts.warn)
+        batch_parts = BatchParts(
+            buffer=self._buffer,
+            pipeline=self._pipeline,
+            learners=self._learners,
+            on_accumulated=partial(self._record_training, EventKind.ACCUMULATE),
+            warn=parts.warn,
+        )
+        self._batches = Batches(config, parts.fleet, batch_parts)
         self._boundary = Boundary(parts, self._buffer, self._ledger, self._pipeline)
         drain = Drain(config, self._buffer, self._pipeline, self._background, stop)
         sync = WeightSync(config, parts.fleet, parts.canary_prompts)
@@ -179,11 +186,11 @@ class Controller:
         self._say_training()
         self._background.spawn(self._sample_loop())
         while self._state.step < self._config.steps and not self._stop.is_set():
-            wait_started = time.monotonic()
-            in_time, groups = await first_of(self._take_batch(), self._stop)
+            taking = self._batches.take(self._state.step, self._state.policy_version, self._count_taken)
+            in_time, batch = await first_of(taking, self._stop)
             if not in_time:
                 return
-            await self._step(groups, wait_s=time.monotonic() - wait_started)
+            await self._step(batch)
         if self._final_evaluation_is_owed():
             await self._evaluate()
             self._mark_boundary()
@@ -219,34 +226,17 @@ class Controller:
         still_needed = (config.steps - self._num_taken) * config.rollout.prompts_per_step - self._buffer.num_waiting
         return max(0, min(self._buffer.num_free, still_needed))
 
-    async def _take_batch(self) -> list[OpenGroup]:
-        """The groups of the next step, opened: from here on nothing of them can be lost."""
-        while True:
-            groups = await finish(
-                self._buffer.take(),
-                deadline_s=batch_deadline_s(self._config),
-                stage="sample",
-                actor="the group buffer",
-                item=f"the batch of step {self._state.step}",
-            )
-            self._num_taken += 1  # at once: `_num_to_dispatch` counts what is still to come
-            try:
-                opened = await open_groups(self._parts.fleet.objects, [scored.group for scored in groups])
-            except GroupsLostError as error:
-                self._num_taken -= 1
-                self._parts.warn(f"{error}; they are sampled again")
-                await self._pipeline.lost([s.group for s in groups if s.group_id in error.group_ids], error)
-                continue
-            return [OpenGroup(scored=scored, group=group) for scored, group in zip(groups, opened, strict=True)]
+    def _count_taken(self, batches: int) -> None:
+        self._num_taken += batches  # at once: `_num_to_dispatch` counts what is still to come
 
     # One step.
 
-    async def _step(self, groups: list[OpenGroup], *, wait_s: float) -> None:
+    async def _step(self, batch: TakenBatch) -> None:
         # A sampler or reward worker that fails meanwhile ends the run only when the step is on record: it was paid for,
         # and a learner that is left half-way cannot be saved.
         async with self._background.uninterrupted():
             try:
-                output = await self._train_and_record(groups, wait_s=wait_s)
+                output = await self._train_and_record(batch)
             except StepGivenUpError:
                 self._at_boundary = True  # nothing has moved
                 return
@@ -265,14 +255,14 @@ class Controller:
                 await self._save(state)
             self._say_training()
 
-    async def _train_and_record(self, opened: list[OpenGroup], *, wait_s: float) -> StepOutput:
+    async def _train_and_record(self, taken: TakenBatch) -> StepOutput:
         step, version = self._state.step, self._state.policy_version
         started = time.monotonic()
         self._at_boundary = False
-        groups = tuple(of.scored for of in opened)
+        groups = tuple(of.scored for of in taken.groups)
         batch = TrainBatch(step=step, policy_version=version, groups=groups)
-        trained = await self._train(batch, [of.group for of in opened])
-        train_s = time.monotonic() - started
+        trained = await self._train(batch, [of.group for of in taken.groups])
+        train_s = time.monotonic() - started + taken.accumulate_s
         output = trained.outputs[0]
         for scored in groups:
             self._ledger.consume(scored.group_id, scored.group.facts.attempt, step)
@@ -294,7 +284,8 @@ class Controller:
                 score_s=sum(s.scores.finished_s - s.scores.started_s for s in groups),
                 train_s=train_s,
                 sync_s=time.monotonic() - started,
-                wait_s=wait_s,
+                wait_s=taken.wait_s,
+                streamed_s=taken.streamed_s if self._config.learner.streaming else None,
                 ended_s=now_s(),
             )
             self._step_ended_s = time.monotonic()
@@ -329,10 +320,13 @@ class Controller:
                 pending.cancel()
             await asyncio.gather(work, stopped, return_exceptions=True)
         self._progress.step_trained()
-        ids = tuple(scored.group_id for scored in batch.groups)
-        for learner in self._parts.fleet.learners:
-            self._record.span(EventKind.TRAIN, learner.name, started_s, step=batch.step, ids=ids)
+        self._record_training(EventKind.TRAIN, batch.groups, started_s, batch.step)
         return trained
+
+    def _record_training(self, kind: EventKind, groups: Sequence[ScoredGroup], started_s: float, step: int) -> None:
+        ids = tuple(scored.group_id for scored in groups)
+        for learner in self._parts.fleet.learners:
+            self._record.span(kind, learner.name, started_s, step=step, ids=ids)
 
     def _end_if_diverged(self, output: StepOutput) -> None:
         if output.reason:

@@ -253,6 +253,14 @@ TIME_METRICS = (
     ),
     Metric(name="time/score_s", label="Scoring", unit="s", over="groups", reduce="sum"),
     Metric(name="time/train_s", label="Training", unit="s", over="step", reduce="sum"),
+    Metric(
+        name="time/streamed_s",
+        label="Training beside sampling",
+        unit="s",
+        over="step",
+        reduce="sum",
+        help="The part of `time/train_s` in which groups of the step were still sampled; with `learner.streaming`.",
+    ),
     Metric(name="time/sync_s", label="Weight sync", unit="s", over="step", reduce="sum"),
     Metric(
         name="time/wait_s",

@@ -161,6 +161,8 @@ def time_metrics(groups: Sequence[ScoredGroup], output: StepOutput, timings: Ste
         "time/sync_s": timings.sync_s,
         "time/wait_s": timings.wait_s,
     }
+    if timings.streamed_s is not None:
+        metrics["time/streamed_s"] = timings.streamed_s
     if timings.ended_s is not None:
         metrics["time/ended_s"] = timings.ended_s
     sampled = sum(scored.group.facts.num_tokens for scored in groups)

@@ -12,25 +12,22 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from cluster.config import RunConfig
-from cluster.errors import ActorFailedError, LedgerError, ObjectLostError, StageTimeoutError
+from cluster.errors import ActorFailedError, LedgerError, StageTimeoutError
 from cluster.fleet.actors import Fleet
-from cluster.fleet.deadlines import finish, finish_all
-from cluster.fleet.objects import OPEN_DEADLINE_S
+from cluster.fleet.deadlines import finish_all
 from cluster.fleet.recovery import Recovery
 from cluster.record.run_directory import RunDirectory
 from cluster.record.run_record import TrainedStep
 from cluster.weights.checkpointing import Checkpoints
-from learner.algorithm.plan import PlanSettings, plan_step, shares
-from learner.types import ComputedTokens, RankShare, StepPlan, TrainBatch
+from cluster.weights.rank_steps import GIVE_UP_DEADLINE_S, RankSteps
+from learner.types import TrainBatch
 from rollout.errors import StepGivenUpError
 from rollout.types import RolloutGroup
 
 T = TypeVar("T")
-
-GIVE_UP_DEADLINE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -61,13 +58,14 @@ class LearnerGroup:
         self._checkpoints = parts.checkpoints
         self._run = parts.run
         self._on_restart = on_restart
-        self._settings: PlanSettings | None = None
-        """Known when a rank has said what its model can."""
+        self._ranks = RankSteps(config, fleet)
         self._steps_done = start_step
         self._last: tuple[TrainBatch, Sequence[RolloutGroup]] | None = None
         # Every rank must see one order of calls: a collective call of one kind never meets another's.
         self._lock = asyncio.Lock()
         self._is_whole = True
+        self.is_accumulating = False
+        """Whether the ranks were asked for gradients that they are still computing."""
         self._given_up = -1
         """The step that was asked to be given up."""
         self._restarting: set[str] = set()
@@ -94,11 +92,30 @@ class LearnerGroup:
             if self._given_up == batch.step:  # asked for while the ranks were started again
                 raise StepGivenUpError(f"step {batch.step} was given up")
             # After a failure from here: what a rank could not have may be what was lost with a node.
-            return await self._train(self._put(batch, groups) if next(tries) else batch, groups)
+            return await self._ranks.train(self._put(batch, groups) if next(tries) else batch, groups)
 
         trained = await self.use(work, moves_weights=True)
         self._steps_done, self._last = batch.step + 1, (batch, groups)
         return trained
+
+    async def accumulate(self, part: TrainBatch, groups: Sequence[RolloutGroup]) -> None:
+        """Adds up the gradients of some groups of the step that comes, while others are sampled
+        (`LearnerConfig.streaming`). Ranks that are replaced afterwards hold none: then `train` computes them again.
+
+        Errors: as `train`.
+        """
+        tries = count()
+
+        async def work() -> None:
+            if self._given_up == part.step:
+                raise StepGivenUpError(f"step {part.step} was given up")
+            self.is_accumulating = True
+            try:
+                await self._ranks.accumulate(self._put(part, groups) if next(tries) else part)
+            finally:
+                self.is_accumulating = False
+
+        await self.use(work)
 
     async def give_up(self, step: int) -> None:
         """Asks the ranks to end a step that `train` was asked for before it moves the weights; `train` raises
@@ -156,79 +173,6 @@ class LearnerGroup:
                     self._is_whole = True
                     return result
 
-    async def _train(self, batch: TrainBatch, groups: Sequence[RolloutGroup]) -> TrainedStep:
-        learners, deadline_s = self._fleet.learners, self._config.learner.step_deadline_s
-        if self._settings is None:
-            self._settings = await self._plan_settings()
-        plan, dealt = await asyncio.to_thread(self._plan, batch, self._settings)
-        payloads = {scored.group_id: scored.group.payload for scored in batch.groups}
-        calls = [
-            learner.handle.train_step.options(num_returns=2).remote(share, *(payloads[i] for i in share.group_ids))
-            for learner, share in zip(learners, dealt, strict=True)
-        ]
-        try:
-            outputs = await finish_all(
-                [output for output, _ in calls],
-                deadline_s=deadline_s,
-                stage="train",
-                actors=[learner.name for learner in learners],
-                item=f"step {batch.step}",
-            )
-            tokens = await self._tokens([tokens for _, tokens in calls])
-        except StepGivenUpError:
-            await self._all_gave_up([output for output, _ in calls], batch.step)
-            raise
-        except ObjectLostError as error:
-            # The other ranks are in the step, and wait for the one that could not begin: all are replaced.
-            raise ActorFailedError("train", learners[0].name, f"step {batch.step}", str(error)) from error
-        return TrainedStep(
-            batch=batch,
-            groups=tuple(groups),
-            advantages=plan.advantages,
-            outputs=tuple(outputs),
-            tokens=tuple(tokens),
-        )
-
-    async def _all_gave_up(self, outputs: Sequence[Awaitable[object]], step: int) -> None:
-        """Returns when every rank has given the step up. Errors: `ActorFailedError` of one that did not, and is now
-        alone in the step: all have to be started again before they are saved."""
-        learners = self._fleet.learners
-        for learner, output in zip(learners, outputs, strict=True):
-            item = f"the end of step {step}"
-            try:
-                await finish(output, deadline_s=GIVE_UP_DEADLINE_S, stage="train", actor=learner.name, item=item)
-            except StepGivenUpError:
-                continue
-            except StageTimeoutError as error:
-                raise ActorFailedError("train", learner.name, item, str(error)) from error
-            raise ActorFailedError("train", learner.name, item, "it took the step, which others gave up")
-
-    async def _tokens(self, references: Sequence[Any]) -> list[ComputedTokens]:
-        """What the ranks computed. Errors: `ObjectLostError`, also where it does not come in time: then the step is
-        taken again, and not lost."""
-        try:
-            return await asyncio.to_thread(self._fleet.objects.get, references, deadline_s=OPEN_DEADLINE_S)
-        except StageTimeoutError as error:
-            raise ObjectLostError(str(error)) from error
-
-    async def _plan_settings(self) -> PlanSettings:
-        config, learner = self._config, self._fleet.learners[0]
-        asked = learner.handle.can_pack.remote()
-        can_pack = await finish(
-            asked, deadline_s=config.learner.step_deadline_s, stage="train", actor=learner.name, item="its layout"
-        )
-        return PlanSettings(
-            learner=config.learner,
-            max_tokens=config.rollout.sampling.max_tokens,
-            seed=config.seed,
-            component_weights={part.component: part.weight for part in config.reward.components},
-            packed=can_pack,
-        )
-
-    def _plan(self, batch: TrainBatch, settings: PlanSettings) -> tuple[StepPlan, tuple[RankShare, ...]]:
-        plan = plan_step(batch, settings)
-        return plan, shares(batch, plan, settings, num_ranks=len(self._fleet.learners))
-
     async def _make_whole(self, lost: ActorFailedError | StageTimeoutError) -> None:
         try:
             await self._restart(lost)
@@ -252,6 +196,7 @@ class LearnerGroup:
                 self._recovery.begin_restart(failure.actor)
                 self._restarting.add(failure.actor)
             try:
+                self._ranks.forget()
                 await self._fleet.restart_learners()
                 replayed = await self._replay()
             except (ActorFailedError, StageTimeoutError) as again:
@@ -297,7 +242,7 @@ class LearnerGroup:
                     f"step {step} was trained from version {batch.policy_version}, but its replay came to version "
                     f"{version}; resume the run from its checkpoint"
                 )
-            version = (await self._train(batch, groups)).outputs[0].policy_version
+            version = (await self._ranks.train(batch, groups)).outputs[0].policy_version
             step += 1
         return step - first
 

@@ -12,33 +12,42 @@ from learner.objective import AggregationConfig
 
 
 def token_weights(
-    num_tokens_S: Sequence[int], prompts_S: Sequence[str], config: AggregationConfig, *, max_tokens: int
+    num_tokens_S: Sequence[int],
+    prompts_S: Sequence[str],
+    config: AggregationConfig,
+    *,
+    max_tokens: int,
+    denominator: int | None = None,
 ) -> tuple[float, ...]:
     """[S] weight of each trained token of each completion; 0 for a completion without.
 
     `num_tokens_S`: trained tokens; `prompts_S`: id of the group; `max_tokens`: longest completion that was allowed,
-    which `token_sum` divides by where it is given no other constant.
+    which `token_sum` divides by where it is given no other constant. `denominator`: in place of that of these
+    completions (`denominator_of`), which may be a part of an optimizer step.
     """
-    num_completions = sum(num_tokens > 0 for num_tokens in num_tokens_S)
-    if not num_completions:
-        return (0.0,) * len(num_tokens_S)
+    if denominator is None:
+        denominator = denominator_of(num_tokens_S, prompts_S, config)
     if config.kind == "sequence_mean":
-        return tuple(completion_token_weight(n, num_completions) if n else 0.0 for n in num_tokens_S)
+        return tuple(completion_token_weight(n, denominator) if n else 0.0 for n in num_tokens_S)
     if config.kind == "prompt_mean":
         of_prompt: dict[str, int] = {}
         for prompt, num_tokens in zip(prompts_S, num_tokens_S, strict=True):
             of_prompt[prompt] = of_prompt.get(prompt, 0) + num_tokens
-        num_prompts = sum(total > 0 for total in of_prompt.values())
         return tuple(
-            1.0 / (of_prompt[prompt] * num_prompts) if num_tokens else 0.0
+            1.0 / (of_prompt[prompt] * denominator) if num_tokens else 0.0
             for prompt, num_tokens in zip(prompts_S, num_tokens_S, strict=True)
         )
-    denominator = {
-        "token_mean": sum(num_tokens_S),
-        "token_sum": num_completions * (config.max_tokens or max_tokens),
-        "sequence_sum": num_completions,
-    }[config.kind]
-    return tuple(1.0 / denominator if num_tokens else 0.0 for num_tokens in num_tokens_S)
+    of_each = (config.max_tokens or max_tokens) if config.kind == "token_sum" else 1
+    return tuple(1.0 / (denominator * of_each) if num_tokens else 0.0 for num_tokens in num_tokens_S)
+
+
+def denominator_of(num_tokens_S: Sequence[int], prompts_S: Sequence[str], config: AggregationConfig) -> int:
+    """What the weights of an optimizer step have in common: its tokens, prompts or completions, as `kind` says. The sum
+    of those of its parts, where no group is in two of them."""
+    if config.kind == "token_mean":
+        return sum(num_tokens_S)
+    trained = [prompt for prompt, num_tokens in zip(prompts_S, num_tokens_S, strict=True) if num_tokens]
+    return len(set(trained) if config.kind == "prompt_mean" else trained)
 
 
 def completion_token_weight(num_trained_tokens: int, num_completions: int) -> float:

@@ -6,11 +6,11 @@ Layout: groups in one row with their prompt once, or sequences of similar length
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from learner.algorithm.advantages import check_comparable, estimator_of
-from learner.algorithm.aggregation import token_weights
+from learner.algorithm.aggregation import denominator_of, token_weights
 from learner.algorithm.assignment import Dealt, assign
 from learner.algorithm.process import process_advantages
 from learner.config import LearnerConfig
@@ -88,6 +88,11 @@ def plan_step(batch: TrainBatch, settings: PlanSettings) -> StepPlan:
         mini_batches=_numbered([with_gradient for with_gradient, _ in split]),
         without_gradient=tuple(tuple(rest) for _, rest in split) if is_over_all else (),
         order=_order(len(parts), settings, batch.step),
+        denominator=denominator_of(
+            [one.num_trained_tokens for one in trained], [one.group.group_id for one in trained], objective.aggregation
+        )
+        if settings.learner.streaming
+        else 1,
         advantages={
             (group.group_id, i): advantage
             for group, of in zip(rewards, advantages, strict=True)
@@ -99,27 +104,38 @@ def plan_step(batch: TrainBatch, settings: PlanSettings) -> StepPlan:
     )
 
 
-def shares(batch: TrainBatch, plan: StepPlan, settings: PlanSettings, *, num_ranks: int) -> tuple[RankShare, ...]:
-    """[rank] the plan, dealt out."""
+def shares(
+    batch: TrainBatch, plan: StepPlan, settings: PlanSettings, *, num_ranks: int, accumulated: Collection[str] = ()
+) -> tuple[RankShare, ...]:
+    """[rank] the plan, dealt out. `accumulated`: ids of groups whose gradients the ranks have added up already; what
+    is dealt out is the rest."""
     config = settings.learner
-    dealt = [_dealt(part, settings, num_ranks) for part in plan.mini_batches]
+
+    def rest(parts: Sequence[Sequence[TrainSequence]]) -> list[list[TrainSequence]]:
+        return [[sequence for sequence in part if sequence.group_id not in accumulated] for part in parts]
+
+    dealt = [_dealt(part, settings, num_ranks) for part in rest(plan.mini_batches)]
+    if plan.sequences and all(sequence.group_id in accumulated for sequence in plan.sequences):
+        dealt = [((),) * num_ranks]  # a gradient is there, so no pass is needed for there to be one
     # A mini-batch without any has no pass on any rank.
-    forward_only = [_dealt(part, settings, num_ranks) if part else ((),) * num_ranks for part in plan.without_gradient]
+    forward_only = [
+        _dealt(part, settings, num_ranks) if part else ((),) * num_ranks for part in rest(plan.without_gradient)
+    ]
     computed = plan.computed
     whole = _whole(batch, plan) if config.objective.needs_whole_step else None
+    of_ranks = [of_rank for part in (*dealt, *forward_only) for of_rank in part]
     return tuple(
         RankShare(
             step=batch.step,
             policy_version=batch.policy_version,
             mini_batches=tuple(part[rank] for part in dealt),
             order=plan.order,
+            denominator=plan.denominator,
             num_completions=plan.num_completions,
             num_trained_tokens=plan.num_trained_tokens,
             num_sequences=len(computed),
             num_sequence_tokens=sum(sequence.num_tokens for sequence in computed),
-            padding_fraction=0.0
-            if settings.packed
-            else padding_fraction([of_rank for part in (*dealt, *forward_only) for of_rank in part]),
+            num_padding=0 if settings.packed else num_padding(of_ranks),
             packed=settings.packed,
             max_tokens=settings.max_tokens,
             without_gradient=tuple(part[rank] for part in forward_only),
@@ -148,11 +164,10 @@ def _dealt(part: Sequence[TrainSequence], settings: PlanSettings, num_ranks: int
     return tuple(tuple(micro for of_one in assigned for micro in of_one[rank]) for rank in range(num_ranks))
 
 
-def padding_fraction(dealt: Sequence[Sequence[Sequence[TrainSequence]]]) -> float:
-    """Computed positions that hold no token, over all ranks."""
+def num_padding(dealt: Sequence[Sequence[Sequence[TrainSequence]]]) -> int:
+    """Computed positions that hold no token, over all ranks, where each sequence has a row."""
     lengths = [[sequence.num_tokens for sequence in part] for share in dealt for part in share if part]
-    computed = sum(max(part) * len(part) for part in lengths)
-    return 1.0 - sum(map(sum, lengths)) / computed if computed else 0.0
+    return sum(max(part) * len(part) - sum(part) for part in lengths)
 
 
 def _rewards_of(group: ScoredGroup, objective: ObjectiveConfig) -> GroupRewards:
@@ -226,6 +241,7 @@ def _sequences(part: Sequence[_Trained], settings: PlanSettings) -> tuple[list[T
         [one.group.group_id for one in part],
         objective.aggregation,
         max_tokens=settings.max_tokens,
+        denominator=1 if settings.learner.streaming else None,
     )
     with_gradient: list[TrainSequence] = []
     without: list[TrainSequence] = []

@@ -146,13 +146,22 @@ class TrainingEngine:
         poison = torch.where(torch.isfinite(loss.detach()), 1.0, math.nan)
         self.deepspeed.backward(loss * poison * self._world_size)
 
-    def step(self, lr: float) -> StepResult:
-        """One optimizer step with the gradients added up so far, which are gone afterwards in any case."""
-        for group in self.deepspeed.optimizer.param_groups:
+    def step(self, lr: float, *, denominator: int = 1) -> StepResult:
+        """One optimizer step with the gradients added up so far, over `denominator`; they are gone afterwards in any
+        case."""
+        optimizer = self.deepspeed.optimizer
+        for group in optimizer.param_groups:
             group["lr"] = lr
-        self.deepspeed.step()
         if self._guard is not None:
+            self._guard.denominator = denominator
+            self.deepspeed.step()
             return StepResult(applied=math.isfinite(self._guard.grad_norm), grad_norm=self._guard.grad_norm)
+        # What ZeRO divides gradients by before it clips them. Backward passes would multiply by it: 1 for them.
+        optimizer.loss_scale = float(denominator)
+        try:
+            self.deepspeed.step()
+        finally:
+            optimizer.loss_scale = 1.0
         return StepResult(
             applied=self.deepspeed.was_step_applied(), grad_norm=float(self.deepspeed.get_global_grad_norm())
         )
@@ -163,18 +172,19 @@ class _StageZeroGuard:
 
     def __init__(self, max_grad_norm: float) -> None:
         self._max_grad_norm = max_grad_norm
+        self.denominator = 1
         self.grad_norm = 0.0
 
     def __call__(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norms = torch.stack([torch.linalg.vector_norm(p.grad) for p in parameters])
-        self.grad_norm = float(torch.linalg.vector_norm(norms))
+        self.grad_norm = float(torch.linalg.vector_norm(norms)) / self.denominator
         if not math.isfinite(self.grad_norm):
             for parameter in parameters:
                 parameter.grad = None
-        elif self._max_grad_norm > 0:
+        elif self._max_grad_norm > 0 or self.denominator != 1:
             # As ZeRO does: 1e-6 on the norm, and nothing is scaled up.
-            clip = max((self.grad_norm + 1e-6) / self._max_grad_norm, 1.0)
+            clip = max((self.grad_norm + 1e-6) / self._max_grad_norm, 1.0) if self._max_grad_norm > 0 else 1.0
             for parameter in parameters:
                 assert parameter.grad is not None
-                parameter.grad.mul_(1.0 / clip)
+                parameter.grad.mul_(1.0 / (clip * self.denominator))

@@ -30,8 +30,8 @@ from torch.nn import functional
 
 from learner.model.logprobs import HeadGradients
 
-CHUNK_ELEMENTS = 2**22
-"""16 MiB of fp32 logits: about six such buffers live at once, three of each side."""
+CHUNK_ELEMENTS = 2**23
+"""32 MiB of fp32 logits: about six such buffers live at once, three of each side."""
 
 Divergence = Literal["forward", "reverse", "jsd"]
 

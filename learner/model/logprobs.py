@@ -107,6 +107,11 @@ class _TokenLogprobs(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_N = grads[0]
         hidden_NH, weight_VH, bias_V, targets_N = ctx.saved_tensors
+        # Looked at on a CPU alone: a GPU would be waited for.
+        if not ctx.has_entropy_grad and not grad_N.is_cuda and not bool(grad_N.any()):
+            # A policy that learns from a teacher alone. Zeros and not nothing: ranks meet in what follows from them.
+            wanted = zip((hidden_NH, weight_VH, bias_V), ctx.needs_input_grad, strict=False)
+            return *(torch.zeros_like(of) if needed else None for of, needed in wanted), *(None,) * 5
         weight_cast_VH = weight_VH.to(ctx.dtype)
         bias_cast_V = None if bias_V is None else bias_V.to(ctx.dtype)
         gradients = HeadGradients(hidden_NH, weight_VH, bias_V, ctx.dtype, of_weight=ctx.needs_input_grad[1])

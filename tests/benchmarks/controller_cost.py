@@ -47,7 +47,8 @@ from rollout.types import (
     facts_of,
 )
 from tests.cluster.fakes import FakeHandle, FakeLearner, FakeObjects, FakeSampler, NoLauncher
-from tests.faults.world import FINGERPRINTS, Stream
+from tests.faults.prompts import Stream
+from tests.faults.world import FINGERPRINTS
 
 STEPS = 4
 SAMPLING_S = 2.0

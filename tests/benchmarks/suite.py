@@ -27,6 +27,7 @@ BENCHMARKS: Mapping[str, Callable[[Path], list[Result]]] = {
     "learner.prompt_once": learning.prompt_once,
     "learner.logprob_memory": learning.logprob_memory,
     "learner.step": learning.step_over_bare_loop,
+    "streaming.wall": overlapping.streaming_over_longest_stage,
     "sampler.overhead": sampling.over_bare_engine,
     "sync.copy": syncing.over_copy,
     "sync.delta": syncing.delta_over_dense,

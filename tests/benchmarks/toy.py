@@ -12,10 +12,10 @@ import torch
 
 from learner.algorithm.assignment import assign
 from learner.algorithm.batching import MicroBatch, SequenceTokens, collate
+from learner.backend.kernels import fix_threads_and_kernels
 from learner.config import LearnerConfig
 from learner.model.policy import LogprobModel, build_policy
 from learner.types import TrainSequence
-from learner.worker import _fix_threads_and_kernels
 from rollout.types import read_only
 
 VOCABULARY = 8192
@@ -24,7 +24,7 @@ MICRO_BATCH_TOKENS = 4096
 
 def build(folder: Path) -> LogprobModel:
     """A Llama with random weights, fp32, in a process that keeps memory as a learner's does."""
-    _fix_threads_and_kernels(LearnerConfig(), world_size=1, deterministic=False)
+    fix_threads_and_kernels(LearnerConfig(), world_size=1, deterministic=False)
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)

@@ -81,10 +81,12 @@ def report(demo_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def opened(report: Path, dashboard: Dashboard, page: Any) -> Callable[[str], Any]:
-    """opened(fragment) -> the page of the report."""
+    """opened(fragment) -> the page of the report. Loaded anew: what another address of the same file has shown stays in
+    sight until the next is drawn, and would be taken for it."""
     wait_for_index(dashboard.origin, RUN)
 
     def show(fragment: str) -> Any:
+        page.goto("about:blank")
         page.goto(f"{report.as_uri()}#/r/{RUN}/{fragment}")
         return page
 

@@ -46,6 +46,7 @@ def open_sample(crafted: tuple[Dashboard, list[str]], page: Any, complaints: Com
     complaints.allowed_origins.add(running.origin)
 
     def opened(sample: int, params: str = "", group: int = 0, run: str = "crafted") -> Any:
+        page.goto("about:blank")  # or what another completion has shown would be taken for this one
         page.goto(running.url(f"/r/{run}/rollout/train/{STEP}/{ids[group]}/{sample}{params}"))
         page.locator("[data-testid=rollout-page] [role=tab], [data-testid=rollout-tabs]").first.wait_for()
         return page

@@ -79,6 +79,16 @@ async def first_result(call: "asyncio.Future[Any]") -> Any:
     return (await asyncio.shield(call))[0]
 
 
+class Reference:
+    """To what a call will return. Who gives up waiting for it ends neither the call nor the wait of another."""
+
+    def __init__(self, call: "asyncio.Future[Any]") -> None:
+        self._call = call
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return asyncio.shield(self._call).__await__()
+
+
 class _Method:
     def __init__(self, call: Callable[..., Any]) -> None:
         self._call = call
@@ -90,7 +100,10 @@ class _Method:
         assert num_returns == 2
         return _TwoResults(self)
 
-    def remote(self, *args: Any, **kwargs: Any) -> "asyncio.Future[Any]":
+    def remote(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        return Reference(self.start(*args, **kwargs))
+
+    def start(self, *args: Any, **kwargs: Any) -> "asyncio.Future[Any]":
         return asyncio.ensure_future(self._run(args, kwargs))
 
     async def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -105,10 +118,12 @@ class _TwoResults:
         self._method = method
 
     def remote(self, *args: Any, **kwargs: Any) -> tuple[Awaitable[Any], Stored]:
-        call = self._method.remote(*args, **kwargs)
+        call = self._method.start(*args, **kwargs)
         # As with a reference: an answer that nobody waits for any more is nobody's error.
         call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-        return asyncio.ensure_future(first_result(call)), Stored(call)
+        first = asyncio.ensure_future(first_result(call))
+        first.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        return Reference(first), Stored(call)
 
 
 class FakeHandle(Handle):

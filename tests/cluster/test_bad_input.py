@@ -136,6 +136,7 @@ def test_recipes(shoal: Shoal, recipe: str, sentence: str) -> None:
         ("learnr.lr=1", "learnr: no such key; did you mean learner?"),
         ("rollout.sampling.max_tokens=64", "rollout.sampling.max_tokens is 64, which leaves no room for a prompt"),
         ("max_policy_lag=2", "deterministic is true and max_policy_lag is 2"),
+        ("learner.streaming=true", "deterministic is true and learner.streaming is true"),
         ("rollout.sampling.temperature=0.005", "rollout.sampling.temperature: temperature is 0.005, and engines draw"),
         ("eval.sampling.temperature=0.009", "eval.sampling.temperature: temperature is 0.009, and engines draw"),
         ("reward.functions=[]", "reward: no reward: give at least one entry in functions"),

@@ -266,10 +266,12 @@ def install(striker: Striker) -> None:
     from cluster.groups.ledger import Ledger
     from cluster.groups.reward_router import RewardRouter
     from cluster.loop import controller
+    from cluster.loop.batches import Batches
     from cluster.loop.publisher import Publisher
     from cluster.record.run_directory import RunDirectory
     from cluster.weights.checkpointing import Checkpoints
     from cluster.weights.learner_group import LearnerGroup
+    from cluster.weights.rank_steps import RankSteps
     from cluster.weights.weight_sync import WeightSync
 
     async def learn_pids(_: Any, members: Any) -> None:
@@ -303,12 +305,12 @@ def install(striker: Striker) -> None:
     _after(pipeline, "submit", serve)
     _before(LearnerGroup, "train", rest)
     _before(WeightSync, "_send_chunks", reach("syncing"))
-    _within(LearnerGroup, "_train", "training", striker)
-    _before(LearnerGroup, "_train", striker.be_slow)
+    _within(RankSteps, "train", "training", striker)
+    _before(RankSteps, "train", striker.be_slow)
     _within(RewardRouter, "score", "scoring", striker)
     _after(Ledger, "sampled", reach("generated"))
     _after(Ledger, "sampled", lose_node)
-    _after(controller.Controller, "_take_batch", reach("scored"))
+    _after(Batches, "take", reach("scored"))
     _after(LearnerGroup, "train", reach("trained"))
     _before(Publisher, "publish", reach("before_sync"))
     _after(Publisher, "publish", reach("after_sync"))

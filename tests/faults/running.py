@@ -12,7 +12,8 @@ from cluster.record.run_directory import RunDirectory
 from cluster.types import RunSummary
 from cluster.weights.checkpointing import Checkpoints
 from cluster.weights.run_state import RunState
-from tests.faults.world import FINGERPRINTS, Stream, World, prompt_of
+from tests.faults.prompts import Stream, prompt_of
+from tests.faults.world import FINGERPRINTS, World
 
 
 async def run_schedule(

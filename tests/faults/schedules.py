@@ -1,7 +1,7 @@
 """Random faults from a seed: the same seed gives the same schedule, and the run in virtual time the same history."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SAMPLER = ("submit", "wait_group", "probe", "begin_update", "load_chunk", "finish_update", "prompt_logprobs", "serve")
 LEARNER = ("train_step", "weight_manifest", "weight_chunk", "weights_digest", "score_tokens", "save", "load")
@@ -50,6 +50,7 @@ class Schedule:
     max_policy_lag: int
     deterministic: bool
     max_restarts: int
+    streaming: bool = False
 
     @property
     def may_corrupt(self) -> bool:
@@ -61,6 +62,9 @@ def schedule_of(seed: int) -> Schedule:
     counts = {"sampler": rng.randint(1, 3), "learner": rng.randint(1, 2), "reward": rng.randint(1, 2)}
     deterministic = rng.random() < 0.4
     faults = [_fault(rng, counts) for _ in range(rng.randint(1, 6))]
+    streaming = seed % 3 == 0 and not deterministic
+    if streaming:
+        faults = [replace(f, method="accumulate") if f.method == "train_step" and f.nth % 4 else f for f in faults]
     if rng.random() < 0.04:
         faults.append(Fault(actor="sampler-0", kind="corrupt", method="load_chunk", nth=rng.randint(1, 9)))
     return Schedule(
@@ -73,6 +77,7 @@ def schedule_of(seed: int) -> Schedule:
         max_policy_lag=0 if deterministic else rng.randint(0, 2),
         deterministic=deterministic,
         max_restarts=rng.randint(0, 2) if rng.random() < 0.1 else 60,
+        streaming=streaming,
     )
 
 

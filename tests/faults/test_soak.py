@@ -103,7 +103,7 @@ def test_a_thousand_random_fault_schedules_lose_nothing(first: int) -> None:
 @pytest.mark.skipif(ONE_SEED is not None, reason="SHOAL_SOAK_SEED asks for one seed")
 def test_runs_that_are_stopped_and_resumed_lose_nothing(tmp_path: Path) -> None:
     """At any moment, several times, while actors fail as well."""
-    interrupted = given_up = deltas = 0
+    interrupted = given_up = deltas = accumulated = 0
     for seed in range(60):
         schedule = dataclasses.replace(schedule_of(seed), max_restarts=1000)
         rng, folder, status = random.Random(f"stops {seed}"), tmp_path / str(seed), ""
@@ -118,6 +118,7 @@ def test_runs_that_are_stopped_and_resumed_lose_nothing(tmp_path: Path) -> None:
             sampled |= world.sampled
             given_up += world.num_given_up
             deltas += world.num_deltas
+            accumulated += world.num_accumulated
             interrupted += status == "interrupted"
         (folder / "superseded").mkdir(exist_ok=True)  # what a resumed run leases anew has no line of its own
         problems = check_run(folder, config=config_of(schedule), sampled=sampled)
@@ -127,6 +128,7 @@ def test_runs_that_are_stopped_and_resumed_lose_nothing(tmp_path: Path) -> None:
     assert interrupted > 60
     assert given_up > 10  # within a training step
     assert deltas > 100
+    assert accumulated > 30
 
 
 @pytest.mark.skipif(ONE_SEED is None, reason="for one seed: SHOAL_SOAK_SEED=n")

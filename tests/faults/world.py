@@ -24,7 +24,6 @@ from learner.types import ComputedTokens, RankShare, StepOutput, TrainBatch
 from reward.types import GroupScores, ScoredGroup
 from rollout.config import ReasoningGymTask, RolloutConfig
 from rollout.errors import StepGivenUpError
-from rollout.prompts.stream import PromptStreamState, StreamFacts
 from rollout.transfer.delta import KeptBytes, difference
 from rollout.transfer.manifest import WeightChunk, WeightManifest, tensor_digest
 from rollout.types import (
@@ -41,6 +40,7 @@ from rollout.types import (
 from tests.cluster.examples import ok, scored_of
 from tests.cluster.fakes import SPECS, FakeLearner, FakeObjects, FakeReward, FakeSampler
 from tests.faults.meeting import Facts, Meeting
+from tests.faults.prompts import prompt_of
 from tests.faults.schedules import Fault, Schedule
 from tests.faults.virtual import Process
 
@@ -54,7 +54,7 @@ FINGERPRINTS = Fingerprints(model="m", tokenizer="t", data="d", group_size=2, co
 
 
 def facts_of_share(share: RankShare, groups: Sequence[RolloutGroup]) -> Facts:
-    """Of every completion that a rank computes."""
+    """Of every completion that a rank computes; weights of tokens before they are divided by what they share."""
     by_id, facts = {group.group_id: group for group in groups}, []
     assert set(by_id) == set(share.group_ids), (set(by_id), share.group_ids)
     for sequence in share.sequences:
@@ -64,9 +64,10 @@ def facts_of_share(share: RankShare, groups: Sequence[RolloutGroup]) -> Facts:
     return facts
 
 
-def trained_weights(weights: str, step: int, facts: Facts) -> str:
+def trained_weights(weights: str, step: int, facts: Facts, denominator: int) -> str:
     """Digest of the weights after a step: of those before and of everything that all ranks trained on."""
     assert len({key for key, *_ in facts}) == len(facts), "a completion was computed twice"
+    facts = [(key, arrays, advantage, round(weight / denominator, 12)) for key, arrays, advantage, weight in facts]
     return hashlib.sha256(f"{weights} {step} {sorted(facts)}".encode()).hexdigest()
 
 
@@ -76,7 +77,7 @@ def weights_after(weights: str, step: int, groups: Sequence[ScoredGroup]) -> str
     settings = PlanSettings(learner=LearnerConfig(), max_tokens=64)
     (share,) = shares(batch, plan_step(batch, settings), settings, num_ranks=1)
     needed = [scored.group.payload for scored in groups if scored.group_id in share.group_ids]
-    return trained_weights(weights, step, facts_of_share(share, needed))
+    return trained_weights(weights, step, facts_of_share(share, needed), share.denominator)
 
 
 class VirtualLearner(FakeLearner):
@@ -91,19 +92,36 @@ class VirtualLearner(FakeLearner):
         self._decided = asyncio.Event()
         self._decided.set()
         self._given_up, self._committed = -1, -1
+        self._accumulated: Facts = []
+
+    async def accumulate(self, share: RankShare, *groups: RolloutGroup) -> ComputedTokens:
+        assert share.policy_version == self.version == share.step, (share.policy_version, self.version, share.step)
+        self._committed = -1
+        await self._compute(share)
+        self._committed = share.step  # between two parts there is nothing to give up
+        self._accumulated += facts_of_share(share, groups)
+        self._world.num_accumulated += len(groups)
+        return NOTHING_COMPUTED
 
     async def train_step(self, share: RankShare, *groups: RolloutGroup) -> tuple[StepOutput, ComputedTokens]:
         assert share.policy_version == self.version == share.step, (share.policy_version, self.version, share.step)
-        await self._world.learning()
+        self._committed = -1
+        await self._compute(share)
+        self._committed = share.step
+        mine, self._accumulated = self._accumulated + facts_of_share(share, groups), []
+        facts = await self._meeting.exchange(share.step, self._name, mine)
+        self.weights = trained_weights(self.weights, share.step, facts, share.denominator)
+        self.version += 1
+        output = StepOutput(step=share.step, policy_version=self.version, skipped=False, bad_steps_in_a_row=0)
+        return output, NOTHING_COMPUTED
+
+    async def _compute(self, share: RankShare) -> None:
+        streaming = self._world.schedule.streaming
+        await self._world.learning(len(share.group_ids) / self._world.prompts_per_step if streaming else 1.0)
         await self._decided.wait()
         if self._given_up == share.step:
             self._world.num_given_up += 1
             raise StepGivenUpError(f"step {share.step} was given up")
-        self._committed = share.step
-        facts = await self._meeting.exchange(share.step, self._name, facts_of_share(share, groups))
-        self.weights, self.version = trained_weights(self.weights, share.step, facts), self.version + 1
-        output = StepOutput(step=share.step, policy_version=self.version, skipped=False, bad_steps_in_a_row=0)
-        return output, NOTHING_COMPUTED
 
     def hold_step(self, step: int) -> int | None:
         if self._committed >= step:
@@ -232,53 +250,20 @@ def weights_without_faults(steps: int) -> str:
     return weights
 
 
-class Stream:
-    """Prompts without end."""
-
-    def __init__(self, index: int = 0) -> None:
-        self._index = index
-
-    @classmethod
-    def restore(cls, state: PromptStreamState) -> "Stream":
-        return cls(state.index)
-
-    def next(self) -> Prompt:
-        index, self._index = self._index, self._index + 1
-        return prompt_of(index)
-
-    def state(self) -> PromptStreamState:
-        return PromptStreamState(index=self._index, seed=0, fingerprint="d")
-
-    def learn(self, results: object) -> None: ...
-
-    def facts(self) -> StreamFacts:
-        return StreamFacts(tasks=("t",))
-
-
-def prompt_of(index: int) -> Prompt:
-    return Prompt(
-        uid=f"{index:016x}",
-        epoch=0,
-        index=index,
-        token_ids=(1, 2, index),
-        text="q",
-        question="q",
-        ground_truth="3",
-        task="t",
-    )
-
-
 @dataclass
 class World:
     """The actors of one run, and what is done to them. As a launcher it starts processes for `Fleet`."""
 
     schedule: Schedule
+    prompts_per_step: int = PROMPTS_PER_STEP
     fired: list[Fault] = field(default_factory=list)
     sampled: dict[tuple[str, int], list[tuple[int, ...]]] = field(default_factory=dict)
     """(group, attempt) -> token ids that an engine sampled."""
     deaths: list[str] = field(default_factory=list)
     num_given_up: int = 0
     """Of steps, by rank, for a stop."""
+    num_accumulated: int = 0
+    """Of groups, by rank, that were computed before the training step."""
     num_deltas: int = 0
     """Of chunks of weights, by rank, that told what changed."""
 
@@ -295,7 +280,7 @@ class World:
 
     def config(self) -> RunConfig:
         """Of the run."""
-        return config_of(self.schedule)
+        return config_of(self.schedule, self.prompts_per_step)
 
     # How long everything takes.
 
@@ -307,9 +292,9 @@ class World:
         """Of one group."""
         await asyncio.sleep(self.rng.uniform(0.1, 1.0))
 
-    async def learning(self) -> None:
-        """Of one step."""
-        await asyncio.sleep(2.0)
+    async def learning(self, share: float) -> None:
+        """Of this share of a step."""
+        await asyncio.sleep(2.0 * share)
 
     # What `Fleet` asks of a launcher.
 
@@ -372,14 +357,14 @@ class World:
             process.hang(fault.duration_s)
 
 
-def config_of(schedule: Schedule) -> RunConfig:
+def config_of(schedule: Schedule, prompts_per_step: int = PROMPTS_PER_STEP) -> RunConfig:
     return RunConfig(
         task=ReasoningGymTask(generator="chain_sum"),
         steps=schedule.steps,
         max_policy_lag=schedule.max_policy_lag,
         deterministic=schedule.deterministic,
-        rollout=RolloutConfig(group_size=2, prompts_per_step=PROMPTS_PER_STEP, dtype="float32", group_deadline_s=40.0),
-        learner=LearnerConfig(dtype="float32", step_deadline_s=40.0),
+        rollout=RolloutConfig(group_size=2, prompts_per_step=prompts_per_step, dtype="float32", group_deadline_s=40.0),
+        learner=LearnerConfig(dtype="float32", step_deadline_s=40.0, streaming=schedule.streaming),
         eval=EvalConfig(at_start=False, at_end=False),
         checkpoint=CheckpointConfig(every=2, deadline_s=40.0),
         recovery=RecoveryConfig(max_restarts=schedule.max_restarts, probe_every_s=5.0, probe_deadline_s=10.0),

@@ -85,13 +85,26 @@ def test_sampling_ahead_trains_within_its_lag(tmp_path: Path) -> None:
     words = ("deterministic=false", "max_policy_lag=1", "rollout.num_engines=2", "rollout.on_weight_sync=keep")
     # In bf16, and told what changed alone: at this learning rate that is little.
     deltas = ("rollout.dtype=bfloat16", "weight_sync.delta=true", "learner.lr=1e-6")
-    run = runs.train(tmp_path / "ahead", "tiny", *runs.SHORT, *words, *deltas)
+    run = runs.train(tmp_path / "ahead", "tiny", *runs.SHORT, *words, *deltas, "learner.streaming=true")
     summary = runs.summary(run.path)
     assert summary["groups_trained"] == summary["groups_dispatched"] == STEPS * P
-    lags = [line["lag/max"] for line in runs.read_lines(run.path / "metrics.jsonl")]
+    lines = runs.read_lines(run.path / "metrics.jsonl")
+    assert sum(line["time/streamed_s"] for line in lines) > 0, "some groups were learned from while others were sampled"
+    assert all(0 <= line["time/streamed_s"] <= line["time/train_s"] for line in lines)
+    lags = [line["lag/max"] for line in lines]
     assert max(lags) == 1.0, "with one batch ahead, all but the first are one version old"
     syncs = [e["extra"] for e in runs.read_lines(run.path / "events.jsonl") if e["kind"] == "sync"]
     whole = syncs[0]["bytes"]
     assert {sync["bytes_sent"] for sync in syncs if sync["policy_version"] == 0} == {whole}
     assert 0 < max(sync["bytes_sent"] for sync in syncs if sync["policy_version"] > 0) < 0.1 * whole
     assert run.left_behind() == []
+
+
+@pytest.mark.slow
+def test_streamed_gradients_are_those_of_whole_batches(reference: runs.Run, tmp_path: Path) -> None:
+    """The first step is on the same completions; from then on rounding makes others."""
+    words = ("tiny", *runs.SHORT, "deterministic=false", "learner.streaming=true")
+    streamed = runs.train(tmp_path / "streamed", *words).path
+    first, expected = (runs.read_lines(path / "metrics.jsonl")[0] for path in (streamed, reference.path))
+    for name in ("train/loss", "train/grad_norm", "train/kl_rollout", "train/entropy", "train/tokens", "reward/mean"):
+        assert first[name] == pytest.approx(expected[name], rel=1e-5, abs=1e-8), name

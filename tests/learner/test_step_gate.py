@@ -62,6 +62,29 @@ def test_nobody_asks_and_the_step_ends() -> None:
     assert gate.hold(2) is None
 
 
+def test_passes_of_a_step_that_pauses_are_counted_together() -> None:
+    gate = StepGate()
+    gate.begin(0)
+    gate.enter_pass()
+    gate.enter_pass()
+    gate.pause()
+    gate.within_pass()
+    assert gate.hold(0) == 2
+    gate.decide(0, 3)
+    gate.within_pass()  # of something else
+    gate.begin(0)
+    gate.enter_pass()
+    with pytest.raises(StepGivenUpError, match="within its pass 2"):
+        gate.within_pass()
+    gate.pause()
+    gate.within_pass()
+    gate.begin(0)
+    with pytest.raises(StepGivenUpError, match="before its pass 3"):
+        gate.enter_pass()
+    gate.end()
+    assert gate.hold(0) is None
+
+
 def test_ranks_at_different_passes_give_up_before_the_same_one() -> None:
     gates = [StepGate(), StepGate()]
     reached = [threading.Event(), threading.Event()]

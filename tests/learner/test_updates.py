@@ -31,7 +31,7 @@ class MovedPolicy:
     def backward(self, loss: Tensor) -> None:
         loss.backward()
 
-    def step(self, lr: float) -> Any:
+    def step(self, lr: float, *, denominator: int = 1) -> Any:
         self.num_steps += 1
         return SimpleNamespace(applied=True, grad_norm=1.0)
 

@@ -30,7 +30,8 @@ AFTER: Mapping[str, tuple[str, ...]] = {
     # Scoring: another group for one that it rejected.
     _K.GENERATE: (_K.SYNC, _K.TRAIN, _K.EVAL, _K.SAVE, _K.SCORE),
     _K.SCORE: (_K.GENERATE,),
-    _K.TRAIN: (_K.SCORE,),
+    _K.ACCUMULATE: (_K.SCORE, _K.ACCUMULATE, _K.SYNC),
+    _K.TRAIN: (_K.SCORE, _K.ACCUMULATE),
     # Scoring: a sync may drain what is being sampled.
     _K.SYNC: (_K.TRAIN, _K.SCORE, _K.EVAL, _K.SAVE),
     _K.EVAL: (_K.SYNC, _K.TRAIN, _K.SAVE),

@@ -8,7 +8,7 @@ import pytest
 
 from cluster.configuration.loading import load_config
 from cluster.configuration.model_shapes import KNOWN_SHAPES, model_shape
-from cluster.configuration.plan import _LOGITS_CHUNK_ELEMENTS, MIB, make_plan
+from cluster.configuration.plan import _DIVERGENCE_CHUNK_ELEMENTS, _LOGITS_CHUNK_ELEMENTS, MIB, make_plan
 from cluster.configuration.plan_text import format_plan
 from rollout.errors import ModelError
 
@@ -112,8 +112,11 @@ def test_tokens_by_hand() -> None:
     assert tokens.eval_completions == 32 * 8
 
 
-def test_the_chunk_of_logits_is_the_learners() -> None:
-    source = (Path(__file__).parents[3] / "learner" / "model" / "logprobs.py").read_text()
+@pytest.mark.parametrize(
+    ("name", "planned"), [("logprobs", _LOGITS_CHUNK_ELEMENTS), ("divergences", _DIVERGENCE_CHUNK_ELEMENTS)]
+)
+def test_chunks_of_logits_are_the_learners(name: str, planned: int) -> None:
+    source = (Path(__file__).parents[3] / "learner" / "model" / f"{name}.py").read_text()
     found = re.search(r"^CHUNK_ELEMENTS = 2\*\*(\d+)$", source, re.MULTILINE)
     assert found is not None
-    assert 2 ** int(found[1]) == _LOGITS_CHUNK_ELEMENTS
+    assert 2 ** int(found[1]) == planned

@@ -174,3 +174,25 @@ def test_waiting_names_what_has_no_scores_yet() -> None:
         assert buffer.num_unscored == 1
 
     asyncio.run(main())
+
+
+def test_scored_groups_of_the_next_batch_are_told_of_as_they_come() -> None:
+    async def main() -> None:
+        buffer = GroupBuffer(prompts_per_step=3, max_policy_lag=1)
+        groups = [scored_group(i) for i in range(6)]
+        for group in groups:
+            await buffer.admit(group.group_id)
+        waiting = asyncio.ensure_future(buffer.next_scored(()))
+        await buffer.put(groups[3])  # of the batch after
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        await buffer.put(groups[2])
+        assert await asyncio.wait_for(waiting, 1) == [groups[2]]
+        known = {groups[2].group_id}
+        await buffer.reject(groups[0].group_id)  # the first of the batch after moves up
+        assert await asyncio.wait_for(buffer.next_scored(known), 1) == [groups[3]]
+        await buffer.put(groups[1])
+        assert await asyncio.wait_for(buffer.next_scored(known), 1) == [], "the batch is complete"
+        assert await asyncio.wait_for(buffer.take(), 1) == groups[1:4]
+
+    asyncio.run(main())

@@ -31,7 +31,9 @@ def covered(names: set[str], declared: set[str]) -> tuple[set[str], set[str]]:
 
 def test_every_name_of_a_step_is_declared_and_every_declaration_is_of_one() -> None:
     counts = GroupCounts(dispatched=3, trained=2, in_flight=0, rejected={"equal_rewards": 1})
-    timings = StepTimings(step_s=10.0, generate_s=4.0, score_s=1.0, train_s=2.0, sync_s=0.5, ended_s=1.0)
+    timings = StepTimings(
+        step_s=10.0, generate_s=4.0, score_s=1.0, train_s=2.0, sync_s=0.5, streamed_s=1.0, ended_s=1.0
+    )
     output = step_output(0, {metric.name: 1.0 for metric in LEARNER_METRICS})
     stream = StreamFacts(tasks=("sums", "words"), num_known=2, pass_rate_mean=0.5, chance_mean=1.0)
     names = set(step_metrics(GROUPS, output, timings=timings, counts=counts, policy_version=0, stream=stream))

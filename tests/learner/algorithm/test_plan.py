@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from learner.algorithm.assignment import assign
-from learner.algorithm.plan import PlanSettings, padding_fraction, plan_step, shares
+from learner.algorithm.plan import PlanSettings, num_padding, plan_step, shares
 from learner.config import LearnerConfig
 from learner.types import TrainBatch, TrainSequence
 from reward.types import RewardOutcome, RewardResult, ScoredGroup, StepReward
@@ -173,8 +173,8 @@ def test_what_is_trained_and_what_is_computed_are_counted_apart() -> None:
 
 
 def test_padding_is_what_no_token_stands_at() -> None:
-    assert padding_fraction([[[sequence(10), sequence(6)]], [[sequence(4)], []]]) == pytest.approx(4 / 24)
-    assert padding_fraction([[[]]]) == 0.0
+    assert num_padding([[[sequence(10), sequence(6)]], [[sequence(4)], []]]) == 4
+    assert num_padding([[[]]]) == 0
 
 
 def settings_with(learner: Mapping[str, object], **others: Any) -> PlanSettings:
@@ -346,7 +346,7 @@ def test_the_padding_of_a_share_is_that_of_all_ranks_and_mini_batches() -> None:
     computed = sum(max(s.num_tokens for s in part) * len(part) for part in parts)
     tokens = sum(s.num_tokens for s in plan.sequences)
     for share in dealt:
-        assert share.padding_fraction == pytest.approx(1 - tokens / computed)
+        assert share.num_padding == computed - tokens
         assert len(share.mini_batches) == 2
 
 

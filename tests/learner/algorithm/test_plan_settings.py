@@ -17,7 +17,7 @@ def test_a_packed_share_says_so_and_has_no_padding() -> None:
     settings = replace(settings_with({"micro_batch_tokens": 60}), packed=True)
     for num_ranks in (1, 2):
         dealt = shares(batch, plan_step(batch, settings), settings, num_ranks=num_ranks)
-        assert all(share.packed and share.padding_fraction == 0.0 for share in dealt)
+        assert all(share.packed and share.num_padding == 0 for share in dealt)
         assert not any(share.packed for share in shares(batch, plan_step(batch, settings), NO_KL, num_ranks=num_ranks))
     # Whole groups, as the layout wants it: the prompt of one that fits stands in one micro-batch.
     plan = plan_step(batch, settings)

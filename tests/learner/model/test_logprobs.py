@@ -44,6 +44,19 @@ def test_values_and_gradients_equal_plain_log_softmax(temperature: float, bias: 
         torch.testing.assert_close(grad, plain_grad, rtol=1e-5, atol=4e-6)
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_where_nothing_hangs_on_them_gradients_are_zeros(bias: bool) -> None:
+    """There all the same: ranks meet in the backward pass."""
+    hidden_NH, weight_VH, bias_V, targets_N = inputs(bias=bias)
+    wanted = [hidden_NH, weight_VH] + ([bias_V] if bias_V is not None else [])
+    logprobs_N, _ = token_logprobs(hidden_NH, weight_VH, bias_V, targets_N, temperature=1.0, dtype=torch.float32)
+    for grad, of in zip(torch.autograd.grad((0.0 * logprobs_N).sum(), wanted), wanted, strict=True):
+        assert torch.equal(grad, torch.zeros_like(of))
+    logprobs_N, _ = token_logprobs(hidden_NH, weight_VH, bias_V, targets_N, temperature=1.0, dtype=torch.float32)
+    (grad,) = torch.autograd.grad((float("nan") * logprobs_N).sum(), wanted[:1])
+    assert bool(grad.isnan().any()), "what is not finite is no zero"
+
+
 def test_one_number_by_hand() -> None:
     # logits 2, 0 at temperature 2: 1, 0; log p_0 = 1 - ln(e + 1) = -0.313262; entropy of (0.731059, 0.268941) 0.582203
     logprobs_N, entropy_N = token_logprobs(

@@ -10,7 +10,7 @@ import { fmt, html, useEffect, useLayoutEffect, useMemo, useRef, useSize, useSta
 
 const COLOURS = Object.fromEntries([
   ...Object.keys(KINDS).map((kind) => [kind, `--span-${kind}`]),
-  ...["generate", "score", "train", "sync", "save", "eval"].map((kind) => [`${kind}Ink`, `--span-${kind}-ink`]),
+  ...["generate", "score", "accumulate", "train", "sync", "save", "eval"].map((kind) => [`${kind}Ink`, `--span-${kind}-ink`]),
   ...["ink", "paper", "muted", "faint", "line", "lane", "step", "accent"].map((name) => [name, `--gantt-${name}`]),
   ["ribbonOdd", "--gantt-ribbon-odd"],
   ["ribbonEven", "--gantt-ribbon-even"],

@@ -6,6 +6,7 @@ import { RIBBON, TOP, axisTicks, toX, versionPieces } from "shoal/timeline/model
 const PATTERNS = {
   generate: "plain",
   score: "dots",
+  accumulate: "dots",
   train: "plain",
   sync: "diagonal",
   save: "vertical",

@@ -4,6 +4,7 @@
 export const KINDS = {
   generate: "samples completions",
   score: "scores completions",
+  accumulate: "gradients of groups, while others are sampled",
   train: "one optimizer step",
   sync: "weights to the samplers",
   save: "writes a checkpoint",

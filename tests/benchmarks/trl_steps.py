@@ -1,0 +1,93 @@
+"""Steps of TRL's GRPOTrainer, a line of JSON each; run by `against_trl` in an environment that has TRL."""
+
+import argparse
+import json
+import logging
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from tests.benchmarks.rewards import share_of_vowels
+
+logging.getLogger("transformers").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore")
+
+
+class _Timed(TrainerCallback):  # type: ignore[misc]
+    """Says of each step how long it took, and of how many tokens."""
+
+    def __init__(self, num_completions: int) -> None:
+        self._num_completions = num_completions
+        self._began_s = 0.0
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self._began_s = time.perf_counter()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self._seconds = time.perf_counter() - self._began_s
+
+    def on_log(self, *_: Any, **named: Any) -> None:
+        logs = named["logs"]
+        if "completions/mean_length" in logs:
+            tokens = logs["completions/mean_length"] * self._num_completions
+            print(json.dumps({"seconds": self._seconds, "tokens": tokens}), flush=True)
+
+
+def vowels(completions: list[Any], **_: Any) -> list[float]:
+    """The reward, in the form that TRL asks for."""
+    return [share_of_vowels(completion[0]["content"]) for completion in completions]
+
+
+def main() -> None:
+    """Trains for `--steps` steps."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--questions", type=Path, required=True, help="JSON: a list of texts, one for each prompt")
+    parser.add_argument("--prompts-per-step", type=int, required=True)
+    parser.add_argument("--group-size", type=int, required=True)
+    parser.add_argument("--max-tokens", type=int, required=True)
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--batch", type=int, required=True, help="completions in one backward pass")
+    parser.add_argument("--weights", choices=("bfloat16", "float32"), required=True)
+    arguments = parser.parse_args()
+    num_completions = arguments.prompts_per_step * arguments.group_size
+    questions = json.loads(arguments.questions.read_text())
+    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = GRPOTrainer(
+            model=AutoModelForCausalLM.from_pretrained(arguments.model, dtype=getattr(torch, arguments.weights)),
+            reward_funcs=vowels,
+            args=GRPOConfig(
+                output_dir=folder,
+                per_device_train_batch_size=arguments.batch,
+                gradient_accumulation_steps=num_completions // arguments.batch,
+                num_generations=arguments.group_size,
+                max_completion_length=arguments.max_tokens,
+                beta=0.0,
+                learning_rate=2e-5,
+                lr_scheduler_type="constant",
+                max_steps=arguments.steps,
+                use_cpu=True,
+                bf16=arguments.weights == "float32",
+                gradient_checkpointing=False,
+                report_to=[],
+                save_strategy="no",
+                logging_steps=1,
+                disable_tqdm=True,
+            ),
+            train_dataset=Dataset.from_dict({"prompt": [[{"role": "user", "content": text}] for text in questions]}),
+            processing_class=tokenizer,
+            callbacks=[_Timed(num_completions)],
+        )
+        trainer.train()
+
+
+if __name__ == "__main__":
+    main()
