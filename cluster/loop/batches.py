@@ -64,6 +64,8 @@ class Batches:
         """By group id, of the batch that comes: what was accumulated."""
         self._accumulating: list[tuple[float, float]] = []
         """When that began and ended, Unix times."""
+        self._wait_until_s = 0.0
+        """On the monotonic clock: when waiting for groups has taken too long."""
 
     async def take(self, step: int, policy_version: int, on_taken: Callable[[int], None]) -> TakenBatch:
         """Waits for the next P groups. `on_taken` is told at once of a batch that was taken (1), and of one that had
@@ -71,23 +73,13 @@ class Batches:
 
         Errors: `StageTimeoutError`; those of `LearnerGroup.accumulate`.
         """
-        started_s, deadline_s = time.monotonic(), batch_deadline_s(self._config)
+        started_s = time.monotonic()
         self._opened, self._accumulating = {}, []
-
-        async def in_time(groups: Awaitable[list[ScoredGroup]]) -> list[ScoredGroup]:
-            waited_s = time.monotonic() - started_s - self._accumulate_s()
-            return await finish(
-                groups,
-                deadline_s=max(0.0, deadline_s - waited_s),
-                stage="sample",
-                actor="the group buffer",
-                item=f"the batch of step {step}",
-            )
-
+        self._begin_waiting()
         if self._config.learner.streaming:
-            await self._stream(step, policy_version, in_time)
+            await self._stream(step, policy_version)
         while True:
-            groups = await in_time(self._parts.buffer.take())
+            groups = await self._in_time(self._parts.buffer.take(), step)
             on_taken(1)
             if (opened := await self._open(groups)) is not None:
                 break
@@ -103,20 +95,29 @@ class Batches:
     def _accumulate_s(self) -> float:
         return sum(end_s - begin_s for begin_s, end_s in self._accumulating)
 
-    async def _stream(
-        self,
-        step: int,
-        policy_version: int,
-        in_time: Callable[[Awaitable[list[ScoredGroup]]], Awaitable[list[ScoredGroup]]],
-    ) -> None:
+    def _begin_waiting(self) -> None:
+        """For groups that are all still to come, as far as the deadline is concerned."""
+        self._wait_until_s = time.monotonic() + batch_deadline_s(self._config)
+
+    async def _in_time(self, groups: Awaitable[list[ScoredGroup]], step: int) -> list[ScoredGroup]:
+        return await finish(
+            groups,
+            deadline_s=max(0.0, self._wait_until_s - time.monotonic()),
+            stage="sample",
+            actor="the group buffer",
+            item=f"the batch of step {step}",
+        )
+
+    async def _stream(self, step: int, policy_version: int) -> None:
         """Until the batch is complete; what came last is left to the training step, which computes it with the rest."""
         parts = self._parts
-        while ready := await in_time(parts.buffer.next_scored(self._opened.keys())):
+        while ready := await self._in_time(parts.buffer.next_scored(self._opened.keys()), step):
             if (opened := await self._open(ready)) is None:
                 continue
             began_s = now_s()
             await self._accumulate(TrainBatch(step=step, policy_version=policy_version, groups=tuple(ready)), opened)
             self._accumulating.append((began_s, now_s()))
+            self._wait_until_s += now_s() - began_s
             self._opened |= {scored.group_id: group for scored, group in zip(ready, opened, strict=True)}
             parts.on_accumulated(ready, began_s, step)
 
@@ -141,6 +142,7 @@ class Batches:
             found = await open_groups(self._objects, closed)
         except GroupsLostError as error:
             self._parts.warn(f"{error}; they are sampled again")
+            self._begin_waiting()
             await self._parts.pipeline.lost([group for group in closed if group.group_id in error.group_ids], error)
             return None
         by_id = self._opened | {group.group_id: group for group in found}

@@ -1,7 +1,7 @@
 """What beta does: a reward that can be hacked, at three weights of the KL term, in one picture.
 
-The toy model is paid for a right sum, and paid more for a long answer. Without a KL term it learns what pays most, and
-forgets the sums; with one it stays close to where it began.
+The toy model is paid for a right sum, and paid more for a short answer. Without a KL term it learns what pays most, to
+say one digit or nothing, and forgets the sums; with one it stays closer to where it began.
 
     python docs/algorithms/beta.py        # some minutes on two cores: writes beta.svg and prints a table
 """
@@ -22,8 +22,8 @@ from matplotlib import pyplot as plt
 
 BETAS = (0.0, 0.04, 0.4)
 PICTURE = Path(__file__).parent / "beta.svg"
-HACKABLE = "[{function: math}, {function: length, params: {target_tokens: 8, scale_tokens: 8}, weight: 2.0}]"
-"""A right answer has two or three tokens with its end: the length pays up to 2 for eight."""
+HACKABLE = "[{function: math}, {function: length, params: {target_tokens: 1, scale_tokens: 4}, weight: 4.0}]"
+"""A right answer has two or three tokens with its end, and each of them costs as much as a right answer pays."""
 COLUMNS = {
     "reward/mean": "Reward",
     "reward/accuracy": "Right answers, share",
