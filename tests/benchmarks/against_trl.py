@@ -6,8 +6,8 @@ environment that has it; then
     python -m tests.benchmarks.against_trl --python /tmp/trl/bin/python
 
 Same model, prompts, lengths, group, threads and precision. Of TRL's settings that change its speed on a CPU (weights in
-bf16, or autocast over fp32; 64 or 16 completions in a backward pass), the fastest of three is taken. The two take turns; a turn
-is `STEPS` steps of one of them, of which the first does not count.
+bf16, or autocast over fp32; 64 or 16 completions in a backward pass), the fastest of three is taken. The two take
+turns; a turn is `STEPS` steps of one of them, of which the first does not count.
 """
 
 import argparse
