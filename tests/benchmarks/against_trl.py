@@ -127,7 +127,7 @@ def shoal(shape: Shape, folder: Path, name: str) -> Turn:
         f"name={name}",
         f"runs_dir={folder}",
         f"steps={STEPS}",
-        f"task={{kind: jsonl, path: {rows}, name: questions, question: question, answer: answer, on_duplicate: keep}}",
+        f"task={{kind: jsonl, path: {rows}, name: questions}}",
         'reward.functions=[{function: "tests.benchmarks.rewards:vowels"}]',
         f"rollout.sampling.max_tokens={shape.max_tokens}",
         f"model.max_context_tokens={shape.context}",
@@ -168,9 +168,11 @@ def main() -> None:
     parser.add_argument("--python", required=True, help="of an environment with TRL")
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--only", nargs="+", choices=[shape.name for shape in SHAPES])
+    parser.add_argument("--weights", choices=("bfloat16", "float32"), help="with --batch: no variants are tried")
+    parser.add_argument("--batch", type=int, default=16)
     arguments = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
-    variant: Variant | None = None
+    variant: Variant | None = (arguments.weights, arguments.batch) if arguments.weights else None
     for shape in SHAPES:
         if arguments.only is None or shape.name in arguments.only:
             result, variant = compare(shape, arguments.python, arguments.turns, variant)
