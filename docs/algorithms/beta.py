@@ -41,6 +41,7 @@ def run(beta: float, steps: int, runs_dir: str) -> dict[str, list[float]]:
         f"reward.functions={HACKABLE}",
         f"learner.objective.kl.coef={beta:g}",
         "learner.objective.kl.measure=true",
+        "learner.diagnostics=all",  # or the KL at beta 0 is that of groups that still have something to compare
         "eval.at_start=false",
         "eval.at_end=false",
         "checkpoint.every=0",
