@@ -20,7 +20,7 @@ logging.getLogger("transformers").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore")
 
 
-class _Timed(TrainerCallback):  # type: ignore[misc]
+class _Timed(TrainerCallback):
     """Says of each step how long it took, and of how many tokens."""
 
     def __init__(self, num_completions: int) -> None:
