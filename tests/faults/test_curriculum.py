@@ -48,9 +48,9 @@ class Streams:
 def _two_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     config_of = worlds.config_of
 
-    def config(schedule: Schedule) -> RunConfig:
+    def config(schedule: Schedule, prompts_per_step: int) -> RunConfig:
         dynamic = DynamicSamplingConfig(enabled=True, max_resample_factor=2.0)
-        return config_of(schedule).model_copy(update={"dynamic_sampling": dynamic})
+        return config_of(schedule, prompts_per_step).model_copy(update={"dynamic_sampling": dynamic})
 
     class Reward(worlds.VirtualReward):
         def __init__(self, name: str, world: World) -> None:
