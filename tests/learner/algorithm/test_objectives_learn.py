@@ -5,6 +5,7 @@ Dimensions: P prompts, T places of a completion, V tokens, N tokens of a mini-ba
 """
 
 import random
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -28,6 +29,15 @@ END = 0
 RIGHT = [1 + prompt % (V - 1) for prompt in range(P)]
 """The first token that is right, of each prompt; 1 to V - 1."""
 STEPS = 40
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tensors of some hundred numbers: two threads would wait for each other, and for whoever else has the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 class TablePolicy:
