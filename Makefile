@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 # Many images set this. Every process would compile what it imports anew, which takes longer than a start itself.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup quickstart test check-scripts browser test-slow test-models faults mutation lint format bench bench-check bench-dashboard images clean
+.PHONY: help setup quickstart test check-scripts browser test-slow test-models faults mutation lint mypy basedpyright format bench bench-check bench-dashboard images clean
 
 help:
 	@echo "make quickstart   set up and train a pretrained model with GRPO on this machine"
@@ -58,10 +58,16 @@ $(STAMP): requirements-cpu.lock requirements-uv.lock pyproject.toml
 quickstart: $(STAMP)
 	$(BIN)/shoal train quickstart
 
+# The two checks of types take most of a minute each, on one core.
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@$(MAKE) --no-print-directory -j2 --output-sync=target mypy basedpyright
+
+mypy: $(STAMP)
 	$(BIN)/mypy
+
+basedpyright: $(STAMP)
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 format: $(STAMP)

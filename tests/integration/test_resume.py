@@ -15,7 +15,7 @@ TERM, KILL = signal.SIGTERM, signal.SIGKILL
 @pytest.mark.parametrize(
     "stops",
     [
-        pytest.param([(1, TERM), (3, KILL), (5, TERM)], id="three steps"),
+        pytest.param([(2, TERM), (4, KILL)], id="two steps"),
         pytest.param(
             [(1, TERM), (2, KILL), (3, TERM), (4, KILL), (5, TERM), (6, KILL)],
             id="every step",
