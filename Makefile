@@ -84,12 +84,13 @@ check-scripts:
 	npm run --prefix tests/scripts check
 
 # In an environment of its own, which sees what .venv has: the tool brings libraries that Shoal does not have.
+# One thread: a process that was forked has none of the threads of OpenMP, and waits for them without end.
 PACKAGES := python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 mutation: $(STAMP)
 	$(BIN)/python -m venv $(VENV)-mutation
 	$(BIN)/$(PACKAGES) > "$$($(VENV)-mutation/bin/$(PACKAGES))/shoal.pth"
 	$(VENV)-mutation/bin/python -m pip install --quiet mutmut==3.8.1
-	$(VENV)-mutation/bin/python -m mutmut run
+	OMP_NUM_THREADS=1 $(VENV)-mutation/bin/python -m mutmut run
 	$(VENV)-mutation/bin/python -m mutmut results
 
 browser: $(STAMP)

@@ -58,8 +58,9 @@ class LearnerConfig(Config):
     """Data-parallel ranks, one Ray actor each."""
     zero_stage: Literal[0, 1, 2, 3] = 0
     """What DeepSpeed shards over ranks: 1 optimizer state, 2 also gradients, 3 also weights."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of forward and backward. Weights and optimizer state are kept in fp32 in either case."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "float32"
+    """Precision of forward and backward; `auto` as in `rollout.dtype`. Weights and optimizer state are kept in fp32 in
+    either case."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     micro_batch_tokens: int = Field(default=4096, ge=16)

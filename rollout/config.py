@@ -250,8 +250,9 @@ class RolloutConfig(Config):
     sampling: SamplingConfig = SamplingConfig()
     num_engines: int = Field(default=1, ge=1)
     """vLLM engines, side by side, one Ray actor each."""
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Precision of the engines' weights."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "bfloat16"
+    """Precision of the engines' weights. `auto` is bfloat16 on GPUs, and on CPUs where the processor of the machine on
+    which the run is started has instructions for it; else float32."""
     kv_cache_mib: int = Field(default=256, ge=16)
     """Memory of an engine's key/value cache."""
     max_num_seqs: int = Field(default=256, ge=1)

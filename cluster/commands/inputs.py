@@ -11,6 +11,7 @@ from cluster.commands.start_checks import (
     check_stop_tokens,
     curriculum_warnings,
     ending_warnings,
+    precision_warnings,
     prefill_warnings,
     samplings_of,
     stop_warnings,
@@ -70,7 +71,7 @@ def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
     evaluation = config.eval
     is_evaluated = evaluation.at_start or evaluation.at_end or evaluation.every > 0
     warnings = [*train.report.warnings, *ending_warnings(samplings_of(config), tokenizer, model_dir)]
-    warnings += [*stop_warnings(config), *prefill_warnings(config, train.prompts)]
+    warnings += [*stop_warnings(config), *precision_warnings(config), *prefill_warnings(config, train.prompts)]
     warnings += curriculum_warnings(config, train.prompts)
     questions: tuple[Prompt, ...] = ()
     if is_evaluated:

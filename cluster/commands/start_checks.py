@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.config import RunConfig
+from cluster.configuration.precision import multiplies_bfloat16
 from learner.algorithm.own import load_own
 from learner.objective import ObjectiveConfig, OwnAdvantage
 from learner.surrogate_config import OwnSurrogate
@@ -93,6 +94,19 @@ def stop_warnings(config: RunConfig) -> Iterator[str]:
         yield (
             f"eval.sampling does not stop at {', '.join(map(repr, missing))} as rollout.sampling does, so that "
             "evaluated completions go on where trained ones end; give eval.sampling the same stop and stop_token_ids"
+        )
+
+
+def precision_warnings(config: RunConfig) -> Iterator[str]:
+    """bfloat16 on a processor that has no instructions for it."""
+    parts = (("rollout", config.rollout), ("learner", config.learner))
+    on_cpu = {"rollout": not config.rollout.gpus_per_engine, "learner": not config.learner.gpus_per_rank}
+    slow = [f"{name}.dtype" for name, part in parts if part.dtype == "bfloat16" and on_cpu[name]]
+    if slow and not multiplies_bfloat16():
+        yield (
+            f"{' and '.join(slow)} {'is' if len(slow) == 1 else 'are'} bfloat16, and the processor of this machine has "
+            "no instructions for it, so that a step takes many times as long as in float32; set "
+            f"{' and '.join(slow)} to auto"
         )
 
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from cluster.config import RunConfig
 from cluster.configuration.overrides import apply_overrides, merge
+from cluster.configuration.precision import with_precision
 from cluster.configuration.problems import describe_problems
 from cluster.configuration.recipe_yaml import dump_yaml, parse_yaml
 from cluster.configuration.renamed import renamed_key, upgraded
@@ -48,7 +49,11 @@ def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> RunConfig:
 
 def build_config(values: Mapping[str, Any], overrides: Sequence[str] = (), *, source: str) -> RunConfig:
     """The configuration of plain values with overrides. `source` names them in errors. Raises ConfigError."""
-    return build(RunConfig, values, overrides, source=source)
+    config = build(RunConfig, values, overrides, source=source)
+    try:
+        return with_precision(config)
+    except ValidationError as error:
+        raise ConfigError(_with_source(source, describe_problems(RunConfig, error))) from error
 
 
 def build(model: type[_ConfigT], values: Mapping[str, Any], overrides: Sequence[str] = (), *, source: str) -> _ConfigT:

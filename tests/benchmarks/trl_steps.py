@@ -1,4 +1,4 @@
-"""Steps of TRL's GRPOTrainer, a line of JSON each; run by `against_trl` in an environment that has TRL."""
+"""Steps of TRL's GRPOTrainer, a line of JSON each; run by `against_trl` and `to_reward` where TRL is installed."""
 
 import argparse
 import json
@@ -14,6 +14,8 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from reward.math.answer import math_reward
+from reward.types import RewardInput
 from tests.benchmarks.rewards import share_of_vowels
 
 logging.getLogger("transformers").setLevel(logging.ERROR)
@@ -37,25 +39,39 @@ class _Timed(TrainerCallback):
         logs = named["logs"]
         if "completions/mean_length" in logs:
             tokens = logs["completions/mean_length"] * self._num_completions
-            print(json.dumps({"seconds": self._seconds, "tokens": tokens}), flush=True)
+            line = {"seconds": self._seconds, "tokens": tokens, "reward": logs["reward"]}
+            print(json.dumps(line), flush=True)
 
 
 def vowels(completions: list[Any], **_: Any) -> list[float]:
-    """The reward, in the form that TRL asks for."""
+    """A reward in the form that TRL asks for."""
     return [share_of_vowels(completion[0]["content"]) for completion in completions]
+
+
+def right(completions: list[Any], answer: list[str], **_: Any) -> list[float]:
+    """Shoal's own judgement of an answer, in that form."""
+    return [
+        math_reward(RewardInput(question="", prompt="", completion=completion[0]["content"], ground_truth=truth))
+        for completion, truth in zip(completions, answer, strict=True)
+    ]
+
+
+REWARDS = {"vowels": vowels, "math": right}
 
 
 def main() -> None:
     """Trains for `--steps` steps."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--questions", type=Path, required=True, help="JSON: a list of texts, one for each prompt")
+    parser.add_argument("--questions", type=Path, required=True, help="JSON: a list of [question, answer]")
     parser.add_argument("--prompts-per-step", type=int, required=True)
     parser.add_argument("--group-size", type=int, required=True)
     parser.add_argument("--max-tokens", type=int, required=True)
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--batch", type=int, required=True, help="completions in one backward pass")
     parser.add_argument("--weights", choices=("bfloat16", "float32"), required=True)
+    parser.add_argument("--reward", choices=sorted(REWARDS), default="vowels")
+    parser.add_argument("--seed", type=int, default=42)
     arguments = parser.parse_args()
     num_completions = arguments.prompts_per_step * arguments.group_size
     questions = json.loads(arguments.questions.read_text())
@@ -63,7 +79,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         trainer = GRPOTrainer(
             model=AutoModelForCausalLM.from_pretrained(arguments.model, dtype=getattr(torch, arguments.weights)),
-            reward_funcs=vowels,
+            reward_funcs=REWARDS[arguments.reward],
             args=GRPOConfig(
                 output_dir=folder,
                 per_device_train_batch_size=arguments.batch,
@@ -71,7 +87,11 @@ def main() -> None:
                 num_generations=arguments.group_size,
                 max_completion_length=arguments.max_tokens,
                 beta=0.0,
+                # What `quickstart` has.
+                loss_type="grpo",
                 learning_rate=2e-5,
+                adam_beta2=0.99,
+                seed=arguments.seed,
                 lr_scheduler_type="constant",
                 max_steps=arguments.steps,
                 use_cpu=True,
@@ -82,7 +102,12 @@ def main() -> None:
                 logging_steps=1,
                 disable_tqdm=True,
             ),
-            train_dataset=Dataset.from_dict({"prompt": [[{"role": "user", "content": text}] for text in questions]}),
+            train_dataset=Dataset.from_dict(
+                {
+                    "prompt": [[{"role": "user", "content": text}] for text, _ in questions],
+                    "answer": [answer for _, answer in questions],
+                }
+            ),
             processing_class=tokenizer,
             callbacks=[_Timed(num_completions)],
         )

@@ -22,7 +22,7 @@ ENTROPY = {"coef": 0.05}
 MASK = {"kind": "ratio_mask", "min": 0.8, "max": 1.25}
 REWARD_KL = {"coef": 0.3, "estimator": "k1", "place": "reward"}
 BETA = 0.3
-SEVERAL = {"mini_batches": 2, "updates_per_batch": 2, "lr": 0.02}
+SEVERAL = {"mini_batches": 2, "updates_per_batch": 2, "lr": 0.01}
 """Four updates, each from where the one before came: not so far that rounding grows on the way."""
 
 

@@ -86,7 +86,7 @@ def test_another_kind_of_task_drops_the_keys_of_the_old_one() -> None:
         ("name=7", "quickstart: name: got 7, allowed: text (quote what looks like a number)"),
         ("rollout.sampling.stop=x", "quickstart: rollout.sampling.stop: got 'x', allowed: a list"),
         ("rollout=3", "quickstart: rollout: got 3, allowed: a mapping"),
-        ("rollout.dtype=fp32", "quickstart: rollout.dtype: got 'fp32', allowed: 'float32' or 'bfloat16'"),
+        ("rollout.dtype=fp32", "quickstart: rollout.dtype: got 'fp32', allowed: 'auto', 'float32' or 'bfloat16'"),
         ("learner.lr=.inf", "quickstart: learner.lr: got inf, allowed: a finite number"),
         ("task.template=\udcff", "quickstart: task.template: got '\\udcff', allowed: text in UTF-8"),
         ('rollout.sampling.stop=[""]', "quickstart: rollout.sampling.stop.0: got '', allowed: text that is not empty"),

@@ -17,6 +17,9 @@ def demo_config(steps: int, seed: int = 0) -> RunConfig:
         "steps": steps,
         "task.params": "{min_terms: 2, max_terms: 2, min_digits: 2, max_digits: 2}",
         "model.max_context_tokens": 192,
+        # The recipe has what the machine is good at, and a demo is the same on each.
+        "rollout.dtype": "bfloat16",
+        "learner.dtype": "bfloat16",
         "rollout.num_engines": len(SAMPLERS),
         "rollout.prompts_per_step": 12,
         "rollout.sampling.max_tokens": 96,

@@ -58,6 +58,7 @@ def test_a_share_of_the_rest_has_the_totals_of_the_step(num_ranks: int) -> None:
     whole, rest, nothing = (
         shares(of, plan, settings, num_ranks=num_ranks, accumulated=ids[:number]) for number in (0, 2, 4)
     )
+    assert {share.denominator for dealt in (whole, rest, nothing) for share in dealt} == {plan.denominator}
     assert {s.group_id for share in rest for s in share.sequences} == set(ids[2:])
     assert all(share.mini_batches == ((),) for share in nothing), "a gradient is there: no pass is needed"
     for some in zip(whole, rest, nothing, strict=True):
