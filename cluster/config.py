@@ -7,7 +7,16 @@ from pydantic import Field, model_validator
 from learner.config import LearnerConfig
 from learner.objective import GroupAdvantage, PassAtKAdvantage, ReinforcePlusPlusAdvantage
 from reward.config import RewardConfig, RewardFunctionConfig
-from rollout.config import AnyTask, Config, CurriculumConfig, ModelConfig, RolloutConfig, SamplingConfig
+from rollout.config import (
+    AnyTask,
+    Config,
+    CurriculumConfig,
+    EnvironmentTask,
+    ModelConfig,
+    RolloutConfig,
+    SamplingConfig,
+    tasks_of,
+)
 
 
 class EvalConfig(Config):
@@ -191,6 +200,12 @@ class RunConfig(Config):
             raise ValueError(
                 f"deterministic is true and max_policy_lag is {self.max_policy_lag}: sampling that runs ahead has no "
                 "fixed order; set max_policy_lag to 0"
+            )
+        worlds = [task for task in tasks_of(self.task) if isinstance(task, EnvironmentTask)]
+        if self.deterministic and worlds:
+            raise ValueError(
+                "deterministic is true and task is an environment: which replies an engine computes together, and with "
+                "it the last bits, would follow from how fast worlds answer; set deterministic to false"
             )
         if self.deterministic and self.learner.streaming:
             raise ValueError(

@@ -227,6 +227,8 @@ class RejectReason(StrEnum):
     """The server of the teacher did not score its completions."""
     SAMPLING_FAILED = "sampling_failed"
     """Every attempt to sample it ended with its engine failing."""
+    ENVIRONMENT = "environment"
+    """The world of one of its episodes failed, each time that the episode was begun."""
 
 
 def now_s() -> float:

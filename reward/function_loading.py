@@ -23,6 +23,7 @@ BUILTIN_MODULES = {
     "length": "reward.rules.length",
     "length_penalty": "reward.rules.length",
     "overlong": "reward.rules.length",
+    "environment": "reward.rules.environment",
     "format": "reward.rules.response_format",
     "reasoning_gym": "reward.rules.reasoning_gym",
     "multiple_choice": "reward.rules.multiple_choice",

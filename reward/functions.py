@@ -36,6 +36,8 @@ def reward_input(prompt: Prompt, completion: Completion, max_tokens: int | None 
         max_tokens=max_tokens,
         task=prompt.task,
         sample_index=completion.sample_index,
+        scores=completion.episode.scores if completion.episode is not None else {},
+        episode_outcome=completion.episode.outcome if completion.episode is not None else "",
     )
 
 

@@ -173,6 +173,10 @@ class RewardInput:
     """Place in the group, 0 to G - 1."""
     steps: tuple[str, ...] = ()
     """The steps of the completion, for the function that scores them; empty where `reward.steps` is null."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """What the world of an episode gave, by name; empty for a single answer, and where the world did not end it."""
+    episode_outcome: str = ""
+    """How an episode ended (`rollout.episodes.environment.Outcome`); empty for a single answer."""
 
 
 class ExplainedScore(float):

@@ -20,7 +20,6 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import replace
 
 from reward.children.child import one_line
-from reward.children.owned_template import CONTROL_DEADLINE_S
 from reward.children.pool import ComponentAnswer, ScoringChildren, longest_together_s
 from reward.components import RowComponents, components_of, why_unscored
 from reward.config import RewardConfig, RewardFunctionConfig
@@ -30,6 +29,7 @@ from reward.functions import CallForm, ScoreWithModel, reward_input, weighted_su
 from reward.rules.answers import Answer, answer_of
 from reward.steps import LoadTokenBytes, Step, TokenBytes, split_steps, steps_with_rewards
 from reward.types import GroupScores, RewardInput, RewardOutcome, RewardResult, StepReward
+from rollout.children.owned_template import CONTROL_DEADLINE_S
 from rollout.errors import ConfigError
 from rollout.types import RolloutGroup
 

@@ -111,7 +111,54 @@ class Gsm8kTask(TaskBase):
     """Folder with `train.jsonl` and `test.jsonl`; null loads the hub data set `openai/gsm8k`."""
 
 
-TaskConfig = Annotated[ReasoningGymTask | JsonlTask | ParquetTask | HubTask | Gsm8kTask, Field(discriminator="kind")]
+class EpisodeLimits(Config):
+    """What ends an episode that its world does not end; null takes the environment's own."""
+
+    turns: int | None = Field(default=None, ge=1)
+    """Replies of the model."""
+    tool_calls: int | None = Field(default=None, ge=1)
+    """Calls of tools."""
+    turn_tokens: int | None = Field(default=None, ge=1)
+    """Of one reply; the environment's own may be `rollout.sampling.max_tokens`."""
+    episode_tokens: int | None = Field(default=None, ge=1)
+    """Of all that is said behind the opening, by model and world."""
+    call_s: float | None = Field(default=None, gt=0)
+    """Of one answer of the world; a process that takes longer is killed, and the episode begun anew."""
+    episode_s: float | None = Field(default=None, gt=0)
+    """Of the whole."""
+    invalid_calls: int | None = Field(default=None, ge=1)
+    """In a row."""
+
+
+class EnvironmentTask(TaskBase):
+    """Episodes of several turns with a world that answers: a class that is derived from
+    `rollout.episodes.environment.Environment`."""
+
+    kind: Literal["environment"] = "environment"
+    environment: str
+    """Import path `module:Class`."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the class."""
+    size: int = Field(default=1000, ge=1)
+    """How many worlds there are: one for each seed from `data_seed` on."""
+    data_seed: int = Field(default=0, ge=0)
+    """First of the seeds."""
+    limits: EpisodeLimits = EpisodeLimits()
+    start_deadline_s: float = Field(default=120.0, gt=0)
+    """Time for importing the environment, and for all openings together."""
+
+    @model_validator(mode="after")
+    def _check_opening(self) -> "EnvironmentTask":
+        plain = TaskBase()
+        for name in ("template", "system_prompt", "few_shot"):
+            if getattr(self, name) != getattr(plain, name):
+                raise ValueError(f"{name} is for questions, and an environment says by itself what it begins with")
+        return self
+
+
+TaskConfig = Annotated[
+    ReasoningGymTask | JsonlTask | ParquetTask | HubTask | Gsm8kTask | EnvironmentTask, Field(discriminator="kind")
+]
 """One task."""
 
 
@@ -126,6 +173,8 @@ def task_name(task: TaskConfig) -> str:
             return task.dataset
         case Gsm8kTask():
             return "gsm8k"
+        case EnvironmentTask():
+            return task.environment.rpartition(":")[2]
         case _:
             return Path(task.path).stem
 
@@ -162,7 +211,8 @@ class MixTask(Config):
 
 
 AnyTask = Annotated[
-    ReasoningGymTask | JsonlTask | ParquetTask | HubTask | Gsm8kTask | MixTask, Field(discriminator="kind")
+    ReasoningGymTask | JsonlTask | ParquetTask | HubTask | Gsm8kTask | EnvironmentTask | MixTask,
+    Field(discriminator="kind"),
 ]
 """One task, or several."""
 

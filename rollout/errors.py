@@ -21,6 +21,10 @@ class EngineError(ShoalError):
     """The inference engine failed or was asked for what it cannot do."""
 
 
+class WorldError(ShoalError):
+    """An environment that raised, hung, died or answered with something that is no answer."""
+
+
 class WeightSyncError(ShoalError):
     """Weights did not arrive as they were sent, or the engine does not compute with them."""
 

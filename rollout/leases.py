@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from rollout.errors import EngineError
+from rollout.engines.outputs import Key
+from rollout.errors import EngineError, WorldError
 from rollout.types import Completion, RolloutGroup, SampleRequest
-
-Key = tuple[str, str, int]
-"""(purpose, group id, attempt) of a lease."""
 
 
 @dataclass(slots=True)
@@ -62,7 +60,7 @@ class Leases:
         nobody: an engine may end it in the step in which it is told to stop."""
         with self._lock:
             lease = self._leases.get(key)
-            if lease is None:
+            if lease is None or lease.done.done():
                 return
             lease.completions[completion.sample_index] = completion
             if len(lease.completions) == lease.request.group_size:
@@ -76,6 +74,13 @@ class Leases:
                         finished_s=time.time(),
                     )
                 )
+
+    def fail(self, key: Key, reason: WorldError) -> None:
+        """A group that cannot be sampled: who waits for it gets the reason, and may ask for it until then."""
+        with self._lock:
+            lease = self._leases.get(key)
+            if lease is not None and not lease.done.done():
+                lease.done.set_exception(reason)
 
     def give_up(self, keys: Sequence[Key], reason: EngineError) -> None:
         """Ends these leases; who waits for one gets the reason."""

@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from rollout.episode_types import EpisodeFacts
+
 TokenIds: TypeAlias = NDArray[np.int32]
 Logprobs: TypeAlias = NDArray[np.float32]
 LossMask: TypeAlias = NDArray[np.bool_]
@@ -119,6 +121,8 @@ class Completion:
     teacher_logprobs: Logprobs = field(default_factory=lambda: read_only((), np.float32))
     """[T] float32, log-probability (nats) of each token under a teacher that is asked when it was sampled; empty where
     none was."""
+    episode: EpisodeFacts | None = None
+    """None for one answer to one prompt."""
 
     def __post_init__(self) -> None:
         for name, kind in _COMPLETION_ARRAYS:
@@ -198,6 +202,7 @@ class RolloutGroup:
                 tuple((span.policy_version, span.start, span.end) for span in c.version_spans),
                 c.num_nonfinite_logprobs,
                 len(c.teacher_logprobs),
+                c.episode,
             )
             for c in completions
         )
@@ -221,7 +226,9 @@ def _unpacked_group(  # noqa: PLR0913  # pickle hands the fields over one by one
     worker: str,
     started_s: float,
     finished_s: float,
-    heads: tuple[tuple[int, int, str, FinishReason, tuple[tuple[int, int, int], ...], int, int], ...],
+    heads: tuple[
+        tuple[int, int, str, FinishReason, tuple[tuple[int, int, int], ...], int, int, EpisodeFacts | None], ...
+    ],
     token_ids: TokenIds,
     logprobs: Logprobs,
     loss_mask: LossMask,
@@ -232,7 +239,7 @@ def _unpacked_group(  # noqa: PLR0913  # pickle hands the fields over one by one
     for flat in (token_ids, logprobs, loss_mask, taught):
         flat.flags.writeable = False
     completions, start, taught_start = [], 0, 0
-    for sample_index, length, text, finish_reason, spans, num_nonfinite, num_taught in heads:
+    for sample_index, length, text, finish_reason, spans, num_nonfinite, num_taught, episode in heads:
         end, taught_end = start + length, taught_start + num_taught
         completion = object.__new__(Completion)
         for name, value in (
@@ -245,6 +252,7 @@ def _unpacked_group(  # noqa: PLR0913  # pickle hands the fields over one by one
             ("version_spans", tuple(VersionSpan(policy_version=v, start=s, end=e) for v, s, e in spans)),
             ("num_nonfinite_logprobs", num_nonfinite),
             ("teacher_logprobs", taught[taught_start:taught_end]),
+            ("episode", episode),
         ):
             object.__setattr__(completion, name, value)
         completions.append(completion)

@@ -19,13 +19,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
-from pydantic import ValidationError
-
 from rollout.config import SamplingConfig
+from rollout.engines.failures import as_engine_error
+from rollout.engines.outputs import Key, parse_request_id, request_id_of, to_completion
 from rollout.engines.protocol import Engine, EngineOutput, SampleSpec
-from rollout.errors import EngineError, WeightSyncError
-from rollout.leases import Key, Leases
+from rollout.episode_desk import EpisodeDesk, EpisodeSetup
+from rollout.episodes.runner import Asked
+from rollout.errors import EngineError, WeightSyncError, WorldError
+from rollout.leases import Leases
 from rollout.prompts.stream import sample_seed
 from rollout.transfer.delta import KeptBytes
 from rollout.transfer.manifest import WeightChunk, WeightManifest, WeightReceiver
@@ -35,7 +36,6 @@ from rollout.types import (
     Logprobs,
     RolloutGroup,
     SampleRequest,
-    VersionSpan,
     facts_of,
 )
 
@@ -67,7 +67,15 @@ class RolloutWorker:
     they were sent.
     """
 
-    def __init__(self, build_engine: Callable[[], Engine], *, name: str, run_seed: int, has_seeds: bool = True) -> None:
+    def __init__(
+        self,
+        build_engine: Callable[[], Engine],
+        *,
+        name: str,
+        run_seed: int,
+        has_seeds: bool = True,
+        episodes: EpisodeSetup | None = None,
+    ) -> None:
         """Without `has_seeds` only evaluations have a seed for each completion."""
         self.name = name
         self._run_seed = run_seed
@@ -79,6 +87,15 @@ class RolloutWorker:
         self._kept = KeptBytes()
         # The engine starts with the weights of the model directory; a run's learner may have others, so it syncs first.
         self._loaded_version: int | None = 0
+        self._desk = EpisodeDesk(
+            episodes or EpisodeSetup(),
+            seed=self._episode_seed,
+            reply=self._reply,
+            deliver=lambda request, completion: self._leases.deliver(request.key, completion),
+            failed=self._fail_group,
+        )
+        self._replies: dict[str, Future[Completion]] = {}
+        """Replies of episodes that the engine works on; touched by its thread alone."""
         self._served_version: int | None = None
         self._failure: EngineError | None = None
         self._num_tokens = 0
@@ -92,7 +109,7 @@ class RolloutWorker:
 
     async def ready(self) -> WorkerStatus:
         """Returns when the engine has started."""
-        await _outcome(self._started)
+        await asyncio.gather(_outcome(self._started), asyncio.to_thread(self._desk.open))
         return await self.status()
 
     async def status(self) -> WorkerStatus:
@@ -111,6 +128,7 @@ class RolloutWorker:
     async def submit(self, requests: Sequence[SampleRequest], sampling: SamplingConfig) -> None:
         """Takes a batch of groups to sample; they are added to the engine together. Results come from `wait_group`."""
         await self._on_engine_thread(lambda: self._add(requests, sampling))
+        self._desk.begin([request for request in requests if self._desk.plays(request.prompt)], sampling)
 
     async def wait_group(self, key: Key) -> tuple[GroupFacts, RolloutGroup]:
         """Returns the group of a lease, behind its facts, when its last completion has ended; a group is handed out
@@ -120,7 +138,11 @@ class RolloutWorker:
             raise self._failure or EngineError(
                 f"{self.name}: no group is leased under {key}; it was handed out already"
             )
-        group = await _outcome(done)
+        try:
+            group = await _outcome(done)
+        except WorldError:
+            self._leases.hand_out(key)  # nothing will come of it
+            raise
         # Taken out only now: a caller that gave up waiting may ask again, and of two that wait one gets the group.
         if not self._leases.hand_out(key):
             raise EngineError(f"{self.name}: the group of {key} was handed out already")
@@ -129,6 +151,8 @@ class RolloutWorker:
     async def give_up(self, requests: Sequence[SampleRequest]) -> None:
         """Takes leases back: of a `submit` whose caller stopped waiting for it, so that nothing is computed for nobody.
         Behind that `submit` in the queue, whenever it gets there."""
+        for request in requests:
+            self._desk.give_up(request.key)
         await self._on_engine_thread(lambda: self._give_up(requests))
 
     async def probe(self) -> None:
@@ -159,6 +183,7 @@ class RolloutWorker:
     async def close(self) -> None:
         """Ends the engine thread; what runs is given up."""
         self._closing = True
+        self._desk.close()
         await asyncio.to_thread(self._thread.join, 10.0)
 
     # What happens on the engine thread.
@@ -167,7 +192,7 @@ class RolloutWorker:
         try:
             self._engine = build_engine()
         except BaseException as error:  # noqa: BLE001 - thread boundary: the error goes to whoever waits for the start
-            failure = _as_engine_error(self.name, "could not start", error)
+            failure = as_engine_error(self.name, "could not start", error)
             self._fail(failure)
             self._started.set_exception(failure)
             return
@@ -178,7 +203,7 @@ class RolloutWorker:
                 if self._can_step():
                     self._step()
             except BaseException as error:  # noqa: BLE001 - thread boundary: every lease learns of it
-                self._fail(_as_engine_error(self.name, "failed while sampling", error))
+                self._fail(as_engine_error(self.name, "failed while sampling", error))
                 return
         self._fail(EngineError(f"{self.name}: the worker was closed; what it was asked for is given up"))
         self._engine.close()
@@ -203,7 +228,7 @@ class RolloutWorker:
                 done.set_exception(
                     error
                     if isinstance(error, EngineError | WeightSyncError)
-                    else _as_engine_error(self.name, "failed", error)
+                    else as_engine_error(self.name, "failed", error)
                 )
 
     def _step(self) -> None:
@@ -220,9 +245,11 @@ class RolloutWorker:
         specs = []
         for request in requests:
             prompt = request.prompt
+            if self._desk.plays(prompt):
+                continue  # its replies come one by one
             specs += [
                 SampleSpec(
-                    request_id=_request_id(request.key, i),
+                    request_id=request_id_of(request.key, i),
                     token_ids=prompt.token_ids,
                     sampling=sampling,
                     seed=self._seed(request, i),
@@ -231,11 +258,40 @@ class RolloutWorker:
             ]
         self._live_engine().add(specs)
 
-    def _seed(self, request: SampleRequest, sample_index: int) -> int | None:
+    def _seed(self, request: SampleRequest, sample_index: int, turn: int = 0) -> int | None:
         if not self._has_seeds and request.purpose == "train":
             return None
         prompt = request.prompt
+        return sample_seed(self._run_seed, request.purpose, prompt.epoch, prompt.uid, sample_index, turn=turn)
+
+    def _episode_seed(self, request: SampleRequest, sample_index: int) -> int:
+        prompt = request.prompt
         return sample_seed(self._run_seed, request.purpose, prompt.epoch, prompt.uid, sample_index)
+
+    async def _reply(
+        self, request: SampleRequest, sample_index: int, asked: Asked, sampling: SamplingConfig
+    ) -> Completion:
+        """One reply of an episode."""
+        spec = SampleSpec(
+            request_id=f"{request_id_of(request.key, sample_index)}|{asked.turn}",
+            token_ids=asked.token_ids,
+            sampling=sampling.model_copy(update={"max_tokens": asked.max_tokens}),
+            seed=self._seed(request, sample_index, asked.turn),
+        )
+        done: Future[Completion] = Future()
+        await self._on_engine_thread(lambda: self._add_reply(request.key, spec, done))
+        return await _outcome(done)
+
+    def _fail_group(self, request: SampleRequest, error: WorldError) -> None:
+        """The world of one of its episodes failed too often."""
+        self._leases.fail(request.key, error)
+        self._commands.put((lambda: self._abort([request.key], group_size=request.group_size), Future()))
+
+    def _add_reply(self, key: Key, spec: SampleSpec, done: Future[Completion]) -> None:
+        if self._leases.future(key) is None:
+            raise EngineError(f"{self.name}: the lease of {key} was given up")
+        self._replies[spec.request_id] = done
+        self._live_engine().add([spec])
 
     def _give_up(self, requests: Sequence[SampleRequest]) -> None:
         keys = [request.key for request in requests]
@@ -244,7 +300,14 @@ class RolloutWorker:
 
     def _abort(self, keys: Sequence[Key], *, group_size: int) -> None:
         if keys:
-            self._live_engine().abort([_request_id(key, i) for key in keys for i in range(group_size)])
+            given_up = {request_id_of(key, i) for key in keys for i in range(group_size)}
+            replies = [of for of in self._replies if of.rpartition("|")[0] in given_up]
+            self._live_engine().abort([*given_up, *replies])
+            self._end_replies(replies, EngineError(f"{self.name}: the lease of an episode was given up"))
+
+    def _end_replies(self, request_ids: Sequence[str], error: EngineError) -> None:
+        for request_id in request_ids:
+            self._replies.pop(request_id).set_exception(error)
 
     def _probe(self) -> None:
         engine = self._live_engine()
@@ -258,15 +321,21 @@ class RolloutWorker:
     def _finish_completion(self, output: EngineOutput) -> None:
         key, sample_index = parse_request_id(output.request_id)
         self._num_tokens += len(output.token_ids)
-        self._leases.deliver(key, to_completion(output, sample_index, self._served_version))
+        completion = to_completion(output, sample_index, self._served_version)
+        reply = self._replies.pop(output.request_id, None)
+        if reply is None:
+            self._leases.deliver(key, completion)
+        else:
+            reply.set_result(completion)
 
     def _begin_update(self, manifest: WeightManifest, serving_continues: bool) -> str:
         engine = self._live_engine()
         if engine.has_unfinished() and not serving_continues:
             # The controller waited for every group that it still wants: what runs is of leases that it gave up.
             engine.abort_all()
-            why = f"{self.name}: its lease was given up, and then weights of another version came"
-            self._leases.give_up_all(EngineError(why))
+            error = EngineError(f"{self.name}: its lease was given up, and then weights of another version came")
+            self._leases.give_up_all(error)
+            self._end_replies(list(self._replies), error)
         self._served_version = None
         base = self._kept.digest
         self._receiver = WeightReceiver(manifest, receiver=self.name, kept=self._kept)
@@ -315,6 +384,7 @@ class RolloutWorker:
     def _fail(self, error: EngineError) -> None:
         self._failure = error
         self._leases.give_up_all(error)
+        self._end_replies(list(self._replies), error)
         while True:
             try:
                 _, done = self._commands.get(block=False)
@@ -326,50 +396,3 @@ class RolloutWorker:
 async def _outcome(done: Future[R]) -> R:
     """What the engine thread answers. Shielded: a caller that is cancelled must not cancel what that thread sets."""
     return await asyncio.shield(asyncio.wrap_future(done))
-
-
-def to_completion(output: EngineOutput, sample_index: int, policy_version: int | None) -> Completion:
-    """The engine's report as a record; tokens whose log-probability is not finite are masked and counted."""
-    finite_T = np.isfinite(output.logprobs)
-    spans = tuple(VersionSpan(policy_version=v, start=start, end=end) for v, start, end in output.versions)
-    if not spans:
-        assert policy_version is not None
-        spans = (VersionSpan(policy_version=policy_version, start=0, end=len(output.token_ids)),)
-    return Completion(
-        sample_index=sample_index,
-        token_ids=output.token_ids,
-        logprobs=np.where(finite_T, output.logprobs, np.float32(0.0)),
-        loss_mask=finite_T if output.finish_reason.is_trainable else np.zeros_like(finite_T),
-        text=output.text,
-        finish_reason=output.finish_reason,
-        version_spans=spans,
-        num_nonfinite_logprobs=int(np.count_nonzero(~finite_T)),
-    )
-
-
-def _request_id(key: Key, sample_index: int) -> str:
-    purpose, group_id, attempt = key
-    return f"{purpose}|{group_id}|{attempt}|{sample_index}"
-
-
-def parse_request_id(request_id: str) -> tuple[Key, int]:
-    """(key of the lease, sample index) of a completion that an engine has."""
-    purpose, group_id, attempt, sample_index = request_id.split("|")
-    return (purpose, group_id, int(attempt)), int(sample_index)
-
-
-def _as_engine_error(name: str, what: str, error: BaseException) -> EngineError:
-    if isinstance(error, EngineError):
-        return error
-    failure = EngineError(f"{name}: the engine {what}: {type(error).__name__}: {_in_words(error)}")
-    failure.__cause__ = error
-    return failure
-
-
-def _in_words(error: BaseException) -> str:
-    """An error in one line. Pydantic's has more, with the values and where to read of them; of vLLM's own configuration
-    that means nothing to a user."""
-    if isinstance(error, ValidationError):
-        words = "; ".join(str(problem["msg"]) for problem in error.errors(include_url=False, include_context=False))
-        return " ".join(words.split())
-    return " ".join(str(error).split())

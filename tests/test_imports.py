@@ -30,10 +30,14 @@ CONTRACT_ROOM = "types config errors columns run_files"
 ORDERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "rollout": (
         (
+            "episode_types",
             "types errors value_problems",
             "config module_loading call_params",
-            "prompts transfer sandbox",
-            "engines leases",
+            "children transfer sandbox",
+            "episodes",
+            "prompts",
+            "engines",
+            "leases episode_desk",
             "worker",
         ),
     ),

@@ -33,8 +33,9 @@ from cluster.fleet.reward_models import RewardModels, model_deadline_s
 from learner.teacher import api_key_of
 from learner.types import FoundTeacher, TrainingSetup
 from reward.worker import RewardWorker
-from rollout.config import ModelConfig, RolloutConfig
+from rollout.config import EnvironmentTask, ModelConfig, RolloutConfig, task_name, tasks_of
 from rollout.engines.protocol import Engine
+from rollout.episode_desk import EpisodeSetup
 from rollout.module_loading import loading_modules
 from rollout.worker import RolloutWorker
 
@@ -142,7 +143,20 @@ def _sampler_arguments(site: Site, seat: Seat, _: Any) -> Mapping[str, Any]:
     has_seeds = rollout.sample_seeds
     if has_seeds is None:
         has_seeds = config.deterministic or rollout.gpus_per_engine == 0
-    return {"build_engine": build, "name": seat.name, "run_seed": config.seed, "has_seeds": has_seeds}
+    tasks = [*tasks_of(config.task), *(tasks_of(config.eval_task) if config.eval_task is not None else ())]
+    episodes = EpisodeSetup(
+        tasks={task_name(task): task for task in tasks if isinstance(task, EnvironmentTask)},
+        model_dir=site.model_dir,
+        context_tokens=config.model.max_context_tokens,
+        trust_remote_code=config.model.trust_remote_code,
+    )
+    return {
+        "build_engine": build,
+        "name": seat.name,
+        "run_seed": config.seed,
+        "has_seeds": has_seeds,
+        "episodes": episodes,
+    }
 
 
 SAMPLER: Role[Sampler, SamplerHandle] = Role(

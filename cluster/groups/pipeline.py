@@ -26,7 +26,7 @@ from cluster.groups.teaching import Teaching
 from cluster.record.run_directory import RunDirectory
 from cluster.types import Event, EventKind, RejectReason
 from reward.types import RewardOutcome, ScoredGroup
-from rollout.errors import ShoalError
+from rollout.errors import ShoalError, WorldError
 from rollout.types import Prompt, SampledGroup, SampleRequest
 
 FOLLOWED_AT_ONCE = 16
@@ -93,6 +93,8 @@ class GroupPipeline:
         self._shares: dict[str, _Share] = {}
         self._rejected: list[tuple[ScoredGroup, str]] = []
         self._num_unscored = 0
+        self._num_world_failures = 0
+        """Groups in a row."""
         self._num_resampled = 0
         self._equal: list[ScoredGroup] = []
         """Groups of equal rewards that wait for the others of their step."""
@@ -209,11 +211,35 @@ class GroupPipeline:
                 self._spawn(self._refuse_late(answer, request))
             await self._sample_again(sampler, [request], error)
             return
+        except WorldError as error:
+            await self._reject_world(request, error)
+            return
         except asyncio.CancelledError:
             answer.cancel()  # it is shielded, and would fail unread when the sampler is closed
             raise
         self._recovery.succeeded(sampler, incarnation)
+        self._num_world_failures = 0
         await self._take_in(sampler, group)
+
+    async def _reject_world(self, request: SampleRequest, error: WorldError) -> None:
+        """A group whose world failed each time. Raises the error itself where no group gets through."""
+        self._num_world_failures += 1
+        limit = MAX_UNSCORED_BATCHES * self._config.rollout.prompts_per_step
+        if self._num_world_failures >= limit:
+            raise WorldError(
+                f"{self._num_world_failures} groups in a row could not be sampled, so no step can be made: {error}; "
+                "mend the environment and resume the run"
+            )
+        self._warn(str(error))
+        self._ledger.requeue(request.prompt.group_id, request.attempt, str(error))
+        await self._reject_unsampled(request, RejectReason.ENVIRONMENT)
+
+    async def _reject_unsampled(self, request: SampleRequest, reason: RejectReason) -> None:
+        group_id = request.prompt.group_id
+        self._ledger.reject(group_id, request.attempt, reason)
+        del self._on_their_way[group_id]
+        await self._buffer.reject(group_id)
+        await self._decide_on_equal()
 
     async def _refuse_late(self, answer: "asyncio.Future[SampledGroup]", request: SampleRequest) -> None:
         """A worker that was too slow may still answer: the ledger refuses it, and counts. What comes later still is
@@ -233,10 +259,7 @@ class GroupPipeline:
             if request.attempt < self._config.recovery.max_attempts or self._config.deterministic:
                 again.append(request.prompt)
                 continue
-            self._ledger.reject(group_id, request.attempt, RejectReason.SAMPLING_FAILED)
-            del self._on_their_way[group_id]
-            await self._buffer.reject(group_id)
-            await self._decide_on_equal()
+            await self._reject_unsampled(request, RejectReason.SAMPLING_FAILED)
         if again:
             self._spawn(self._launch_again(sampler, again))
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cluster.columns import ROLLOUT_COLUMNS
 from cluster.record.append_log import json_line
+from cluster.record.episode_text import episode_of, episode_text
 from learner.types import NO_VALUES, CompletionKey, TokenValues
 from reward.types import GroupScores, RewardOutcome, RewardResult, ScoredGroup, StepReward
 from rollout.types import Completion, FinishReason, Prompt, RolloutGroup, SampledGroup, VersionSpan, facts_of
@@ -225,6 +226,7 @@ def _of_completions(of: OpenGroup) -> list[tuple[str, list[Any]]]:
         ("min_policy_version", list(facts.min_versions_G)),
         ("max_policy_version", list(facts.max_versions_G)),
         ("version_spans", [_spans_text(completion) for completion in completions]),
+        ("episode", [episode_text(completion.episode) for completion in completions]),
         ("reward", [result.reward for result in results]),
         ("steps", [_steps_text(result) for result in results]),
         ("components", [json_line(result.components) for result in results]),
@@ -328,6 +330,7 @@ def _completion(row: Mapping[str, Any]) -> Completion:
             for version, start, end in json.loads(row["version_spans"])
         ),
         num_nonfinite_logprobs=row.get("num_nonfinite_logprobs", 0),
+        episode=episode_of(row.get("episode")),
         teacher_logprobs=row.get("teacher_logprobs", ()),
     )
 

@@ -50,12 +50,12 @@ def resolve_model(
     that is done.
     Raises ModelError, one sentence, when there is no usable model.
     """
-    if path == "tiny:":
-        return _tiny(_cache(cache_dir), announce, progress)
+    if path in ("tiny:", "tiny:guess"):
+        return _tiny(path.removeprefix("tiny:"), _cache(cache_dir), announce, progress)
     if path.startswith("package:"):
         return _package(path.removeprefix("package:"), _cache(cache_dir), announce, progress)
     if path.startswith("tiny:"):
-        raise ModelError(f"model.path is {path!r}; the toy model has no variants, use 'tiny:'")
+        raise ModelError(f"model.path is {path!r}; toy models are 'tiny:', which knows sums, and 'tiny:guess'")
     folder = Path(path).expanduser()
     if folder.exists():
         return check_model_directory(folder.resolve())
@@ -128,13 +128,19 @@ def _package(name: str, cache: Path, announce: Callable[[str], None], progress: 
     return _make_once(directory, convert)
 
 
-def _tiny(cache: Path, announce: Callable[[str], None], progress: Callable[[str, float], None]) -> Path:
+def _tiny(kind: str, cache: Path, announce: Callable[[str], None], progress: Callable[[str, float], None]) -> Path:
     from learner.model.tiny import TINY_VERSION, make_tiny_model
+    from learner.model.tiny_guess import GUESS_VERSION, warm_start
 
-    directory = cache / "models" / f"tiny-v{TINY_VERSION}"
+    version = f"{TINY_VERSION}.{GUESS_VERSION}" if kind else TINY_VERSION
+    directory = cache / "models" / f"tiny{f'-{kind}' if kind else ''}-v{version}"
     if not directory.is_dir():
-        announce("model tiny: making and warm-starting it, once, which takes about a minute")
-    return _make_once(directory, lambda target: make_tiny_model(target, lambda done: progress("warm-starting", done)))
+        announce(f"model tiny:{kind}: making and warm-starting it, once, which takes about a minute")
+
+    def make(target: Path) -> None:
+        make_tiny_model(target, lambda done: progress("warm-starting", done), warm_start=warm_start if kind else None)
+
+    return _make_once(directory, make)
 
 
 def _cache(cache_dir: str | Path | None) -> Path:

@@ -32,10 +32,16 @@ def prompt_text(a: int, b: int) -> str:
     return f"Calculate {a} + {b}."
 
 
-def make_tiny_model(directory: Path, progress: Callable[[float], None] = lambda _: None) -> None:
+WarmStart = Callable[[Any, Any, Callable[[float], None]], None]
+"""Teaches a model with its tokenizer; tells of the share that is done."""
+
+
+def make_tiny_model(
+    directory: Path, progress: Callable[[float], None] = lambda _: None, *, warm_start: WarmStart | None = None
+) -> None:
     """Makes and warm-starts the model, and writes it with its tokenizer as a Hugging Face directory (seconds).
 
-    `progress` is told of the share of the warm start that is done, from 0 to 1.
+    `progress` is told of the share of the warm start that is done, from 0 to 1. Null `warm_start` teaches sums.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -61,7 +67,7 @@ def make_tiny_model(directory: Path, progress: Callable[[float], None] = lambda 
             bos_token_id=None,
         )
         model = LlamaForCausalLM(config).float()
-        _warm_start(model, tokenizer, progress)
+        (warm_start or _warm_start)(model, tokenizer, progress)
     finally:
         torch.random.set_rng_state(state)
         torch.set_num_threads(threads)
@@ -108,8 +114,6 @@ def _warm_start(model: Any, tokenizer: Any, progress: Callable[[float], None]) -
 
 def _sums(draw: random.Random, tokenizer: Any, *, true_share: float) -> tuple[Any, Any]:
     """Token ids and labels [SUMS_PER_STEP, T], padded on the right; -100 where nothing is learned."""
-    import torch
-
     rows, targets = [], []
     for place in draw.sample(range(11 * 11), SUMS_PER_STEP):
         a, b = divmod(place, 11)
@@ -118,6 +122,13 @@ def _sums(draw: random.Random, tokenizer: Any, *, true_share: float) -> tuple[An
         reply = [*tokenizer(str(answer)).input_ids, tokenizer.eos_token_id]
         rows.append(question + reply)
         targets.append([-100] * len(question) + reply)
+    return padded(rows, targets, tokenizer)
+
+
+def padded(rows: list[list[int]], targets: list[list[int]], tokenizer: Any) -> tuple[Any, Any]:
+    """Token ids and labels [rows, T], padded on the right; -100 where nothing is learned."""
+    import torch
+
     width = max(map(len, rows))
     ids = torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows])
     labels = torch.tensor([row + [-100] * (width - len(row)) for row in targets])

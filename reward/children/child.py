@@ -11,16 +11,33 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from reward.children.messages import PeerClosedError, receive_pickle, send_json
-from reward.function_loading import LoadedFunction
+from reward.function_loading import CalledFunction, LoadedFunction, load_functions
 from reward.functions import CallForm
 from reward.types import ExplainedScore, RewardInput, RewardOutcome
+from rollout.children.messages import PeerClosedError, receive_pickle, send_json
+from rollout.children.template import import_what_it_imports
 
 MAX_DETAIL_CHARS = 300
 
 Answer = tuple[str, float | list[float] | None, str]
 """(outcome, value, detail) of one function on one completion, as it travels; the value of one that scores steps is a
 list."""
+
+
+class ScoringBody:
+    """`rollout.children.template.Body`, made in the template. Errors: `ConfigError` for one that cannot be loaded."""
+
+    def __init__(self, functions: Sequence[CalledFunction]) -> None:
+        self._functions = load_functions(functions)
+        for loaded in self._functions:
+            import_what_it_imports(loaded.function)
+            if loaded.warm_up is not None:
+                loaded.warm_up()
+        self.greeting = [loaded.form for loaded in self._functions]
+
+    def serve(self, requests: socket.socket) -> None:
+        """Answers until the owner closes its end."""
+        serve(requests, self._functions)
 
 
 def serve(requests: socket.socket, functions: Sequence[LoadedFunction]) -> None:

@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from reward.children.child import one_line
-from reward.children.messages import PeerClosedError, receive_json, send_pickle
-from reward.children.owned_template import Child, Template
 from reward.config import StepsConfig
 from reward.errors import RewardError
 from reward.function_loading import CalledFunction
 from reward.functions import CallForm
 from reward.types import RewardInput, RewardOutcome
+from rollout.children.messages import PeerClosedError, receive_json, send_pickle
+from rollout.children.owned_template import Child, Kind, Template
 
 _TOGETHER_MARGIN_S = 1.0
 """A child ends coroutines at their deadline by itself; one that has not said so after this is stuck."""
@@ -55,6 +55,12 @@ class ScoringChildren:
         self, functions: Sequence[CalledFunction], *, num_children: int, start_deadline_s: float = 120.0
     ) -> None:
         self._functions = tuple(functions)
+        self._kind = Kind(
+            body="reward.children.child:ScoringBody",
+            error=RewardError,
+            what=f"the reward functions {', '.join(function.function for function in functions)}",
+            setting="reward.import_timeout_s",
+        )
         self._num_children = num_children
         self._start_deadline_s = start_deadline_s
         self._lock = threading.Lock()
@@ -79,7 +85,7 @@ class ScoringChildren:
             except (PeerClosedError, TimeoutError) as error:
                 self._replace(template)
                 raise RewardError(f"no process for reward functions could be forked: {error}") from error
-        return template.forms
+        return tuple(CallForm(form) for form in template.greeting)
 
     def call(
         self, numbers: Sequence[int], items: Sequence[RewardInput], timeout_s: float
@@ -174,7 +180,7 @@ class ScoringChildren:
             if self._is_closed:
                 raise RewardError("this reward worker is closed")
             if self._template is None:
-                self._template = Template(self._functions, self._start_deadline_s)
+                self._template = Template(self._kind, self._functions, self._start_deadline_s)
             return self._template
 
     def _take(self) -> tuple[Template, Child]:

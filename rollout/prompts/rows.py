@@ -38,12 +38,17 @@ class TaskRow:
     """The expected answer; None when the task has none."""
     columns: Mapping[str, object] = field(default_factory=dict)
     """The row's other columns, as JSON values."""
+    title: str = ""
+    """What the row is called where others ask the same; else empty."""
     source: str
     """Where the row came from: "file:line", lines and rows counted from 1."""
 
     @property
     def question_text(self) -> str:
-        """The question as one text: a conversation of a single user turn is that turn, a longer one names its roles."""
+        """The question as one text, which no other row has: a conversation of a single user turn is that turn, a longer
+        one names its roles."""
+        if self.title:
+            return self.title
         if isinstance(self.question, str):
             return self.question
         if len(self.question) == 1 and self.question[0].role == "user":
@@ -60,6 +65,8 @@ class RowSchema:
     """A row whose ground truth is null is usable (generators that score answers themselves)."""
     keep: tuple[str, ...] = ()
     """Columns that stay in `TaskRow.columns` although they are question or ground truth."""
+    title: str | None = None
+    """Column with the row's title, where it has one."""
     final_answer: Callable[[str], str] | None = None
     """Ground truth as written in the row -> ground truth as compared."""
 
@@ -71,12 +78,13 @@ def parse_row(raw: Mapping[str, object], schema: RowSchema, source: str) -> Task
     ground_truth: str | None = None
     if names.ground_truth is not None:
         ground_truth = _ground_truth(column_value(raw, names.ground_truth), names.ground_truth, schema)
-    mapped = {names.question, names.ground_truth} - set(schema.keep)
+    mapped = {names.question, names.ground_truth, schema.title} - set(schema.keep)
     kept = {encodable(str(name), str(name)): value for name, value in raw.items() if name not in mapped}
     columns = {name: json_value(value, name) for name, value in kept.items()}
     # Bytes (images, audio) have no JSON form and would swell every record of the run: they are left out.
     columns = {name: value for name, value in columns.items() if not isinstance(value, bytes)}
-    return TaskRow(question=question, ground_truth=ground_truth, columns=columns, source=source)
+    title = str(raw.get(schema.title, "")) if schema.title is not None else ""
+    return TaskRow(question=question, ground_truth=ground_truth, columns=columns, title=title, source=source)
 
 
 def column_value(raw: Mapping[str, object], name: str) -> object:

@@ -7,8 +7,18 @@ its problem, so that one place decides whether it ends the program or is counted
 from collections.abc import Iterator
 from pathlib import Path
 
-from rollout.config import ColumnMapping, Gsm8kTask, HubTask, JsonlTask, ParquetTask, ReasoningGymTask, TaskConfig
+from rollout.config import (
+    ColumnMapping,
+    EnvironmentTask,
+    Gsm8kTask,
+    HubTask,
+    JsonlTask,
+    ParquetTask,
+    ReasoningGymTask,
+    TaskConfig,
+)
 from rollout.errors import DataError
+from rollout.prompts.environments import openings
 from rollout.prompts.jsonl import read_jsonl
 from rollout.prompts.raw_rows import RawRow
 from rollout.prompts.reasoning_gym import generate
@@ -25,6 +35,8 @@ def read_rows(task: TaskConfig, split: str) -> Iterator[RawRow]:
     match task:
         case ReasoningGymTask():
             return _read_reasoning_gym(task)
+        case EnvironmentTask():
+            return openings(task)
         case JsonlTask():
             return read_jsonl(_path(task.path, task.eval_path, split))
         case ParquetTask():
@@ -48,7 +60,7 @@ def has_eval_source(task: TaskConfig) -> bool:
             return task.eval_split is not None
         case Gsm8kTask():
             return True
-        case ReasoningGymTask():
+        case ReasoningGymTask() | EnvironmentTask():
             return False
 
 

@@ -217,11 +217,14 @@ def eval_prompts(prompt_set: PromptSet, num_prompts: int) -> tuple[Prompt, ...]:
     return tuple(replace(prompt, epoch=0, index=index) for index, prompt in enumerate(chosen))
 
 
-def sample_seed(run_seed: int, purpose: str, epoch: int, prompt_uid: str, sample_index: int) -> int:
+def sample_seed(  # all that a draw may depend on
+    run_seed: int, purpose: str, epoch: int, prompt_uid: str, sample_index: int, *, turn: int = 0
+) -> int:
     """Seed of one completion, 0 to 2**63 - 1: what the engine's signed 64-bit seeds can hold.
 
     It depends on what is sampled, not on when or where: a group that is sampled again after a fault draws the same
-    randomness.
+    randomness. `turn` is that of a reply of an episode, from 1.
     """
-    key = json.dumps([run_seed, purpose, epoch, prompt_uid, sample_index]).encode()
+    of_turn = [turn] if turn else []
+    key = json.dumps([run_seed, purpose, epoch, prompt_uid, sample_index, *of_turn]).encode()
     return int.from_bytes(hashlib.sha256(key).digest()[:8]) >> 1

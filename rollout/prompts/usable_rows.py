@@ -7,6 +7,7 @@ from typing import Literal
 
 from rollout.config import (
     ColumnMapping,
+    EnvironmentTask,
     Gsm8kTask,
     JsonlTask,
     ParquetTask,
@@ -95,6 +96,8 @@ def load_source(task: TaskConfig, split: Split) -> TaskRows:
 
 def _schema(task: TaskConfig) -> RowSchema:
     match task:
+        case EnvironmentTask():
+            return RowSchema(columns=ColumnMapping(ground_truth=None), title="title")
         case ReasoningGymTask():
             # The whole entry stays: a generator that scores answers itself reads it. Some give no answer at all.
             return RowSchema(columns=ColumnMapping(), allow_no_answer=True, keep=("question", "answer"))

@@ -20,9 +20,9 @@ from learner.algorithm.assignment import assign
 from learner.algorithm.batching import collate, tokens_of
 from learner.algorithm.plan import plan_step
 from learner.types import CompletionKey, ComputedTokens, StepPlan, TokenValues, TrainBatch
+from rollout.engines.outputs import to_completion
 from rollout.engines.protocol import EngineOutput
 from rollout.types import FinishReason, Prompt, RolloutGroup, facts_of
-from rollout.worker import to_completion
 from tests.cluster.examples import ok, scored_of
 from tests.learner.samples import settings_of
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rollout.worker import parse_request_id
+from rollout.engines.outputs import parse_request_id
 from tests.faults.checker import check_run
 from tests.integration import runs
 

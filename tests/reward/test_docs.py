@@ -56,6 +56,8 @@ def test_examples(example: dict[str, Any]) -> None:
             ground_truth=example.get("ground_truth"),
             row=example.get("row", {}),
             task="t",
+            scores=outcome.get("scores", {}),
+            episode_outcome=outcome.get("episode_outcome", ""),
         )
         if loaded.check_row is not None:
             loaded.check_row(item, **loaded.params)

@@ -97,13 +97,14 @@ def test_the_command_line_starts_beside_such_files(shadowing: Path, options: lis
 
 def test_reward_functions_and_generators_run_beside_such_files(shadowing: Path) -> None:
     code = """
-from reward.children.owned_template import Template
+from reward.children.pool import ScoringChildren
 from reward.config import RewardFunctionConfig
 from rollout.config import ReasoningGymTask
 from rollout.prompts.sources import read_rows
 
-template = Template([RewardFunctionConfig(function="my_reward:score")], 60.0)
-template.close()
+children = ScoringChildren([RewardFunctionConfig(function="my_reward:score")], num_children=1)
+children.start()
+children.close()
 print(len(list(read_rows(ReasoningGymTask(generator="chain_sum", size=2), "train"))))
 """
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The template process: imports the reward functions once, then forks children in milliseconds.
+"""The template process: imports once what children need, then forks them in milliseconds.
 
 It is started as a fresh interpreter, not forked from its owner: the owner is a Ray actor with threads, and a child
 forked from a process with threads can inherit a lock that nobody will ever release. It stays single-threaded itself.
@@ -10,6 +10,7 @@ process id kills and reaps that child. End of file kills everything.
 import ctypes
 import dis
 import gc
+import importlib
 import inspect
 import os
 import resource
@@ -20,11 +21,9 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
-from reward.children.child import serve
-from reward.children.messages import PeerClosedError, receive_pickle, send_json
-from reward.function_loading import LoadedFunction, load_functions
+from rollout.children.messages import PeerClosedError, receive_pickle, send_json
 from rollout.errors import ConfigError
 
 FORK = b"F"
@@ -35,20 +34,28 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 
+class Body(Protocol):
+    """What children do."""
+
+    greeting: Any
+    """What the owner is told when it is loaded, as JSON."""
+
+    def serve(self, requests: socket.socket) -> None:
+        """Answers requests until the owner closes its end. Runs in a child."""
+
+
 def main(control_fd: int, owner_pid: int) -> None:
     """Run the template on the socket `control_fd` until its owner closes the other end or dies."""
-    # First of all: an owner that is killed while the functions are being imported must not leave this process behind.
+    # First of all: an owner that is killed while the body is being imported must not leave this process behind.
     # The default action of SIGTERM ends even an import that is stuck in C code.
     _die_with(owner_pid, signal.SIGTERM)
     # A grandchild whose parent has died becomes our child, so that `_reap_orphans` can find it.
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     control = socket.socket(fileno=control_fd)
     try:
-        functions = load_functions(receive_pickle(control))
-        for loaded in functions:
-            import_what_it_imports(loaded.function)
-            if loaded.warm_up is not None:
-                loaded.warm_up()
+        path, payload = receive_pickle(control)
+        module, _, name = path.partition(":")
+        body: Body = getattr(importlib.import_module(module), name)(payload)
     except ConfigError as error:
         send_json(control, {"config_error": str(error)})
         return
@@ -57,12 +64,12 @@ def main(control_fd: int, owner_pid: int) -> None:
     gc.freeze()
     children: set[int] = set()
     signal.signal(signal.SIGTERM, lambda *_: _end(children))
-    send_json(control, {"forms": [loaded.form for loaded in functions]})
+    send_json(control, {"greeting": body.greeting})
     try:
         while True:
             command, fds, _, _ = socket.recv_fds(control, 1, 1)
             if command == FORK:
-                pid = _fork(control, fds[0], functions)
+                pid = _fork(control, fds[0], body)
                 children.add(pid)
                 send_json(control, {"pid": pid})
             elif command == REAP:
@@ -97,7 +104,7 @@ def import_what_it_imports(function: Callable[..., object]) -> None:
             constants.append(step.argval)
 
 
-def _fork(control: socket.socket, requests_fd: int, functions: tuple[LoadedFunction, ...]) -> int:
+def _fork(control: socket.socket, requests_fd: int, body: Body) -> int:
     template_pid = os.getpid()
     pid = os.fork()
     if pid:
@@ -114,11 +121,11 @@ def _fork(control: socket.socket, requests_fd: int, functions: tuple[LoadedFunct
             os.setpgid(0, 0)
         _die_with(template_pid, signal.SIGKILL)
         control.close()
-        # Not inheritable: a program that a reward function starts must not hold the socket open after our death.
+        # Not inheritable: a program that a child starts must not hold the socket open after our death.
         os.set_inheritable(requests_fd, False)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         _volunteer_for_oom_kill()
-        serve(socket.socket(fileno=requests_fd), functions)
+        body.serve(socket.socket(fileno=requests_fd))
         exit_code = 0
     except BaseException:  # noqa: BLE001 - boundary: the process ends here, and must not run on as a second template
         traceback.print_exc()

@@ -7,16 +7,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
-from reward.children.messages import PeerClosedError, receive_json, send_pickle
-from reward.children.template import FORK, PID, REAP
-from reward.errors import RewardError
-from reward.function_loading import CalledFunction
-from reward.functions import CallForm
-from rollout.errors import ConfigError
+from rollout.children.messages import PeerClosedError, receive_json, send_pickle
+from rollout.children.template import FORK, PID, REAP
+from rollout.errors import ConfigError, ShoalError
 from rollout.module_loading import SAFE_PYTHON, ours_first
 
 CONTROL_DEADLINE_S = 30.0
@@ -24,7 +21,7 @@ CONTROL_DEADLINE_S = 30.0
 _CLOSE_DEADLINE_S = 5.0
 # The path is handed over as it is: the template has to find the modules that its owner finds.
 _BOOTSTRAP = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[3]); from reward.children.template import main; "
+    "import json, sys; sys.path[:] = json.loads(sys.argv[3]); from rollout.children.template import main; "
     "main(int(sys.argv[1]), int(sys.argv[2]))"
 )
 # Libraries that start a thread for each core at import would make the template multi-threaded, and each child slow.
@@ -45,15 +42,29 @@ class Child:
     requests: socket.socket
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What the children of a template do, and the words for its errors."""
+
+    body: str
+    """Import path of what makes a `rollout.children.template.Body` of the payload, in the template."""
+    error: type[ShoalError]
+    what: str
+    """What is imported, in the plural: "the reward functions math, code"."""
+    setting: str
+    """Of the configuration, which says how long that may take."""
+
+
 class Template:
     """One template process.
 
-    Raises:
-        ConfigError: a function cannot be loaded.
-        RewardError: the functions were not imported within `start_deadline_s`, or the process ended.
+    Errors:
+        ConfigError: the body says that what it is given cannot be loaded.
+        kind.error: it was not loaded within `start_deadline_s`, or the process ended.
     """
 
-    def __init__(self, functions: Sequence[CalledFunction], start_deadline_s: float) -> None:
+    def __init__(self, kind: Kind, payload: Any, start_deadline_s: float) -> None:
+        self._kind = kind
         self._lock = threading.Lock()
         self._control, theirs = socket.socketpair()
         self._ended = threading.Event()
@@ -62,26 +73,25 @@ class Template:
         finally:
             theirs.close()
         try:
-            send_pickle(self._control, list(functions), time.monotonic() + start_deadline_s)
+            send_pickle(self._control, (kind.body, payload), time.monotonic() + start_deadline_s)
             answer = receive_json(self._control, time.monotonic() + start_deadline_s)
         except (PeerClosedError, TimeoutError) as error:
             self._process.kill()  # it has no children yet, and would not notice the end of its socket in an import
             self.close()
-            names = ", ".join(function.function for function in functions)
             if isinstance(error, TimeoutError):
-                raise RewardError(
-                    f"the reward functions {names} were not imported within {start_deadline_s:g} s "
-                    "(reward.import_timeout_s): import less in their modules, or allow more"
+                raise kind.error(
+                    f"{kind.what} were not imported within {start_deadline_s:g} s ({kind.setting}): import less in "
+                    "their modules, or allow more"
                 ) from error
-            raise RewardError(
-                f"the reward functions {names} could not be imported by the process that runs them (exit code "
+            raise kind.error(
+                f"{kind.what} could not be imported by the process that runs them (exit code "
                 f"{self._process.returncode}); its error output says why"
             ) from error
         if "config_error" in answer:
             self.close()
             raise ConfigError(answer["config_error"])
-        self.forms: tuple[CallForm, ...] = tuple(CallForm(form) for form in answer["forms"])
-        """Of each function."""
+        self.greeting: Any = answer["greeting"]
+        """The body's."""
 
     def _start(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
         """Start the process from a thread that lives as long as it: PR_SET_PDEATHSIG fires when that thread ends."""
@@ -108,11 +118,13 @@ class Template:
             is_started.set()
             self._ended.wait()
 
-        threading.Thread(target=keep, name="reward-template-parent", daemon=True).start()
+        threading.Thread(target=keep, name="template-parent", daemon=True).start()
         if not is_started.wait(CONTROL_DEADLINE_S):
-            raise RewardError(f"the process for reward functions did not start within {CONTROL_DEADLINE_S:g} s")
+            raise self._kind.error(f"the process for {self._kind.what} did not start within {CONTROL_DEADLINE_S:g} s")
         if isinstance(started[0], OSError):
-            raise RewardError(f"the process for reward functions could not be started: {started[0]}") from started[0]
+            raise self._kind.error(
+                f"the process for {self._kind.what} could not be started: {started[0]}"
+            ) from started[0]
         return started[0]
 
     @property

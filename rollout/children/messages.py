@@ -11,7 +11,7 @@ import struct
 import time
 from typing import Any
 
-_LENGTH = struct.Struct("!I")
+LENGTH = struct.Struct("!I")
 MAX_MESSAGE_BYTES = 256 * 2**20
 """More than any group of completions; a length above it is a broken or hostile peer."""
 
@@ -55,13 +55,13 @@ def _send(peer: socket.socket, payload: bytes, deadline_s: float | None) -> None
     assert len(payload) <= MAX_MESSAGE_BYTES, len(payload)
     _set_timeout(peer, deadline_s)
     try:
-        peer.sendall(_LENGTH.pack(len(payload)) + payload)
+        peer.sendall(LENGTH.pack(len(payload)) + payload)
     except (BrokenPipeError, ConnectionResetError) as error:
         raise PeerClosedError("the peer closed its end") from error
 
 
 def _receive(peer: socket.socket, deadline_s: float | None) -> bytes:
-    (length,) = _LENGTH.unpack(_receive_exactly(peer, _LENGTH.size, deadline_s))
+    (length,) = LENGTH.unpack(_receive_exactly(peer, LENGTH.size, deadline_s))
     if length > MAX_MESSAGE_BYTES:
         raise ValueError(f"a message of {length} bytes was announced, more than {MAX_MESSAGE_BYTES}")
     return _receive_exactly(peer, length, deadline_s)

@@ -1,0 +1,192 @@
+"""The episodes of a sampler: begun with a lease, played on its event loop, and delivered as completions.
+
+lease of a group --> G episodes, each a task: world in a process of its own, replies from the engine
+all G ended ------> the group, as one of single answers
+a world failed ---> the episode anew in a fresh process; after `MAX_ATTEMPTS` the group has failed, with the reason
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from rollout.config import EnvironmentTask, SamplingConfig
+from rollout.episode_types import EpisodeFacts
+from rollout.episodes.chat_template import ChatTemplate
+from rollout.episodes.conversation import check_spans
+from rollout.episodes.environment import Limits, Outcome, Task
+from rollout.episodes.hosted import WorldTemplate
+from rollout.episodes.runner import Asked, Episode, EpisodeRunner, Parsed, Rules
+from rollout.errors import EngineError, WorldError
+from rollout.types import Completion, FinishReason, Prompt, SampleRequest
+
+MAX_ATTEMPTS = 3
+"""Worlds that are begun for an episode before its group is given up."""
+
+Reply = Callable[[SampleRequest, int, Asked, SamplingConfig], Awaitable[Completion]]
+"""Of a lease, for a place in the group."""
+Deliver = Callable[[SampleRequest, Completion], None]
+Failed = Callable[[SampleRequest, WorldError], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeSetup:
+    """What a sampler is told of environments."""
+
+    tasks: Mapping[str, EnvironmentTask] = field(default_factory=dict)
+    """By the names that prompts have."""
+    model_dir: str = ""
+    context_tokens: int = 0
+    trust_remote_code: bool = False
+
+
+class EpisodeDesk:
+    """Plays episodes. Everything but `open` happens on one event loop.
+
+    Errors of `open`: `ConfigError` for an environment that cannot be loaded, `ModelError` for a template that cannot
+    be grown, `WorldError` where its modules were not imported in time.
+    """
+
+    def __init__(
+        self,
+        setup: EpisodeSetup,
+        *,
+        seed: Callable[[SampleRequest, int], int],
+        reply: Reply,
+        deliver: Deliver,
+        failed: Failed,
+    ) -> None:
+        self._setup = setup
+        self._seed = seed
+        self._reply = reply
+        self._deliver = deliver
+        self._failed = failed
+        self._worlds: dict[str, WorldTemplate] = {}
+        self._templates: dict[str, ChatTemplate] = {}
+        self._tasks: dict[tuple[str, str, int], list[asyncio.Task[None]]] = {}
+
+    def open(self) -> None:
+        """Imports the environments, in processes of their own; blocks."""
+        from rollout.prompts.model_template import load_template
+
+        for name, task in self._setup.tasks.items():
+            self._worlds[name] = WorldTemplate(task.environment, task.params, start_deadline_s=task.start_deadline_s)
+            self._templates[name] = load_template(
+                self._setup.model_dir, trust_remote_code=self._setup.trust_remote_code
+            )
+
+    def plays(self, prompt: Prompt) -> bool:
+        """Whether a prompt is the beginning of an episode."""
+        return prompt.task in self._setup.tasks
+
+    def begin(self, requests: Sequence[SampleRequest], sampling: SamplingConfig) -> None:
+        """Starts all episodes of some leases."""
+        for request in requests:
+            self.give_up(request.key)
+            self._tasks[request.key] = [
+                asyncio.create_task(self._play(request, place, sampling)) for place in range(request.group_size)
+            ]
+
+    def give_up(self, key: tuple[str, str, int]) -> None:
+        """Ends the episodes of a lease; their worlds are stopped."""
+        for task in self._tasks.pop(key, ()):
+            task.cancel()
+
+    def close(self) -> None:
+        """Ends all of them, and the processes."""
+        for key in list(self._tasks):
+            self.give_up(key)
+        for world in self._worlds.values():
+            world.close()
+
+    async def _play(self, request: SampleRequest, place: int, sampling: SamplingConfig) -> None:
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            try:
+                episode = await self._played(request, place, sampling)
+                completion = completion_of(request.prompt, place, episode, num_attempts=attempt)
+            except WorldError as error:
+                failure = error
+            except EngineError:
+                return  # the lease was given up or the engine failed, and who waits for the group knows it
+            except Exception as error:  # noqa: BLE001 - task boundary: nobody waits for it, and the group would not end
+                failure = WorldError(f"an episode failed: {type(error).__name__}: {' '.join(str(error).split())}")
+                break
+            else:
+                self._deliver(request, completion)
+                return
+        self._failed(
+            request, WorldError(f"{failure} (group {request.prompt.group_id}, world {attempt} of the episode)")
+        )
+        # Its own task is among them, and has nothing left to do.
+        self.give_up(request.key)
+
+    async def _played(self, request: SampleRequest, place: int, sampling: SamplingConfig) -> Episode:
+        prompt, task = request.prompt, self._setup.tasks[request.prompt.task]
+        worlds = self._worlds[prompt.task]
+        limits = limits_of(worlds.limits, task)
+        world = await worlds.world(call_s=limits.call_s)
+        rules = Rules(
+            template=self._templates[prompt.task],
+            parse=no_calls,
+            limits=limits,
+            max_tokens=sampling.max_tokens,
+            context_tokens=self._setup.context_tokens,
+        )
+
+        async def sample(asked: Asked) -> Completion:
+            return await self._reply(request, place, asked, sampling)
+
+        runner = EpisodeRunner(world, sample, rules, opening=prompt.token_ids)
+        return await runner.play(task_of(prompt, sample_seed=self._seed(request, place)))
+
+
+def no_calls(_: str) -> Parsed:
+    """Of worlds without tools."""
+    return Parsed()
+
+
+def task_of(prompt: Prompt, *, sample_seed: int) -> Task:
+    """What the world is told. The seed is the row's, or follows from its question."""
+    seed = prompt.row.get("seed")
+    if not isinstance(seed, int):
+        seed = int.from_bytes(hashlib.sha256(prompt.uid.encode()).digest()[:4])
+    return Task(
+        question=prompt.question, ground_truth=prompt.ground_truth, row=prompt.row, seed=seed, sample_seed=sample_seed
+    )
+
+
+def limits_of(own: Limits, task: EnvironmentTask) -> Limits:
+    """The environment's, with those of the configuration in their place."""
+    given: dict[str, Any] = task.limits.model_dump(exclude_none=True)
+    return replace(own, **given)
+
+
+def completion_of(prompt: Prompt, place: int, episode: Episode, *, num_attempts: int) -> Completion:
+    """The episode as a completion of its opening. Raises ValueError where a reply stands behind other tokens than it
+    was sampled behind."""
+    conversation = episode.conversation
+    token_ids, logprobs, loss_mask = conversation.arrays()
+    check_spans(prompt.token_ids, token_ids, conversation.spans)
+    finish_reason = FinishReason.STOP if episode.outcome is Outcome.DONE else FinishReason.LENGTH
+    if episode.outcome is Outcome.ENGINE:
+        finish_reason, loss_mask = FinishReason.ERROR, np.zeros_like(loss_mask)
+    return Completion(
+        sample_index=place,
+        token_ids=token_ids,
+        logprobs=logprobs,
+        loss_mask=loss_mask,
+        text="\n".join(f"{m.role}: {m.content}" for m in episode.messages[episode.num_opening :]),
+        finish_reason=finish_reason,
+        version_spans=conversation.version_spans,
+        num_nonfinite_logprobs=conversation.num_nonfinite_logprobs,
+        episode=EpisodeFacts(
+            outcome=episode.outcome.value,
+            turns=conversation.spans,
+            scores=episode.scores,
+            num_tool_calls=episode.num_tool_calls,
+            num_attempts=num_attempts,
+        ),
+    )

@@ -1,0 +1,1 @@
+"""Episodes: worlds that answer, and the tokens that grow with each turn."""

@@ -1,0 +1,214 @@
+"""One episode from its opening to its end: who speaks when, what is bounded, and how it ended.
+
+The runner knows neither the engine nor where the world runs: it is given a coroutine that samples a reply, and a
+`World`. It holds the limits that are counted; deadlines of single answers are the world's.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from rollout.episodes.chat_template import ChatTemplate
+from rollout.episodes.conversation import Conversation, digest_of
+from rollout.episodes.environment import Done, Limits, Message, Messages, Outcome, Reply, Task, ToolCall
+from rollout.errors import WorldError
+from rollout.types import Completion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a reply is asked for with."""
+
+    token_ids: tuple[int, ...]
+    """All that the model reads."""
+    turn: int
+    """From 1: a reply's seed is derived from it."""
+    max_tokens: int
+
+
+Sample = Callable[[Asked], Awaitable[Completion]]
+"""A reply: a completion of what was asked, of which the text is without what ended it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parsed:
+    """A reply's text as calls."""
+
+    calls: tuple[ToolCall, ...] = ()
+    problem: str = ""
+    """Of a call that could not be read, in words for the model."""
+
+
+Parse = Callable[[str], Parsed]
+
+
+class World(Protocol):
+    """An environment, wherever it runs. Errors of all: `WorldError`."""
+
+    async def start(self, task: Task) -> Messages:
+        """The opening messages."""
+        ...
+
+    async def respond(self, reply: Reply) -> Messages | Done:
+        """What it says to a reply without calls."""
+        ...
+
+    async def call(self, call: ToolCall) -> str:
+        """The result of a call as the model reads it; one that failed says so."""
+        ...
+
+    async def stop(self) -> None:
+        """Ends it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Episode:
+    """One that ended."""
+
+    outcome: Outcome
+    scores: Mapping[str, float] = field(default_factory=dict)
+    conversation: Conversation
+    messages: tuple[Message, ...]
+    """The opening, replies and answers in their order."""
+    num_opening: int
+    """Messages of the opening."""
+    replies: tuple[Reply, ...]
+    num_tool_calls: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What holds for all episodes of a task."""
+
+    template: ChatTemplate
+    parse: Parse
+    limits: Limits
+    max_tokens: int
+    """Of a reply, where `limits.turn_tokens` is None."""
+    context_tokens: int
+    """What the model can read, the opening included."""
+
+
+class EpisodeRunner:
+    """Plays one episode."""
+
+    def __init__(
+        self,
+        world: World,
+        sample: Sample,
+        rules: Rules,
+        *,
+        opening: Sequence[int] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`opening` are the tokens that the world has to begin with, where they are known: those of a prompt."""
+        self._opening = tuple(opening)
+        self._world = world
+        self._sample = sample
+        self._rules = rules
+        self._clock = clock
+        self._replies: list[Reply] = []
+        self._messages: list[Message] = []
+        self._num_calls = 0
+        self._num_invalid = 0
+
+    async def play(self, task: Task) -> Episode:
+        """From start to stop. Errors: `WorldError`; those of `sample`."""
+        began_s = self._clock()
+        try:
+            opening = await self._world.start(task)
+            self._messages += opening
+            conversation = Conversation(self._opened(opening))
+            while True:
+                ended = self._before_reply(conversation, began_s) or await self._turn(conversation)
+                if ended is not None:
+                    scores = ended.scores if isinstance(ended, Done) else {}
+                    outcome = Outcome.DONE if isinstance(ended, Done) else ended
+                    return Episode(
+                        outcome=outcome,
+                        scores=scores,
+                        conversation=conversation,
+                        messages=tuple(self._messages),
+                        num_opening=len(opening),
+                        replies=tuple(self._replies),
+                        num_tool_calls=self._num_calls,
+                    )
+        finally:
+            await self._world.stop()
+
+    def _opened(self, messages: Messages) -> Sequence[int]:
+        """The tokens of the opening. Errors: `WorldError` where it is another one than the prompt's."""
+        token_ids = self._rules.template.opening(messages)
+        if self._opening and tuple(token_ids) != self._opening:
+            raise WorldError(
+                "the environment failed: start gave another opening than when the prompts were made; let it depend on "
+                "`task.seed` and the row alone"
+            )
+        return token_ids
+
+    def _room(self, conversation: Conversation) -> int:
+        """Tokens that may still be added."""
+        most = self._rules.context_tokens - len(conversation.opening)
+        if self._rules.limits.episode_tokens is not None:
+            most = min(most, self._rules.limits.episode_tokens)
+        return most - conversation.num_tokens
+
+    def _before_reply(self, conversation: Conversation, began_s: float) -> Outcome | None:
+        """In an order that never changes: of two limits that are reached at once the first one is told."""
+        limits = self._rules.limits
+        if self._num_invalid >= limits.invalid_calls:
+            return Outcome.INVALID_CALLS
+        if self._num_calls >= limits.tool_calls:
+            return Outcome.TOOL_CALLS
+        if len(self._replies) >= limits.turns:
+            return Outcome.TURNS
+        if self._room(conversation) < 1:
+            return Outcome.TOKENS
+        if self._replies and self._clock() - began_s >= limits.episode_s:
+            return Outcome.SECONDS
+        return None
+
+    async def _turn(self, conversation: Conversation) -> Outcome | Done | None:
+        """A reply and what is said to it; what ends the episode, if it does."""
+        longest = self._rules.limits.turn_tokens or self._rules.max_tokens
+        fed = conversation.fed()
+        turn = len(self._replies) + 1
+        asked = Asked(token_ids=fed, turn=turn, max_tokens=min(longest, self._room(conversation)))
+        sampled = await self._sample(asked)
+        conversation.sampled(sampled, fed=digest_of(fed))
+        if not sampled.finish_reason.is_trainable:
+            return Outcome.ENGINE
+        parsed = self._rules.parse(sampled.text)
+        reply = Reply(text=sampled.text, turn=turn, finish_reason=sampled.finish_reason, tool_calls=parsed.calls)
+        self._replies.append(reply)
+        self._messages.append(Message(role="assistant", content=sampled.text, tool_calls=parsed.calls))
+        answer = await self._answer(reply, parsed)
+        if isinstance(answer, Done):
+            return answer
+        is_ended = len(sampled.token_ids) > 0 and self._rules.template.is_end(int(sampled.token_ids[-1]))
+        heard = self._rules.template.heard(answer, calls=parsed.calls, ended=is_ended)
+        if len(heard) >= self._room(conversation):
+            return Outcome.TOKENS  # nothing could be said to it
+        conversation.heard(heard)
+        self._messages += answer
+        return None
+
+    async def _answer(self, reply: Reply, parsed: Parsed) -> Messages | Done:
+        if parsed.problem:
+            self._num_invalid += 1
+            return [Message(role="user", content=parsed.problem)]
+        self._num_invalid = 0
+        if not reply.tool_calls:
+            return await self._world.respond(reply)
+        self._num_calls += len(reply.tool_calls)
+        return await self._results(reply.tool_calls)
+
+    async def _results(self, calls: Sequence[ToolCall]) -> Messages:
+        """Of calls that run side by side, in the order in which they were written."""
+        results = await asyncio.gather(*(self._world.call(call) for call in calls))
+        return [
+            Message(role="tool", content=result, name=call.name, call_id=call.call_id)
+            for call, result in zip(calls, results, strict=True)
+        ]

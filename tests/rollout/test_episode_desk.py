@@ -1,0 +1,202 @@
+"""A sampler that plays episodes: worlds in processes of their own, replies from an engine without a model."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from rollout.config import EnvironmentTask, SamplingConfig
+from rollout.engines.protocol import EngineOutput, SampleSpec
+from rollout.episode_desk import EpisodeSetup
+from rollout.episodes.conversation import check_spans
+from rollout.episodes.environment import user
+from rollout.errors import EngineError, WorldError
+from rollout.prompts.environments import openings
+from rollout.prompts.model_template import load_template
+from rollout.types import FinishReason, Prompt, RolloutGroup, SampleRequest
+from rollout.worker import RolloutWorker
+from tests.rollout.byte_tokenizer import byte_tokenizer
+from tests.rollout.fake_engine import FakeEngine
+
+SAMPLING = SamplingConfig(max_tokens=20)
+WORLDS = "tests.rollout.episodes.worlds"
+
+
+class Talking(FakeEngine):
+    """Says a number that it draws by the seed."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        super().__init__(steps=2)
+        self._tokenizer = tokenizer
+
+    def _output(self, spec: SampleSpec) -> EngineOutput:
+        text = f"{(spec.seed or 0) % 1000}"
+        token_ids = [*self._tokenizer(text, add_special_tokens=False)["input_ids"], self._tokenizer.eos_token_id]
+        return EngineOutput(
+            request_id=spec.request_id,
+            token_ids=np.array(token_ids, np.int32),
+            logprobs=np.full(len(token_ids), -1.0, np.float32),
+            text=text,
+            finish_reason=FinishReason.STOP,
+            versions=((self.policy_version, 0, len(token_ids)),),
+        )
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def request(model_dir: Path, task: EnvironmentTask, *, attempt: int = 1, group_size: int = 4) -> SampleRequest:
+    columns: Any = next(iter(openings(task))).columns
+    message, template = columns["question"][0], load_template(str(model_dir))
+    prompt = Prompt(
+        uid=f"{3:016x}",
+        epoch=0,
+        index=3,
+        token_ids=tuple(template.opening([user(message["content"])])),
+        text="",
+        question=message["content"],
+        ground_truth=None,
+        task="worlds",
+        row={"seed": columns["seed"]},
+    )
+    return SampleRequest(prompt=prompt, attempt=attempt, group_size=group_size)
+
+
+@asynccontextmanager
+async def working(model_dir: Path, task: EnvironmentTask) -> AsyncIterator[tuple[RolloutWorker, Talking]]:
+    engine = Talking(byte_tokenizer())
+    setup = EpisodeSetup(tasks={"worlds": task}, model_dir=str(model_dir), context_tokens=2000)
+    worker = RolloutWorker(lambda: engine, name="sampler-0", run_seed=5, episodes=setup)
+    try:
+        async with asyncio.timeout(60):
+            await worker.ready()
+            await worker.serve(0)
+            yield worker, engine
+    finally:
+        await worker.close()
+
+
+def echo(**fields: Any) -> EnvironmentTask:
+    return EnvironmentTask(environment=f"{WORLDS}:Echo", size=1, data_seed=7, **fields)
+
+
+async def group_of(worker: RolloutWorker, asked: SampleRequest) -> RolloutGroup:
+    await worker.submit([asked], SAMPLING)
+    _, group = await worker.wait_group(asked.key)
+    return group
+
+
+def test_a_group_of_episodes_is_a_group(model_dir: Path) -> None:
+    async def run() -> tuple[RolloutGroup, list[SampleSpec]]:
+        async with working(model_dir, echo()) as (worker, engine):
+            return await group_of(worker, request(model_dir, echo())), engine.specs
+
+    group, specs = asyncio.run(run())
+    assert [completion.sample_index for completion in group.completions] == [0, 1, 2, 3]
+    assert len({spec.seed for spec in specs}) == 12, "each reply has a seed of its own"
+    for completion in group.completions:
+        assert completion.episode is not None
+        assert (completion.episode.outcome, completion.episode.scores) == ("done", {"turns": 3.0})
+        assert len(completion.episode.turns) == 3
+        check_spans(group.prompt.token_ids, completion.token_ids, completion.episode.turns)
+        sampled = sum(turn.end - turn.start for turn in completion.episode.turns)
+        assert np.count_nonzero(completion.loss_mask) == sampled
+        assert completion.finish_reason is FinishReason.STOP
+        assert completion.text.count("assistant: ") == 3
+        assert "user: you said " in completion.text
+    fed = {spec.token_ids for spec in specs}
+    whole = [(*group.prompt.token_ids, *completion.token_ids.tolist()) for completion in group.completions]
+    assert all(any(row[: len(ids)] == ids for row in whole) for ids in fed), "the engine read nothing but what is kept"
+
+
+def test_limits_of_the_configuration_take_the_place_of_the_worlds(model_dir: Path) -> None:
+    task = echo(limits={"turns": 2})
+
+    async def run() -> RolloutGroup:
+        async with working(model_dir, task) as (worker, _):
+            return await group_of(worker, request(model_dir, task))
+
+    for completion in asyncio.run(run()).completions:
+        assert completion.episode is not None
+        assert (completion.episode.outcome, len(completion.episode.turns)) == ("turns", 2)
+        assert completion.finish_reason is FinishReason.LENGTH
+
+
+@pytest.mark.parametrize(("num_deaths", "attempts"), [(1, {1, 2}), (2, {1, 2, 3})])
+def test_a_world_that_dies_is_begun_anew(model_dir: Path, tmp_path: Path, num_deaths: int, attempts: set[int]) -> None:
+    (tmp_path / "deaths").write_text("one\n" * num_deaths)
+    task = EnvironmentTask(environment=f"{WORLDS}:Flaky", params={"path": str(tmp_path / "deaths")}, size=1)
+
+    async def run() -> RolloutGroup:
+        async with working(model_dir, task) as (worker, _):
+            return await group_of(worker, request(model_dir, task, group_size=2))
+
+    episodes = [completion.episode for completion in asyncio.run(run()).completions]
+    assert all(episode is not None and episode.outcome == "done" for episode in episodes)
+    assert {episode.num_attempts for episode in episodes if episode is not None} <= attempts
+    assert sum(episode.num_attempts - 1 for episode in episodes if episode is not None) == num_deaths
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "words"),
+    [
+        ("Bad", {"what": "raises"}, "respond raised ValueError: out of cards"),
+        ("Moody", {}, "start gave another opening than when the prompts were made"),
+    ],
+)
+def test_a_world_that_always_fails_fails_its_group(
+    model_dir: Path, name: str, params: dict[str, Any], words: str
+) -> None:
+    task = EnvironmentTask(environment=f"{WORLDS}:{name}", params=params, size=1)
+
+    async def run() -> None:
+        async with working(model_dir, task) as (worker, engine):
+            asked = request(model_dir, task)
+            with pytest.raises(WorldError) as raised:
+                await group_of(worker, asked)
+            assert words in str(raised.value)
+            assert "world 3 of the episode" in str(raised.value)
+            with pytest.raises(EngineError, match="handed out already"):
+                await worker.wait_group(asked.key)
+            assert (await worker.status()).num_running_groups == 0
+            # Others are sampled as if nothing had been.
+            while engine.has_unfinished():
+                await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+
+
+def test_a_lease_that_is_given_up_leaves_no_world_behind(model_dir: Path) -> None:
+    async def run() -> list[psutil.Process]:
+        async with working(model_dir, echo()) as (worker, engine):
+            engine.is_held = True
+            asked = request(model_dir, echo())
+            await worker.submit([asked], SAMPLING)
+            while len(engine.specs) < 4:
+                await asyncio.sleep(0.01)
+            worlds = [of for of in psutil.Process().children(recursive=True) if not of.children()]
+            assert len(worlds) >= 4
+            waiting = asyncio.ensure_future(worker.wait_group(asked.key))
+            await asyncio.sleep(0)
+            await worker.give_up([asked])
+            with pytest.raises(EngineError, match="given up"):
+                await waiting
+            ends_s = time.monotonic() + 10
+            while any(world.is_running() for world in worlds[:4]) and time.monotonic() < ends_s:
+                await asyncio.sleep(0.05)
+            engine.is_held = False
+            again = await group_of(worker, request(model_dir, echo(), attempt=2))
+            assert len(again.completions) == 4
+            return worlds
+
+    assert [world for world in asyncio.run(run()) if world.is_running() and world.status() != "zombie"] == []
