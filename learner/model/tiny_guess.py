@@ -12,7 +12,7 @@ from rollout.episodes.games import HIGHER, LOWER, GuessNumber, turns_by_halves
 
 GUESS_VERSION = "1"
 """Raised whenever this file changes what it makes."""
-STEPS = 700
+STEPS = 400
 GAMES_PER_STEP = 32
 PEAK_LR = 2e-3
 WILD_SHARE = 0.15

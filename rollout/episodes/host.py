@@ -7,6 +7,7 @@ since tools that are called in one reply run side by side.
 """
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401  # what is imported late is imported here, or each child would do it
 import inspect
 import json
 import math
@@ -17,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
+import numpy.random
 
 from rollout.call_params import checked_params
 from rollout.children.messages import LENGTH
@@ -99,7 +100,7 @@ class _World:
     async def _start(self, task: Task) -> list[dict[str, Any]]:
         # A process of its own: what a world draws from the global generators is of this episode alone.
         random.seed(task.sample_seed)
-        np.random.seed(task.sample_seed % 2**32)
+        numpy.random.seed(task.sample_seed % 2**32)
         self._environment = self._make()
         return _messages(await _called(self._environment.start, task))
 

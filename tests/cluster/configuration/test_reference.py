@@ -79,7 +79,7 @@ def test_a_key_has_type_range_default_and_help() -> None:
     assert (key.type, key.default, key.kind) == ("text", "required", "hub")
     assert [key.kind for key in find_keys("task.path", list_keys())] == ["jsonl, parquet", "gsm8k"]
     assert [key.path for key in find_keys("reward.functions.3.weight", list_keys())] == ["reward.functions.N.weight"]
-    assert [key.path for key in find_keys("task.params.max_digits", list_keys())] == ["task.params"]
+    assert [key.path for key in find_keys("task.params.max_digits", list_keys())] == ["task.params"] * 2
     assert len(find_keys("checkpoint", list_keys())) == 4
 
 

