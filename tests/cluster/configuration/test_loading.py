@@ -96,8 +96,8 @@ def test_another_kind_of_task_drops_the_keys_of_the_old_one() -> None:
         ("learner.betas=[0.9]", "quickstart: learner.betas.1: missing"),
         (
             "task.kind=gsm9k",
-            "task.kind: got 'gsm9k', allowed: reasoning_gym, jsonl, parquet, hub, gsm8k, environment, mix (did you mean "
-            "gsm8k?)",
+            "task.kind: got 'gsm9k', allowed: reasoning_gym, jsonl, parquet, hub, gsm8k, environment, mix (did you "
+            "mean gsm8k?)",
         ),
         ("eval_task={path: x}", "quickstart: eval_task.kind: missing; allowed: reasoning_gym, jsonl"),
         ("task=null", "quickstart: task: got None, allowed: a mapping"),
