@@ -1,5 +1,6 @@
 """The configuration of a run: composes the stages' configurations and owns every check that spans two of them."""
 
+from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -15,6 +16,7 @@ from rollout.config import (
     ModelConfig,
     RolloutConfig,
     SamplingConfig,
+    task_name,
     tasks_of,
 )
 
@@ -201,7 +203,9 @@ class RunConfig(Config):
                 f"deterministic is true and max_policy_lag is {self.max_policy_lag}: sampling that runs ahead has no "
                 "fixed order; set max_policy_lag to 0"
             )
-        worlds = [task for task in tasks_of(self.task) if isinstance(task, EnvironmentTask)]
+        tasks = [*tasks_of(self.task), *(tasks_of(self.eval_task) if self.eval_task is not None else ())]
+        worlds = [task for task in tasks if isinstance(task, EnvironmentTask)]
+        self._check_worlds(worlds)
         if self.deterministic and worlds:
             raise ValueError(
                 "deterministic is true and task is an environment: which replies an engine computes together, and with "
@@ -225,6 +229,23 @@ class RunConfig(Config):
         if self.rollout.gpus_per_engine and self.model.path.startswith("tiny:"):
             raise ValueError("model.path is tiny:, a toy for CPUs; set rollout.gpus_per_engine to 0")
         return self
+
+    def _check_worlds(self, worlds: Sequence[EnvironmentTask]) -> None:
+        """Raises ValueError for what does not go with episodes."""
+        by_name = {task_name(task): task for task in worlds}
+        for task in worlds:
+            if task != by_name[task_name(task)]:
+                raise ValueError(
+                    f"task and eval_task have two environments that are named {task_name(task)!r}: give one of them "
+                    "another `name`"
+                )
+        of_length = [of.function for of in self.reward.functions if of.function in ("overlong", "length_penalty")]
+        if worlds and (of_length or self.reward.steps is not None):
+            what = f"reward.functions has {of_length[0]}" if of_length else "reward.steps is set"
+            raise ValueError(
+                f"task is an environment and {what}, which is of one answer: an episode has what the world says in it "
+                "too; leave it out"
+            )
 
     @staticmethod
     def _may_be_negative(function: RewardFunctionConfig) -> bool:

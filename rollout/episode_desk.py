@@ -21,15 +21,21 @@ from rollout.episodes.environment import Limits, Outcome, Task
 from rollout.episodes.hosted import WorldTemplate
 from rollout.episodes.runner import Asked, Episode, EpisodeRunner, Parsed, Rules
 from rollout.errors import EngineError, WorldError
-from rollout.types import Completion, FinishReason, Prompt, SampleRequest
+from rollout.types import Completion, FinishReason, Prompt, SampleRequest, VersionSpan
 
 MAX_ATTEMPTS = 3
 """Worlds that are begun for an episode before its group is given up."""
 
+MAX_WORLDS = 256
+"""Processes of worlds at once; other episodes wait, as completions do that an engine has no room for."""
+
 Reply = Callable[[SampleRequest, int, Asked, SamplingConfig], Awaitable[Completion]]
 """Of a lease, for a place in the group."""
 Deliver = Callable[[SampleRequest, Completion], None]
-Failed = Callable[[SampleRequest, WorldError], None]
+Gone = Callable[[SampleRequest, EngineError], None]
+"""Of a lease whose group the engine cannot sample."""
+Failed = Callable[[SampleRequest, int, WorldError], None]
+"""Of a lease, the place in the group whose world failed too often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +64,15 @@ class EpisodeDesk:
         reply: Reply,
         deliver: Deliver,
         failed: Failed,
+        gone: Gone,
     ) -> None:
         self._setup = setup
         self._seed = seed
         self._reply = reply
         self._deliver = deliver
         self._failed = failed
+        self._gone = gone
+        self._room = asyncio.Semaphore(MAX_WORLDS)
         self._worlds: dict[str, WorldTemplate] = {}
         self._templates: dict[str, ChatTemplate] = {}
         self._tasks: dict[tuple[str, str, int], list[asyncio.Task[None]]] = {}
@@ -84,11 +93,20 @@ class EpisodeDesk:
 
     def begin(self, requests: Sequence[SampleRequest], sampling: SamplingConfig) -> None:
         """Starts all episodes of some leases."""
-        for request in requests:
+        for request in filter(lambda one: self.plays(one.prompt), requests):
             self.give_up(request.key)
-            self._tasks[request.key] = [
+            episodes = [
                 asyncio.create_task(self._play(request, place, sampling)) for place in range(request.group_size)
             ]
+            self._tasks[request.key] = episodes
+            # Kept as long as one of them goes on.
+            asyncio.gather(*episodes, return_exceptions=True).add_done_callback(
+                lambda _, key=request.key, ended=episodes: self._forget(key, ended)
+            )
+
+    def _forget(self, key: tuple[str, str, int], ended: Sequence["asyncio.Task[None]"]) -> None:
+        if self._tasks.get(key) is ended:
+            del self._tasks[key]
 
     def give_up(self, key: tuple[str, str, int]) -> None:
         """Ends the episodes of a lease; their worlds are stopped."""
@@ -105,23 +123,24 @@ class EpisodeDesk:
     async def _play(self, request: SampleRequest, place: int, sampling: SamplingConfig) -> None:
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
-                episode = await self._played(request, place, sampling)
-                completion = completion_of(request.prompt, place, episode, num_attempts=attempt)
+                async with self._room:
+                    episode = await self._played(request, place, sampling)
+                completion = completion_of(
+                    request.prompt, place, episode, self._templates[request.prompt.task], num_attempts=attempt
+                )
             except WorldError as error:
                 failure = error
-            except EngineError:
-                return  # the lease was given up or the engine failed, and who waits for the group knows it
+            except EngineError as error:
+                self._gone(request, error)  # nothing new where the lease was given up or the engine failed
+                return
             except Exception as error:  # noqa: BLE001 - task boundary: nobody waits for it, and the group would not end
                 failure = WorldError(f"an episode failed: {type(error).__name__}: {' '.join(str(error).split())}")
                 break
             else:
                 self._deliver(request, completion)
                 return
-        self._failed(
-            request, WorldError(f"{failure} (group {request.prompt.group_id}, world {attempt} of the episode)")
-        )
-        # Its own task is among them, and has nothing left to do.
-        self.give_up(request.key)
+        error = WorldError(f"{failure} (group {request.prompt.group_id}, world {attempt} of the episode)")
+        self._failed(request, place, error)
 
     async def _played(self, request: SampleRequest, place: int, sampling: SamplingConfig) -> Episode:
         prompt, task = request.prompt, self._setup.tasks[request.prompt.task]
@@ -139,7 +158,10 @@ class EpisodeDesk:
         async def sample(asked: Asked) -> Completion:
             return await self._reply(request, place, asked, sampling)
 
-        runner = EpisodeRunner(world, sample, rules, opening=prompt.token_ids)
+        said = prompt.row.get("opening")
+        runner = EpisodeRunner(
+            world, sample, rules, opening=prompt.token_ids, said=said if isinstance(said, str) else None
+        )
         return await runner.play(task_of(prompt, sample_seed=self._seed(request, place)))
 
 
@@ -164,13 +186,36 @@ def limits_of(own: Limits, task: EnvironmentTask) -> Limits:
     return replace(own, **given)
 
 
-def completion_of(prompt: Prompt, place: int, episode: Episode, *, num_attempts: int) -> Completion:
+def text_of(template: ChatTemplate, token_ids: Sequence[int]) -> str:
+    """What stands behind the opening, without what ended it, as of every completion."""
+    has_end = len(token_ids) > 0 and template.is_end(token_ids[-1])
+    return template.text(token_ids[:-1] if has_end else token_ids)
+
+
+def failed_completion(place: int, policy_version: int, error: WorldError) -> Completion:
+    """Of an evaluation's episode whose world failed: without tokens, and without a score."""
+    return Completion(
+        sample_index=place,
+        token_ids=np.zeros(0, np.int32),
+        logprobs=np.zeros(0, np.float32),
+        loss_mask=np.zeros(0, np.bool_),
+        text=str(error),
+        finish_reason=FinishReason.ERROR,
+        version_spans=(VersionSpan(policy_version=policy_version, start=0, end=0),),
+        episode=EpisodeFacts(outcome=Outcome.FAILED.value, turns=(), num_attempts=MAX_ATTEMPTS),
+    )
+
+
+def completion_of(
+    prompt: Prompt, place: int, episode: Episode, template: ChatTemplate, *, num_attempts: int
+) -> Completion:
     """The episode as a completion of its opening. Raises ValueError where a reply stands behind other tokens than it
     was sampled behind."""
     conversation = episode.conversation
     token_ids, logprobs, loss_mask = conversation.arrays()
     check_spans(prompt.token_ids, token_ids, conversation.spans)
-    finish_reason = FinishReason.STOP if episode.outcome is Outcome.DONE else FinishReason.LENGTH
+    # Truncated is an episode whose last reply was, or that has no room to go on. One that a limit ended is whole.
+    finish_reason = FinishReason.LENGTH if episode.outcome is Outcome.TOKENS else episode.replies[-1].finish_reason
     if episode.outcome is Outcome.ENGINE:
         finish_reason, loss_mask = FinishReason.ERROR, np.zeros_like(loss_mask)
     return Completion(
@@ -178,7 +223,7 @@ def completion_of(prompt: Prompt, place: int, episode: Episode, *, num_attempts:
         token_ids=token_ids,
         logprobs=logprobs,
         loss_mask=loss_mask,
-        text="\n".join(f"{m.role}: {m.content}" for m in episode.messages[episode.num_opening :]),
+        text=text_of(template, token_ids.tolist()),
         finish_reason=finish_reason,
         version_spans=conversation.version_spans,
         num_nonfinite_logprobs=conversation.num_nonfinite_logprobs,

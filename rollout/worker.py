@@ -23,7 +23,8 @@ from rollout.config import SamplingConfig
 from rollout.engines.failures import as_engine_error
 from rollout.engines.outputs import Key, parse_request_id, request_id_of, to_completion
 from rollout.engines.protocol import Engine, EngineOutput, SampleSpec
-from rollout.episode_desk import EpisodeDesk, EpisodeSetup
+from rollout.engines.replies import Replies
+from rollout.episode_desk import EpisodeDesk, EpisodeSetup, failed_completion
 from rollout.episodes.runner import Asked
 from rollout.errors import EngineError, WeightSyncError, WorldError
 from rollout.leases import Leases
@@ -89,13 +90,13 @@ class RolloutWorker:
         self._loaded_version: int | None = 0
         self._desk = EpisodeDesk(
             episodes or EpisodeSetup(),
-            seed=self._episode_seed,
+            seed=self._drawn_seed,
             reply=self._reply,
             deliver=lambda request, completion: self._leases.deliver(request.key, completion),
-            failed=self._fail_group,
+            failed=self._world_failed,
+            gone=lambda request, error: self._leases.give_up([request.key], error),
         )
-        self._replies: dict[str, Future[Completion]] = {}
-        """Replies of episodes that the engine works on; touched by its thread alone."""
+        self._replies = Replies()
         self._served_version: int | None = None
         self._failure: EngineError | None = None
         self._num_tokens = 0
@@ -128,7 +129,7 @@ class RolloutWorker:
     async def submit(self, requests: Sequence[SampleRequest], sampling: SamplingConfig) -> None:
         """Takes a batch of groups to sample; they are added to the engine together. Results come from `wait_group`."""
         await self._on_engine_thread(lambda: self._add(requests, sampling))
-        self._desk.begin([request for request in requests if self._desk.plays(request.prompt)], sampling)
+        self._desk.begin([request for request in requests if self._leases.future(request.key) is not None], sampling)
 
     async def wait_group(self, key: Key) -> tuple[GroupFacts, RolloutGroup]:
         """Returns the group of a lease, behind its facts, when its last completion has ended; a group is handed out
@@ -259,14 +260,12 @@ class RolloutWorker:
         self._live_engine().add(specs)
 
     def _seed(self, request: SampleRequest, sample_index: int, turn: int = 0) -> int | None:
-        if not self._has_seeds and request.purpose == "train":
-            return None
+        has_seed = self._has_seeds or request.purpose != "train"
+        return self._drawn_seed(request, sample_index, turn) if has_seed else None
+
+    def _drawn_seed(self, request: SampleRequest, sample_index: int, turn: int = 0) -> int:
         prompt = request.prompt
         return sample_seed(self._run_seed, request.purpose, prompt.epoch, prompt.uid, sample_index, turn=turn)
-
-    def _episode_seed(self, request: SampleRequest, sample_index: int) -> int:
-        prompt = request.prompt
-        return sample_seed(self._run_seed, request.purpose, prompt.epoch, prompt.uid, sample_index)
 
     async def _reply(
         self, request: SampleRequest, sample_index: int, asked: Asked, sampling: SamplingConfig
@@ -282,16 +281,19 @@ class RolloutWorker:
         await self._on_engine_thread(lambda: self._add_reply(request.key, spec, done))
         return await _outcome(done)
 
-    def _fail_group(self, request: SampleRequest, error: WorldError) -> None:
-        """The world of one of its episodes failed too often."""
+    def _world_failed(self, request: SampleRequest, sample_index: int, error: WorldError) -> None:
+        """An evaluation goes on with an episode that has no score; in training there is no group."""
+        if request.purpose == "eval":
+            self._leases.deliver(request.key, failed_completion(sample_index, self._loaded_version or 0, error))
+            return
         self._leases.fail(request.key, error)
+        self._desk.give_up(request.key)
         self._commands.put((lambda: self._abort([request.key], group_size=request.group_size), Future()))
 
     def _add_reply(self, key: Key, spec: SampleSpec, done: Future[Completion]) -> None:
         if self._leases.future(key) is None:
             raise EngineError(f"{self.name}: the lease of {key} was given up")
-        self._replies[spec.request_id] = done
-        self._live_engine().add([spec])
+        self._replies.add(self._live_engine(), spec, done)
 
     def _give_up(self, requests: Sequence[SampleRequest]) -> None:
         keys = [request.key for request in requests]
@@ -300,14 +302,9 @@ class RolloutWorker:
 
     def _abort(self, keys: Sequence[Key], *, group_size: int) -> None:
         if keys:
-            given_up = {request_id_of(key, i) for key in keys for i in range(group_size)}
-            replies = [of for of in self._replies if of.rpartition("|")[0] in given_up]
-            self._live_engine().abort([*given_up, *replies])
-            self._end_replies(replies, EngineError(f"{self.name}: the lease of an episode was given up"))
-
-    def _end_replies(self, request_ids: Sequence[str], error: EngineError) -> None:
-        for request_id in request_ids:
-            self._replies.pop(request_id).set_exception(error)
+            replies = self._replies.of(keys, group_size=group_size)
+            self._live_engine().abort([*(request_id_of(key, i) for key in keys for i in range(group_size)), *replies])
+            self._replies.end(replies, EngineError(f"{self.name}: the lease of an episode was given up"))
 
     def _probe(self) -> None:
         engine = self._live_engine()
@@ -322,11 +319,8 @@ class RolloutWorker:
         key, sample_index = parse_request_id(output.request_id)
         self._num_tokens += len(output.token_ids)
         completion = to_completion(output, sample_index, self._served_version)
-        reply = self._replies.pop(output.request_id, None)
-        if reply is None:
+        if not self._replies.deliver(output, completion):
             self._leases.deliver(key, completion)
-        else:
-            reply.set_result(completion)
 
     def _begin_update(self, manifest: WeightManifest, serving_continues: bool) -> str:
         engine = self._live_engine()
@@ -335,7 +329,7 @@ class RolloutWorker:
             engine.abort_all()
             error = EngineError(f"{self.name}: its lease was given up, and then weights of another version came")
             self._leases.give_up_all(error)
-            self._end_replies(list(self._replies), error)
+            self._replies.end_all(error)
         self._served_version = None
         base = self._kept.digest
         self._receiver = WeightReceiver(manifest, receiver=self.name, kept=self._kept)
@@ -384,7 +378,7 @@ class RolloutWorker:
     def _fail(self, error: EngineError) -> None:
         self._failure = error
         self._leases.give_up_all(error)
-        self._end_replies(list(self._replies), error)
+        self._replies.end_all(error)
         while True:
             try:
                 _, done = self._commands.get(block=False)

@@ -62,5 +62,6 @@ def own_config(own: RunConfig, overrides: Sequence[str], *, source: str) -> RunC
 
 
 def _is_changeable(key: str) -> bool:
-    is_deadline = key.endswith("_s") and "params" not in key.split(".")
+    # Limits of an episode decide how it ends, and with it its reward.
+    is_deadline = key.endswith("_s") and not {"params", "limits"} & set(key.split("."))
     return is_deadline or any(key == name or key.startswith(f"{name}.") for name in CHANGEABLE)

@@ -13,6 +13,8 @@ def environment(item: RewardInput, score: str, otherwise: float = 0.0) -> float:
     """
     if score in item.scores:
         return float(item.scores[score])
+    if item.episode_outcome in ("failed", "engine"):
+        raise ValueError(item.completion or "the engine did not finish a reply of the episode")
     if item.episode_outcome in ("", "done"):
         known = ", ".join(sorted(item.scores)) or "none"
         raise ValueError(f"the episode has no score {score!r}; it has {known}")

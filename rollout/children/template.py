@@ -120,6 +120,8 @@ def _fork(control: socket.socket, requests_fd: int, body: Body) -> int:
         with suppress(PermissionError):
             os.setpgid(0, 0)
         _die_with(template_pid, signal.SIGKILL)
+        # What it leaves in the background stays its own while it lives: the template ends all that is nobody's.
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         control.close()
         # Not inheritable: a program that a child starts must not hold the socket open after our death.
         os.set_inheritable(requests_fd, False)

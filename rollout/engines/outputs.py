@@ -34,6 +34,16 @@ def request_id_of(key: Key, sample_index: int) -> str:
     return f"{purpose}|{group_id}|{attempt}|{sample_index}"
 
 
+def is_reply(request_id: str) -> bool:
+    """Whether it is one of a reply: with a turn."""
+    return request_id.count("|") == 4
+
+
+def reply_id_of(request_id: str) -> str:
+    """The request id of the completion that a reply is part of."""
+    return request_id.rpartition("|")[0]
+
+
 def parse_request_id(request_id: str) -> tuple[Key, int]:
     """(key of the lease, sample index) of a completion, or of a reply of an episode, that an engine has."""
     purpose, group_id, attempt, sample_index, *_ = request_id.split("|")

@@ -40,6 +40,8 @@ class EngineOutput:
     finish_reason: FinishReason
     versions: tuple[tuple[int, int, int], ...]
     """(policy version, start, end) spans over the T tokens."""
+    read: str = ""
+    """Of a reply of an episode, the digest of the prompt as the engine has it; empty where it does not say."""
 
 
 class Engine(Protocol):

@@ -32,7 +32,9 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.llm_engine import LLMEngine
 
 from rollout.config import ModelConfig, RolloutConfig, SamplingConfig
+from rollout.engines.outputs import is_reply
 from rollout.engines.protocol import EngineOutput, SampleSpec
+from rollout.episodes.conversation import digest_of
 from rollout.errors import EngineError
 from rollout.transfer.manifest import TensorSpec
 from rollout.types import FinishReason, Logprobs
@@ -312,4 +314,5 @@ def _engine_output(output: Any) -> EngineOutput:
         text=sampled.text,
         finish_reason=finish_reason,
         versions=tuple((int(span.version), span.start, span.end) for span in sampled.weight_versions or ()),
+        read=digest_of(output.prompt_token_ids) if is_reply(output.request_id) else "",
     )

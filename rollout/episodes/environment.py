@@ -16,7 +16,7 @@ Methods may be plain functions too: these run in a thread.
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
@@ -124,6 +124,8 @@ class Outcome(StrEnum):
     TOKENS = "tokens"
     """The tokens of the episode, or of the model's context, are used up."""
     SECONDS = "seconds"
+    FAILED = "failed"
+    """The world failed each time that it was begun. Of evaluations alone: in training the group is rejected."""
     ENGINE = "engine"
     """The engine could not finish a reply: nothing of the episode is trained on."""
     INVALID_CALLS = "invalid_calls"
@@ -143,9 +145,15 @@ class Limits:
     """Of the whole episode behind its opening, what the world says included; null takes what the context holds."""
     call_s: float = 30.0
     """Of one answer of the world, or of a tool."""
-    episode_s: float = 300.0
+    episode_s: float = 120.0
     invalid_calls: int = 3
     """In a row."""
+
+    def __post_init__(self) -> None:
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            if value is not None and value < 1 and (not limit.name.endswith("_s") or value <= 0):
+                raise ValueError(f"Limits.{limit.name} is {value}, and an episode has at least one reply")
 
 
 def tool(function: F) -> F:
@@ -158,9 +166,6 @@ class Environment:
     """A world. An instance is one episode, and is used for no other."""
 
     limits: ClassVar[Limits] = Limits()
-    replayable: ClassVar[bool] = True
-    """Whether the same task and the same replies give the same world, so that an episode whose process was lost can be
-    brought back to where it was."""
 
     def start(self, task: Task) -> Messages | Awaitable[Messages]:
         """The opening messages, which end before the model speaks."""

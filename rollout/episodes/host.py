@@ -42,7 +42,6 @@ class WorldBody:
             import_what_it_imports(method)
         self.greeting = {
             "limits": asdict(self._kind.limits),
-            "replayable": self._kind.replayable,
             "schemas": schemas_of(self._kind),
         }
 
@@ -75,7 +74,7 @@ async def _serve(requests: socket.socket, make: Callable[[], Environment], max_r
             return
 
         async def answer(number: int = number, method: str = method, argument: Any = argument) -> None:
-            payload = json.dumps({"number": number, **await world.answer(method, argument)}).encode("ascii")
+            payload = await world.answer(number, method, argument)
             writer.write(LENGTH.pack(len(payload)) + payload)
             await writer.drain()
 
@@ -90,12 +89,13 @@ class _World:
         self._max_result_chars = max_result_chars
         self._environment: Environment | None = None
 
-    async def answer(self, method: str, argument: Any) -> dict[str, Any]:
-        """{"ok": ...} or {"raised": ...}."""
+    async def answer(self, number: int, method: str, argument: Any) -> bytes:
+        """JSON, with `ok` or `raised`."""
         try:
-            return {"ok": await getattr(self, f"_{method}")(argument)}
+            return json.dumps({"number": number, "ok": await getattr(self, f"_{method}")(argument)}).encode("ascii")
         except BaseException as error:  # noqa: BLE001 - boundary: user code, which may raise anything, SystemExit included
-            return {"raised": one_line(f"{method} raised {in_words(error)}")}
+            raised = one_line(f"{method} raised {in_words(error)}")
+            return json.dumps({"number": number, "raised": raised}).encode("ascii")
 
     async def _start(self, task: Task) -> list[dict[str, Any]]:
         # A process of its own: what a world draws from the global generators is of this episode alone.
@@ -152,6 +152,9 @@ def _messages(answer: Any) -> list[dict[str, Any]]:
     for message in messages:
         if not isinstance(message, Message):
             raise TypeError(f"it returned a list with a {type(message).__name__} instead of messages")
+        if not isinstance(message.role, str) or not isinstance(message.content, str):
+            kind = type(message.content if isinstance(message.role, str) else message.role).__name__
+            raise TypeError(f"it returned a message with a {kind} instead of text")
     if not messages:
         raise TypeError("it returned no message, and the model has nothing to answer")
     return [asdict(message) for message in messages]

@@ -23,6 +23,8 @@ MAX_ANSWER_BYTES = 16 * 2**20
 """Of an answer of a world: more than any model reads."""
 STOP_S = 2.0
 """What a world may take to give back what it holds."""
+ENDING: set["asyncio.Task[None]"] = set()
+"""Ends of processes that go on although who asked for them was cancelled; a loop keeps no task by itself."""
 
 
 class WorldTemplate:
@@ -42,27 +44,29 @@ class WorldTemplate:
         )
         self._payload = (path, dict(params), MAX_RESULT_CHARS)
         self._start_deadline_s = start_deadline_s
+        self._replacing = asyncio.Lock()
         self._template = Template(self._kind, self._payload, start_deadline_s)
         told = self._template.greeting
         self.limits = Limits(**told["limits"])
-        self.is_replayable = bool(told["replayable"])
         self.schemas: list[dict[str, Any]] = told["schemas"]
         """JSON schemas of the tools."""
 
     async def world(self, *, call_s: float) -> "HostedWorld":
         """A fresh process. Errors: `WorldError`."""
+        template = self._template
         try:
-            child = await asyncio.to_thread(self._template.fork)
+            child = await _forked(template)
         except (PeerClosedError, TimeoutError):
             # The template died, for example taken by the kernel when memory ran out; nothing was asked yet.
-            await asyncio.to_thread(self._start_again)
+            await asyncio.shield(asyncio.ensure_future(self._replace(template)))
+            template = self._template
             try:
-                child = await asyncio.to_thread(self._template.fork)
+                child = await _forked(template)
             except (PeerClosedError, TimeoutError) as error:
                 raise WorldError(
                     f"no process for {self._kind.what} could be forked, twice in a row: {error}"
                 ) from error
-        return await HostedWorld.of(self._template, child, call_s=call_s)
+        return await HostedWorld.of(template, child, call_s=call_s)
 
     async def openings(self, tasks: Sequence[Task], *, deadline_s: float) -> list[tuple[Message, ...]]:
         """What a world begins with, for each task: all in one process. Errors: `WorldError`."""
@@ -72,13 +76,33 @@ class WorldTemplate:
         finally:
             await world.stop()
 
-    def _start_again(self) -> None:
-        self._template.close()
-        self._template = Template(self._kind, self._payload, self._start_deadline_s)
+    async def _replace(self, dead: Template) -> None:
+        """Of many that find it dead, the first starts another."""
+        async with self._replacing:
+            if self._template is dead:
+                await asyncio.to_thread(dead.close)
+                self._template = await asyncio.to_thread(Template, self._kind, self._payload, self._start_deadline_s)
 
     def close(self) -> None:
         """Ends the template and all worlds; idempotent."""
         self._template.close()
+
+
+async def _forked(template: Template) -> Child:
+    """A fresh child. One that came when nobody waited for it any more is ended."""
+    fork = asyncio.ensure_future(asyncio.to_thread(template.fork))
+    try:
+        return await asyncio.shield(fork)
+    except asyncio.CancelledError:
+        fork.add_done_callback(lambda done: _end_unwanted(template, done))
+        raise
+
+
+def _end_unwanted(template: Template, fork: "asyncio.Future[Child]") -> None:
+    if fork.cancelled() or fork.exception() is not None:
+        return
+    reaped = asyncio.get_running_loop().run_in_executor(None, template.reap, fork.result())
+    reaped.add_done_callback(lambda done: done.exception())  # a template that is gone has taken it along
 
 
 class HostedWorld:
@@ -102,6 +126,7 @@ class HostedWorld:
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._failure: WorldError | None = None
         self._listening = asyncio.create_task(self._listen())
+        self._ending: asyncio.Task[None] | None = None
 
     @classmethod
     async def of(cls, template: Template, child: Child, *, call_s: float) -> "HostedWorld":
@@ -141,13 +166,28 @@ class HostedWorld:
 
     async def stop(self) -> None:
         """Lets the world give back what it holds, and ends the process with all that it started. Idempotent."""
-        if self._child is None:
-            return
-        if self._failure is None:
+        await self._end(has_say=self._failure is None)
+
+    async def _end(self, *, has_say: bool) -> None:
+        """Ends the process, once, whoever is cancelled meanwhile. One that still answers gives back what it holds."""
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._ended(has_say))
+            ENDING.add(self._ending)
+            self._ending.add_done_callback(ENDING.discard)
+        await asyncio.shield(self._ending)
+
+    async def _ended(self, has_say: bool) -> None:
+        if has_say:
             with suppress(TimeoutError, WorldError):  # it is killed in any case, and the episode is over
                 async with asyncio.timeout(STOP_S):
                     await self._send("stop", None)
-        await self._kill()
+        self._fail(WorldError("the environment failed: its episode was given up"))
+        self._listening.cancel()
+        self._writer.close()
+        assert self._child is not None
+        with suppress(PeerClosedError, TimeoutError):  # the template is gone, and the process with it
+            await asyncio.to_thread(self._template.reap, self._child)
+        self._child = None
 
     async def _ask(self, method: str, argument: Any) -> Any:
         try:
@@ -156,7 +196,7 @@ class HostedWorld:
         except TimeoutError:
             raise await self._failed(f"{method} did not answer within {self._call_s:g} s") from None
         if "raised" in answer:
-            raise await self._failed(str(answer["raised"]))
+            raise await self._failed(str(answer["raised"]), has_say=True)
         return answer.get("ok")
 
     async def _send(self, method: str, argument: Any) -> dict[str, Any]:
@@ -203,19 +243,12 @@ class HostedWorld:
                 waiting.set_exception(self._failure)
         return self._failure
 
-    async def _failed(self, why: str) -> WorldError:
-        failure = self._fail(WorldError(f"the environment failed: {why}"))
-        await self._kill()
+    async def _failed(self, why: str, *, has_say: bool = False) -> WorldError:
+        failure = WorldError(f"the environment failed: {why}")
+        if not has_say:
+            failure = self._fail(failure)
+        await self._end(has_say=has_say)
         return failure
-
-    async def _kill(self) -> None:
-        child, self._child = self._child, None
-        if child is None:
-            return
-        self._listening.cancel()
-        self._writer.close()
-        with suppress(PeerClosedError, TimeoutError):  # the template is gone, and the process with it
-            await asyncio.to_thread(self._template.reap, child)
 
 
 def _messages(answer: Any) -> Messages:

@@ -72,8 +72,6 @@ class Episode:
     conversation: Conversation
     messages: tuple[Message, ...]
     """The opening, replies and answers in their order."""
-    num_opening: int
-    """Messages of the opening."""
     replies: tuple[Reply, ...]
     num_tool_calls: int
 
@@ -91,6 +89,11 @@ class Rules:
     """What the model can read, the opening included."""
 
 
+def opening_text(messages: Messages) -> str:
+    """What a world begins with, as one text."""
+    return "\n\n".join(f"{message.role}: {message.content}" for message in messages)
+
+
 class EpisodeRunner:
     """Plays one episode."""
 
@@ -101,10 +104,13 @@ class EpisodeRunner:
         rules: Rules,
         *,
         opening: Sequence[int] = (),
+        said: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`opening` are the tokens that the world has to begin with, where they are known: those of a prompt."""
+        """`opening` are the tokens of a prompt that was made of what the world begins with, and `said` is that, as
+        `opening_text` has it; without them it may begin with anything."""
         self._opening = tuple(opening)
+        self._said = said
         self._world = world
         self._sample = sample
         self._rules = rules
@@ -131,7 +137,6 @@ class EpisodeRunner:
                         scores=scores,
                         conversation=conversation,
                         messages=tuple(self._messages),
-                        num_opening=len(opening),
                         replies=tuple(self._replies),
                         num_tool_calls=self._num_calls,
                     )
@@ -140,13 +145,13 @@ class EpisodeRunner:
 
     def _opened(self, messages: Messages) -> Sequence[int]:
         """The tokens of the opening. Errors: `WorldError` where it is another one than the prompt's."""
-        token_ids = self._rules.template.opening(messages)
-        if self._opening and tuple(token_ids) != self._opening:
+        # What is said is compared, and not its tokens: a template may write the date.
+        if self._said is not None and opening_text(messages) != self._said:
             raise WorldError(
                 "the environment failed: start gave another opening than when the prompts were made; let it depend on "
                 "`task.seed` and the row alone"
             )
-        return token_ids
+        return self._opening or self._rules.template.opening(messages)
 
     def _room(self, conversation: Conversation) -> int:
         """Tokens that may still be added."""

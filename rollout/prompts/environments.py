@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from rollout.config import EnvironmentTask
-from rollout.episodes.environment import Message, Messages, Task
+from rollout.episodes.environment import Message, Task
 from rollout.episodes.hosted import WorldTemplate
+from rollout.episodes.runner import opening_text
 from rollout.errors import DataError, WorldError
 from rollout.prompts.raw_rows import RawRow
 
@@ -24,19 +25,17 @@ def openings(task: EnvironmentTask) -> Iterator[RawRow]:
             found = thread.submit(asyncio.run, _begun(task, seeds)).result()
         except WorldError as error:
             raise DataError(f"environment {task.environment!r}: {error}") from error
-    alike = Counter(_text(messages) for messages in found)
+    alike = Counter(opening_text(messages) for messages in found)
     for seed, messages in zip(seeds, found, strict=True):
+        text = opening_text(messages)
         columns: dict[str, object] = {
             "question": [{"role": message.role, "content": message.content} for message in messages],
             "seed": seed,
+            "opening": text,
         }
-        if alike[_text(messages)] > 1:
-            columns["title"] = f"{_text(messages)} (world {seed})"
+        if alike[text] > 1:
+            columns["title"] = f"{text} (world {seed})"
         yield RawRow(source=f"{task.environment}:{seed}", columns=columns)
-
-
-def _text(messages: Messages) -> str:
-    return "\n\n".join(f"{message.role}: {message.content}" for message in messages)
 
 
 async def _begun(task: EnvironmentTask, seeds: range) -> list[tuple[Message, ...]]:
@@ -44,6 +43,10 @@ async def _begun(task: EnvironmentTask, seeds: range) -> list[tuple[Message, ...
         WorldTemplate, task.environment, task.params, start_deadline_s=task.start_deadline_s
     )
     try:
+        if worlds.schemas:
+            raise DataError(
+                f"environment {task.environment!r} has tools, and they are not offered to the model yet; leave them out"
+            )
         tasks = [Task(question="", row={"seed": seed}, seed=seed, sample_seed=seed) for seed in seeds]
         return await worlds.openings(tasks, deadline_s=task.start_deadline_s)
     finally:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ import pytest
 from rollout.config import EnvironmentTask, SamplingConfig
 from rollout.engines.protocol import EngineOutput, SampleSpec
 from rollout.episode_desk import EpisodeSetup
-from rollout.episodes.conversation import check_spans
+from rollout.episodes.conversation import check_spans, digest_of
 from rollout.episodes.environment import user
-from rollout.errors import EngineError, WorldError
+from rollout.errors import DataError, EngineError, WorldError
 from rollout.prompts.environments import openings
 from rollout.prompts.model_template import load_template
 from rollout.types import FinishReason, Prompt, RolloutGroup, SampleRequest
@@ -34,6 +35,7 @@ class Talking(FakeEngine):
     def __init__(self, tokenizer: Any) -> None:
         super().__init__(steps=2)
         self._tokenizer = tokenizer
+        self.reads_well = True
 
     def _output(self, spec: SampleSpec) -> EngineOutput:
         text = f"{(spec.seed or 0) % 1000}"
@@ -45,6 +47,7 @@ class Talking(FakeEngine):
             text=text,
             finish_reason=FinishReason.STOP,
             versions=((self.policy_version, 0, len(token_ids)),),
+            read=digest_of(spec.token_ids) if self.reads_well else "0",
         )
 
 
@@ -67,7 +70,7 @@ def request(model_dir: Path, task: EnvironmentTask, *, attempt: int = 1, group_s
         question=message["content"],
         ground_truth=None,
         task="worlds",
-        row={"seed": columns["seed"]},
+        row={"seed": columns["seed"], "opening": columns["opening"]},
     )
     return SampleRequest(prompt=prompt, attempt=attempt, group_size=group_size)
 
@@ -86,8 +89,8 @@ async def working(model_dir: Path, task: EnvironmentTask) -> AsyncIterator[tuple
         await worker.close()
 
 
-def echo(**fields: Any) -> EnvironmentTask:
-    return EnvironmentTask(environment=f"{WORLDS}:Echo", size=1, data_seed=7, **fields)
+def parrot(**fields: Any) -> EnvironmentTask:
+    return EnvironmentTask(environment=f"{WORLDS}:Parrot", size=1, data_seed=7, **fields)
 
 
 async def group_of(worker: RolloutWorker, asked: SampleRequest) -> RolloutGroup:
@@ -98,8 +101,8 @@ async def group_of(worker: RolloutWorker, asked: SampleRequest) -> RolloutGroup:
 
 def test_a_group_of_episodes_is_a_group(model_dir: Path) -> None:
     async def run() -> tuple[RolloutGroup, list[SampleSpec]]:
-        async with working(model_dir, echo()) as (worker, engine):
-            return await group_of(worker, request(model_dir, echo())), engine.specs
+        async with working(model_dir, parrot()) as (worker, engine):
+            return await group_of(worker, request(model_dir, parrot())), engine.specs
 
     group, specs = asyncio.run(run())
     assert [completion.sample_index for completion in group.completions] == [0, 1, 2, 3]
@@ -112,15 +115,16 @@ def test_a_group_of_episodes_is_a_group(model_dir: Path) -> None:
         sampled = sum(turn.end - turn.start for turn in completion.episode.turns)
         assert np.count_nonzero(completion.loss_mask) == sampled
         assert completion.finish_reason is FinishReason.STOP
-        assert completion.text.count("assistant: ") == 3
-        assert "user: you said " in completion.text
+        assert completion.text.count("<|assistant|>") == 2, "the first is the end of the opening"
+        assert "<|user|>you said " in completion.text
+        assert not completion.text.endswith("<|end|>")
     fed = {spec.token_ids for spec in specs}
     whole = [(*group.prompt.token_ids, *completion.token_ids.tolist()) for completion in group.completions]
     assert all(any(row[: len(ids)] == ids for row in whole) for ids in fed), "the engine read nothing but what is kept"
 
 
 def test_limits_of_the_configuration_take_the_place_of_the_worlds(model_dir: Path) -> None:
-    task = echo(limits={"turns": 2})
+    task = parrot(limits={"turns": 2})
 
     async def run() -> RolloutGroup:
         async with working(model_dir, task) as (worker, _):
@@ -129,7 +133,7 @@ def test_limits_of_the_configuration_take_the_place_of_the_worlds(model_dir: Pat
     for completion in asyncio.run(run()).completions:
         assert completion.episode is not None
         assert (completion.episode.outcome, len(completion.episode.turns)) == ("turns", 2)
-        assert completion.finish_reason is FinishReason.LENGTH
+        assert completion.finish_reason is FinishReason.STOP, "the last reply is whole"
 
 
 @pytest.mark.parametrize(("num_deaths", "attempts"), [(1, {1, 2}), (2, {1, 2, 3})])
@@ -176,11 +180,51 @@ def test_a_world_that_always_fails_fails_its_group(
     asyncio.run(run())
 
 
+def test_an_evaluation_goes_on_without_a_world_that_fails(model_dir: Path) -> None:
+    task = EnvironmentTask(environment=f"{WORLDS}:Bad", params={"what": "raises"}, size=1)
+
+    async def run() -> RolloutGroup:
+        async with working(model_dir, task) as (worker, _):
+            return await group_of(worker, replace(request(model_dir, task), purpose="eval", evaluation=1))
+
+    for completion in asyncio.run(run()).completions:
+        assert completion.episode is not None
+        assert completion.episode.outcome == "failed"
+        assert (completion.num_tokens, completion.finish_reason) == (0, FinishReason.ERROR)
+        assert "out of cards" in completion.text
+
+
+def test_an_engine_that_read_something_else_gives_no_group(model_dir: Path) -> None:
+    async def run() -> None:
+        async with working(model_dir, parrot()) as (worker, engine):
+            engine.reads_well = False
+            with pytest.raises(EngineError, match="the engine read other tokens than it was given"):
+                await group_of(worker, request(model_dir, parrot()))
+
+    asyncio.run(run())
+
+
+def test_tools_are_refused_as_long_as_they_are_not_offered() -> None:
+    task = EnvironmentTask(environment=f"{WORLDS}:Echo", size=1)
+    with pytest.raises(DataError, match="has tools, and they are not offered to the model yet"):
+        list(openings(task))
+
+
+def test_nothing_is_kept_of_a_group_that_has_ended(model_dir: Path) -> None:
+    async def run() -> int:
+        async with working(model_dir, parrot()) as (worker, _):
+            await group_of(worker, request(model_dir, parrot()))
+            await asyncio.sleep(0.1)
+            return len(worker._desk._tasks) + len(worker._replies)
+
+    assert asyncio.run(run()) == 0
+
+
 def test_a_lease_that_is_given_up_leaves_no_world_behind(model_dir: Path) -> None:
     async def run() -> list[psutil.Process]:
-        async with working(model_dir, echo()) as (worker, engine):
+        async with working(model_dir, parrot()) as (worker, engine):
             engine.is_held = True
-            asked = request(model_dir, echo())
+            asked = request(model_dir, parrot())
             await worker.submit([asked], SAMPLING)
             while len(engine.specs) < 4:
                 await asyncio.sleep(0.01)
@@ -195,7 +239,7 @@ def test_a_lease_that_is_given_up_leaves_no_world_behind(model_dir: Path) -> Non
             while any(world.is_running() for world in worlds[:4]) and time.monotonic() < ends_s:
                 await asyncio.sleep(0.05)
             engine.is_held = False
-            again = await group_of(worker, request(model_dir, echo(), attempt=2))
+            again = await group_of(worker, request(model_dir, parrot(), attempt=2))
             assert len(again.completions) == 4
             return worlds
 

@@ -11,7 +11,7 @@ from typing import Any
 from rollout.episodes.environment import Done, Environment, Limits, Messages, Reply, Task, tool, user
 
 
-class Echo(Environment):
+class Parrot(Environment):
     """Says what was said, three times."""
 
     limits = Limits(turns=5, call_s=2.0)
@@ -24,6 +24,10 @@ class Echo(Environment):
 
     async def respond(self, reply: Reply) -> Messages | Done:
         return Done(scores={"turns": reply.turn}) if reply.turn == 3 else [user(f"you said {reply.text}")]
+
+
+class Echo(Parrot):
+    """The same with tools."""
 
     @tool
     def slow(self, seconds: float) -> str:
@@ -102,7 +106,7 @@ class Bad(Environment):
         return [user(str(random.random()))]
 
 
-class Stopless(Echo):
+class Stopless(Parrot):
     """Hangs when it is stopped."""
 
     def stop(self) -> None:
@@ -129,7 +133,7 @@ class Flaky(Environment):
         return Done() if reply.turn == 3 else [user("go on")]
 
 
-class Moody(Echo):
+class Moody(Parrot):
     """Begins another way each time."""
 
     async def start(self, task: Task) -> Messages:
