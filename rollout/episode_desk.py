@@ -139,8 +139,8 @@ class EpisodeDesk:
             else:
                 self._deliver(request, completion)
                 return
-        error = WorldError(f"{failure} (group {request.prompt.group_id}, world {attempt} of the episode)")
-        self._failed(request, place, error)
+        where = f"group {request.prompt.group_id}, world {attempt} of the episode"
+        self._failed(request, place, WorldError(f"{failure} ({where})"))
 
     async def _played(self, request: SampleRequest, place: int, sampling: SamplingConfig) -> Episode:
         prompt, task = request.prompt, self._setup.tasks[request.prompt.task]
