@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -100,12 +101,11 @@ class EpisodeDesk:
             ]
             self._tasks[request.key] = episodes
             # Kept as long as one of them goes on.
-            asyncio.gather(*episodes, return_exceptions=True).add_done_callback(
-                lambda _, key=request.key, ended=episodes: self._forget(key, ended)
-            )
+            ended = asyncio.gather(*episodes, return_exceptions=True)
+            ended.add_done_callback(partial(self._forget, request.key, episodes))
 
-    def _forget(self, key: tuple[str, str, int], ended: Sequence["asyncio.Task[None]"]) -> None:
-        if self._tasks.get(key) is ended:
+    def _forget(self, key: tuple[str, str, int], episodes: Sequence["asyncio.Task[None]"], _: object) -> None:
+        if self._tasks.get(key) is episodes:
             del self._tasks[key]
 
     def give_up(self, key: tuple[str, str, int]) -> None:
