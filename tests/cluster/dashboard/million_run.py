@@ -149,6 +149,7 @@ def _table(step: int, groups: range, rng: np.random.Generator, texts: list[str])
         "min_policy_version": np.full(size, step),
         "max_policy_version": np.full(size, step),
         "version_spans": [f"[[{step}, 0, {length}]]" for length in lengths],
+        "episode": [None] * size,
         "attempt": np.ones(size, dtype=np.int64),
         "worker": [f"sampler-{index % 4}" for index in indices],
         "reward_worker": ["reward-0"] * size,
