@@ -138,8 +138,9 @@ def test_limits_of_the_configuration_take_the_place_of_the_worlds(model_dir: Pat
 
 @pytest.mark.parametrize(("num_deaths", "attempts"), [(1, {1, 2}), (2, {1, 2, 3})])
 def test_a_world_that_dies_is_begun_anew(model_dir: Path, tmp_path: Path, num_deaths: int, attempts: set[int]) -> None:
-    (tmp_path / "deaths").write_text("one\n" * num_deaths)
-    task = EnvironmentTask(environment=f"{WORLDS}:Flaky", params={"path": str(tmp_path / "deaths")}, size=1)
+    for number in range(num_deaths):
+        (tmp_path / f"death-{number}").touch()
+    task = EnvironmentTask(environment=f"{WORLDS}:Flaky", params={"path": str(tmp_path)}, size=1)
 
     async def run() -> RolloutGroup:
         async with working(model_dir, task) as (worker, _):

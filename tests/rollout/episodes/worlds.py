@@ -114,7 +114,7 @@ class Stopless(Parrot):
 
 
 class Flaky(Environment):
-    """Dies as often as its file has lines left."""
+    """Dies as often as its folder has files left."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -123,12 +123,11 @@ class Flaky(Environment):
         return [user("hello")]
 
     def respond(self, reply: Reply) -> Messages | Done:
-        with open(self.path, "r+", encoding="utf-8") as file:
-            left = file.readlines()
-            file.seek(0)
-            file.truncate()
-            file.writelines(left[1:])
-        if left:
+        for name in os.listdir(self.path):
+            try:
+                os.remove(os.path.join(self.path, name))
+            except FileNotFoundError:
+                continue  # another world was faster
             os._exit(1)
         return Done() if reply.turn == 3 else [user("go on")]
 
