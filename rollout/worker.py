@@ -389,4 +389,7 @@ class RolloutWorker:
 
 async def _outcome(done: Future[R]) -> R:
     """What the engine thread answers. Shielded: a caller that is cancelled must not cancel what that thread sets."""
-    return await asyncio.shield(asyncio.wrap_future(done))
+    answer = asyncio.wrap_future(done)
+    # Of a caller that was cancelled nobody takes the answer: an error is not to be reported as one that was lost.
+    answer.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    return await asyncio.shield(answer)
