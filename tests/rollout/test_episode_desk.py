@@ -229,7 +229,9 @@ def test_a_lease_that_is_given_up_leaves_no_world_behind(model_dir: Path) -> Non
             await worker.submit([asked], SAMPLING)
             while len(engine.specs) < 4:
                 await asyncio.sleep(0.01)
-            worlds = psutil.Process(worker._desk._worlds["worlds"]._template.pid).children(recursive=True)
+            worlds: list[psutil.Process] = psutil.Process(worker._desk._worlds["worlds"]._template.pid).children(
+                recursive=True
+            )
             assert len(worlds) == 4
             waiting = asyncio.ensure_future(worker.wait_group(asked.key))
             await asyncio.sleep(0)
