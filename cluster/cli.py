@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.commands.alerts import add_alert_commands, alerts_beside
 from cluster.commands.dashboard import add_dashboard_commands, dashboard_beside
+from cluster.commands.environments import add_environment_commands
 from cluster.commands.selection import add_label_command, add_selection_commands, add_tag_command
 from cluster.commands.watch import add_watch_command
 from cluster.run_files import CONFIG
@@ -116,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     add_tag_command(add)
     add_alert_commands(add)
     add_watch_command(add)
+    add_environment_commands(add)
     return parser
 
 

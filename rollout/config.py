@@ -130,6 +130,10 @@ class EpisodeLimits(Config):
     """In a row."""
 
 
+RowsTask = Annotated[ReasoningGymTask | JsonlTask | ParquetTask | HubTask | Gsm8kTask, Field(discriminator="kind")]
+"""A task whose questions are rows."""
+
+
 class EnvironmentTask(TaskBase):
     """Episodes of several turns with a world that answers: a class that is derived from
     `rollout.episodes.environment.Environment`."""
@@ -139,10 +143,15 @@ class EnvironmentTask(TaskBase):
     """Import path `module:Class`."""
     params: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the class."""
+    rows: RowsTask | None = None
+    """Where the rows come from that episodes are about, one world for each; null has worlds of seeds alone."""
     size: int = Field(default=1000, ge=1)
-    """How many worlds there are: one for each seed from `data_seed` on."""
+    """How many worlds there are without `rows`: one for each seed from `data_seed` on."""
     data_seed: int = Field(default=0, ge=0)
     """First of the seeds."""
+    tool_parser: str | None = None
+    """What reads calls of tools out of a reply, by the name that vLLM has for it, such as `hermes`; null finds it out
+    from the model's chat template."""
     limits: EpisodeLimits = EpisodeLimits()
     start_deadline_s: float = Field(default=120.0, gt=0)
     """Time for importing the environment, and for all openings together."""
@@ -150,9 +159,12 @@ class EnvironmentTask(TaskBase):
     @model_validator(mode="after")
     def _check_opening(self) -> "EnvironmentTask":
         plain = TaskBase()
-        for name in ("template", "system_prompt", "few_shot"):
-            if getattr(self, name) != getattr(plain, name):
-                raise ValueError(f"{name} is for questions, and an environment says by itself what it begins with")
+        for of, where in ((self, ""), (self.rows, "rows.")):
+            for name in ("template", "system_prompt", "few_shot"):
+                if of is not None and getattr(of, name) != getattr(plain, name):
+                    raise ValueError(
+                        f"{where}{name} is for questions, and an environment says by itself what it begins with"
+                    )
         return self
 
 

@@ -6,7 +6,6 @@ a world failed ---> the episode anew in a fresh process; after `MAX_ATTEMPTS` th
 """
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,10 +17,13 @@ from rollout.config import EnvironmentTask, SamplingConfig
 from rollout.episode_types import EpisodeFacts
 from rollout.episodes.chat_template import ChatTemplate
 from rollout.episodes.conversation import check_spans
-from rollout.episodes.environment import Limits, Outcome, Task
+from rollout.episodes.environment import Limits, Outcome
 from rollout.episodes.hosted import WorldTemplate
-from rollout.episodes.runner import Asked, Episode, EpisodeRunner, Parsed, Rules
+from rollout.episodes.runner import Asked, Episode, EpisodeRunner, Rules
+from rollout.episodes.tool_calls import Parse, no_calls
+from rollout.episodes.tool_parsers import MakeParser, parse_calls
 from rollout.errors import EngineError, WorldError
+from rollout.prompts.environments import task_of_row
 from rollout.types import Completion, FinishReason, Prompt, SampleRequest, VersionSpan
 
 MAX_ATTEMPTS = 3
@@ -48,6 +50,8 @@ class EpisodeSetup:
     model_dir: str = ""
     context_tokens: int = 0
     trust_remote_code: bool = False
+    make_parser: MakeParser | None = None
+    """Where there may be tools."""
 
 
 class EpisodeDesk:
@@ -76,6 +80,7 @@ class EpisodeDesk:
         self._room = asyncio.Semaphore(MAX_WORLDS)
         self._worlds: dict[str, WorldTemplate] = {}
         self._templates: dict[str, ChatTemplate] = {}
+        self._parse: dict[str, Parse] = {}
         self._tasks: dict[tuple[str, str, int], list[asyncio.Task[None]]] = {}
 
     def open(self) -> None:
@@ -83,10 +88,16 @@ class EpisodeDesk:
         from rollout.prompts.model_template import load_template
 
         for name, task in self._setup.tasks.items():
-            self._worlds[name] = WorldTemplate(task.environment, task.params, start_deadline_s=task.start_deadline_s)
-            self._templates[name] = load_template(
-                self._setup.model_dir, trust_remote_code=self._setup.trust_remote_code
+            worlds = WorldTemplate(task.environment, task.params, start_deadline_s=task.start_deadline_s)
+            template = load_template(
+                self._setup.model_dir, tools=worlds.schemas, trust_remote_code=self._setup.trust_remote_code
             )
+            self._worlds[name], self._templates[name], self._parse[name] = worlds, template, no_calls
+            if worlds.schemas:
+                assert self._setup.make_parser is not None, "who has environments says how calls are read"
+                self._parse[name] = parse_calls(
+                    template, worlds.schemas, self._setup.make_parser, named=task.tool_parser
+                )
 
     def plays(self, prompt: Prompt) -> bool:
         """Whether a prompt is the beginning of an episode."""
@@ -149,7 +160,7 @@ class EpisodeDesk:
         world = await worlds.world(call_s=limits.call_s)
         rules = Rules(
             template=self._templates[prompt.task],
-            parse=no_calls,
+            parse=self._parse[prompt.task],
             limits=limits,
             max_tokens=sampling.max_tokens,
             context_tokens=self._setup.context_tokens,
@@ -162,22 +173,7 @@ class EpisodeDesk:
         runner = EpisodeRunner(
             world, sample, rules, opening=prompt.token_ids, said=said if isinstance(said, str) else None
         )
-        return await runner.play(task_of(prompt, sample_seed=self._seed(request, place)))
-
-
-def no_calls(_: str) -> Parsed:
-    """Of worlds without tools."""
-    return Parsed()
-
-
-def task_of(prompt: Prompt, *, sample_seed: int) -> Task:
-    """What the world is told. The seed is the row's, or follows from its question."""
-    seed = prompt.row.get("seed")
-    if not isinstance(seed, int):
-        seed = int.from_bytes(hashlib.sha256(prompt.uid.encode()).digest()[:4])
-    return Task(
-        question=prompt.question, ground_truth=prompt.ground_truth, row=prompt.row, seed=seed, sample_seed=sample_seed
-    )
+        return await runner.play(task_of_row(prompt.row, prompt.ground_truth, sample_seed=self._seed(request, place)))
 
 
 def limits_of(own: Limits, task: EnvironmentTask) -> Limits:

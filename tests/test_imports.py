@@ -72,7 +72,7 @@ ORDERS: dict[str, tuple[tuple[str, ...], ...]] = {
             "fleet",
             "groups",
             "weights",
-            "loop",
+            "loop trying",
             "commands",
             "cli",
         ),

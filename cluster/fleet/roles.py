@@ -8,7 +8,7 @@
 A row names the worker's class and the Protocol that it keeps (`cluster.fleet.handles`), so mypy compares the two.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -36,6 +36,7 @@ from reward.worker import RewardWorker
 from rollout.config import EnvironmentTask, ModelConfig, RolloutConfig, task_name, tasks_of
 from rollout.engines.protocol import Engine
 from rollout.episode_desk import EpisodeSetup
+from rollout.episodes.tool_calls import Parse
 from rollout.module_loading import loading_modules
 from rollout.worker import RolloutWorker
 
@@ -132,6 +133,14 @@ def build_vllm_engine(model_dir: str, model: ModelConfig, rollout: RolloutConfig
     return VLLMEngine(model_dir, model, rollout, seed=seed)
 
 
+def make_vllm_parser(name: str, tokenizer: Any, schemas: Sequence[Mapping[str, Any]]) -> Parse:
+    """What reads calls of tools; in the sampler's process too."""
+    with loading_modules():
+        from rollout.engines.vllm import tool_parser
+
+    return tool_parser(name, tokenizer, schemas)
+
+
 def _sampler_arguments(site: Site, seat: Seat, _: Any) -> Mapping[str, Any]:
     config = site.config
     rollout = config.rollout
@@ -149,6 +158,7 @@ def _sampler_arguments(site: Site, seat: Seat, _: Any) -> Mapping[str, Any]:
         model_dir=site.model_dir,
         context_tokens=config.model.max_context_tokens,
         trust_remote_code=config.model.trust_remote_code,
+        make_parser=make_vllm_parser,
     )
     return {
         "build_engine": build,

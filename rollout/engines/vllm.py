@@ -7,6 +7,8 @@ transfer protocol (start, update, finish) with a backend of ours, `FlatWeightEng
 Importing this module sets process-wide defaults of vLLM. An engine must not share a process with the learner.
 """
 
+import json
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,7 +37,9 @@ from rollout.config import ModelConfig, RolloutConfig, SamplingConfig
 from rollout.engines.outputs import is_reply
 from rollout.engines.protocol import EngineOutput, SampleSpec
 from rollout.episodes.conversation import digest_of
-from rollout.errors import EngineError
+from rollout.episodes.environment import ToolCall
+from rollout.episodes.tool_calls import Parse, Parsed
+from rollout.errors import EngineError, ModelError
 from rollout.transfer.manifest import TensorSpec
 from rollout.types import FinishReason, Logprobs
 
@@ -265,6 +269,41 @@ class VLLMEngine:
         """As in `Engine`; it cannot be used again."""
         # The process ends after this; vLLM's own shutdown waits for workers that an in-process engine does not have.
         del self._engine
+
+
+def tool_parser(name: str, tokenizer: Any, schemas: Sequence[Mapping[str, Any]]) -> Parse:
+    """vLLM's parser of that name. Errors: `ModelError` for one that vLLM does not have, or that this tokenizer is not
+    made for."""
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest, ChatCompletionToolsParam
+    from vllm.tool_parsers import ToolParserManager
+
+    known = ToolParserManager.list_registered()
+    if name not in known:
+        raise ModelError(f"task.tool_parser is {name!r}, and vLLM has none of that name; it has {', '.join(known)}")
+    tools = [ChatCompletionToolsParam.model_validate(schema) for schema in schemas]
+    request = ChatCompletionRequest(messages=[], tools=tools)
+    try:
+        parser: Any = ToolParserManager.get_tool_parser(name)(tokenizer, tools)
+    except Exception as error:  # each has its own way to say that tokens of its model are missing
+        raise ModelError(
+            f"task.tool_parser {name!r} is not for this model: {' '.join(str(error).split())[:200]}; set another"
+        ) from error
+    # A call that cannot be read is what models write until they have learned it, and no news with a traceback.
+    logging.getLogger("vllm.tool_parsers").setLevel(logging.CRITICAL)
+    return lambda text: _parsed(parser.extract_tool_calls(text, request))
+
+
+def _parsed(found: Any) -> Parsed:
+    calls = []
+    for call in found.tool_calls if found.tools_called else ():
+        try:
+            arguments = json.loads(call.function.arguments)
+        except ValueError:
+            arguments = None
+        if not isinstance(arguments, dict):
+            return Parsed(problem=f"The arguments of {call.function.name} are not a JSON object.")
+        calls.append(ToolCall(name=str(call.function.name), arguments=arguments))
+    return Parsed(calls=tuple(calls))
 
 
 def _sampling_params(sampling: SamplingConfig, seed: int | None) -> SamplingParams:

@@ -57,9 +57,8 @@ class Message:
                 {"type": "function", "id": call.call_id, "function": {"name": call.name, "arguments": call.arguments}}
                 for call in self.tool_calls
             ]
-        if self.role == "tool":
-            shown |= {"name": self.name, "tool_call_id": self.call_id}
-        return shown
+        named = {"name": self.name, "tool_call_id": self.call_id}
+        return shown | {key: value for key, value in named.items() if value}
 
 
 Messages: TypeAlias = Sequence[Message]
@@ -75,9 +74,14 @@ def user(content: str) -> Message:
     return Message(role="user", content=content)
 
 
-def assistant(content: str) -> Message:
+def assistant(content: str, *calls: ToolCall) -> Message:
     """A message of the model's, as one that was written for it: an example before the first turn."""
-    return Message(role="assistant", content=content)
+    return Message(role="assistant", content=content, tool_calls=calls)
+
+
+def result(call: ToolCall, content: str) -> Message:
+    """What a tool answered: for an example before the first turn."""
+    return Message(role="tool", content=content, name=call.name, call_id=call.call_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

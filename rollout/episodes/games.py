@@ -1,11 +1,34 @@
-"""A game that comes along: guessing a number."""
+"""Worlds that come along: guessing a number, and sums with a calculator."""
 
+import ast
+import operator
 import random
 import re
+from collections.abc import Callable, Mapping
+from fractions import Fraction
 
-from rollout.episodes.environment import Done, Environment, Messages, Reply, Task, user
+from rollout.episodes.environment import (
+    Done,
+    Environment,
+    Limits,
+    Messages,
+    Reply,
+    Task,
+    ToolCall,
+    assistant,
+    result,
+    tool,
+    user,
+)
 
 HIGHER, LOWER, NO_NUMBER = "higher", "lower", "a number please"
+MAX_EXPRESSION = 200
+OPERATORS: Mapping[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
 
 
 def turns_by_halves(num_numbers: int) -> int:
@@ -48,3 +71,65 @@ class GuessNumber(Environment):
     def opening_of(low: int, high: int) -> str:
         """What the game begins with."""
         return f"Guess a number, {low} to {high}."
+
+
+class ToolSums(Environment):
+    """What is a + b * c? With a calculator, which a small model needs for it.
+
+    Scores: `right`, and the number of `calls`.
+    """
+
+    limits = Limits(turns=3, tool_calls=2)
+
+    def __init__(self, *, shows_example: bool = True) -> None:
+        """`shows_example` begins with a sum that was computed and answered."""
+        self.shows_example = shows_example
+        self.calls = 0
+
+    def start(self, task: Task) -> Messages:
+        """Asks."""
+        draw = random.Random(f"sum {task.seed}")
+        first, second, third = (draw.randint(2, 99) for _ in range(3))
+        self.answer = first + second * third
+        call = ToolCall(name="calculate", arguments={"expression": "7 + 12 * 5"}, call_id="example01")
+        example = [user("What is 7 + 12 * 5?"), assistant("", call), result(call, "67"), assistant("67")]
+        return [*(example if self.shows_example else ()), user(f"What is {first} + {second} * {third}?")]
+
+    @tool
+    def calculate(self, expression: str) -> str:
+        """Computes with + - * / and brackets.
+
+        Args:
+            expression: What is computed, such as 2 + 3 * 4.
+        """
+        self.calls += 1
+        value = computed(expression)
+        return str(value.numerator if value.denominator == 1 else float(value))
+
+    def respond(self, reply: Reply) -> Messages | Done:
+        """The last number of the reply is the answer."""
+        found = re.findall(r"-?\d[\d,]*", reply.text)
+        is_right = bool(found) and found[-1].replace(",", "") == str(self.answer)
+        return Done(scores={"right": float(is_right), "calls": float(self.calls)})
+
+
+def computed(expression: str) -> Fraction:
+    """The value of an expression of numbers, + - * / and brackets. Raises ValueError for any other, ZeroDivisionError
+    where it divides by zero."""
+    if len(expression) > MAX_EXPRESSION:
+        raise ValueError(f"the expression is longer than {MAX_EXPRESSION} characters")
+    try:
+        return _value(ast.parse(expression.strip(), mode="eval").body)
+    except (SyntaxError, RecursionError) as error:
+        raise ValueError(f"{expression!r} is no expression of numbers, + - * / and brackets") from error
+
+
+def _value(node: ast.AST) -> Fraction:
+    match node:
+        case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
+            return Fraction(str(number))
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_value(operand)
+        case ast.BinOp(left=left, op=ast.Add() | ast.Sub() | ast.Mult() | ast.Div() as sign, right=right):
+            return OPERATORS[type(sign)](_value(left), _value(right))
+    raise ValueError(f"{ast.unparse(node)!r} is no number, and no + - * / of numbers")

@@ -254,6 +254,15 @@ class HostedWorld:
 def _messages(answer: Any) -> Messages:
     """Of a process that has run the user's code, and is not believed blindly. Raises WorldError."""
     try:
-        return [Message(role=str(one["role"]), content=str(one["content"]), name=str(one["name"])) for one in answer]
+        return [
+            Message(
+                role=str(one["role"]),
+                content=str(one["content"]),
+                tool_calls=tuple(ToolCall(**call) for call in one["tool_calls"]),
+                name=str(one["name"]),
+                call_id=str(one["call_id"]),
+            )
+            for one in answer
+        ]
     except (TypeError, KeyError) as error:
         raise WorldError(f"the environment failed: its answer is no list of messages ({error})") from error

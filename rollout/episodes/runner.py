@@ -7,12 +7,14 @@ The runner knows neither the engine nor where the world runs: it is given a coro
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from rollout.episodes.chat_template import ChatTemplate
 from rollout.episodes.conversation import Conversation, digest_of
 from rollout.episodes.environment import Done, Limits, Message, Messages, Outcome, Reply, Task, ToolCall
+from rollout.episodes.tool_calls import Parse, Parsed, numbered
+from rollout.episodes.tool_prompt import with_calls
 from rollout.errors import WorldError
 from rollout.types import Completion
 
@@ -30,18 +32,6 @@ class Asked:
 
 Sample = Callable[[Asked], Awaitable[Completion]]
 """A reply: a completion of what was asked, of which the text is without what ended it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parsed:
-    """A reply's text as calls."""
-
-    calls: tuple[ToolCall, ...] = ()
-    problem: str = ""
-    """Of a call that could not be read, in words for the model."""
-
-
-Parse = Callable[[str], Parsed]
 
 
 class World(Protocol):
@@ -91,7 +81,7 @@ class Rules:
 
 def opening_text(messages: Messages) -> str:
     """What a world begins with, as one text."""
-    return "\n\n".join(f"{message.role}: {message.content}" for message in messages)
+    return "\n\n".join(f"{message.role}: {with_calls(message).content}" for message in messages)
 
 
 class EpisodeRunner:
@@ -186,6 +176,7 @@ class EpisodeRunner:
         if not sampled.finish_reason.is_trainable:
             return Outcome.ENGINE
         parsed = self._rules.parse(sampled.text)
+        parsed = replace(parsed, calls=numbered(parsed.calls, turn))
         reply = Reply(text=sampled.text, turn=turn, finish_reason=sampled.finish_reason, tool_calls=parsed.calls)
         self._replies.append(reply)
         self._messages.append(Message(role="assistant", content=sampled.text, tool_calls=parsed.calls))

@@ -173,16 +173,7 @@ def _message(turn: Turn) -> Message:
 
 def _sampled(template: ChatTemplate, said: Messages, turn: Turn) -> list[int]:
     """The reply as a model would have sampled it: calls as the template writes them."""
-    text = turn.reply
-    if turn.calls:
-        before = template.render(said, asks=True)
-        rendered = template.render([*said, _message(turn), *turn.heard], asks=False)
-        if not rendered.startswith(before):
-            raise ModelError(
-                "the model's chat template cannot be used with tools: it begins a reply that has a call in another way "
-                "than it asks for a reply"
-            )
-        text = template.until_end(rendered[len(before) :])
+    text = template.written(said, _message(turn), turn.heard) if turn.calls else turn.reply
     return template.tokens(text) + ([] if turn.is_cut else template.end)
 
 

@@ -1,14 +1,16 @@
 """Questions -> token ids: turns, the tokenizer's chat template, and loading the tokenizer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rollout.config import TaskConfig
+from rollout.episodes.environment import Message
+from rollout.episodes.tool_prompt import described, knows_tools, takes_system
 from rollout.errors import DataError, ModelError
 from rollout.module_loading import loading_modules
 from rollout.prompts.demonstrations import Demonstrations
-from rollout.prompts.rows import ChatMessage, TaskRow
+from rollout.prompts.rows import TaskRow
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 """A model's directory holds at least one of these when it has a tokenizer."""
@@ -43,25 +45,25 @@ def load_tokenizer(model_dir: str | Path, *, trust_remote_code: bool = False) ->
     return tokenizer
 
 
-def messages_for(row: TaskRow, task: TaskConfig) -> tuple[ChatMessage, ...]:
+def messages_for(row: TaskRow, task: TaskConfig) -> tuple[Message, ...]:
     """The turns that a row's question is asked with: system, few-shot, question.
 
     A conversation's own system turn takes the place of `system_prompt`, since chat templates take one system turn;
     `template` is applied to its last user turn.
     """
-    turns = (ChatMessage(role="user", content=row.question),) if isinstance(row.question, str) else row.question
-    system: tuple[ChatMessage, ...] = ()
+    turns = (Message(role="user", content=row.question),) if isinstance(row.question, str) else row.question
+    system: tuple[Message, ...] = ()
     if turns[0].role == "system":
         system, turns = turns[:1], turns[1:]
     elif task.system_prompt is not None:
-        system = (ChatMessage(role="system", content=task.system_prompt),)
+        system = (Message(role="system", content=task.system_prompt),)
     shots = [
-        ChatMessage(role=role, content=content)
+        Message(role=role, content=content)
         for question, answer in task.few_shot
         for role, content in (("user", fill_template(task.template, question)), ("assistant", answer))
     ]
     if turns and turns[-1].role == "user":
-        asked = ChatMessage(role="user", content=fill_template(task.template, turns[-1].content))
+        asked = Message(role="user", content=fill_template(task.template, turns[-1].content))
         turns = (*turns[:-1], asked)
     return (*system, *shots, *turns)
 
@@ -71,7 +73,7 @@ def fill_template(template: str, question: str) -> str:
     return template.replace("{question}", question)
 
 
-def plain_text(messages: Sequence[ChatMessage]) -> str:
+def plain_text(messages: Sequence[Message]) -> str:
     """The turns for a tokenizer without chat template: an answer follows its question as a completion would, after a
     blank; everything else is set off by an empty line."""
     text = ""
@@ -97,12 +99,19 @@ def tokenize_rows(
         yield from zip(batch, _tokenize_batch(tokenizer, batch, task, demonstrations), strict=True)
 
 
-def ask_template(tokenizer: Any, conversations: Sequence[Sequence[ChatMessage]], *, tokenize: bool) -> list[Any]:
-    """Each conversation through the chat template, as token ids or as text. Errors: whatever a template raises."""
-    turns = [[{"role": turn.role, "content": turn.content} for turn in messages] for messages in conversations]
+def ask_template(
+    tokenizer: Any,
+    conversations: Sequence[Sequence[Message]],
+    *,
+    tokenize: bool,
+    tools: Sequence[Mapping[str, object]] = (),
+) -> list[Any]:
+    """Each conversation through the chat template, as token ids or as text, with schemas of tools that it knows how to
+    tell. Errors: whatever a template raises."""
+    turns = [[turn.as_template_input() for turn in messages] for messages in conversations]
     # return_dict=False: since transformers 5 the default is a BatchEncoding, whose items are its keys.
     rendered: list[Any] = tokenizer.apply_chat_template(
-        turns, add_generation_prompt=True, tokenize=tokenize, return_dict=False
+        turns, tools=[*tools] or None, add_generation_prompt=True, tokenize=tokenize, return_dict=False
     )
     return rendered
 
@@ -115,11 +124,16 @@ def _tokenize_batch(
     conversations = [messages_for(row, task) for row in rows]
     if demonstrations is not None:
         conversations = [demonstrations.shown_in(turns, row) for turns, row in zip(conversations, rows, strict=True)]
+    tools = rows[0].tools  # those of a task's one environment
+    if tools and not knows_tools(tokenizer, tools):
+        has_system = takes_system(tokenizer)
+        conversations = [tuple(described(turns, tools, has_system=has_system)) for turns in conversations]
+        tools = ()
     if not tokenizer.chat_template:
         token_ids = _tokenize_texts(tokenizer, [plain_text(messages) for messages in conversations])
     else:
         try:
-            token_ids = ask_template(tokenizer, conversations, tokenize=True)
+            token_ids = ask_template(tokenizer, conversations, tokenize=True, tools=tools)
         except Exception as error:  # a template is a program that came with the model: it may raise anything
             if len(rows) > 1:  # find the row: most templates refuse an order of roles
                 for row in rows:

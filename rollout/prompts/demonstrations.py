@@ -4,9 +4,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from rollout.episodes.environment import Message
 from rollout.errors import DataError
 from rollout.prompts.raw_rows import BadRow, kind_of
-from rollout.prompts.rows import ChatMessage, TaskRow, column_value
+from rollout.prompts.rows import TaskRow, column_value
 
 GROUND_TRUTH = "ground_truth"
 """Names the expected answer, whichever column of the source that was."""
@@ -23,7 +24,7 @@ class Demonstrations:
     few_shot: tuple[tuple[str, str], ...] = ()
     """What stands for the task's own examples; empty: they stay."""
 
-    def shown_in(self, messages: Sequence[ChatMessage], row: TaskRow) -> tuple[ChatMessage, ...]:
+    def shown_in(self, messages: Sequence[Message], row: TaskRow) -> tuple[Message, ...]:
         """The turns with the demonstration in the last one of the user. Errors: `DataError` without either."""
         texts = {"question": "", "demonstration": self._text(row)}
         for place in range(len(messages) - 1, -1, -1):

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rollout.config import TaskConfig
+from rollout.episodes.environment import Message
 from rollout.prompts.chat import ask_template, messages_for
-from rollout.prompts.rows import ChatMessage, TaskRow
+from rollout.prompts.rows import TaskRow
 
 MAX_FORMS = 8
 """Orders of roles that are looked at; rows of a task have one or two."""
@@ -92,7 +93,7 @@ def shown(text: str) -> str:
     )
 
 
-def _forms(rows: Sequence[TaskRow], task: TaskConfig) -> Iterator[tuple[TaskRow, tuple[ChatMessage, ...]]]:
+def _forms(rows: Sequence[TaskRow], task: TaskConfig) -> Iterator[tuple[TaskRow, tuple[Message, ...]]]:
     """The first row of each order of roles, with its turns."""
     seen: set[tuple[str, ...]] = set()
     for row in rows:
@@ -104,7 +105,7 @@ def _forms(rows: Sequence[TaskRow], task: TaskConfig) -> Iterator[tuple[TaskRow,
             return
 
 
-def _what(message: ChatMessage, row: TaskRow, task: TaskConfig) -> str:
+def _what(message: Message, row: TaskRow, task: TaskConfig) -> str:
     if message.role == "system":
         own = not isinstance(row.question, str) and message in row.question
         return "the system turn of the row" if own else "the system turn (task.system_prompt)"
@@ -113,7 +114,7 @@ def _what(message: ChatMessage, row: TaskRow, task: TaskConfig) -> str:
     return f"or changes a turn of the {message.role}, {shown(message.content)}"
 
 
-def _instead(message: ChatMessage) -> str:
+def _instead(message: Message) -> str:
     if message.role == "system":
         return "say it in task.template, before {question}"
     return "mend the template" if message.role == "user" else "leave out what the template removes"

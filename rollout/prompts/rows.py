@@ -4,24 +4,18 @@ A row that cannot be used raises `BadRow` with a short reason, by which such row
 the column.
 """
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 from rollout.config import ColumnMapping
+from rollout.episodes.environment import Message, ToolCall
 from rollout.prompts.raw_rows import BadRow, checked_text, encodable, json_value, kind_of
 
 ROLES = ("system", "user", "assistant", "tool")
 """Roles that chat templates know."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatMessage:
-    """One turn of a question that is a conversation."""
-
-    role: str
-    content: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +26,7 @@ class TaskRow:
         TaskRow(question="What is 1 + 2?", ground_truth="3", columns={"difficulty": 1}, source="sums.jsonl:1")
     """
 
-    question: str | tuple[ChatMessage, ...]
+    question: str | tuple[Message, ...]
     """Text of the user's turn, or the turns of a conversation that ends before the assistant answers."""
     ground_truth: str | None
     """The expected answer; None when the task has none."""
@@ -40,6 +34,8 @@ class TaskRow:
     """The row's other columns, as JSON values."""
     title: str = ""
     """What the row is called where others ask the same; else empty."""
+    tools: tuple[Mapping[str, object], ...] = ()
+    """JSON schemas of the tools that are offered to the model with the question."""
     source: str
     """Where the row came from: "file:line", lines and rows counted from 1."""
 
@@ -67,6 +63,8 @@ class RowSchema:
     """Columns that stay in `TaskRow.columns` although they are question or ground truth."""
     title: str | None = None
     """Column with the row's title, where it has one."""
+    tools: str | None = None
+    """Column with the schemas of the tools, where it has some."""
     final_answer: Callable[[str], str] | None = None
     """Ground truth as written in the row -> ground truth as compared."""
 
@@ -78,13 +76,21 @@ def parse_row(raw: Mapping[str, object], schema: RowSchema, source: str) -> Task
     ground_truth: str | None = None
     if names.ground_truth is not None:
         ground_truth = _ground_truth(column_value(raw, names.ground_truth), names.ground_truth, schema)
-    mapped = {names.question, names.ground_truth, schema.title} - set(schema.keep)
+    mapped = {names.question, names.ground_truth, schema.title, schema.tools} - set(schema.keep)
     kept = {encodable(str(name), str(name)): value for name, value in raw.items() if name not in mapped}
     columns = {name: json_value(value, name) for name, value in kept.items()}
     # Bytes (images, audio) have no JSON form and would swell every record of the run: they are left out.
     columns = {name: value for name, value in columns.items() if not isinstance(value, bytes)}
     title = str(raw.get(schema.title, "")) if schema.title is not None else ""
-    return TaskRow(question=question, ground_truth=ground_truth, columns=columns, title=title, source=source)
+    tools: object = raw.get(schema.tools, ()) if schema.tools is not None else ()
+    return TaskRow(
+        question=question,
+        ground_truth=ground_truth,
+        columns=columns,
+        title=title,
+        tools=tuple(tools) if isinstance(tools, list | tuple) else (),
+        source=source,
+    )
 
 
 def column_value(raw: Mapping[str, object], name: str) -> object:
@@ -101,7 +107,7 @@ def column_value(raw: Mapping[str, object], name: str) -> object:
     return here
 
 
-def _question(value: object, column: str) -> str | tuple[ChatMessage, ...]:
+def _question(value: object, column: str) -> str | tuple[Message, ...]:
     if isinstance(value, str):
         return checked_text(value, column, "question")
     if not isinstance(value, list | tuple):
@@ -116,15 +122,44 @@ def _question(value: object, column: str) -> str | tuple[ChatMessage, ...]:
     return messages
 
 
-def _message(item: object, column: str) -> ChatMessage:
+def _message(item: object, column: str) -> Message:
     if not isinstance(item, Mapping) or not isinstance(item.get("role"), str):
         raise BadRow("wrong type", f"column {column!r} holds a chat message without a role, got {kind_of(item)}")
     role, content = item["role"], _text_of_parts(item.get("content"))
+    calls = tuple(_call(call, column) for call in item.get("tool_calls") or ()) if role == "assistant" else ()
+    if calls and (content is None or content == ""):
+        return Message(role=role, content="", tool_calls=calls)
     if role not in ROLES:
         raise BadRow("wrong type", f"column {column!r} holds a chat message of role {role!r}; roles are {list(ROLES)}")
     if not isinstance(content, str):
         raise BadRow("wrong type", f"column {column!r} holds a chat message with content {kind_of(content)}, not text")
-    return ChatMessage(role=role, content=checked_text(content, column, "question"))
+    return Message(
+        role=role,
+        content=content if role == "tool" and not content else checked_text(content, column, "question"),
+        tool_calls=calls,
+        name=str(item.get("name") or "") if role == "tool" else "",
+        call_id=str(item.get("tool_call_id") or "") if role == "tool" else "",
+    )
+
+
+def _call(item: object, column: str) -> ToolCall:
+    """A call as chat data has it: within `function` or by itself, its arguments as an object or as the JSON of one."""
+    found = item.get("function", item) if isinstance(item, Mapping) else None
+    if not isinstance(found, Mapping) or not isinstance(found.get("name"), str):
+        raise BadRow("wrong type", f"column {column!r} holds a tool call without a name, got {kind_of(item)}")
+    arguments = found.get("arguments", {})
+    try:
+        arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
+    except ValueError:
+        arguments = None
+    if not isinstance(arguments, Mapping):
+        raise BadRow(
+            "wrong type",
+            f"column {column!r} holds a call of {found['name']!r} with arguments {kind_of(found['arguments'])}, not an "
+            "object",
+        )
+    call_id = item.get("id") if isinstance(item, Mapping) else None
+    return ToolCall(name=found["name"], arguments=dict(arguments), call_id=str(call_id or ""))
 
 
 def _text_of_parts(content: object) -> object:

@@ -15,10 +15,10 @@ from rollout.config import (
     JsonlTask,
     ParquetTask,
     ReasoningGymTask,
+    RowsTask,
     TaskConfig,
 )
 from rollout.errors import DataError
-from rollout.prompts.environments import openings
 from rollout.prompts.jsonl import read_jsonl
 from rollout.prompts.raw_rows import RawRow
 from rollout.prompts.reasoning_gym import generate
@@ -27,7 +27,7 @@ from rollout.prompts.tables import read_hub, read_parquet
 GSM8K_HUB_ID = "openai/gsm8k"
 
 
-def read_rows(task: TaskConfig, split: str) -> Iterator[RawRow]:
+def read_rows(task: RowsTask, split: str) -> Iterator[RawRow]:
     """Rows of `split`, "train" or "eval", as the task keeps them. A task without an evaluation source has "train" only.
 
     Raises DataError when the source as a whole cannot be read.
@@ -35,8 +35,6 @@ def read_rows(task: TaskConfig, split: str) -> Iterator[RawRow]:
     match task:
         case ReasoningGymTask():
             return _read_reasoning_gym(task)
-        case EnvironmentTask():
-            return openings(task)
         case JsonlTask():
             return read_jsonl(_path(task.path, task.eval_path, split))
         case ParquetTask():
@@ -60,7 +58,9 @@ def has_eval_source(task: TaskConfig) -> bool:
             return task.eval_split is not None
         case Gsm8kTask():
             return True
-        case ReasoningGymTask() | EnvironmentTask():
+        case EnvironmentTask():
+            return task.rows is not None and has_eval_source(task.rows)
+        case ReasoningGymTask():
             return False
 
 

@@ -1,7 +1,7 @@
 """One source of a task -> its usable rows: each question once, malformed rows refused or counted."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,7 +16,8 @@ from rollout.config import (
     task_name,
 )
 from rollout.errors import DataError
-from rollout.prompts.raw_rows import BadRow
+from rollout.prompts.environments import openings
+from rollout.prompts.raw_rows import BadRow, RawRow
 from rollout.prompts.rows import RowSchema, TaskRow, parse_row
 from rollout.prompts.sources import read_rows
 
@@ -66,7 +67,7 @@ def load_source(task: TaskConfig, split: Split) -> TaskRows:
     rows: dict[str, TaskRow] = {}
     skipped: Counter[str] = Counter()
     num_duplicates = 0
-    for raw in read_rows(task, split):
+    for raw in _raw_rows(task, split):
         try:
             if raw.problem is not None:
                 raise raw.problem
@@ -94,10 +95,17 @@ def load_source(task: TaskConfig, split: Split) -> TaskRows:
     )
 
 
+def _raw_rows(task: TaskConfig, split: Split) -> Iterator[RawRow]:
+    if isinstance(task, EnvironmentTask):
+        return openings(task, load_source(task.rows, split).rows if task.rows is not None else ())
+    return read_rows(task, split)
+
+
 def _schema(task: TaskConfig) -> RowSchema:
     match task:
         case EnvironmentTask():
-            return RowSchema(columns=ColumnMapping(ground_truth=None), title="title")
+            columns = ColumnMapping(ground_truth="ground_truth")
+            return RowSchema(columns=columns, allow_no_answer=True, title="title", tools="tools")
         case ReasoningGymTask():
             # The whole entry stays: a generator that scores answers itself reads it. Some give no answer at all.
             return RowSchema(columns=ColumnMapping(), allow_no_answer=True, keep=("question", "answer"))

@@ -1,6 +1,8 @@
 """A sampler that plays episodes: worlds in processes of their own, replies from an engine without a model."""
 
 import asyncio
+import json
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,8 +18,10 @@ from rollout.config import EnvironmentTask, SamplingConfig
 from rollout.engines.protocol import EngineOutput, SampleSpec
 from rollout.episode_desk import EpisodeSetup
 from rollout.episodes.conversation import check_spans, digest_of
-from rollout.episodes.environment import user
-from rollout.errors import DataError, EngineError, WorldError
+from rollout.episodes.environment import ToolCall, user
+from rollout.episodes.tool_calls import Parsed
+from rollout.episodes.tool_parsers import MakeParser
+from rollout.errors import EngineError, WorldError
 from rollout.prompts.environments import openings
 from rollout.prompts.model_template import load_template
 from rollout.types import FinishReason, Prompt, RolloutGroup, SampleRequest
@@ -76,9 +80,11 @@ def request(model_dir: Path, task: EnvironmentTask, *, attempt: int = 1, group_s
 
 
 @asynccontextmanager
-async def working(model_dir: Path, task: EnvironmentTask) -> AsyncIterator[tuple[RolloutWorker, Talking]]:
-    engine = Talking(byte_tokenizer())
-    setup = EpisodeSetup(tasks={"worlds": task}, model_dir=str(model_dir), context_tokens=2000)
+async def working(
+    model_dir: Path, task: EnvironmentTask, *, engine_of: type[Talking] = Talking, make_parser: MakeParser | None = None
+) -> AsyncIterator[tuple[RolloutWorker, Talking]]:
+    engine = engine_of(byte_tokenizer())
+    setup = EpisodeSetup(tasks={"worlds": task}, model_dir=str(model_dir), context_tokens=4000, make_parser=make_parser)
     worker = RolloutWorker(lambda: engine, name="sampler-0", run_seed=5, episodes=setup)
     try:
         async with asyncio.timeout(60):
@@ -205,12 +211,6 @@ def test_an_engine_that_read_something_else_gives_no_group(model_dir: Path) -> N
     asyncio.run(run())
 
 
-def test_tools_are_refused_as_long_as_they_are_not_offered() -> None:
-    task = EnvironmentTask(environment=f"{WORLDS}:Echo", size=1)
-    with pytest.raises(DataError, match="has tools, and they are not offered to the model yet"):
-        list(openings(task))
-
-
 def test_nothing_is_kept_of_a_group_that_has_ended(model_dir: Path) -> None:
     async def run() -> int:
         async with working(model_dir, parrot()) as (worker, _):
@@ -247,3 +247,46 @@ def test_a_lease_that_is_given_up_leaves_no_world_behind(model_dir: Path) -> Non
             return worlds
 
     assert [world for world in asyncio.run(run()) if world.is_running() and world.status() != "zombie"] == []
+
+
+class Calling(Talking):
+    """Calls a tool in its first reply, and ends with the second."""
+
+    def _output(self, spec: SampleSpec) -> EngineOutput:
+        turn = int(spec.request_id.rpartition("|")[2])
+        call = '<tool_call>\n{"name": "slow", "arguments": {"seconds": 0.01}}\n</tool_call>'
+        text = call if turn == 1 else "done"
+        token_ids = [*self._tokenizer(text, add_special_tokens=False)["input_ids"], self._tokenizer.eos_token_id]
+        return replace(
+            super()._output(spec),
+            token_ids=np.array(token_ids, np.int32),
+            logprobs=np.full(len(token_ids), -1.0, np.float32),
+            text=text,
+            versions=((self.policy_version, 0, len(token_ids)),),
+        )
+
+
+def test_a_call_of_a_tool_is_answered_and_its_result_is_not_trained_on(model_dir: Path) -> None:
+    """The parser is a plain one here; vLLM's are tried in tests/rollout/episodes/test_tool_parsers."""
+
+    def make(name: str, _: Any, schemas: Any) -> Any:
+        assert (name, sorted(one["function"]["name"] for one in schemas)) == ("hermes", ["broken", "long", "slow"])
+        return read_call
+
+    def read_call(text: str) -> Parsed:
+        inner = re.search(r"<tool_call>\n(.*)\n</tool_call>", text)
+        return Parsed(calls=(ToolCall(**json.loads(inner[1])),)) if inner else Parsed()
+
+    task = EnvironmentTask(environment=f"{WORLDS}:Echo", size=1, data_seed=7)
+
+    async def run() -> RolloutGroup:
+        async with working(model_dir, task, engine_of=Calling, make_parser=make) as (worker, _):
+            return await group_of(worker, request(model_dir, task))
+
+    for completion in asyncio.run(run()).completions:
+        assert completion.episode is not None
+        assert completion.episode.num_tool_calls == 1
+        assert completion.text.count("<tool_response>\nwaited 0.01\n</tool_response>") == 1
+        sampled = byte_tokenizer().decode(completion.token_ids[completion.loss_mask])
+        assert "waited" not in sampled
+        assert sampled.endswith("done<|end|>")

@@ -20,6 +20,7 @@ SPECIAL = (
     "[/INST]",
     "[TOOLS]",
     "[/TOOLS]",
+    "<|python_tag|>",
 )
 _TURNS = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

@@ -11,7 +11,8 @@ import pytest
 
 from rollout.episodes.conversation import check_spans
 from rollout.episodes.environment import Done, Limits, Messages, Outcome, Reply, Task, ToolCall, user
-from rollout.episodes.runner import Asked, Episode, EpisodeRunner, Parsed, Rules
+from rollout.episodes.runner import Asked, Episode, EpisodeRunner, Rules
+from rollout.episodes.tool_calls import Parsed
 from rollout.types import Completion, FinishReason, VersionSpan
 from tests.rollout.episodes.families import FAMILIES, template_of
 

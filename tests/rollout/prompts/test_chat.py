@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from rollout.config import JsonlTask
+from rollout.episodes.environment import Message
 from rollout.errors import DataError, ModelError
 from rollout.prompts.chat import RENDER_BATCH, fill_template, load_tokenizer, messages_for, plain_text, tokenize_rows
-from rollout.prompts.rows import ChatMessage, TaskRow
+from rollout.prompts.rows import TaskRow
 from tests.rollout.byte_tokenizer import CHAT_TEMPLATE, STRICT_TEMPLATE, byte_tokenizer
 
 TASK = JsonlTask(
@@ -18,11 +19,11 @@ TASK = JsonlTask(
 )
 
 
-def row(question: str | tuple[ChatMessage, ...]) -> TaskRow:
+def row(question: str | tuple[Message, ...]) -> TaskRow:
     return TaskRow(question=question, ground_truth=None, source="rows.jsonl:1")
 
 
-def turns(task: JsonlTask, question: str | tuple[ChatMessage, ...]) -> list[tuple[str, str]]:
+def turns(task: JsonlTask, question: str | tuple[Message, ...]) -> list[tuple[str, str]]:
     return [(message.role, message.content) for message in messages_for(row(question), task)]
 
 
@@ -42,7 +43,7 @@ def test_braces_are_text() -> None:
 
 
 def test_a_conversations_own_system_turn_is_the_only_one() -> None:
-    chat = (ChatMessage(role="system", content="Own."), ChatMessage(role="user", content="2+2?"))
+    chat = (Message(role="system", content="Own."), Message(role="user", content="2+2?"))
     bare = TASK.model_copy(update={"few_shot": ()})
     assert turns(bare, chat) == [("system", "Own."), ("user", "Q: 2+2?")]
     assert turns(TASK, chat)[:2] == [("system", "Own."), ("user", "Q: 1+1?")]
@@ -97,7 +98,7 @@ def test_batches_give_what_single_rows_give() -> None:
 
 def test_a_template_that_refuses_names_the_row_and_the_roles() -> None:
     plain = TaskRow(question="a?", ground_truth=None, source="rows.jsonl:1")
-    own_system = (ChatMessage(role="system", content="s"), ChatMessage(role="user", content="b?"))
+    own_system = (Message(role="system", content="s"), Message(role="user", content="b?"))
     refused = TaskRow(question=own_system, ground_truth=None, source="rows.jsonl:2")
     with pytest.raises(DataError, match=r"rows\.jsonl:2: .*roles system, user: System role not supported"):
         list(tokenize_rows(byte_tokenizer(STRICT_TEMPLATE), [plain, refused], JsonlTask(path="unused")))

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from rollout.config import ColumnMapping, JsonlTask, ModelConfig
+from rollout.episodes.environment import Message
 from rollout.errors import DataError
 from rollout.prompts.demonstrations import Demonstrations
 from rollout.prompts.prompt_building import build_prompts
 from rollout.prompts.prompt_set import PromptSet
-from rollout.prompts.rows import ChatMessage, TaskRow
+from rollout.prompts.rows import TaskRow
 from tests.rollout.byte_tokenizer import byte_tokenizer
 
 TEMPLATE = "{question} | {demonstration} | again"
@@ -22,7 +23,7 @@ def row(**columns: object) -> TaskRow:
 
 
 def shown(column: str, of: TaskRow, content: str = "Q: 2 + 3?") -> str:
-    turns = (ChatMessage(role="system", content="s"), ChatMessage(role="user", content=content))
+    turns = (Message(role="system", content="s"), Message(role="user", content=content))
     system, user = Demonstrations(column=column, template=TEMPLATE).shown_in(turns, of)
     assert (system, user.role) == (turns[0], "user")
     return user.content

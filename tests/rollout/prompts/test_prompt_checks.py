@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from rollout.config import JsonlTask
+from rollout.episodes.environment import Message
 from rollout.prompts.prompt_checks import end_token_ids, special_token_warnings, template_warnings, turn_end
-from rollout.prompts.rows import ChatMessage, TaskRow
+from rollout.prompts.rows import TaskRow
 from tests.rollout.byte_tokenizer import CHAT_TEMPLATE, byte_tokenizer
 
 TASK = JsonlTask(path="unused", system_prompt=" Be brief.\n")
@@ -16,7 +17,7 @@ NO_OPENING = CHAT_TEMPLATE.replace("<|assistant|>{% endif", "{% endif")
 SHORT_ANSWERS = CHAT_TEMPLATE.replace("m['content']", "m['content'].split('</think>')[-1]")
 
 
-def row(question: str | tuple[ChatMessage, ...], number: int = 1) -> TaskRow:
+def row(question: str | tuple[Message, ...], number: int = 1) -> TaskRow:
     return TaskRow(question=question, ground_truth=None, source=f"rows.jsonl:{number}")
 
 
@@ -37,7 +38,7 @@ def test_a_system_prompt_that_is_left_out_is_told_once_with_the_prompt() -> None
 
 
 def test_each_form_of_rows_is_looked_at() -> None:
-    chat = (ChatMessage(role="system", content="Own."), ChatMessage(role="user", content="3?"))
+    chat = (Message(role="system", content="Own."), Message(role="user", content="3?"))
     rows = [row("2?", 1), row(chat, 2), row(chat, 3)]
     bare = TASK.model_copy(update={"system_prompt": None})
     (only,) = told(NO_SYSTEM, rows, bare)
@@ -63,7 +64,7 @@ def test_a_long_prompt_is_shown_in_part() -> None:
 
 def test_special_tokens_in_questions_are_told() -> None:
     tokenizer = byte_tokenizer()
-    chat = (ChatMessage(role="user", content="a <|bos|>"),)
+    chat = (Message(role="user", content="a <|bos|>"),)
     assert list(special_token_warnings(tokenizer, [row("1 < 2 |> 3", 1), row("<end>", 2)])) == []
     (only,) = special_token_warnings(tokenizer, [row("2?", 1), row("what is <|end|>?", 2), row(chat, 3)])
     assert only == (

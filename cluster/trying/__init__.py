@@ -1,0 +1,1 @@
+"""Environments, tried without training."""
