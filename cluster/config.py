@@ -206,11 +206,6 @@ class RunConfig(Config):
         tasks = [*tasks_of(self.task), *(tasks_of(self.eval_task) if self.eval_task is not None else ())]
         worlds = [task for task in tasks if isinstance(task, EnvironmentTask)]
         self._check_worlds(worlds)
-        if self.deterministic and worlds:
-            raise ValueError(
-                "deterministic is true and task is an environment: which replies an engine computes together, and with "
-                "it the last bits, would follow from how fast worlds answer; set deterministic to false"
-            )
         if self.deterministic and self.learner.streaming:
             raise ValueError(
                 "deterministic is true and learner.streaming is true: which groups share a pass, and with it the last "

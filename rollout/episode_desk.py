@@ -6,7 +6,8 @@ a world failed ---> the episode anew in a fresh process; after `MAX_ATTEMPTS` th
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import math
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -19,11 +20,12 @@ from rollout.episodes.chat_template import ChatTemplate
 from rollout.episodes.conversation import check_spans
 from rollout.episodes.environment import Limits, Outcome
 from rollout.episodes.hosted import WorldTemplate
-from rollout.episodes.runner import Asked, Episode, EpisodeRunner, Rules
+from rollout.episodes.runner import Asked, Beginning, Episode, EpisodeRunner, Recorded, ReplayError, Rules
 from rollout.episodes.tool_calls import Parse, no_calls
 from rollout.episodes.tool_parsers import MakeParser, parse_calls
-from rollout.errors import EngineError, WorldError
+from rollout.errors import ConfigError, EngineError, WorldError
 from rollout.prompts.environments import task_of_row
+from rollout.rounds import Room, Rounds, Seat
 from rollout.types import Completion, FinishReason, Prompt, SampleRequest, VersionSpan
 
 MAX_ATTEMPTS = 3
@@ -32,8 +34,21 @@ MAX_ATTEMPTS = 3
 MAX_WORLDS = 256
 """Processes of worlds at once; other episodes wait, as completions do that an engine has no room for."""
 
-Reply = Callable[[SampleRequest, int, Asked, SamplingConfig], Awaitable[Completion]]
-"""Of a lease, for a place in the group."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedReply:
+    """A reply that an episode waits for."""
+
+    request: SampleRequest
+    place: int
+    """In the group."""
+    asked: Asked
+    sampling: SamplingConfig
+
+
+EpisodeSeat = Seat[WantedReply, Completion]
+SampleReplies = Callable[[Sequence[WantedReply]], Sequence[Awaitable[Completion]]]
+"""Has the engine work on replies, all of them from its next step on."""
 Deliver = Callable[[SampleRequest, Completion], None]
 Gone = Callable[[SampleRequest, EngineError], None]
 """Of a lease whose group the engine cannot sample."""
@@ -52,6 +67,8 @@ class EpisodeSetup:
     trust_remote_code: bool = False
     make_parser: MakeParser | None = None
     """Where there may be tools."""
+    in_rounds: bool = False
+    """Whether the episodes of a launch are sampled in step (`rollout.rounds`)."""
 
 
 class EpisodeDesk:
@@ -66,18 +83,18 @@ class EpisodeDesk:
         setup: EpisodeSetup,
         *,
         seed: Callable[[SampleRequest, int], int],
-        reply: Reply,
+        sample: SampleReplies,
         deliver: Deliver,
         failed: Failed,
         gone: Gone,
     ) -> None:
         self._setup = setup
         self._seed = seed
-        self._reply = reply
+        self._sample = sample
         self._deliver = deliver
         self._failed = failed
         self._gone = gone
-        self._room = asyncio.Semaphore(MAX_WORLDS)
+        self._room: Room[WantedReply, Completion] = Room(MAX_WORLDS, sample)
         self._worlds: dict[str, WorldTemplate] = {}
         self._templates: dict[str, ChatTemplate] = {}
         self._parse: dict[str, Parse] = {}
@@ -89,6 +106,12 @@ class EpisodeDesk:
 
         for name, task in self._setup.tasks.items():
             worlds = WorldTemplate(task.environment, task.params, start_deadline_s=task.start_deadline_s)
+            if self._setup.in_rounds and not worlds.replayable:
+                worlds.close()
+                raise ConfigError(
+                    f"deterministic is true and environment {task.environment!r} is not `replayable`: what the engine "
+                    "computes together would follow from which of its processes died; set deterministic to false"
+                )
             template = load_template(
                 self._setup.model_dir, tools=worlds.schemas, trust_remote_code=self._setup.trust_remote_code
             )
@@ -105,15 +128,26 @@ class EpisodeDesk:
 
     def begin(self, requests: Sequence[SampleRequest], sampling: SamplingConfig) -> None:
         """Starts all episodes of some leases."""
-        for request in filter(lambda one: self.plays(one.prompt), requests):
+        played = [request for request in requests if self.plays(request.prompt)]
+        for request in played:
             self.give_up(request.key)
+        seats = self._seats(sum(of.group_size for of in played))
+        for request in played:
             episodes = [
-                asyncio.create_task(self._play(request, place, sampling)) for place in range(request.group_size)
+                asyncio.create_task(self._play(request, place, sampling, next(seats)))
+                for place in range(request.group_size)
             ]
             self._tasks[request.key] = episodes
             # Kept as long as one of them goes on.
             ended = asyncio.gather(*episodes, return_exceptions=True)
             ended.add_done_callback(partial(self._forget, request.key, episodes))
+
+    def _seats(self, count: int) -> Iterator[EpisodeSeat]:
+        """Of the episodes of a launch, in their order."""
+        if self._setup.in_rounds:
+            rounds = Rounds(count, room=MAX_WORLDS, sample=self._sample)
+            return iter([rounds.seat(number) for number in range(count)])
+        return iter([self._room.seat() for _ in range(count)])
 
     def _forget(self, key: tuple[str, str, int], episodes: Sequence["asyncio.Task[None]"], _: object) -> None:
         if self._tasks.get(key) is episodes:
@@ -131,16 +165,33 @@ class EpisodeDesk:
         for world in self._worlds.values():
             world.close()
 
-    async def _play(self, request: SampleRequest, place: int, sampling: SamplingConfig) -> None:
+    async def _play(self, request: SampleRequest, place: int, sampling: SamplingConfig, seat: EpisodeSeat) -> None:
+        try:
+            await seat.begin()
+            await self._played_through(request, place, sampling, seat)
+        finally:
+            seat.end()
+
+    async def _played_through(
+        self, request: SampleRequest, place: int, sampling: SamplingConfig, seat: EpisodeSeat
+    ) -> None:
+        recorded = Recorded()
         for attempt in range(1, MAX_ATTEMPTS + 1):
+            runner: EpisodeRunner | None = None
             try:
-                async with self._room:
-                    episode = await self._played(request, place, sampling)
-                completion = completion_of(
-                    request.prompt, place, episode, self._templates[request.prompt.task], num_attempts=attempt
+                runner = await self._runner(request, place, sampling, seat, recorded)
+                episode = await runner.play(
+                    task_of_row(
+                        request.prompt.row,
+                        request.prompt.ground_truth,
+                        sample_seed=self._seed(request, place),
+                    )
                 )
+                template = self._templates[request.prompt.task]
+                completion = completion_of(request.prompt, place, episode, template, num_attempts=attempt)
             except WorldError as error:
                 failure = error
+                recorded = self._kept(request, runner, error)
             except EngineError as error:
                 self._gone(request, error)  # nothing new where the lease was given up or the engine failed
                 return
@@ -153,10 +204,21 @@ class EpisodeDesk:
         where = f"group {request.prompt.group_id}, world {attempt} of the episode"
         self._failed(request, place, WorldError(f"{failure} ({where})"))
 
-    async def _played(self, request: SampleRequest, place: int, sampling: SamplingConfig) -> Episode:
+    def _kept(self, request: SampleRequest, runner: EpisodeRunner | None, error: WorldError) -> Recorded:
+        """What the next world is told again of an episode whose world failed."""
+        if runner is None or isinstance(error, ReplayError) or not self._worlds[request.prompt.task].replayable:
+            return Recorded()
+        return runner.recorded
+
+    async def _runner(
+        self, request: SampleRequest, place: int, sampling: SamplingConfig, seat: EpisodeSeat, recorded: Recorded
+    ) -> EpisodeRunner:
+        """With a world in a fresh process. Errors: `WorldError`."""
         prompt, task = request.prompt, self._setup.tasks[request.prompt.task]
         worlds = self._worlds[prompt.task]
         limits = limits_of(worlds.limits, task)
+        if self._setup.in_rounds:  # how long an episode takes is no part of what is computed again
+            limits = replace(limits, episode_s=math.inf)
         world = await worlds.world(call_s=limits.call_s)
         rules = Rules(
             template=self._templates[prompt.task],
@@ -167,13 +229,11 @@ class EpisodeDesk:
         )
 
         async def sample(asked: Asked) -> Completion:
-            return await self._reply(request, place, asked, sampling)
+            return await seat.reply(WantedReply(request=request, place=place, asked=asked, sampling=sampling))
 
         said = prompt.row.get("opening")
-        runner = EpisodeRunner(
-            world, sample, rules, opening=prompt.token_ids, said=said if isinstance(said, str) else None
-        )
-        return await runner.play(task_of_row(prompt.row, prompt.ground_truth, sample_seed=self._seed(request, place)))
+        beginning = Beginning(opening=prompt.token_ids, said=said if isinstance(said, str) else None, recorded=recorded)
+        return EpisodeRunner(world, sample, rules, beginning=beginning)
 
 
 def limits_of(own: Limits, task: EnvironmentTask) -> Limits:
@@ -229,5 +289,6 @@ def completion_of(
             scores=episode.scores,
             num_tool_calls=episode.num_tool_calls,
             num_attempts=num_attempts,
+            num_replayed=episode.num_replayed,
         ),
     )

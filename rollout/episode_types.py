@@ -27,3 +27,5 @@ class EpisodeFacts:
     num_tool_calls: int = 0
     num_attempts: int = 1
     """Worlds that were begun for it: more than one where some failed."""
+    num_replayed: int = 0
+    """Replies that were sampled before, for a world that failed, and told to the next one again."""

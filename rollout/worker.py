@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from rollout.config import SamplingConfig
+from rollout.engines.answers import fail_all, shielded
 from rollout.engines.failures import as_engine_error
 from rollout.engines.outputs import Key, parse_request_id, request_id_of, to_completion
 from rollout.engines.protocol import Engine, EngineOutput, SampleSpec
 from rollout.engines.replies import Replies
-from rollout.episode_desk import EpisodeDesk, EpisodeSetup, failed_completion
-from rollout.episodes.runner import Asked
+from rollout.episode_desk import EpisodeDesk, EpisodeSetup, WantedReply, failed_completion
 from rollout.errors import EngineError, WeightSyncError, WorldError
 from rollout.leases import Leases
 from rollout.prompts.stream import sample_seed
@@ -91,7 +91,7 @@ class RolloutWorker:
         self._desk = EpisodeDesk(
             episodes or EpisodeSetup(),
             seed=self._drawn_seed,
-            reply=self._reply,
+            sample=self._sample_replies,
             deliver=lambda request, completion: self._leases.deliver(request.key, completion),
             failed=self._world_failed,
             gone=lambda request, error: self._leases.give_up([request.key], error),
@@ -110,7 +110,7 @@ class RolloutWorker:
 
     async def ready(self) -> WorkerStatus:
         """Returns when the engine has started."""
-        await asyncio.gather(_outcome(self._started), asyncio.to_thread(self._desk.open))
+        await asyncio.gather(shielded(self._started), asyncio.to_thread(self._desk.open))
         return await self.status()
 
     async def status(self) -> WorkerStatus:
@@ -140,7 +140,7 @@ class RolloutWorker:
                 f"{self.name}: no group is leased under {key}; it was handed out already"
             )
         try:
-            group = await _outcome(done)
+            group = await shielded(done)
         except WorldError:
             self._leases.hand_out(key)  # nothing will come of it
             raise
@@ -267,19 +267,30 @@ class RolloutWorker:
         prompt = request.prompt
         return sample_seed(self._run_seed, request.purpose, prompt.epoch, prompt.uid, sample_index, turn=turn)
 
-    async def _reply(
-        self, request: SampleRequest, sample_index: int, asked: Asked, sampling: SamplingConfig
-    ) -> Completion:
-        """One reply of an episode."""
-        spec = SampleSpec(
-            request_id=f"{request_id_of(request.key, sample_index)}|{asked.turn}",
-            token_ids=asked.token_ids,
-            sampling=sampling.model_copy(update={"max_tokens": asked.max_tokens}),
-            seed=self._seed(request, sample_index, asked.turn),
+    def _sample_replies(self, wanted: Sequence[WantedReply]) -> list[asyncio.Future[Completion]]:
+        """Replies of episodes; the engine works on all of them from its next step on."""
+        asked = [(of, self._reply_spec(of), Future[Completion]()) for of in wanted]
+
+        def add() -> None:
+            engine = self._live_engine()
+            for of, spec, done in asked:
+                if self._leases.future(of.request.key) is None:
+                    done.set_exception(EngineError(f"{self.name}: the lease of {of.request.key} was given up"))
+                else:
+                    self._replies.add(engine, spec, done)
+
+        added: Future[None] = Future()
+        added.add_done_callback(lambda _: fail_all([done for *_, done in asked], added.exception()))
+        self._put(add, added)
+        return [shielded(done) for *_, done in asked]
+
+    def _reply_spec(self, of: WantedReply) -> SampleSpec:
+        return SampleSpec(
+            request_id=f"{request_id_of(of.request.key, of.place)}|{of.asked.turn}",
+            token_ids=of.asked.token_ids,
+            sampling=of.sampling.model_copy(update={"max_tokens": of.asked.max_tokens}),
+            seed=self._seed(of.request, of.place, of.asked.turn),
         )
-        done: Future[Completion] = Future()
-        await self._on_engine_thread(lambda: self._add_reply(request.key, spec, done))
-        return await _outcome(done)
 
     def _world_failed(self, request: SampleRequest, sample_index: int, error: WorldError) -> None:
         """An evaluation goes on with an episode that has no score; in training there is no group."""
@@ -289,11 +300,6 @@ class RolloutWorker:
         self._leases.fail(request.key, error)
         self._desk.give_up(request.key)
         self._commands.put((lambda: self._abort([request.key], group_size=request.group_size), Future()))
-
-    def _add_reply(self, key: Key, spec: SampleSpec, done: Future[Completion]) -> None:
-        if self._leases.future(key) is None:
-            raise EngineError(f"{self.name}: the lease of {key} was given up")
-        self._replies.add(self._live_engine(), spec, done)
 
     def _give_up(self, requests: Sequence[SampleRequest]) -> None:
         keys = [request.key for request in requests]
@@ -366,14 +372,16 @@ class RolloutWorker:
         return self._engine
 
     async def _on_engine_thread(self, command: Callable[[], R]) -> R:
-        if self._failure is not None:
-            raise self._failure
         done: Future[R] = Future()
-        self._commands.put((command, done))
+        self._put(command, done)
+        return await shielded(done)
+
+    def _put(self, command: Callable[[], R], done: Future[R]) -> None:
+        if self._failure is None:
+            self._commands.put((command, done))
         # Asked again: had the engine failed in between, nobody would be left to empty the queue.
         if self._failure is not None:
-            raise self._failure
-        return await _outcome(done)
+            fail_all([done], self._failure)
 
     def _fail(self, error: EngineError) -> None:
         self._failure = error
@@ -384,12 +392,4 @@ class RolloutWorker:
                 _, done = self._commands.get(block=False)
             except queue.Empty:
                 return
-            done.set_exception(error)
-
-
-async def _outcome(done: Future[R]) -> R:
-    """What the engine thread answers. Shielded: a caller that is cancelled must not cancel what that thread sets."""
-    answer = asyncio.wrap_future(done)
-    # Of a caller that was cancelled nobody takes the answer: an error is not to be reported as one that was lost.
-    answer.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-    return await asyncio.shield(answer)
+            fail_all([done], error)

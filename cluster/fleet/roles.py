@@ -159,6 +159,7 @@ def _sampler_arguments(site: Site, seat: Seat, _: Any) -> Mapping[str, Any]:
         context_tokens=config.model.max_context_tokens,
         trust_remote_code=config.model.trust_remote_code,
         make_parser=make_vllm_parser,
+        in_rounds=config.deterministic,
     )
     return {
         "build_engine": build,

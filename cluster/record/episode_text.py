@@ -17,6 +17,7 @@ def episode_text(episode: EpisodeFacts | None) -> str | None:
             "turns": [[turn.start, turn.end, turn.fed] for turn in episode.turns],
             "tool_calls": episode.num_tool_calls,
             "attempts": episode.num_attempts,
+            "replayed": episode.num_replayed,
         }
     )
 
@@ -32,4 +33,5 @@ def episode_of(text: str | None) -> EpisodeFacts | None:
         turns=tuple(TurnSpan(start=start, end=end, fed=fed) for start, end, fed in told["turns"]),
         num_tool_calls=told["tool_calls"],
         num_attempts=told["attempts"],
+        num_replayed=told.get("replayed", 0),
     )

@@ -11,7 +11,7 @@ from cluster.config import RunConfig
 from cluster.trying.worlds import Tried, environments_of, model_of, tried
 from rollout.episode_desk import limits_of
 from rollout.episodes.environment import Done, Messages, Reply, Task, ToolCall
-from rollout.episodes.runner import Asked, Episode, EpisodeRunner, Rules, World
+from rollout.episodes.runner import Asked, Beginning, Episode, EpisodeRunner, Rules, World
 from rollout.episodes.tool_calls import Parsed
 from rollout.errors import DataError
 from rollout.prompts.environments import task_of_row
@@ -64,8 +64,8 @@ async def _played(config: RunConfig, world: Tried, prompt: Prompt) -> Episode:
     async def sample(asked: Asked) -> Completion:
         return typed(world, asked, await asyncio.to_thread(input, f"\n[{asked.turn}] > "))
 
-    runner = EpisodeRunner(Shown(hosted), sample, rules, opening=prompt.token_ids)
-    return await runner.play(task_of_row(prompt.row, prompt.ground_truth, sample_seed=prompt.row["seed"]))
+    runner = EpisodeRunner(Shown(hosted), sample, rules, beginning=Beginning(opening=prompt.token_ids))
+    return await runner.play(task_of_row(prompt.row, prompt.ground_truth, sample_seed=0))
 
 
 def typed(world: Tried, asked: Asked, text: str) -> Completion:

@@ -280,7 +280,7 @@ def tool_parser(name: str, tokenizer: Any, schemas: Sequence[Mapping[str, Any]])
     known = ToolParserManager.list_registered()
     if name not in known:
         raise ModelError(f"task.tool_parser is {name!r}, and vLLM has none of that name; it has {', '.join(known)}")
-    tools = [ChatCompletionToolsParam.model_validate(schema) for schema in schemas]
+    tools: list[Any] = [ChatCompletionToolsParam.model_validate(schema) for schema in schemas]
     request = ChatCompletionRequest(messages=[], tools=tools)
     try:
         parser: Any = ToolParserManager.get_tool_parser(name)(tokenizer, tools)

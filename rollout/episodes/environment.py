@@ -170,6 +170,9 @@ class Environment:
     """A world. An instance is one episode, and is used for no other."""
 
     limits: ClassVar[Limits] = Limits()
+    replayable: ClassVar[bool] = True
+    """Whether the same task and the same replies have the same answers. Then an episode whose process died goes on
+    where it was, in a fresh process that is told what the model said; else it is begun anew."""
 
     def start(self, task: Task) -> Messages | Awaitable[Messages]:
         """The opening messages, which end before the model speaks."""

@@ -43,6 +43,7 @@ class WorldBody:
         self.greeting = {
             "limits": asdict(self._kind.limits),
             "schemas": schemas_of(self._kind),
+            "replayable": bool(self._kind.replayable),
         }
 
     def serve(self, requests: socket.socket) -> None:

@@ -50,6 +50,7 @@ class WorldTemplate:
         self.limits = Limits(**told["limits"])
         self.schemas: list[dict[str, Any]] = told["schemas"]
         """JSON schemas of the tools."""
+        self.replayable: bool = told["replayable"]
 
     async def world(self, *, call_s: float) -> "HostedWorld":
         """A fresh process. Errors: `WorldError`."""

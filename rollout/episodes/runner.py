@@ -64,6 +64,33 @@ class Episode:
     """The opening, replies and answers in their order."""
     replies: tuple[Reply, ...]
     num_tool_calls: int
+    num_replayed: int = 0
+    """Replies that were sampled for a world before this one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Recorded:
+    """What was said in an episode whose world failed: a fresh world is played up to there without the engine."""
+
+    replies: tuple[Completion, ...] = ()
+    answers: tuple[Messages | Done, ...] = ()
+    """To the replies in their order; the last reply may have none."""
+
+
+class ReplayError(WorldError):
+    """A world that was asked the same again gave another answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Beginning:
+    """What an episode begins with; without it the world may begin with anything."""
+
+    opening: Sequence[int] = ()
+    """The tokens of a prompt that was made of what the world begins with."""
+    said: str | None = None
+    """That, as `opening_text` has it."""
+    recorded: Recorded = Recorded()
+    """Whose replies are not sampled again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,25 +120,33 @@ class EpisodeRunner:
         sample: Sample,
         rules: Rules,
         *,
-        opening: Sequence[int] = (),
-        said: str | None = None,
+        beginning: Beginning | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`opening` are the tokens of a prompt that was made of what the world begins with, and `said` is that, as
-        `opening_text` has it; without them it may begin with anything."""
-        self._opening = tuple(opening)
-        self._said = said
+        beginning = beginning or Beginning()
+        self._opening = tuple(beginning.opening)
+        self._said = beginning.said
+        self._recorded = beginning.recorded
         self._world = world
         self._sample = sample
         self._rules = rules
         self._clock = clock
         self._replies: list[Reply] = []
         self._messages: list[Message] = []
+        self._sampled: list[Completion] = []
+        self._answers: list[Messages | Done] = []
         self._num_calls = 0
         self._num_invalid = 0
 
+    @property
+    def recorded(self) -> Recorded:
+        """What was said so far, and what was to be played again if it did not get there."""
+        if len(self._sampled) < len(self._recorded.replies):
+            return self._recorded
+        return Recorded(replies=tuple(self._sampled), answers=tuple(self._answers))
+
     async def play(self, task: Task) -> Episode:
-        """From start to stop. Errors: `WorldError`; those of `sample`."""
+        """From start to stop. Errors: `WorldError`, of which `ReplayError` is one; those of `sample`."""
         began_s = self._clock()
         try:
             opening = await self._world.start(task)
@@ -129,6 +164,7 @@ class EpisodeRunner:
                         messages=tuple(self._messages),
                         replies=tuple(self._replies),
                         num_tool_calls=self._num_calls,
+                        num_replayed=len(self._recorded.replies),
                     )
         finally:
             await self._world.stop()
@@ -171,7 +207,9 @@ class EpisodeRunner:
         fed = conversation.fed()
         turn = len(self._replies) + 1
         asked = Asked(token_ids=fed, turn=turn, max_tokens=min(longest, self._room(conversation)))
-        sampled = await self._sample(asked)
+        is_replayed = turn <= len(self._recorded.replies)
+        sampled = self._recorded.replies[turn - 1] if is_replayed else await self._sample(asked)
+        self._sampled.append(sampled)
         conversation.sampled(sampled, fed=digest_of(fed))
         if not sampled.finish_reason.is_trainable:
             return Outcome.ENGINE
@@ -181,6 +219,12 @@ class EpisodeRunner:
         self._replies.append(reply)
         self._messages.append(Message(role="assistant", content=sampled.text, tool_calls=parsed.calls))
         answer = await self._answer(reply, parsed)
+        if turn <= len(self._recorded.answers) and answer != self._recorded.answers[turn - 1]:
+            raise ReplayError(
+                f"the environment failed: asked the same again, it gave another answer to reply {turn}; set "
+                "`replayable = False` in a class that draws by the clock"
+            )
+        self._answers.append(answer)
         if isinstance(answer, Done):
             return answer
         is_ended = len(sampled.token_ids) > 0 and self._rules.template.is_end(int(sampled.token_ids[-1]))

@@ -20,8 +20,7 @@ from rollout.episode_desk import EpisodeSetup
 from rollout.episodes.conversation import check_spans, digest_of
 from rollout.episodes.environment import ToolCall, user
 from rollout.episodes.tool_calls import Parsed
-from rollout.episodes.tool_parsers import MakeParser
-from rollout.errors import EngineError, WorldError
+from rollout.errors import ConfigError, EngineError, WorldError
 from rollout.prompts.environments import openings
 from rollout.prompts.model_template import load_template
 from rollout.types import FinishReason, Prompt, RolloutGroup, SampleRequest
@@ -81,10 +80,10 @@ def request(model_dir: Path, task: EnvironmentTask, *, attempt: int = 1, group_s
 
 @asynccontextmanager
 async def working(
-    model_dir: Path, task: EnvironmentTask, *, engine_of: type[Talking] = Talking, make_parser: MakeParser | None = None
+    model_dir: Path, task: EnvironmentTask, *, engine_of: type[Talking] = Talking, **named: Any
 ) -> AsyncIterator[tuple[RolloutWorker, Talking]]:
     engine = engine_of(byte_tokenizer())
-    setup = EpisodeSetup(tasks={"worlds": task}, model_dir=str(model_dir), context_tokens=4000, make_parser=make_parser)
+    setup = EpisodeSetup(tasks={"worlds": task}, model_dir=str(model_dir), context_tokens=4000, **named)
     worker = RolloutWorker(lambda: engine, name="sampler-0", run_seed=5, episodes=setup)
     try:
         async with asyncio.timeout(60):
@@ -156,6 +155,69 @@ def test_a_world_that_dies_is_begun_anew(model_dir: Path, tmp_path: Path, num_de
     assert all(episode is not None and episode.outcome == "done" for episode in episodes)
     assert {episode.num_attempts for episode in episodes if episode is not None} <= attempts
     assert sum(episode.num_attempts - 1 for episode in episodes if episode is not None) == num_deaths
+
+
+def play_late(model_dir: Path, path: Path, name: str = "Late", **params: Any) -> tuple[RolloutGroup, list[str]]:
+    """A group of two, of which one world dies in its third turn; and the replies that were sampled."""
+    (path / "death").touch()
+    task = EnvironmentTask(environment=f"{WORLDS}:{name}", params={"path": str(path), **params}, size=1)
+
+    async def run() -> tuple[RolloutGroup, list[str]]:
+        async with working(model_dir, task) as (worker, engine):
+            group = await group_of(worker, request(model_dir, task, group_size=2))
+            return group, [spec.request_id for spec in engine.specs]
+
+    return asyncio.run(run())
+
+
+def test_an_episode_goes_on_in_a_fresh_world_with_what_was_said(model_dir: Path, tmp_path: Path) -> None:
+    group, sampled = play_late(model_dir, tmp_path)
+    assert len(sampled) == len(set(sampled)) == 6, "no reply is sampled twice"
+    facts = [completion.episode for completion in group.completions if completion.episode is not None]
+    assert sorted((of.outcome, of.num_attempts, of.num_replayed, len(of.turns)) for of in facts) == [
+        ("done", 1, 0, 3),
+        ("done", 2, 3, 3),
+    ]
+
+
+def test_a_world_that_answers_otherwise_is_begun_anew(model_dir: Path, tmp_path: Path) -> None:
+    group, sampled = play_late(model_dir, tmp_path, counts=True)
+    facts = [completion.episode for completion in group.completions if completion.episode is not None]
+    assert sorted((of.num_attempts, of.num_replayed) for of in facts) == [(1, 0), (3, 0)]
+    assert len(sampled) == 9
+
+
+def test_a_world_that_is_not_to_be_played_again_is_begun_anew(model_dir: Path, tmp_path: Path) -> None:
+    group, sampled = play_late(model_dir, tmp_path, "Unrepeatable")
+    facts = [completion.episode for completion in group.completions if completion.episode is not None]
+    assert sorted((of.num_attempts, of.num_replayed) for of in facts) == [(1, 0), (2, 0)]
+    assert len(sampled) == 9
+
+
+def test_in_rounds_the_engine_is_given_the_same_together(model_dir: Path, tmp_path: Path) -> None:
+    """Whether a world died or not."""
+
+    async def run(num_deaths: int) -> list[str]:
+        (tmp_path / str(num_deaths)).mkdir()
+        for number in range(num_deaths):
+            (tmp_path / str(num_deaths) / f"death-{number}").touch()
+        task = EnvironmentTask(environment=f"{WORLDS}:Late", params={"path": str(tmp_path / str(num_deaths))}, size=1)
+        async with working(model_dir, task, in_rounds=True) as (worker, engine):
+            await group_of(worker, request(model_dir, task))
+            return [line for line in engine.journal if line.startswith("step")] + [of.request_id for of in engine.specs]
+
+    assert asyncio.run(run(0)) == asyncio.run(run(2))
+
+
+def test_in_rounds_worlds_are_to_be_replayable(model_dir: Path, tmp_path: Path) -> None:
+    task = EnvironmentTask(environment=f"{WORLDS}:Unrepeatable", params={"path": str(tmp_path)}, size=1)
+
+    async def run() -> None:
+        async with working(model_dir, task, in_rounds=True):
+            pass
+
+    with pytest.raises(ConfigError, match=r"deterministic is true and environment .*Unrepeatable' is not `replayable`"):
+        asyncio.run(run())
 
 
 @pytest.mark.parametrize(

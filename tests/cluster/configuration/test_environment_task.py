@@ -11,7 +11,6 @@ OTHER = 'eval_task={kind: environment, environment: "rollout.episodes.games:Gues
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["deterministic=true"], "deterministic is true and task is an environment"),
         (["task.system_prompt=Be brief."], "system_prompt is for questions"),
         (["task.limits.turns=0"], "task.limits.turns: got 0, allowed: greater than or equal to 1"),
         (["reward.functions.1.function=overlong", "reward.functions.1.params={buffer_tokens: 2}"], "has overlong"),

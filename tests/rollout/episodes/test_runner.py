@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 
 from rollout.episodes.conversation import check_spans
 from rollout.episodes.environment import Done, Limits, Messages, Outcome, Reply, Task, ToolCall, user
-from rollout.episodes.runner import Asked, Episode, EpisodeRunner, Rules
+from rollout.episodes.runner import Asked, Beginning, Episode, EpisodeRunner, ReplayError, Rules
 from rollout.episodes.tool_calls import Parsed
 from rollout.types import Completion, FinishReason, VersionSpan
 from tests.rollout.episodes.families import FAMILIES, template_of
@@ -157,6 +157,27 @@ def test_a_reply_that_was_cut_off_gets_the_end_that_the_template_writes() -> Non
     (first, _) = episode.conversation.spans
     assert token_ids[first.end] == TEMPLATE.end[0]
     assert not loss_mask[first.end]
+
+
+def test_what_was_said_is_not_sampled_again() -> None:
+    whole = EpisodeRunner(Scripted(), model(["one", "two", "three"]), rules())
+    asyncio.run(whole.play(TASK))
+    seen: list[Asked] = []
+    recorded = replace(whole.recorded, replies=whole.recorded.replies[:2], answers=whole.recorded.answers[:1])
+    world = Scripted()
+    again = played(world, model(["?", "?", "three"], seen=seen), beginning=Beginning(recorded=recorded))
+    assert [asked.turn for asked in seen] == [3]
+    assert world.heard == ["one", "two", "three"]
+    assert again.num_replayed == 2
+
+
+def test_another_answer_to_the_same_reply_is_an_error() -> None:
+    first = EpisodeRunner(Scripted(), model(["one", "two", "three"]), rules())
+    asyncio.run(first.play(TASK))
+    runner = EpisodeRunner(Scripted(last=1), model(["one"]), rules(), beginning=Beginning(recorded=first.recorded))
+    with pytest.raises(ReplayError, match="it gave another answer to reply 1"):
+        asyncio.run(runner.play(TASK))
+    assert len(runner.recorded.replies) == 3, "what was to be played again is kept where it was not reached"
 
 
 def test_a_world_that_fails_is_stopped_and_the_error_is_told() -> None:

@@ -132,6 +132,25 @@ class Flaky(Environment):
         return Done() if reply.turn == 3 else [user("go on")]
 
 
+class Late(Flaky):
+    """Dies in its third turn, and says how often it was asked where `counts` is set."""
+
+    def __init__(self, path: str, counts: bool = False) -> None:
+        super().__init__(path)
+        self.counts = counts
+
+    def respond(self, reply: Reply) -> Messages | Done:
+        if reply.turn == 3:
+            return super().respond(reply)
+        return [user(f"{len(os.listdir(self.path)) if self.counts else 'go on'} after {reply.text}")]
+
+
+class Unrepeatable(Late):
+    """Is not to be played again."""
+
+    replayable = False
+
+
 class Moody(Parrot):
     """Begins another way each time."""
 
