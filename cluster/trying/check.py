@@ -134,9 +134,10 @@ async def _ended(worker: RolloutWorker, request: SampleRequest, began_s: float) 
 def _of_template(world: Tried) -> Iterator[str]:
     exact = [of.probe for of in world.probed if of.difference is Difference.NONE]
     yield f"chat template: {len(exact)} of {len(world.probed)} probes read the same turn by turn and as a whole"
-    for of in world.probed:
-        if of.difference is not Difference.NONE:
-            yield f"  {of.probe}: {of.difference.value}"
+    for difference in Difference:
+        names = [of.probe for of in world.probed if of.difference is difference]
+        if names and difference is not Difference.NONE:
+            yield f"  {difference.value} ({', '.join(names)})"
     names = [schema["function"]["name"] for schema in world.worlds.schemas]
     if names:
         how = "in words, since the template has no place for them" if world.template.describes_tools else "by it"
@@ -151,7 +152,7 @@ def _outcome(played: Played) -> Outcome:
 def report(played: Sequence[Played]) -> Iterator[str]:
     """What a person wants to know of some episodes, line by line."""
     outcomes = Counter(_outcome(one).value for one in played)
-    yield f"  {'outcomes':<18}" + ", ".join(f"{name} {count}" for name, count in outcomes.most_common())
+    yield f"  {'outcomes':<20}" + ", ".join(f"{name} {count}" for name, count in outcomes.most_common())
     ended = [one for one in played if _outcome(one) is not Outcome.FAILED]
     facts: list[Any] = [one.completion.episode for one in ended]
     if ended:
@@ -172,5 +173,4 @@ def report(played: Sequence[Played]) -> Iterator[str]:
 
 
 def _line(what: str, values: Sequence[float]) -> str:
-    middle = statistics.median(values)
-    return f"  {what:<18}{min(values):g} to {max(values):g}, half of them up to {middle:g}"
+    return f"  {what:<20}{statistics.fmean(values):.3g} on average, {min(values):.3g} to {max(values):.3g}"

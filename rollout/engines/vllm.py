@@ -288,9 +288,15 @@ def tool_parser(name: str, tokenizer: Any, schemas: Sequence[Mapping[str, Any]])
         raise ModelError(
             f"task.tool_parser {name!r} is not for this model: {' '.join(str(error).split())[:200]}; set another"
         ) from error
-    # A call that cannot be read is what models write until they have learned it, and no news with a traceback.
-    logging.getLogger("vllm.tool_parsers").setLevel(logging.CRITICAL)
-    return lambda text: _parsed(parser.extract_tool_calls(text, request))
+    logger = logging.getLogger(type(parser).__module__)
+
+    def parse(text: str) -> Parsed:
+        # A call that cannot be read is what models write until they have learned it, and no news with a traceback. Set
+        # each time: vLLM sets the levels of all its loggers again when an engine starts.
+        logger.setLevel(logging.CRITICAL)
+        return _parsed(parser.extract_tool_calls(text, request))
+
+    return parse
 
 
 def _parsed(found: Any) -> Parsed:

@@ -16,7 +16,6 @@ from rollout.episodes.environment import (
     Task,
     ToolCall,
     assistant,
-    result,
     tool,
     user,
 )
@@ -81,9 +80,13 @@ class ToolSums(Environment):
 
     limits = Limits(turns=3, tool_calls=2)
 
-    def __init__(self, *, shows_example: bool = True) -> None:
-        """`shows_example` begins with a sum that was computed and answered."""
-        self.shows_example = shows_example
+    EXAMPLES = ("7 + 12 * 5", "31 + 4 * 18", "64 + 27 * 9")
+
+    def __init__(self, num_examples: int = 2) -> None:
+        """`num_examples`, up to three, are the sums that are shown before, each with its call."""
+        if not 0 <= num_examples <= len(self.EXAMPLES):
+            raise ValueError(f"num_examples is {num_examples}; there are {len(self.EXAMPLES)}")
+        self.num_examples = num_examples
         self.calls = 0
 
     def start(self, task: Task) -> Messages:
@@ -91,9 +94,15 @@ class ToolSums(Environment):
         draw = random.Random(f"sum {task.seed}")
         first, second, third = (draw.randint(2, 99) for _ in range(3))
         self.answer = first + second * third
-        call = ToolCall(name="calculate", arguments={"expression": "7 + 12 * 5"}, call_id="example01")
-        example = [user("What is 7 + 12 * 5?"), assistant("", call), result(call, "67"), assistant("67")]
-        return [*(example if self.shows_example else ()), user(f"What is {first} + {second} * {third}?")]
+        # Without results: a small model that has read some writes results by itself, and calls nothing.
+        shown = self.EXAMPLES[: self.num_examples]
+        calls = [ToolCall(name="calculate", arguments={"expression": sum_of}) for sum_of in shown]
+        examples = [
+            message
+            for sum_of, call in zip(shown, calls, strict=True)
+            for message in (user(f"What is {sum_of}?"), assistant("", call))
+        ]
+        return [*examples, user(f"What is {first} + {second} * {third}?")]
 
     @tool
     def calculate(self, expression: str) -> str:
