@@ -1,6 +1,7 @@
 """Worlds that come along: guessing a number, and sums with a calculator."""
 
 import ast
+import math
 import operator
 import random
 import re
@@ -35,11 +36,26 @@ def turns_by_halves(num_numbers: int) -> int:
     return num_numbers.bit_length()
 
 
+def told_by(guess: int | None, first: int, last: int) -> float:
+    """Bits that the answer to a guess tells of a number from `first` to `last`, over those of the best guess; 1 where
+    one number is left and guessed."""
+    if guess is None or not first <= guess <= last:
+        return 0.0
+    best = _bits((last - first) // 2, last - first + 1)
+    return _bits(guess - first, last - first + 1) / best if best else 1.0
+
+
+def _bits(num_lower: int, count: int) -> float:
+    parts = (num_lower, 1, count - 1 - num_lower)
+    return -sum(part / count * math.log2(part / count) for part in parts if part)
+
+
 class GuessNumber(Environment):
     """Guess a number of a range that is told; the answer says higher or lower.
 
     The range follows from the task's seed, and so does the number. Scores: `won` within the turns that a search by
-    halves needs, and the number of `turns`.
+    halves needs, the number of `turns`, and `learned`: how much the answers to these guesses tell on average, of what
+    the answer to the best guess would (1 for a search by halves, 0 for guesses whose answer was known).
     """
 
     def start(self, task: Task) -> Messages:
@@ -47,18 +63,25 @@ class GuessNumber(Environment):
         low, high = self.range_of(task.seed)
         self.number = random.Random(f"number {task.seed}").randint(low, high)
         self.most = turns_by_halves(high - low + 1)
+        self.first, self.last = low, high
+        self.learned: list[float] = []
         return [user(self.opening_of(low, high))]
 
     def respond(self, reply: Reply) -> Messages | Done:
         """Says where the number is; ends with the last turn."""
         found = re.search(r"\d{1,9}", reply.text)
-        if found is not None and int(found[0]) == self.number:
-            return Done(scores={"won": 1.0, "turns": float(reply.turn)})
-        if reply.turn >= self.most:
-            return Done(scores={"won": 0.0, "turns": float(reply.turn)})
-        if found is None:
+        guess = int(found[0]) if found is not None else None
+        self.learned.append(told_by(guess, self.first, self.last))
+        if guess == self.number or reply.turn >= self.most:
+            learned = sum(self.learned) / len(self.learned)
+            return Done(scores={"won": float(guess == self.number), "turns": float(reply.turn), "learned": learned})
+        if guess is None:
             return [user(NO_NUMBER)]
-        return [user(HIGHER if int(found[0]) < self.number else LOWER)]
+        if guess < self.number:
+            self.first = max(self.first, guess + 1)
+            return [user(HIGHER)]
+        self.last = min(self.last, guess - 1)
+        return [user(LOWER)]
 
     @staticmethod
     def range_of(seed: int) -> tuple[int, int]:

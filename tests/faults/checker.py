@@ -19,6 +19,7 @@ import pyarrow.parquet
 
 from cluster.config import RunConfig
 from cluster.groups.ledger import NEXT_STATES
+from cluster.record.episode_text import episode_of
 from cluster.record.run_directory import RunDirectory
 from cluster.types import GroupState
 from learner.saving.files import UNFINISHED_PREFIX
@@ -27,7 +28,7 @@ Sampled = Mapping[tuple[str, int], Sequence[tuple[int, ...]]]
 """(group id, attempt) -> token ids of each completion, as the engine sampled them."""
 ROW_COLUMNS = (
     *("group_id", "sample_index", "attempt", "worker", "token_ids", "reward", "outcome", "rejected"),
-    *("min_policy_version", "max_policy_version"),
+    *("min_policy_version", "max_policy_version", "episode"),
 )
 
 
@@ -146,9 +147,17 @@ def _check_groups(
                 if (row["reward"] is None) != (row["outcome"] != "ok"):
                     problems.append(f"I2: {where} has outcome {row['outcome']} and reward {row['reward']}")
             if sampled is not None:
-                trained = [tuple(row["token_ids"]) for row in samples]
+                trained = [_trained_tokens(row) for row in samples]
                 if trained != list(sampled.get((group_id, samples[0]["attempt"]), ())):
                     problems.append(f"I3: {where} was trained on other tokens than were sampled")
+
+
+def _trained_tokens(row: Mapping[str, Any]) -> tuple[int, ...]:
+    """Those that an engine sampled: of an episode its replies, one behind the other."""
+    episode, token_ids = episode_of(row["episode"]), row["token_ids"]
+    if episode is None:
+        return tuple(token_ids)
+    return tuple(token for turn in episode.turns for token in token_ids[turn.start : turn.end])
 
 
 def _check_lag(

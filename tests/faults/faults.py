@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rollout.engines.outputs import parse_request_id
+from rollout.engines.outputs import is_reply, parse_request_id
 from tests.faults.checker import check_run
 from tests.integration import runs
 
@@ -123,13 +123,21 @@ def copy(run: Path, path: Path) -> None:
 
 def sampled(path: Path) -> dict[tuple[str, int], list[tuple[int, ...]]]:
     """(group id, attempt) -> token ids of each completion, as its engine gave them out last: a resumed run may sample
-    again what the one before it lost."""
-    groups: dict[tuple[str, int], dict[int, tuple[int, ...]]] = {}
+    again what the one before it lost. Of an episode the replies, one behind the other."""
+    groups: dict[tuple[str, int], dict[int, dict[int, tuple[int, ...]]]] = {}
     for line in runs.read_lines(sampled_path(path)):
-        (purpose, group_id, attempt), sample_index = parse_request_id(line["request_id"])
+        request_id = line["request_id"]
+        (purpose, group_id, attempt), sample_index = parse_request_id(request_id)
+        turn = int(request_id.rpartition("|")[2]) if is_reply(request_id) else 1
         if purpose == "train":
-            groups.setdefault((group_id, attempt), {})[sample_index] = tuple(line["token_ids"])
-    return {key: [completions[i] for i in sorted(completions)] for key, completions in groups.items()}
+            replies = groups.setdefault((group_id, attempt), {}).setdefault(sample_index, {})
+            if turn == 1:
+                replies.clear()
+            replies[turn] = tuple(line["token_ids"])
+    return {
+        key: [tuple(token for turn in sorted(of[i]) for token in of[i][turn]) for i in sorted(of)]
+        for key, of in groups.items()
+    }
 
 
 def struck(path: Path) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """The game that comes along: fair, and won by halves."""
 
+import math
 import random
 
 import pytest
 
 from rollout.episodes.environment import Done, Reply, Task
-from rollout.episodes.games import HIGHER, LOWER, NO_NUMBER, GuessNumber, turns_by_halves
+from rollout.episodes.games import HIGHER, LOWER, NO_NUMBER, GuessNumber, told_by, turns_by_halves
 from rollout.types import FinishReason
 
 
@@ -34,7 +35,8 @@ def test_a_search_by_halves_wins_each(seed: int) -> None:
         guess = (low + high) // 2
         answer = game.respond(said(str(guess), turn))
         if isinstance(answer, Done):
-            assert answer.scores == {"won": 1.0, "turns": float(turn)}
+            assert (answer.scores["won"], answer.scores["turns"]) == (1.0, float(turn))
+            assert answer.scores["learned"] == pytest.approx(1.0)
             return
         assert answer[0].content in (HIGHER, LOWER)
         low, high = (guess + 1, high) if answer[0].content == HIGHER else (low, guess - 1)
@@ -47,7 +49,7 @@ def test_the_last_turn_ends_a_game_that_is_not_won() -> None:
     assert game.most == 3
     assert [message.content for message in game.respond(said("what?", 1))] == [NO_NUMBER]  # type: ignore[union-attr]
     assert isinstance(game.respond(said("-", 2)), list)
-    assert game.respond(said("1000", 3)) == Done(scores={"won": 0.0, "turns": 3.0})
+    assert game.respond(said("1000", 3)) == Done(scores={"won": 0.0, "turns": 3.0, "learned": 0.0})
 
 
 def test_the_number_follows_from_the_seed_of_the_group() -> None:
@@ -77,3 +79,12 @@ def test_games_that_are_shown_keep_the_rules() -> None:
     assert text.endswith("<eos>") or text.endswith(("higher", "lower"))
     learnt = tokenizer.decode([token for token in labels if token >= 0])
     assert set(learnt.replace("<eos>", "")) <= set("0123456789")
+
+
+def test_what_an_answer_tells() -> None:
+    """Of three numbers the middle one leaves one whatever is answered; of seven, the first one tells 0.59 bits."""
+    assert told_by(2, 1, 3) == 1.0
+    assert told_by(1, 1, 3) == pytest.approx((1 / 3 * math.log2(3) + 2 / 3 * math.log2(3 / 2)) / math.log2(3))
+    assert told_by(1, 1, 7) == pytest.approx(0.5917 / 1.4488, abs=1e-3)
+    assert told_by(5, 5, 5) == 1.0
+    assert [told_by(guess, 1, 3) for guess in (0, 4, None)] == [0.0, 0.0, 0.0]
