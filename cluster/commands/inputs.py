@@ -9,6 +9,7 @@ from cluster.commands.run_prompts import read_eval_prompts, read_train_prompts
 from cluster.commands.start_checks import (
     check_step_ends,
     check_stop_tokens,
+    check_turns,
     curriculum_warnings,
     ending_warnings,
     precision_warnings,
@@ -66,6 +67,7 @@ def read_inputs(config: RunConfig, reporter: Reporter) -> Inputs:
     check_reward_model(config)
     tokenizer = load_tokenizer(model_dir, trust_remote_code=model.trust_remote_code)
     check_stop_tokens(samplings_of(config), tokenizer)
+    check_turns(config, model_dir)
     teacher = find_teacher(config, tokenizer, num_embeddings, reporter)
     train = read_train_prompts(config, tokenizer, reporter)
     evaluation = config.eval

@@ -13,8 +13,9 @@ from learner.objective import ObjectiveConfig, OwnAdvantage
 from learner.surrogate_config import OwnSurrogate
 from reward.components import scores
 from reward.config import RewardConfig
-from rollout.config import SamplingConfig, weights_of
+from rollout.config import EnvironmentTask, SamplingConfig, tasks_of, weights_of
 from rollout.errors import ConfigError
+from rollout.prompts.model_template import load_template
 from rollout.prompts.prompt_checks import end_token_ids, shown, turn_end
 from rollout.prompts.vocabulary import token_bytes
 from rollout.types import Prompt
@@ -62,6 +63,13 @@ def check_step_ends(config: RewardConfig, tokenizer: Any, prompts: Sequence[Prom
                 f"reward.steps: the model's tokenizer does not write its tokens out one after the other ({text[:80]!r} "
                 f"for {prompt.text[:80]!r}), so that the ends of steps are not known; set it to null"
             )
+
+
+def check_turns(config: RunConfig, model_dir: Path) -> None:
+    """Raises ModelError for a chat template with which no conversation can grow, where there are environments."""
+    tasks = [*tasks_of(config.task), *(tasks_of(config.eval_task) if config.eval_task is not None else ())]
+    if any(isinstance(task, EnvironmentTask) for task in tasks):
+        load_template(str(model_dir), trust_remote_code=config.model.trust_remote_code)
 
 
 def ending_warnings(samplings: Samplings, tokenizer: Any, model_dir: Path) -> Iterator[str]:

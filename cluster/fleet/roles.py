@@ -152,9 +152,8 @@ def _sampler_arguments(site: Site, seat: Seat, _: Any) -> Mapping[str, Any]:
     has_seeds = rollout.sample_seeds
     if has_seeds is None:
         has_seeds = config.deterministic or rollout.gpus_per_engine == 0
-    tasks = [*tasks_of(config.task), *(tasks_of(config.eval_task) if config.eval_task is not None else ())]
     episodes = EpisodeSetup(
-        tasks={task_name(task): task for task in tasks if isinstance(task, EnvironmentTask)},
+        tasks={task_name(task): task for task in _environments(config)},
         model_dir=site.model_dir,
         context_tokens=config.model.max_context_tokens,
         trust_remote_code=config.model.trust_remote_code,
@@ -168,6 +167,17 @@ def _sampler_arguments(site: Site, seat: Seat, _: Any) -> Mapping[str, Any]:
         "has_seeds": has_seeds,
         "episodes": episodes,
     }
+
+
+def _sampler_start_s(config: RunConfig) -> float:
+    """The engine starts beside the environments, which are imported one after the other."""
+    worlds = sum(task.start_deadline_s for task in _environments(config))
+    return max(config.rollout.start_deadline_s, worlds)
+
+
+def _environments(config: RunConfig) -> list[EnvironmentTask]:
+    tasks = [*tasks_of(config.task), *(tasks_of(config.eval_task) if config.eval_task is not None else ())]
+    return [task for task in tasks if isinstance(task, EnvironmentTask)]
 
 
 SAMPLER: Role[Sampler, SamplerHandle] = Role(
@@ -187,7 +197,7 @@ SAMPLER: Role[Sampler, SamplerHandle] = Role(
     threads=lambda config, cores, _neighbours: config.rollout.threads or cores,
     calls_at_once=lambda _: MAX_CALLS,
     ready=lambda handle: handle.ready.remote(),
-    start_deadline_s=lambda config: config.rollout.start_deadline_s,
+    start_deadline_s=_sampler_start_s,
     # A token, from between two steps of the engine: a wedged engine's process still answers pings.
     probe=lambda handle: handle.probe.remote(),
     is_synced=True,

@@ -1,6 +1,7 @@
 """The toy policy as it plays: it was shown games of guessing a number, by a player that knows the rules and no plan.
 
-It answers with a number, mostly one that may still be right, drawn at random. GRPO then finds the search by halves.
+It answers with a number, mostly one that may still be right, drawn at random, and with the middle one as one of its
+whims. GRPO then finds out which of them wins.
 """
 
 import random
@@ -10,13 +11,15 @@ from typing import Any
 from learner.model.tiny import padded
 from rollout.episodes.games import HIGHER, LOWER, GuessNumber, turns_by_halves
 
-GUESS_VERSION = "1"
+GUESS_VERSION = "2"
 """Raised whenever this file changes what it makes."""
-STEPS = 400
+STEPS = 700
 GAMES_PER_STEP = 32
 PEAK_LR = 2e-3
-WILD_SHARE = 0.15
+WILD_SHARE = 0.1
 """Guesses anywhere in the range, whatever was answered before."""
+MIDDLE_SHARE = 0.25
+"""Guesses of the middle of what may still be right."""
 
 
 def warm_start(model: Any, tokenizer: Any, progress: Callable[[float], None]) -> None:
@@ -44,7 +47,7 @@ def game(draw: random.Random, tokenizer: Any) -> tuple[list[int], list[int]]:
     row: list[int] = tokenizer(GuessNumber.opening_of(low, high)).input_ids
     labels = [-100] * len(row)
     for _ in range(turns_by_halves(high - low + 1) + 2):
-        guess = draw.randint(low, high) if draw.random() < WILD_SHARE else draw.randint(first, last)
+        guess = _guess(draw, (low, high), (first, last))
         reply = [*tokenizer(str(guess)).input_ids, tokenizer.eos_token_id]
         row, labels = row + reply, labels + reply
         if guess == number:
@@ -53,3 +56,12 @@ def game(draw: random.Random, tokenizer: Any) -> tuple[list[int], list[int]]:
         heard: list[int] = tokenizer("\n\n" + (HIGHER if guess < number else LOWER)).input_ids
         row, labels = row + heard, labels + [-100] * len(heard)
     return row, labels
+
+
+def _guess(draw: random.Random, anywhere: tuple[int, int], possible: tuple[int, int]) -> int:
+    whim = draw.random()
+    if whim < WILD_SHARE:
+        return draw.randint(*anywhere)
+    if whim < WILD_SHARE + MIDDLE_SHARE:
+        return sum(possible) // 2
+    return draw.randint(*possible)

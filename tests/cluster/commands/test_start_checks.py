@@ -12,6 +12,7 @@ from cluster.commands.start_checks import (
     check_own_parts,
     check_step_ends,
     check_stop_tokens,
+    check_turns,
     curriculum_warnings,
     ending_warnings,
     prefill_warnings,
@@ -21,7 +22,7 @@ from cluster.commands.start_checks import (
 from cluster.commands.train import train_command
 from cluster.config import RunConfig
 from cluster.configuration.loading import load_config
-from rollout.errors import ConfigError, DataError
+from rollout.errors import ConfigError, DataError, ModelError
 from rollout.types import Prompt
 from tests.rollout.byte_tokenizer import byte_tokenizer
 
@@ -190,3 +191,11 @@ def test_a_task_that_is_neither_trained_on_nor_evaluated_is_refused() -> None:
     mix = f"task={{kind: mix, tasks: [{', '.join(tasks)}], weights: {{b: 0}}}}"
     with pytest.raises(DataError, match="task b has the weight 0"):
         read_eval_prompts(load_config("tiny", [mix]), None)
+
+
+def test_a_template_of_one_question_is_refused_where_there_are_worlds(tmp_path: Path) -> None:
+    one_turn = "{% if messages | length > 1 %}{{ raise_exception('one turn') }}{% endif %}{{ messages[0].content }}"
+    byte_tokenizer(one_turn).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="chat template cannot be used for several turns"):
+        check_turns(load_config("guess"), tmp_path)
+    check_turns(load_config("tiny"), tmp_path)
