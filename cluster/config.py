@@ -206,6 +206,14 @@ class RunConfig(Config):
         tasks = [*tasks_of(self.task), *(tasks_of(self.eval_task) if self.eval_task is not None else ())]
         worlds = [task for task in tasks if isinstance(task, EnvironmentTask)]
         self._check_worlds(worlds)
+        for where, of in (("task", self.task), ("eval_task", self.eval_task)):
+            kinds = {isinstance(task, EnvironmentTask) for task in (tasks_of(of) if of is not None else ())}
+            if self.deterministic and len(kinds) > 1:
+                raise ValueError(
+                    f"deterministic is true and {where} has environments and single answers: which of their tokens are "
+                    "computed together, and with it the last bits, would follow from how fast worlds start; set "
+                    "deterministic to false, or train on them apart"
+                )
         if self.deterministic and self.learner.streaming:
             raise ValueError(
                 "deterministic is true and learner.streaming is true: which groups share a pass, and with it the last "

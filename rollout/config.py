@@ -159,6 +159,9 @@ class EnvironmentTask(TaskBase):
     @model_validator(mode="after")
     def _check_opening(self) -> "EnvironmentTask":
         plain = TaskBase()
+        for name in ("eval_fraction", "split_salt"):
+            if self.rows is not None and getattr(self.rows, name) != getattr(plain, name):
+                raise ValueError(f"rows.{name} is not used: what is held out are episodes; set task.{name}")
         for of, where in ((self, ""), (self.rows, "rows.")):
             for name in ("template", "system_prompt", "few_shot"):
                 if of is not None and getattr(of, name) != getattr(plain, name):

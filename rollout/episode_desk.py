@@ -24,7 +24,7 @@ from rollout.episodes.runner import Asked, Beginning, Episode, EpisodeRunner, Re
 from rollout.episodes.tool_calls import Parse, no_calls
 from rollout.episodes.tool_parsers import MakeParser, parse_calls
 from rollout.errors import ConfigError, EngineError, WorldError
-from rollout.prompts.environments import task_of_row
+from rollout.prompts.environments import OPENING, task_of_row
 from rollout.rounds import Room, Rounds, Seat
 from rollout.types import Completion, FinishReason, Prompt, SampleRequest, VersionSpan
 
@@ -112,14 +112,23 @@ class EpisodeDesk:
                     f"deterministic is true and environment {task.environment!r} is not `replayable`: what the engine "
                     "computes together would follow from which of its processes died; set deterministic to false"
                 )
-            template = load_template(
+            self._worlds[name] = worlds
+            self._templates[name] = load_template(
                 self._setup.model_dir, tools=worlds.schemas, trust_remote_code=self._setup.trust_remote_code
             )
-            self._worlds[name], self._templates[name], self._parse[name] = worlds, template, no_calls
+
+    def open_parsers(self) -> None:
+        """Finds what reads calls of tools; after `open`, and when the engine has started: two threads that import vLLM
+        at once may see half of it. Blocks. Errors: `ModelError`."""
+        for name, worlds in self._worlds.items():
+            self._parse[name] = no_calls
             if worlds.schemas:
                 assert self._setup.make_parser is not None, "who has environments says how calls are read"
                 self._parse[name] = parse_calls(
-                    template, worlds.schemas, self._setup.make_parser, named=task.tool_parser
+                    self._templates[name],
+                    worlds.schemas,
+                    self._setup.make_parser,
+                    named=self._setup.tasks[name].tool_parser,
                 )
 
     def plays(self, prompt: Prompt) -> bool:
@@ -133,10 +142,12 @@ class EpisodeDesk:
             self.give_up(request.key)
         seats = self._seats(sum(of.group_size for of in played))
         for request in played:
-            episodes = [
-                asyncio.create_task(self._play(request, place, sampling, next(seats)))
-                for place in range(request.group_size)
-            ]
+            episodes = []
+            for place in range(request.group_size):
+                seat = next(seats)
+                episodes.append(asyncio.create_task(self._play(request, place, sampling, seat)))
+                # Not in the episode itself: one that is cancelled before its first step does not get to its end.
+                episodes[-1].add_done_callback(partial(_leave, seat))
             self._tasks[request.key] = episodes
             # Kept as long as one of them goes on.
             ended = asyncio.gather(*episodes, return_exceptions=True)
@@ -166,15 +177,7 @@ class EpisodeDesk:
             world.close()
 
     async def _play(self, request: SampleRequest, place: int, sampling: SamplingConfig, seat: EpisodeSeat) -> None:
-        try:
-            await seat.begin()
-            await self._played_through(request, place, sampling, seat)
-        finally:
-            seat.end()
-
-    async def _played_through(
-        self, request: SampleRequest, place: int, sampling: SamplingConfig, seat: EpisodeSeat
-    ) -> None:
+        await seat.begin()
         recorded = Recorded()
         for attempt in range(1, MAX_ATTEMPTS + 1):
             runner: EpisodeRunner | None = None
@@ -191,7 +194,10 @@ class EpisodeDesk:
                 completion = completion_of(request.prompt, place, episode, template, num_attempts=attempt)
             except WorldError as error:
                 failure = error
-                recorded = self._kept(request, runner, error)
+                if runner is not None:
+                    recorded = self._kept(request, runner, error)
+                if self._setup.in_rounds and isinstance(error, ReplayError):
+                    break  # sampled again it would be computed with others than before
             except EngineError as error:
                 self._gone(request, error)  # nothing new where the lease was given up or the engine failed
                 return
@@ -204,9 +210,9 @@ class EpisodeDesk:
         where = f"group {request.prompt.group_id}, world {attempt} of the episode"
         self._failed(request, place, WorldError(f"{failure} ({where})"))
 
-    def _kept(self, request: SampleRequest, runner: EpisodeRunner | None, error: WorldError) -> Recorded:
+    def _kept(self, request: SampleRequest, runner: EpisodeRunner, error: WorldError) -> Recorded:
         """What the next world is told again of an episode whose world failed."""
-        if runner is None or isinstance(error, ReplayError) or not self._worlds[request.prompt.task].replayable:
+        if isinstance(error, ReplayError) or not self._worlds[request.prompt.task].replayable:
             return Recorded()
         return runner.recorded
 
@@ -231,9 +237,13 @@ class EpisodeDesk:
         async def sample(asked: Asked) -> Completion:
             return await seat.reply(WantedReply(request=request, place=place, asked=asked, sampling=sampling))
 
-        said = prompt.row.get("opening")
+        said = prompt.row.get(OPENING)
         beginning = Beginning(opening=prompt.token_ids, said=said if isinstance(said, str) else None, recorded=recorded)
         return EpisodeRunner(world, sample, rules, beginning=beginning)
+
+
+def _leave(seat: EpisodeSeat, _: object) -> None:
+    seat.end()
 
 
 def limits_of(own: Limits, task: EnvironmentTask) -> Limits:

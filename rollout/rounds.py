@@ -107,6 +107,8 @@ class Rounds(Generic[Wanted, Given]):
         self._go_on()
 
     def _go_on(self) -> None:
+        # Who was cancelled is about to end, and waits for its world to do so.
+        self._waiting = {episode: of for episode, of in self._waiting.items() if not of[1].done()}
         if self._thinking:
             return
         while self._unbegun and len(self._thinking) + len(self._waiting) < self._room:
@@ -118,11 +120,14 @@ class Rounds(Generic[Wanted, Given]):
         order = sorted(self._waiting)
         round_of, self._waiting = self._waiting, {}
         self._thinking = set(order)
-        given = self._sample([round_of[episode][0] for episode in order])
+        try:
+            given = self._sample([round_of[episode][0] for episode in order])
+        except Exception as error:  # noqa: BLE001  # who spoke last is not the only one to be told
+            for _, place in round_of.values():
+                place.set_exception(error)
+            return
         for episode, answer in zip(order, given, strict=True):
-            place = round_of[episode][1]
-            if not place.done():
-                place.set_result(answer)
+            round_of[episode][1].set_result(answer)
 
 
 class _RoundsSeat(Generic[Wanted, Given]):

@@ -111,6 +111,7 @@ class RolloutWorker:
     async def ready(self) -> WorkerStatus:
         """Returns when the engine has started."""
         await asyncio.gather(shielded(self._started), asyncio.to_thread(self._desk.open))
+        await asyncio.to_thread(self._desk.open_parsers)
         return await self.status()
 
     async def status(self) -> WorkerStatus:

@@ -1,14 +1,13 @@
 """Episodes with random replies, with a script, and with the model: how they end, and what they cost."""
 
 import asyncio
-import itertools
 import os
 import random
 import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from rollout.engines.scripted import ScriptedEngine
 from rollout.episodes.environment import Message, Outcome, ToolCall, user
 from rollout.episodes.template_probes import Difference
 from rollout.episodes.tool_parsers import EXAMPLES
-from rollout.errors import ConfigError
+from rollout.errors import ConfigError, EngineError
 from rollout.types import Completion, SampleRequest
 from rollout.worker import RolloutWorker
 
@@ -109,11 +108,12 @@ async def _play(
 ) -> list[Played]:
     """As evaluations are: an episode whose world failed is there, with why."""
     worker = RolloutWorker(build, name="sampler-0", run_seed=config.seed, episodes=setup_of(config, world, model_dir))
-    prompts = list(itertools.islice(itertools.cycle(world.prompts), num_episodes))
-    requests = [
-        SampleRequest(prompt=prompt, attempt=1 + place // len(world.prompts), group_size=1, purpose="eval")
-        for place, prompt in enumerate(prompts)
+    # A world that comes again is another episode: its seeds follow from the epoch.
+    prompts = [
+        replace(world.prompts[place % len(world.prompts)], epoch=place // len(world.prompts))
+        for place in range(num_episodes)
     ]
+    requests = [SampleRequest(prompt=prompt, attempt=1, group_size=1, purpose="eval") for prompt in prompts]
     try:
         async with asyncio.timeout(config.rollout.start_deadline_s):
             await worker.ready()
@@ -122,6 +122,11 @@ async def _play(
             began_s = time.monotonic()
             await worker.submit(requests, config.rollout.sampling)
             return await asyncio.gather(*(_ended(worker, request, began_s) for request in requests))
+    except TimeoutError as error:
+        raise EngineError(
+            f"{num_episodes} episodes did not end within the {config.rollout.group_deadline_s:g} s that a group has "
+            "(rollout.group_deadline_s); play fewer, or raise it"
+        ) from error
     finally:
         await worker.close()
 

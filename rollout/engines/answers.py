@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from typing import Any, TypeVar
 
 R = TypeVar("R")
@@ -21,5 +22,5 @@ def shielded(done: Future[R]) -> "asyncio.Future[R]":
 def fail_all(waiting: Sequence[Future[Any]], error: BaseException | None) -> None:
     """Tells those who wait and were told nothing yet; without an error nothing is to tell."""
     for done in waiting if error is not None else ():
-        if not done.done():
+        with suppress(InvalidStateError):  # the engine's thread and the event loop may tell the same at once
             done.set_exception(error)

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from rollout.engines.failures import as_engine_error
 from rollout.engines.outputs import Key, reply_id_of, request_id_of
 from rollout.engines.protocol import Engine, EngineOutput, SampleSpec
 from rollout.episodes.conversation import digest_of
@@ -28,9 +29,13 @@ class Replies:
         return len(self._waiting)
 
     def add(self, engine: Engine, spec: SampleSpec, done: "Future[Completion]") -> None:
-        """Has the engine work on one. Errors: what the engine raises."""
-        engine.add([spec])
-        self._waiting[spec.request_id] = _Reply(done=done, digest=digest_of(spec.token_ids))
+        """Has the engine work on one. One that the engine does not take is that reply's error, and no other's."""
+        try:
+            engine.add([spec])
+        except Exception as error:  # noqa: BLE001  # vLLM refuses a request by raising whatever it likes
+            done.set_exception(as_engine_error(spec.request_id, "does not take a reply", error))
+        else:
+            self._waiting[spec.request_id] = _Reply(done=done, digest=digest_of(spec.token_ids))
 
     def deliver(self, output: EngineOutput, completion: Completion) -> bool:
         """Whether an output is a reply, which is then handed to who waits. One that the engine sampled behind other

@@ -294,7 +294,10 @@ def tool_parser(name: str, tokenizer: Any, schemas: Sequence[Mapping[str, Any]])
         # A call that cannot be read is what models write until they have learned it, and no news with a traceback. Set
         # each time: vLLM sets the levels of all its loggers again when an engine starts.
         logger.setLevel(logging.CRITICAL)
-        return _parsed(parser.extract_tool_calls(text, request))
+        try:
+            return _parsed(parser.extract_tool_calls(text, request))
+        except Exception as error:  # noqa: BLE001  # parsers meet whatever a model writes, and some raise of it
+            return Parsed(problem=f"The call of a tool could not be read: {type(error).__name__}.")
 
     return parse
 
@@ -304,7 +307,7 @@ def _parsed(found: Any) -> Parsed:
     for call in found.tool_calls if found.tools_called else ():
         try:
             arguments = json.loads(call.function.arguments)
-        except ValueError:
+        except (ValueError, TypeError):
             arguments = None
         if not isinstance(arguments, dict):
             return Parsed(problem=f"The arguments of {call.function.name} are not a JSON object.")

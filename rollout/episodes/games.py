@@ -101,7 +101,7 @@ class ToolSums(Environment):
     Scores: `right`, and the number of `calls`.
     """
 
-    limits = Limits(turns=3, tool_calls=2)
+    limits = Limits(turns=4, tool_calls=4)
 
     EXAMPLES = ("7 + 12 * 5", "31 + 4 * 18", "64 + 27 * 9")
 

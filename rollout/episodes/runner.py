@@ -164,7 +164,7 @@ class EpisodeRunner:
                         messages=tuple(self._messages),
                         replies=tuple(self._replies),
                         num_tool_calls=self._num_calls,
-                        num_replayed=len(self._recorded.replies),
+                        num_replayed=min(len(self._recorded.replies), len(self._replies)),
                     )
         finally:
             await self._world.stop()

@@ -99,6 +99,22 @@ def tokenize_rows(
         yield from zip(batch, _tokenize_batch(tokenizer, batch, task, demonstrations), strict=True)
 
 
+def describes_tools(tokenizer: Any, tools: Sequence[Mapping[str, object]]) -> bool:
+    """Whether tools are told in words: always without a chat template that knows how to tell them."""
+    try:
+        return not knows_tools(tokenizer, tools)
+    except Exception as error:  # a template is a program that came with the model: it may raise anything
+        detail = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ModelError(f"the model's chat template refuses tools: {detail}; take another model") from error
+
+
+def told_in_words(
+    tokenizer: Any, turns: Sequence[Message], tools: Sequence[Mapping[str, object]]
+) -> tuple[Message, ...]:
+    """The turns with the tools as a model is told of them whose template has no place for them."""
+    return tuple(described(turns, tools, has_system=takes_system(tokenizer)))
+
+
 def ask_template(
     tokenizer: Any,
     conversations: Sequence[Sequence[Message]],
@@ -125,9 +141,8 @@ def _tokenize_batch(
     if demonstrations is not None:
         conversations = [demonstrations.shown_in(turns, row) for turns, row in zip(conversations, rows, strict=True)]
     tools = rows[0].tools  # those of a task's one environment
-    if tools and not knows_tools(tokenizer, tools):
-        has_system = takes_system(tokenizer)
-        conversations = [tuple(described(turns, tools, has_system=has_system)) for turns in conversations]
+    if tools and describes_tools(tokenizer, tools):
+        conversations = [told_in_words(tokenizer, turns, tools) for turns in conversations]
         tools = ()
     if not tokenizer.chat_template:
         token_ids = _tokenize_texts(tokenizer, [plain_text(messages) for messages in conversations])

@@ -17,8 +17,10 @@ from rollout.prompts.rows import TaskRow
 
 OPENINGS_AT_ONCE = 256
 """Asked for together: an answer of a process has a limit, and a row's opening may be pages."""
-OF_EPISODES = ("question", "ground_truth", "title", "tools", "opening", "asked")
-"""Columns that an episode's row has besides those of the row that it is about."""
+OPENING, ASKED, TITLE, TOOLS = "episode_opening", "episode_question", "episode_title", "episode_tools"
+"""Columns that an episode's row has besides those of the row that it is about: what the world begins with as one text,
+the row's question, what tells worlds apart that begin alike, and the schemas of the tools."""
+OF_EPISODES = (OPENING, ASKED, TITLE, TOOLS)
 
 
 def openings(task: EnvironmentTask, rows: Sequence[TaskRow] = ()) -> Iterator[RawRow]:
@@ -43,21 +45,21 @@ def openings(task: EnvironmentTask, rows: Sequence[TaskRow] = ()) -> Iterator[Ra
             "question": [message.as_template_input() for message in messages],
             "ground_truth": one.ground_truth,
             "seed": one.seed,
-            "opening": text,
+            OPENING: text,
         }
         if one.question:
-            columns["asked"] = one.question
+            columns[ASKED] = one.question
         if schemas:
-            columns["tools"] = schemas
+            columns[TOOLS] = schemas
         if alike[text] > 1:
-            columns["title"] = f"{text} (world {one.seed})"
+            columns[TITLE] = f"{text} (world {one.seed})"
         yield RawRow(source=source, columns=columns)
 
 
 def task_of_row(row: Mapping[str, Any], ground_truth: str | None, *, sample_seed: int) -> Task:
     """What the world of a row is told, which is what it was told when its opening was made, but for `sample_seed`."""
     return Task(
-        question=str(row.get("asked", "")),
+        question=str(row.get(ASKED, "")),
         ground_truth=ground_truth,
         row={name: value for name, value in row.items() if name not in OF_EPISODES},
         seed=int(row["seed"]),
@@ -74,13 +76,14 @@ def _of_seed(seed: int) -> Task:
 
 
 def _of_row(task: EnvironmentTask, row: TaskRow) -> Task:
-    clash = sorted(set(OF_EPISODES).intersection(row.columns) - {"question", "ground_truth"})
+    clash = sorted(set(OF_EPISODES).intersection(row.columns))
     if clash:
         raise DataError(f"{row.source}: column {clash[0]!r} has a name that episodes use themselves; rename it")
-    columns = {name: value for name, value in row.columns.items() if name not in OF_EPISODES}
+    columns = {name: value for name, value in row.columns.items() if name not in ("question", "ground_truth")}
     digest = hashlib.sha256(row.question_text.encode()).digest()
-    own = columns.get("seed")
-    seed = own if isinstance(own, int) else task.data_seed + int.from_bytes(digest[:4])
+    seed = columns.get("seed", task.data_seed + int.from_bytes(digest[:4]))
+    if not isinstance(seed, int) or seed < 0:
+        raise DataError(f"{row.source}: column 'seed' is {seed!r}; a world's seed is a whole number from 0 on")
     return Task(
         question=row.question_text,
         ground_truth=row.ground_truth,

@@ -9,7 +9,7 @@ from typing import Any
 
 from rollout.config import TaskConfig
 from rollout.episodes.environment import Message
-from rollout.prompts.chat import ask_template, messages_for
+from rollout.prompts.chat import ask_template, describes_tools, messages_for, told_in_words
 from rollout.prompts.rows import TaskRow
 
 MAX_FORMS = 8
@@ -23,7 +23,10 @@ def template_warnings(tokenizer: Any, rows: Sequence[TaskRow], task: TaskConfig)
     if not tokenizer.chat_template:
         return
     for row, messages in _forms(rows, task):
-        (text,) = ask_template(tokenizer, [messages], tokenize=False)
+        tools = row.tools
+        if tools and describes_tools(tokenizer, tools):
+            messages, tools = told_in_words(tokenizer, messages, tools), ()
+        (text,) = ask_template(tokenizer, [messages], tokenize=False, tools=tools)
         for message in messages:
             if message.content.strip() not in text:
                 yield (

@@ -12,6 +12,7 @@ from decimal import Decimal
 
 from rollout.config import ColumnMapping
 from rollout.episodes.environment import Message, ToolCall
+from rollout.episodes.tool_prompt import with_calls
 from rollout.prompts.raw_rows import BadRow, checked_text, encodable, json_value, kind_of
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -49,7 +50,7 @@ class TaskRow:
             return self.question
         if len(self.question) == 1 and self.question[0].role == "user":
             return self.question[0].content
-        return "\n\n".join(f"{message.role}: {message.content}" for message in self.question)
+        return "\n\n".join(f"{message.role}: {with_calls(message).content}" for message in self.question)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +127,11 @@ def _message(item: object, column: str) -> Message:
     if not isinstance(item, Mapping) or not isinstance(item.get("role"), str):
         raise BadRow("wrong type", f"column {column!r} holds a chat message without a role, got {kind_of(item)}")
     role, content = item["role"], _text_of_parts(item.get("content"))
-    calls = tuple(_call(call, column) for call in item.get("tool_calls") or ()) if role == "assistant" else ()
-    if calls and (content is None or content == ""):
+    written = item.get("tool_calls") or () if role == "assistant" else ()
+    if not isinstance(written, list | tuple):
+        raise BadRow("wrong type", f"column {column!r} holds tool calls that are {kind_of(written)}, not a list")
+    calls = tuple(_call(call, column) for call in written)
+    if calls and (content is None or not str(content).strip()):
         return Message(role=role, content="", tool_calls=calls)
     if role not in ROLES:
         raise BadRow("wrong type", f"column {column!r} holds a chat message of role {role!r}; roles are {list(ROLES)}")

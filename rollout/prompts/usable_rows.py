@@ -16,7 +16,7 @@ from rollout.config import (
     task_name,
 )
 from rollout.errors import DataError
-from rollout.prompts.environments import openings
+from rollout.prompts.environments import TITLE, TOOLS, openings
 from rollout.prompts.raw_rows import BadRow, RawRow
 from rollout.prompts.rows import RowSchema, TaskRow, parse_row
 from rollout.prompts.sources import read_rows
@@ -105,7 +105,7 @@ def _schema(task: TaskConfig) -> RowSchema:
     match task:
         case EnvironmentTask():
             columns = ColumnMapping(ground_truth="ground_truth")
-            return RowSchema(columns=columns, allow_no_answer=True, title="title", tools="tools")
+            return RowSchema(columns=columns, allow_no_answer=True, title=TITLE, tools=TOOLS)
         case ReasoningGymTask():
             # The whole entry stays: a generator that scores answers itself reads it. Some give no answer at all.
             return RowSchema(columns=ColumnMapping(), allow_no_answer=True, keep=("question", "answer"))

@@ -3,6 +3,7 @@ ends as if nothing had been."""
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,7 +80,8 @@ def test_a_sampler_that_is_killed_in_the_second_turn(whole: Path, tmp_path: Path
 
 def test_a_job_that_is_killed_at_four_points(whole: Path, tmp_path: Path) -> None:
     path, told = tmp_path / "run", words(tmp_path / "strikes")
-    for event, step in (("generated", 1), ("trained", 1), ("before_sync", 2), ("saving", 2)):
+    points: tuple[tuple[Any, int], ...] = (("serving", 1), ("generated", 1), ("trained", 1), ("saving", 2))
+    for event, step in points:
         run = faults.start(path, Faults.at("job", step=step, event=event).do("kill"), *told)
         assert run.wait() == -signal.SIGKILL, run.output()
         assert faults.all_struck(path)[-1]["event"] == event

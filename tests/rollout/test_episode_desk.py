@@ -21,7 +21,7 @@ from rollout.episodes.conversation import check_spans, digest_of
 from rollout.episodes.environment import ToolCall, user
 from rollout.episodes.tool_calls import Parsed
 from rollout.errors import ConfigError, EngineError, WorldError
-from rollout.prompts.environments import openings
+from rollout.prompts.environments import OPENING, openings
 from rollout.prompts.model_template import load_template
 from rollout.types import FinishReason, Prompt, RolloutGroup, SampleRequest
 from rollout.worker import RolloutWorker
@@ -73,7 +73,7 @@ def request(model_dir: Path, task: EnvironmentTask, *, attempt: int = 1, group_s
         question=message["content"],
         ground_truth=None,
         task="worlds",
-        row={"seed": columns["seed"], "opening": columns["opening"]},
+        row={"seed": columns["seed"], OPENING: columns[OPENING]},
     )
     return SampleRequest(prompt=prompt, attempt=attempt, group_size=group_size)
 

@@ -60,7 +60,44 @@ def test_an_episode_that_fails_leaves_the_others() -> None:
     assert sampled == [((0, 0), (1, 0)), ((0, 1), (1, 1)), ((1, 2),)]
 
 
-def test_one_that_is_cancelled_is_waited_for_no_more() -> None:
+def test_who_was_cancelled_is_not_sampled_for() -> None:
+    """Its world may take a while to end, and the others go on meanwhile."""
+
+    async def run() -> list[list[int]]:
+        sampled: list[list[int]] = []
+
+        async def give(of: int) -> int:
+            return of
+
+        def sample(wanted: Sequence[int]) -> list[Awaitable[int]]:
+            sampled.append(list(wanted))
+            return [give(of) for of in wanted]
+
+        rounds: Rounds[int, int] = Rounds(3, room=3, sample=sample)
+        first, second = (asyncio.create_task(rounds.reply(place, place)) for place in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.sleep(0)
+        assert await asyncio.wait_for(rounds.reply(2, 2), 5) == 2
+        assert await second == 1
+        return sampled
+
+    assert asyncio.run(run()) == [[1, 2]]
+
+
+def test_where_nothing_can_be_sampled_all_are_told() -> None:
+    async def run() -> tuple[object, ...]:
+        def sample(_: Sequence[int]) -> list[Awaitable[int]]:
+            raise RuntimeError("the engine is gone")
+
+        rounds: Rounds[int, int] = Rounds(2, room=2, sample=sample)
+        async with asyncio.timeout(5):
+            return await asyncio.gather(rounds.reply(0, 0), rounds.reply(1, 1), return_exceptions=True)
+
+    assert [str(error) for error in asyncio.run(run())] == ["the engine is gone"] * 2
+
+
+def test_one_that_has_ended_is_waited_for_no_more() -> None:
     async def run() -> int:
         async def give(of: int) -> int:
             return of

@@ -5,12 +5,18 @@ import pytest
 from cluster.configuration.loading import load_config
 from rollout.errors import ConfigError
 
+WORLD = '{kind: environment, environment: "rollout.episodes.games:GuessNumber"}'
+SUMS = "{kind: reasoning_gym, generator: basic_arithmetic}"
 OTHER = 'eval_task={kind: environment, environment: "rollout.episodes.games:GuessNumber", size: 360, limits: {turns: 9}'
 
 
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
+        (
+            ["deterministic=true", "task={kind: mix, tasks: [" + WORLD + ", " + SUMS + "]}"],
+            "deterministic is true and task has environments and single answers",
+        ),
         (["task.system_prompt=Be brief."], "system_prompt is for questions"),
         (["task.limits.turns=0"], "task.limits.turns: got 0, allowed: greater than or equal to 1"),
         (["reward.functions.1.function=overlong", "reward.functions.1.params={buffer_tokens: 2}"], "has overlong"),

@@ -6,15 +6,18 @@ from pathlib import Path
 import pytest
 
 from rollout.config import EnvironmentTask, JsonlTask, ModelConfig
+from rollout.episodes.chat_template import ChatTemplate
 from rollout.episodes.environment import Done, Environment, Messages, Reply, Task, tool, user
+from rollout.episodes.tools import schemas_of
 from rollout.errors import DataError
 from rollout.prompts.environments import task_of_row
 from rollout.prompts.prompt_building import build_prompts
 from rollout.prompts.prompt_set import PromptSet
 from rollout.prompts.usable_rows import Split
-from tests.rollout.byte_tokenizer import byte_tokenizer
+from tests.rollout.byte_tokenizer import CHAT_TEMPLATE, byte_tokenizer
 
 HERE = __name__
+TOOL_TEMPLATE = "{% if tools %}<|system|>{{ tools | tojson }}<|end|>{% endif %}" + CHAT_TEMPLATE
 
 
 class Quiz(Environment):
@@ -44,7 +47,7 @@ def rows(tmp_path: Path, *more: dict[str, object], **fields: object) -> Environm
     ]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in found))
-    return EnvironmentTask(environment=f"{HERE}:Quiz", rows=JsonlTask(path=str(path)), eval_fraction=0.0, **fields)  # type: ignore[arg-type]
+    return EnvironmentTask(environment=f"{HERE}:Quiz", rows=JsonlTask(path=str(path)), eval_fraction=0.0, **fields)
 
 
 def prompts_of(task: EnvironmentTask, split: Split = "train") -> PromptSet:
@@ -86,9 +89,31 @@ def test_a_split_of_the_rows_is_that_of_the_episodes(tmp_path: Path) -> None:
 
 
 def test_a_column_that_episodes_have_is_refused(tmp_path: Path) -> None:
-    task = rows(tmp_path, {"question": "sea?", "answer": "salt", "hint": "deep", "opening": "once"})
-    with pytest.raises(DataError, match=r"rows.jsonl:3: column 'opening' has a name that episodes use themselves"):
+    task = rows(tmp_path, {"question": "sea?", "answer": "salt", "hint": "deep", "episode_opening": "once"})
+    with pytest.raises(DataError, match=r"rows.jsonl:3: column 'episode_opening' has a name that episodes use"):
         prompts_of(task)
+
+
+def test_a_seed_that_is_none_is_refused(tmp_path: Path) -> None:
+    task = rows(tmp_path, {"question": "sea?", "answer": "salt", "hint": "deep", "seed": "five"})
+    with pytest.raises(DataError, match=r"rows.jsonl:3: column 'seed' is 'five'; a world's seed is a whole number"):
+        prompts_of(task)
+
+
+def test_what_is_held_out_is_said_of_the_episodes(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"rows.eval_fraction is not used: .*set task.eval_fraction"):
+        EnvironmentTask(environment=f"{HERE}:Quiz", rows=JsonlTask(path="rows.jsonl", eval_fraction=0.5))
+
+
+@pytest.mark.parametrize("template", [CHAT_TEMPLATE, None, TOOL_TEMPLATE])
+def test_the_prompt_is_what_the_template_of_the_episode_makes(template: str | None, tmp_path: Path) -> None:
+    """Two ways to the same tokens: all prompts together, and an episode's own."""
+    tokenizer = byte_tokenizer(template)
+    model = ModelConfig(path="", max_context_tokens=4000)
+    prompt = build_prompts(tokenizer, rows(tmp_path), model, split="train", max_tokens=8).prompts[0]
+    own = ChatTemplate(tokenizer, end_ids=[tokenizer.eos_token_id], tools=schemas_of(Quiz))
+    assert own.describes_tools == (template != TOOL_TEMPLATE)
+    assert list(prompt.token_ids) == own.opening([user("Look up: tide? (wet)")])
 
 
 def test_a_world_that_cannot_start_is_told_with_its_row(tmp_path: Path) -> None:
