@@ -281,7 +281,7 @@ def tool_parser(name: str, tokenizer: Any, schemas: Sequence[Mapping[str, Any]])
     if name not in known:
         raise ModelError(f"task.tool_parser is {name!r}, and vLLM has none of that name; it has {', '.join(known)}")
     tools: list[Any] = [ChatCompletionToolsParam.model_validate(schema) for schema in schemas]
-    request = ChatCompletionRequest(messages=[], tools=tools)
+    request = ChatCompletionRequest.model_validate({"messages": [], "tools": tools})
     try:
         parser: Any = ToolParserManager.get_tool_parser(name)(tokenizer, tools)
     except Exception as error:  # each has its own way to say that tokens of its model are missing

@@ -80,7 +80,7 @@ def test_a_sampler_that_is_killed_in_the_second_turn(whole: Path, tmp_path: Path
 
 def test_a_job_that_is_killed_at_four_points(whole: Path, tmp_path: Path) -> None:
     path, told = tmp_path / "run", words(tmp_path / "strikes")
-    points: tuple[tuple[Any, int], ...] = (("serving", 1), ("generated", 1), ("trained", 1), ("saving", 2))
+    points: tuple[tuple[Any, int], ...] = (("generated", 1), ("scored", 1), ("trained", 1), ("saving", 2))
     for event, step in points:
         run = faults.start(path, Faults.at("job", step=step, event=event).do("kill"), *told)
         assert run.wait() == -signal.SIGKILL, run.output()
