@@ -40,7 +40,7 @@ ROLLOUT_COLUMNS: Mapping[str, str] = {
     "finish_reason": "string",  # `FinishReason`
     "min_policy_version": "int64",
     "max_policy_version": "int64",
-    "episode": "string",  # JSON: outcome, scores, turns [[start, end, digest], ...], ...; null for a single answer
+    "episode": "string",  # JSON: outcome, scores, turns [[start, end, digest, finish], ...], spoken, ...; or null
     "version_spans": "string",  # JSON: [[policy_version, start, end], ...]
     "attempt": "int64",
     "worker": "string",

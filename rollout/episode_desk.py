@@ -6,6 +6,7 @@ a world failed ---> the episode anew in a fresh process; after `MAX_ATTEMPTS` th
 """
 
 import asyncio
+import json
 import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from rollout.config import EnvironmentTask, SamplingConfig
-from rollout.episode_types import EpisodeFacts
+from rollout.episode_types import EpisodeFacts, SpokenMessage, SpokenTurn
 from rollout.episodes.chat_template import ChatTemplate
 from rollout.episodes.conversation import check_spans
 from rollout.episodes.environment import Limits, Outcome
@@ -296,9 +297,25 @@ def completion_of(
         episode=EpisodeFacts(
             outcome=episode.outcome.value,
             turns=conversation.spans,
+            spoken=spoken_of(episode),
             scores=episode.scores,
             num_tool_calls=episode.num_tool_calls,
             num_attempts=num_attempts,
             num_replayed=episode.num_replayed,
+            seconds=episode.seconds,
+            world_s=episode.world_s,
         ),
+    )
+
+
+def spoken_of(episode: Episode) -> tuple[SpokenTurn, ...]:
+    """[reply] its turns in words."""
+    unanswered = [()] * (len(episode.replies) - len(episode.answers))
+    return tuple(
+        SpokenTurn(
+            text=reply.text,
+            calls=tuple((call.name, json.dumps(call.arguments, default=str)) for call in reply.tool_calls),
+            heard=tuple(SpokenMessage(role=one.role, text=one.content, name=one.name) for one in answer),
+        )
+        for reply, answer in zip(episode.replies, (*episode.answers, *unanswered), strict=True)
     )

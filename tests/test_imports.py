@@ -31,6 +31,7 @@ ORDERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "rollout": (
         (
             "episode_types",
+            "repetition",
             "types errors value_problems",
             "config module_loading call_params",
             "children transfer sandbox",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from cluster.config import RunConfig
 from cluster.configuration.model_shapes import ModelShape, model_shape
+from rollout.config import EnvironmentTask, SamplingConfig, tasks_of
 
 MIB = 2**20
 _BYTES = {"float32": 4, "bfloat16": 2}
@@ -234,9 +235,21 @@ def _tokens(config: RunConfig) -> TokenPlan:
     per_rank = -(-completions // config.learner.num_ranks)
     return TokenPlan(
         completions=completions,
-        completion_tokens=completions * config.rollout.sampling.max_tokens,
+        completion_tokens=completions * _sampled_tokens(config, config.rollout.sampling),
         learner_tokens=learner_tokens,
         min_micro_batches=-(-per_rank // capacity),
         eval_completions=eval_completions,
-        eval_tokens=eval_completions * config.eval.sampling.max_tokens,
+        eval_tokens=eval_completions * _sampled_tokens(config, config.eval.sampling),
     )
+
+
+def _sampled_tokens(config: RunConfig, sampling: SamplingConfig) -> int:
+    """Of one completion, at most. What a class has as limits of its own is not known without importing it."""
+    most = [sampling.max_tokens]
+    for task in tasks_of(config.task):
+        if isinstance(task, EnvironmentTask):
+            limits = task.limits
+            of_replies = limits.turns * limits.turn_tokens if limits.turns and limits.turn_tokens else None
+            bounds = (config.model.max_context_tokens, limits.episode_tokens, of_replies)
+            most.append(min(bound for bound in bounds if bound is not None))
+    return max(most)

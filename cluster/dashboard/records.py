@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from cluster.run_files import CHECKPOINTS, LOGS, ROLLOUTS, Phase
 from cluster.types import EndStatus
+from rollout.episode_types import EpisodeFacts
 
 RunStatus = Literal["live", "stopped"] | EndStatus
 """`stopped`: there is no summary and no process that still writes."""
@@ -60,11 +61,11 @@ class RolloutRow:
     finish: str
     """`stop`, `length`, `abort` or `error`."""
     length: int
-    """Tokens."""
+    """Sampled tokens."""
     entropy: float | None
-    """Mean over the tokens: the learner's entropy where recorded, else the mean of -log p of what was sampled; nats."""
+    """Mean over the sampled tokens: the learner's entropy where recorded, else the mean of -log p; nats."""
     max_gap: float | None
-    """Largest |log p(learner) - log p(sampler)| of its tokens, nats; None where the learner computed none."""
+    """Largest |log p(learner) - log p(sampler)| of its sampled tokens, nats; None where the learner computed none."""
     k3: float | None
     """Mean of exp(d) - d - 1 with d = log p(learner) - log p(sampler)."""
     repetition: float
@@ -79,6 +80,11 @@ class RolloutRow:
     """Its first 120 characters."""
     preview: str
     """First 160 characters of the completion."""
+    turns: int | None = None
+    """Replies of an episode; None for one answer to one prompt, as are the two after it."""
+    tool_calls: int | None = None
+    episode_outcome: str | None = None
+    """How it ended: `rollout.episodes.environment.Outcome`."""
 
     @property
     def address(self) -> GroupAddress:
@@ -137,6 +143,8 @@ class RolloutRecord:
     ref_logprobs: Sequence[float]
     entropies: Sequence[float]
     loss_mask: Sequence[bool]
+    episode: EpisodeFacts | None
+    """None for one answer to one prompt."""
     version_spans: Sequence[tuple[int, int, int]]
     """(policy_version, start, end) over the tokens."""
 

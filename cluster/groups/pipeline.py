@@ -367,7 +367,13 @@ class GroupPipeline:
         )
 
     def _record_span(self, kind: EventKind, actor: str, start_s: float, end_s: float, group: SampledGroup) -> None:
-        extra = {"tokens": group.facts.num_tokens, "policy_version": group.facts.min_policy_version}
+        facts = group.facts
+        extra: dict[str, float] = {"tokens": facts.num_sampled_tokens, "policy_version": facts.min_policy_version}
+        played = [episode for episode in facts.episodes_G if episode is not None]
+        if played and kind is EventKind.GENERATE:
+            extra["turns"] = sum(episode.num_turns for episode in played)
+            # Of episodes that ran side by side: together they may have waited longer than the span lasts.
+            extra["world_s"] = round(sum(episode.world_s for episode in played), 3)
         self._run.append_event(
             Event(kind=kind, actor=actor, start_s=start_s, end_s=end_s, ids=(group.group_id,), extra=extra)
         )

@@ -1,11 +1,13 @@
 """What each metric of a run is: its unit, what it is over, and how it is reduced. Imports nothing heavy.
 
-`cluster/record/metrics.py` computes them, in the order of this list; `learner/metrics.py` has those of the learner.
+`cluster/record/metrics.py` computes them, in the order of this list; `learner/metrics.py` has those of the learner,
+`episode_metrics.py` those of episodes.
 Charts, tables and the documentation take units and labels from here.
 """
 
 from dataclasses import replace
 
+from cluster.record.episode_metrics import EPISODE_METRICS
 from learner.metrics import LEARNER_METRICS, Metric
 
 REWARD_METRICS = (
@@ -70,6 +72,7 @@ ROLLOUT_METRICS = (
         unit="tokens",
         over="completions",
         reduce="mean",
+        help="What was sampled; of an episode without what the world said.",
     ),
     Metric(
         name="rollout/completion_tokens_max",
@@ -119,7 +122,7 @@ ROLLOUT_METRICS = (
         over="completions",
         reduce="mean",
         better="down",
-        help="The share of the 4-grams of tokens of a completion that occurred before in it.",
+        help="The share of the 4-grams of sampled tokens of a completion that occurred before in it.",
     ),
     Metric(
         name="rollout/ended_tokens_mean",
@@ -292,6 +295,7 @@ TIME_METRICS = (
 STEP_METRICS = (
     *REWARD_METRICS,
     *ROLLOUT_METRICS,
+    *EPISODE_METRICS,
     *PROMPT_METRICS,
     *LAG_METRICS,
     *TRAIN_METRICS,
@@ -340,6 +344,14 @@ EVALUATION_METRICS = (
     *(
         replace(metric, name=metric.name.replace("rollout/", "eval/"), over=metric.over.replace("step", "evaluation"))
         for metric in ROLLOUT_METRICS
+    ),
+    *(
+        replace(
+            metric,
+            name=metric.name.replace("episode/", "eval/episode_"),
+            over=metric.over.replace("step", "evaluation"),
+        )
+        for metric in EPISODE_METRICS
     ),
     Metric(name="eval/temperature", label="Temperature", over="evaluation", reduce="last"),
     Metric(name="eval/top_p", label="Top-p", over="evaluation", reduce="last"),

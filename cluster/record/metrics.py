@@ -10,9 +10,11 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 
+from cluster.record.episode_metrics import episode_metrics
 from cluster.types import GroupCounts, StepTimings
 from learner.types import StepOutput
 from reward.types import RewardOutcome, ScoredGroup
+from rollout.episode_types import EpisodeSummary
 from rollout.prompts.stream import StreamFacts
 from rollout.types import FinishReason
 
@@ -31,6 +33,7 @@ def step_metrics(
     parts = (
         reward_metrics(groups),
         rollout_metrics(groups),
+        episode_metrics(episodes_of(groups)),
         {} if stream is None else prompt_metrics(groups, stream),
         lag_metrics(groups, policy_version),
         train_metrics(output),
@@ -66,9 +69,10 @@ def reward_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
 
 
 def rollout_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
-    """Lengths and endings of the completions."""
+    """Lengths and endings of the completions. What the world of an episode said was not sampled, and is no part of a
+    length."""
     facts = [scored.group.facts for scored in groups]
-    lengths = [length for of in facts for length in of.num_tokens_G]
+    lengths = [length for of in facts for length in of.num_sampled_tokens_G]
     if not lengths:
         return {"rollout/completions": 0.0}
     ends = [reason for of in facts for reason in of.finish_reasons_G]
@@ -94,6 +98,17 @@ def rollout_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
     if num_trainable:  # E[-log p(token)] under the sampler estimates the entropy of its distribution
         metrics["rollout/sampled_entropy"] = math.fsum(of.surprisal_sum for of in facts) / num_trainable
     return metrics
+
+
+def episodes_of(groups: Sequence[ScoredGroup]) -> list[tuple[EpisodeSummary, int]]:
+    """The episodes among the completions, and the tokens of each, those of its world included."""
+    facts = [scored.group.facts for scored in groups]
+    return [
+        (episode, num_tokens)
+        for of in facts
+        for episode, num_tokens in zip(of.episodes_G, of.num_tokens_G if of.episodes_G else (), strict=True)
+        if episode is not None
+    ]
 
 
 def prompt_metrics(groups: Sequence[ScoredGroup], stream: StreamFacts) -> dict[str, float]:
@@ -165,7 +180,7 @@ def time_metrics(groups: Sequence[ScoredGroup], output: StepOutput, timings: Ste
         metrics["time/streamed_s"] = timings.streamed_s
     if timings.ended_s is not None:
         metrics["time/ended_s"] = timings.ended_s
-    sampled = sum(scored.group.facts.num_tokens for scored in groups)
+    sampled = sum(scored.group.facts.num_sampled_tokens for scored in groups)
     if timings.generate_s > 0:
         metrics["rollout/tokens_per_s"] = sampled / timings.generate_s
     if timings.train_s > 0 and "train/sequence_tokens" in output.metrics:
@@ -196,7 +211,11 @@ def evaluation_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
     reward = _mean(r.reward for group in groups for r in group.rewards if r.reward is not None)
     if reward is not None:
         metrics["eval/reward_mean"] = reward
-    return metrics | {name.replace("rollout/", "eval/"): v for name, v in rollout_metrics(groups).items()}
+    sampled = {name.replace("rollout/", "eval/"): value for name, value in rollout_metrics(groups).items()}
+    played = {
+        name.replace("episode/", "eval/episode_"): value for name, value in episode_metrics(episodes_of(groups)).items()
+    }
+    return metrics | sampled | played
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:

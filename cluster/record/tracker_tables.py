@@ -39,7 +39,7 @@ def tracker_table(
                     *(step, group_id, completion.sample_index, _text(prompt.question), _text(completion.text)),
                     *(_text(result.answer), _text(prompt.ground_truth), result.reward, result.correct),
                     advantages.get((group_id, completion.sample_index)),
-                    *(completion.finish_reason.value, len(completion.token_ids)),
+                    *(completion.finish_reason.value, completion.num_sampled_tokens),
                 )
             )
     return TrackerTable(step=step, rows=tuple(rows))

@@ -65,7 +65,8 @@ class Conversation:
             for span in reply.version_spans
         ]
         self.num_nonfinite_logprobs += reply.num_nonfinite_logprobs
-        self._spans.append(TurnSpan(start=start, end=len(self._token_ids), fed=fed))
+        finish = reply.finish_reason.value
+        self._spans.append(TurnSpan(start=start, end=len(self._token_ids), fed=fed, finish=finish))
 
     def heard(self, token_ids: Sequence[int]) -> None:
         """What the world said, as `ChatTemplate.heard` gives it: read by the model, and not trained on."""

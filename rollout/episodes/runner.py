@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from rollout.episodes.chat_template import ChatTemplate
 from rollout.episodes.conversation import Conversation, digest_of
@@ -32,6 +32,9 @@ class Asked:
 
 Sample = Callable[[Asked], Awaitable[Completion]]
 """A reply: a completion of what was asked, of which the text is without what ended it."""
+
+
+T = TypeVar("T")
 
 
 class World(Protocol):
@@ -63,9 +66,15 @@ class Episode:
     messages: tuple[Message, ...]
     """The opening, replies and answers in their order."""
     replies: tuple[Reply, ...]
+    answers: tuple[Messages, ...] = ()
+    """[reply] what was said to it; the reply that ended the episode has none."""
     num_tool_calls: int
     num_replayed: int = 0
     """Replies that were sampled for a world before this one."""
+    seconds: float = 0.0
+    """From the start of its world to its end."""
+    world_s: float = 0.0
+    """The part of it in which the world was waited for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -134,7 +143,9 @@ class EpisodeRunner:
         self._replies: list[Reply] = []
         self._messages: list[Message] = []
         self._sampled: list[Completion] = []
-        self._answers: list[Messages | Done] = []
+        self._told: list[Messages | Done] = []
+        self._answers: list[Messages] = []
+        self._world_s = 0.0
         self._num_calls = 0
         self._num_invalid = 0
 
@@ -143,13 +154,13 @@ class EpisodeRunner:
         """What was said so far, and what was to be played again if it did not get there."""
         if len(self._sampled) < len(self._recorded.replies):
             return self._recorded
-        return Recorded(replies=tuple(self._sampled), answers=tuple(self._answers))
+        return Recorded(replies=tuple(self._sampled), answers=tuple(self._told))
 
     async def play(self, task: Task) -> Episode:
         """From start to stop. Errors: `WorldError`, of which `ReplayError` is one; those of `sample`."""
         began_s = self._clock()
         try:
-            opening = await self._world.start(task)
+            opening = await self._waited(self._world.start(task))
             self._messages += opening
             conversation = Conversation(self._opened(opening))
             while True:
@@ -163,11 +174,21 @@ class EpisodeRunner:
                         conversation=conversation,
                         messages=tuple(self._messages),
                         replies=tuple(self._replies),
+                        answers=tuple(self._answers),
                         num_tool_calls=self._num_calls,
                         num_replayed=min(len(self._recorded.replies), len(self._replies)),
+                        seconds=self._clock() - began_s,
+                        world_s=self._world_s,
                     )
         finally:
             await self._world.stop()
+
+    async def _waited(self, answer: Awaitable[T]) -> T:
+        began_s = self._clock()
+        try:
+            return await answer
+        finally:
+            self._world_s += self._clock() - began_s
 
     def _opened(self, messages: Messages) -> Sequence[int]:
         """The tokens of the opening. Errors: `WorldError` where it is another one than the prompt's."""
@@ -218,13 +239,13 @@ class EpisodeRunner:
         reply = Reply(text=sampled.text, turn=turn, finish_reason=sampled.finish_reason, tool_calls=parsed.calls)
         self._replies.append(reply)
         self._messages.append(Message(role="assistant", content=sampled.text, tool_calls=parsed.calls))
-        answer = await self._answer(reply, parsed)
+        answer = await self._waited(self._answer(reply, parsed))
         if turn <= len(self._recorded.answers) and answer != self._recorded.answers[turn - 1]:
             raise ReplayError(
                 f"the environment failed: asked the same again, it gave another answer to reply {turn}; set "
                 "`replayable = False` in a class that draws by the clock"
             )
-        self._answers.append(answer)
+        self._told.append(answer)
         if isinstance(answer, Done):
             return answer
         is_ended = len(sampled.token_ids) > 0 and self._rules.template.is_end(int(sampled.token_ids[-1]))
@@ -233,6 +254,7 @@ class EpisodeRunner:
             return Outcome.TOKENS  # nothing could be said to it
         conversation.heard(heard)
         self._messages += answer
+        self._answers.append(tuple(answer))
         return None
 
     async def _answer(self, reply: Reply, parsed: Parsed) -> Messages | Done:

@@ -7,6 +7,7 @@ import numpy as np
 from cluster.record.group_table import OpenGroup
 from learner.types import StepOutput, TokenValues
 from reward.types import GroupScores, RewardOutcome, RewardResult, ScoredGroup
+from rollout.episode_types import EpisodeFacts, SpokenMessage, SpokenTurn, TurnSpan
 from rollout.types import Completion, FinishReason, Prompt, RolloutGroup, SampledGroup, VersionSpan, facts_of, read_only
 
 
@@ -26,6 +27,45 @@ def completion(
         text=text,
         finish_reason=finish,
         version_spans=(VersionSpan(policy_version=version, start=0, end=num_tokens),),
+    )
+
+
+def episode_completion(sample_index: int = 0) -> Completion:
+    """Ten tokens of three turns, two of which the world answered:
+
+    token     20 21 22 23 | 90 91 | 20 | 90 91 | 24
+    log p     -1 -2 -1 -2 |       | -3 |       | -3     12 nats over 6 sampled tokens
+    """
+    turns = (
+        TurnSpan(start=0, end=4, fed="f0", finish="stop"),
+        TurnSpan(start=6, end=7, fed="f1", finish="stop"),
+        TurnSpan(start=9, end=10, fed="f2", finish="length"),
+    )
+    lower = SpokenMessage(role="user", text="lower")
+    return Completion(
+        sample_index=sample_index,
+        token_ids=read_only((20, 21, 22, 23, 90, 91, 20, 90, 91, 24), np.int32),
+        logprobs=read_only((-1, -2, -1, -2, 0, 0, -3, 0, 0, -3), np.float32),
+        loss_mask=read_only((1, 1, 1, 1, 0, 0, 1, 0, 0, 1), np.bool_),
+        text="fifty lower 25 lower 12",
+        finish_reason=FinishReason.LENGTH,
+        version_spans=(VersionSpan(policy_version=0, start=0, end=10),),
+        episode=EpisodeFacts(
+            outcome="turns",
+            turns=turns,
+            spoken=(
+                SpokenTurn(text="fifty", heard=(lower,)),
+                SpokenTurn(
+                    text="25", calls=(("ask", '{"n": 25}'),), heard=(SpokenMessage(role="tool", text="no", name="ask"),)
+                ),
+                SpokenTurn(text="12"),
+            ),
+            scores={"won": 0.0, "tries": 3.0},
+            num_tool_calls=1,
+            num_attempts=2,
+            seconds=2.0,
+            world_s=0.5,
+        ),
     )
 
 

@@ -1,6 +1,7 @@
 """`shoal sql RUN "select ..."`: DuckDB over the files of a run; it changes nothing and reads nothing else.
 
     rollouts, evals                        rollouts/step-*.parquet, rollouts/eval-*.parquet
+    turns                                  a row for each reply of an episode, out of both
     metrics, evaluations, events, ledger   the JSON-lines files of these names
 
 The database is in memory and holds only views, so a query reads the files as they are now, those of a live run too.
@@ -17,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
+from cluster.dashboard.exports.sql_turns import NEEDED, turns_query
 from cluster.dashboard.files.encoding import encode, no_formula, piped, visible, width
 from cluster.dashboard.files.tail import open_inside
 from cluster.run_files import ROLLOUTS, TABLE_STEMS, Phase, log_name
@@ -79,6 +81,9 @@ def connect(run: Path, *, warn: Callable[[str], None]) -> "DuckDBPyConnection":
     )
     views, files = _views(folder, warn)
     made = [name for name, statement in views.items() if _made(connection, name, statement, warn)]
+    with_episodes = [(name, phase) for name, phase in TABLES.items() if name in made and _has_turns(connection, name)]
+    if with_episodes:
+        _made(connection, "turns", turns_query(with_episodes), warn)
     if not made:
         raise ConfigError(
             f"{run} has no file to ask: no rollouts/*.parquet and no metrics.jsonl; is it a run directory?"
@@ -185,6 +190,11 @@ def _made(connection: "DuckDBPyConnection", name: str, statement: str, warn: Cal
         warn(f"there is no table {name}, for its files cannot be read: {_first_line(error)}")
         return False
     return True
+
+
+def _has_turns(connection: "DuckDBPyConnection", table: str) -> bool:
+    there = {row[0] for row in connection.execute(f"select column_name from (describe {table})").fetchall()}
+    return there.issuperset(NEEDED)
 
 
 def _is_readable(path: Path, warn: Callable[[str], None], *, end: bytes = b"") -> bool:

@@ -38,7 +38,10 @@ def _arrow_type(kind: str) -> Any:
 
 
 def numpy_of(array: Any) -> NDArray[Any]:
-    """Values of an Arrow array of numbers; null is NaN, of integers 0. Raises KeyError for other types."""
+    """Values of an Arrow array of numbers or flags; null is NaN, of integers 0, of flags False. Raises KeyError for
+    other types."""
+    if pyarrow.types.is_boolean(array.type):
+        return _flags_of(array)
     kind = _NUMPY[str(array.type)]
     data = array.buffers()[1]
     if data is None:
@@ -50,6 +53,16 @@ def numpy_of(array: Any) -> NDArray[Any]:
     values = values.copy()
     values[null] = math.nan if values.dtype.kind == "f" else 0
     return values
+
+
+def _flags_of(array: Any) -> NDArray[np.bool_]:
+    data = array.buffers()[1]
+    if data is None:
+        return np.zeros(len(array), dtype=np.bool_)
+    bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8), bitorder="little", count=array.offset + len(array))
+    flags: NDArray[np.bool_] = bits[array.offset :] == 1
+    null = null_flags(array)
+    return flags if null is None else flags & ~null
 
 
 def null_flags(array: Any) -> NDArray[np.bool_] | None:

@@ -56,17 +56,20 @@ def gaps(rollout_logprobs: Lists, policy_logprobs: Lists) -> tuple[Floats, Float
     return np.where(largest < 0, np.nan, largest), k3
 
 
-def repetition(token_ids: Lists) -> Floats:
-    """[B] share of the 4-grams that occurred before in the same completion; 0 for fewer than two 4-grams."""
+def repetition(token_ids: Lists, stretches: Ints | None = None) -> Floats:
+    """[B] share of the 4-grams that occurred before in the same completion; 0 for fewer than two 4-grams. `stretches`
+    [sum of lengths] has a number for each part that 4-grams lie within, below 0 where there are none."""
     size = len(token_ids.lengths)
     owner = token_ids.owner()
+    stretches = owner if stretches is None else stretches
     if len(owner) < _GRAM:
         return np.zeros(size)
     tokens = token_ids.values.astype(np.uint64)
     mixed = np.zeros(len(tokens) - _GRAM + 1, dtype=np.uint64)
     for place in range(_GRAM):
         mixed = _mix(mixed ^ tokens[place : place + len(mixed)])
-    whole = owner[: len(mixed)] == owner[_GRAM - 1 :]  # not across two completions
+    # Not across two completions, or turns.
+    whole = (stretches[: len(mixed)] == stretches[_GRAM - 1 :]) & (stretches[: len(mixed)] >= 0)
     # The completion in the upper half, so that one sort counts for all. Of the hash 36 bits are left: with 32k tokens
     # one 4-gram in two million is taken for another.
     keys = (owner[: len(mixed)][whole].astype(np.uint64) << np.uint64(36)) | (mixed[whole] >> np.uint64(28))

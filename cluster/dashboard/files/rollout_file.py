@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from cluster.dashboard.files.arrow_arrays import arrow_types, list_lengths, numpy_of
 from cluster.dashboard.files.features import Lists, gaps, mean_entropy, repetition
+from cluster.dashboard.files.sampled_tokens import NOT_SAMPLED, counted, only, read_episodes, stretches
 from cluster.dashboard.files.tail import open_inside
 from reward.math.extraction import extract_answer
+from rollout.episode_types import EpisodeFacts
 
 compute: Any = pyarrow.compute  # it makes its functions when it is loaded, where no checker sees them
 
@@ -33,7 +35,8 @@ _SCALARS = arrow_types(
     *("group_id", "uid", "index", "epoch", "task", "sample_index", "question", "ground_truth", "advantage", "reward"),
     *("components", "outcome", "correct", "finish_reason", "min_policy_version", "attempt", "worker", "answer"),
 )
-_LISTS = arrow_types("token_ids", "rollout_logprobs", "policy_logprobs", "entropies")
+_LISTS = arrow_types("token_ids", "rollout_logprobs", "policy_logprobs", "entropies", "loss_mask")
+_FEATURES = ("length", "entropy", "max_gap", "k3", "repetition", "turns", "tool_calls")
 
 
 class UnreadableRolloutsError(Exception):
@@ -62,7 +65,9 @@ class RolloutFile:
     scalars: dict[str, list[Any]]
     """Those of the file's columns that are no lists; None where absent."""
     features: dict[str, NDArray[np.float64]]
-    """length, entropy, max_gap, k3, repetition; NaN is absent."""
+    """Those of `_FEATURES`; NaN is absent."""
+    episode_outcomes: list[str | None]
+    """None for one answer to one prompt."""
     previews: list[str]
     answers: list[str | None]
     components: list[dict[str, float]]
@@ -106,14 +111,18 @@ def _read(file: Any) -> RolloutFile:
     position = np.empty(num_rows, dtype=np.int64)
     position[order] = np.arange(num_rows)
     scalars = {name: [values[row] for row in order] for name, values in scalars.items()}
-    features = {name: np.full(num_rows, np.nan) for name in ("length", "entropy", "max_gap", "k3", "repetition")}
+    features = {name: np.full(num_rows, np.nan) for name in _FEATURES}
+    outcomes: list[str | None] = [None] * num_rows
     previews = [""] * num_rows
     answers: list[str | None] = [_clip(answer) for answer in scalars["answer"]]
     texts = []
     for first, part in _parts(file, present):
         at = position[first : first + part.num_rows]
-        for name, values in _part_features(part).items():
+        episodes = read_episodes(_texts(part, "episode"))
+        for name, values in _part_features(part, episodes).items():
             features[name][at] = values
+        for index, episode in zip(at, episodes, strict=True):
+            outcomes[index] = None if episode is None else _clip(episode.outcome)
         text = part.column("completion_text").cast(pyarrow.string())
         for index, preview in zip(at, compute.utf8_slice_codeunits(text, 0, _PREVIEW_CHARS).to_pylist(), strict=True):
             previews[index] = preview or ""
@@ -128,6 +137,7 @@ def _read(file: Any) -> RolloutFile:
         group=group,
         scalars=scalars,
         features=features,
+        episode_outcomes=outcomes,
         previews=previews,
         answers=answers,
         components=_components(scalars["components"]),
@@ -152,7 +162,7 @@ def _dispatch_order(scalars: dict[str, list[Any]]) -> tuple[NDArray[np.int64], N
 
 def _parts(file: Any, present: set[str]) -> Iterator[tuple[int, Any]]:
     """(first row, batch) of the columns that are long, so many rows at a time as make about 32 MiB."""
-    columns = [name for name in (*_LISTS, "completion_text") if name in present]
+    columns = [name for name in (*_LISTS, "completion_text", "episode") if name in present]
     metadata = file.metadata
     total = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
     # Twice: dictionary encoding makes columns smaller in the file than in memory.
@@ -163,16 +173,32 @@ def _parts(file: Any, present: set[str]) -> Iterator[tuple[int, Any]]:
         first += batch.num_rows
 
 
-def _part_features(part: Any) -> dict[str, NDArray[np.float64]]:
+def _part_features(part: Any, episodes: Sequence[EpisodeFacts | None]) -> dict[str, NDArray[np.float64]]:
     lists = {name: _lists(part, name, kind) for name, kind in _LISTS.items()}
-    max_gap, k3 = gaps(lists["rollout_logprobs"], lists["policy_logprobs"])
+    tokens = lists["token_ids"]
+    of_stretches = stretches(tokens, episodes)
+    flags = counted(tokens, of_stretches, lists["loss_mask"])
+    sampler, learner, entropies = (
+        only(lists[name], flags) for name in ("rollout_logprobs", "policy_logprobs", "entropies")
+    )
+    max_gap, k3 = gaps(sampler, learner)
+    is_sampled = of_stretches != NOT_SAMPLED
     return {
-        "length": lists["token_ids"].lengths.astype(np.float64),
-        "entropy": mean_entropy(lists["entropies"], lists["rollout_logprobs"]),
+        "length": np.bincount(tokens.owner()[is_sampled], minlength=len(tokens.lengths)).astype(np.float64),
+        "entropy": mean_entropy(entropies, sampler),
         "max_gap": max_gap,
         "k3": k3,
-        "repetition": repetition(lists["token_ids"]),
+        "repetition": repetition(tokens, of_stretches),
+        "turns": np.array([np.nan if one is None else len(one.turns) for one in episodes], np.float64),
+        "tool_calls": np.array([np.nan if one is None else one.num_tool_calls for one in episodes], np.float64),
     }
+
+
+def _texts(part: Any, name: str) -> list[str | None]:
+    if name not in part.schema.names:
+        return [None] * part.num_rows
+    texts: list[str | None] = part.column(name).cast(pyarrow.string()).to_pylist()
+    return texts
 
 
 def _lists(part: Any, name: str, kind: Any) -> Lists:

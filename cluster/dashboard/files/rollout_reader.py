@@ -11,6 +11,7 @@ import pyarrow.parquet
 
 from cluster.dashboard.files.arrow_arrays import arrow_types, indices
 from cluster.dashboard.files.rollout_file import UnreadableRolloutsError, scalar_columns
+from cluster.dashboard.files.sampled_tokens import read_episodes
 from cluster.dashboard.files.tail import open_inside
 from cluster.dashboard.records import RolloutRecord, RolloutRow
 
@@ -18,7 +19,7 @@ _PART_BYTES = 16 << 20
 _TYPES = arrow_types(
     *("task", "prompt_text", "question", "ground_truth", "completion_text", "detail", "reward_worker"),
     *("version_spans", "group_id", "sample_index", "attempt", "score_s", "prompt_token_ids", "token_ids"),
-    *("rollout_logprobs", "policy_logprobs", "ref_logprobs", "entropies", "loss_mask"),
+    *("rollout_logprobs", "policy_logprobs", "ref_logprobs", "entropies", "loss_mask", "episode"),
 )
 
 
@@ -99,6 +100,7 @@ def _record(row: RolloutRow, values: dict[str, Any]) -> RolloutRecord:
         ref_logprobs=values["ref_logprobs"] or (),
         entropies=values["entropies"] or (),
         loss_mask=values["loss_mask"] or (),
+        episode=read_episodes([values["episode"]])[0],
         version_spans=_version_spans(values["version_spans"]),
     )
 

@@ -19,7 +19,7 @@ from cluster.dashboard.index.schema import FILE_SHIFT
 
 Read = Callable[[], AbstractContextManager[sqlite3.Connection]]
 Mask = NDArray[np.bool_]
-_INTEGER_COLUMNS = ("group", "outcome", "finish", "answer")
+_INTEGER_COLUMNS = ("group", "outcome", "finish", "answer", "episode_outcome")
 _MAX_COLUMN_BYTES = 40 << 20
 """Of columns that are kept in memory; the ones not used for longest go first."""
 _MAX_NEEDLES = 8

@@ -25,7 +25,7 @@ _BEHIND = 1 << 30
 _NUMBER_COLUMNS = {"sample_index": "sample"}
 _GROUP_COLUMNS = ("group_id", "uid", "worker", "truth", "question")
 _NOTED = ("label", "note")
-_WORD_COLUMNS = ("outcome", "finish", "answer")
+_WORD_COLUMNS = ("outcome", "finish", "answer", "episode_outcome")
 
 
 class Evaluator:

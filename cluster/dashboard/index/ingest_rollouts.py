@@ -116,7 +116,7 @@ def _insert_rows(connection: sqlite3.Connection, file_id: int, content: RolloutF
     scalars, features = content.scalars, content.features
     first = file_id << FILE_SHIFT
     connection.executemany(
-        "insert into rows values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f"insert into rows values ({', '.join('?' * 21)})",
         zip(
             range(first, first + len(content.row)),
             content.row.tolist(),
@@ -133,9 +133,12 @@ def _insert_rows(connection: sqlite3.Connection, file_id: int, content: RolloutF
             _numbers(features["max_gap"]),
             _numbers(features["k3"]),
             features["repetition"].tolist(),
-            (None if value is None else int(value) for value in _numbers(lag)),
+            _whole_numbers(lag),
             content.answers,
             content.previews,
+            _whole_numbers(features["turns"]),
+            _whole_numbers(features["tool_calls"]),
+            content.episode_outcomes,
             strict=True,
         ),
     )
@@ -208,11 +211,12 @@ def _columns(content: RolloutFile, groups: _Groups, lag: NDArray[Any]) -> dict[s
 
 
 def _word_columns(connection: sqlite3.Connection, content: RolloutFile) -> dict[str, NDArray[Any]]:
-    """outcome, finish and answer as numbers of `words`; -1 is absent."""
+    """outcome, finish, answer and the end of an episode as numbers of `words`; -1 is absent."""
     lists = {
         "outcome": content.scalars["outcome"],
         "finish": content.scalars["finish_reason"],
         "answer": content.answers,
+        "episode_outcome": content.episode_outcomes,
     }
     distinct = {value for values in lists.values() for value in values if value is not None}
     connection.executemany("insert or ignore into words (value) values (?)", [(value,) for value in sorted(distinct)])
@@ -250,3 +254,7 @@ def floats(values: Sequence[float | bool | None]) -> NDArray[np.float64]:
 
 def _numbers(array: NDArray[np.float64]) -> Iterable[float | None]:
     return [value if value == value else None for value in array.tolist()]
+
+
+def _whole_numbers(array: NDArray[np.float64]) -> Iterable[int | None]:
+    return (None if value is None else int(value) for value in _numbers(array))

@@ -14,7 +14,8 @@ _QUESTION_CHARS = 120
 _ROW = (
     "select g.phase, g.step, g.group_id, r.sample_index, g.uid, g.epoch, r.reward, r.components, r.advantage,"
     " r.correct, r.outcome, r.finish, r.length, r.entropy, r.max_gap, r.k3, r.repetition, r.lag, g.worker, r.answer,"
-    f" g.truth, substr(g.question, 1, {_QUESTION_CHARS}), r.preview from rows as r"
+    f" g.truth, substr(g.question, 1, {_QUESTION_CHARS}), r.turns, r.tool_calls, r.episode_outcome, r.preview"
+    " from rows as r"
     f" join groups as g on g.id = (r.id >> {FILE_SHIFT} << {FILE_SHIFT}) + r.grp"
 )
 _PLACED = _ROW.replace("r.preview", "r.preview, r.row, f.name") + f" join files as f on f.id = (r.id >> {FILE_SHIFT})"
@@ -202,7 +203,10 @@ def row_of(values: Sequence[Any]) -> RolloutRow:
         answer=values[19],
         truth=values[20],
         question=values[21],
-        preview=values[22],
+        turns=values[22],
+        tool_calls=values[23],
+        episode_outcome=values[24],
+        preview=values[25],
     )
 
 

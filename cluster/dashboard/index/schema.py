@@ -5,7 +5,7 @@ one range of ids and whatever came from it is removed by two bounds. What filter
 as columns: `chunks` has a NumPy array for each file and name, which is a thousand times less work to scan than rows.
 """
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 """Raised with every change of the tables or of what is computed into them: an older index is removed and made anew."""
 
 FILE_SHIFT = 32
@@ -32,14 +32,15 @@ create table rows (
     row integer,            -- in the Parquet file
     grp integer,            -- number of its group in the file
     sample_index integer, reward real, components text, advantage real, correct integer, outcome text, finish text,
-    length integer, entropy real, max_gap real, k3 real, repetition real, lag integer, answer text, preview text
+    length integer, entropy real, max_gap real, k3 real, repetition real, lag integer, answer text, preview text,
+    turns integer, tool_calls integer, episode_outcome text -- null for a single answer
 );
 create table chunks (id integer primary key, file integer, name text, data blob);
 create index chunks_by_name on chunks (name, file);
 -- Completions in lower case, one after the other: of a part of a file, and the positions of its rows.
 create table texts (id integer primary key, file integer, positions blob, offsets blob, data blob);
 create index texts_by_file on texts (file);
--- Words that columns hold as numbers: outcomes, endings, answers.
+-- Words that columns hold as numbers: outcomes, endings, answers, ends of episodes.
 create table words (id integer primary key, value text unique);
 
 -- How far a log was read; `tail` are the bytes before the offset, by which a rewritten file is known.

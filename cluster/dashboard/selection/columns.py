@@ -5,14 +5,17 @@ from collections.abc import Mapping
 from cluster.columns import ROLLOUT_COLUMNS
 from cluster.dashboard.index.filter_fields import BY_NAME
 
-JSON_COLUMNS = ("components", "version_spans")
+JSON_COLUMNS = ("components", "version_spans", "episode")
 """JSON as text in the run's tables; a value of its own in JSON lines."""
 COMPUTED: Mapping[str, str] = {
-    "length": "int64",  # tokens
+    "length": "int64",  # sampled tokens
     "entropy": "float64",
     "max_gap": "float64",
     "k3": "float64",
     "repetition": "float64",
+    "turns": "int64",
+    "tool_calls": "int64",
+    "episode_outcome": "string",
     "lag": "int64",
 }
 """Name -> kind; what each means stands in `FIELDS` of the filter language."""

@@ -1,6 +1,6 @@
 """Completions as data for fine-tuning: the records that TRL's SFTTrainer and DPOTrainer read.
 
-sft       {"prompt": [turns], "completion": [turn]}         each selected completion
+sft       {"prompt": [turns], "completion": [turn]}         each selected completion; of an episode all of its turns
 dpo       {"prompt": [turns], "chosen": [turn], "rejected": [turn]}   of each group the best and the worst reward
 -text     the same with strings in place of turns: the prompt exactly as the model was given it
 """
@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
+from cluster.dashboard.files.sampled_tokens import read_episodes
 from cluster.dashboard.index.rollout_queries import PlacedRow
 from cluster.dashboard.selection.completions import SelectionError
 from rollout.config import AnyTask, TaskConfig, task_name, tasks_of
@@ -19,7 +20,9 @@ from rollout.prompts.rows import TaskRow
 
 Shape = Literal["rollouts", "sft", "dpo", "sft-text", "dpo-text"]
 SHAPES: tuple[Shape, ...] = get_args(Shape)
-PAIR_COLUMNS = ("phase", "task", "step", "group_id", "sample_index", "question", "prompt_text", "completion_text")
+PAIR_COLUMNS = (
+    *("phase", "task", "step", "group_id", "sample_index", "question", "prompt_text", "completion_text", "episode"),
+)
 """What is read of a completion to make a record of it."""
 
 _TURN = "turns"
@@ -125,4 +128,18 @@ def _prompt(values: Mapping[str, Any], turns: Turns | None) -> Any:
 
 def _completion(values: Mapping[str, Any], turns: Turns | None) -> Any:
     text = values["completion_text"] or ""
-    return text if turns is None else [{"role": "assistant", "content": text}]
+    if turns is None:
+        return text
+    (episode,) = read_episodes([values["episode"]])
+    if episode is None:
+        return [{"role": "assistant", "content": text}]
+    if len(episode.spoken) < len(episode.turns):
+        raise SelectionError(
+            f"the words of the episode of group {values['group_id']} at step {values['step']} were not noted turn by "
+            "turn; the shapes sft-text and dpo-text have them as one text"
+        )
+    said = []
+    for turn in episode.spoken:
+        said.append({"role": "assistant", "content": turn.text})
+        said += [{"role": message.role, "content": message.text} for message in turn.heard]
+    return said

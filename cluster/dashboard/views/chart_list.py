@@ -10,6 +10,7 @@ from cluster.dashboard.figures import thresholds
 from cluster.dashboard.figures.derived import REJECTED_IN_STEP
 from cluster.dashboard.figures.thresholds import RunFacts, Threshold
 from cluster.dashboard.views.charts import ChartSpec, SeriesSpec
+from cluster.dashboard.views.episode_charts import EPISODES
 
 
 def _line(name: str, label: str, *, greatest: bool = False) -> SeriesSpec:
@@ -71,8 +72,8 @@ LEARNING = (
         id="length",
         group="Learning",
         title="Length of completions",
-        help="Truncated completions hide how long whole ones are, so those that ended by themselves have a line of "
-        "their own. Worry when it grows by 30 % in 20 steps and the reward does not.",
+        help="Sampled tokens. Truncated completions hide how long whole ones are, so those that ended by themselves "
+        "have a line of their own. Worry when it grows by 30 % in 20 steps and the reward does not.",
         series=(
             _line("rollout/completion_tokens_mean", "mean"),
             _line("rollout/ended_tokens_mean", "mean of those that ended"),
@@ -335,4 +336,4 @@ SYSTEM = (
     ),
 )
 
-CHARTS = (*LEARNING, *STABILITY, *OFF_POLICY, *SYSTEM)
+CHARTS = (*LEARNING, *EPISODES, *STABILITY, *OFF_POLICY, *SYSTEM)

@@ -10,7 +10,7 @@ from cluster.dashboard.figures.thresholds import NO_THRESHOLD, RunFacts, Thresho
 from cluster.dashboard.records import MetricTable
 from learner.metrics import Metric
 
-GROUPS = ("Learning", "Stability", "Off-policy", "System")
+GROUPS = ("Learning", "Episodes", "Stability", "Off-policy", "System")
 Role = Literal["line", "low", "high", "stack"]
 """`low` and `high` bound the band around the line before them; those of `stack` lie on one another."""
 

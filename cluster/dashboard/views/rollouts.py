@@ -10,6 +10,7 @@ from cluster.dashboard.figures.settings import setting
 from cluster.dashboard.figures.token_term import token_term
 from cluster.dashboard.index.filter_fields import FIELDS
 from cluster.dashboard.records import GroupAddress, RolloutRecord, RolloutRow
+from rollout.episode_types import EpisodeFacts
 
 if TYPE_CHECKING:
     from cluster.dashboard.index.store import RunStore
@@ -64,6 +65,7 @@ def rollout_page(store: "RunStore", address: GroupAddress, sample_index: int) ->
         "attempt": record.attempt,
         "reward_worker": record.reward_worker,
         "tokens": _tokens(record, store.vocabulary()),
+        "episode": None if record.episode is None else _episode(record.episode, record.question),
         "prompt_tokens": {
             "ids": list(record.prompt_token_ids),
             "pieces": _pieces(record.prompt_token_ids, store.vocabulary()),
@@ -137,6 +139,31 @@ def _tokens(record: RolloutRecord, vocabulary: Sequence[str] | None) -> dict[str
         "entropies": _rounded(record.entropies) or None,
         "loss_mask": list(record.loss_mask),
         "versions": versions,
+    }
+
+
+def _episode(episode: EpisodeFacts, opening: str) -> dict[str, Any]:
+    """Its turns in their order, each with its tokens and, where these were noted, its words."""
+    spoken = (*episode.spoken, *[None] * (len(episode.turns) - len(episode.spoken)))
+    return {
+        "opening": opening,
+        "outcome": episode.outcome,
+        "scores": {name: finite(value) for name, value in episode.scores.items()},
+        "num_attempts": episode.num_attempts,
+        "num_tool_calls": episode.num_tool_calls,
+        "seconds": episode.seconds or None,
+        "world_s": episode.world_s if episode.seconds else None,
+        "turns": [
+            {
+                "start": turn.start,
+                "end": turn.end,
+                "finish": turn.finish,
+                "text": None if words is None else words.text,
+                "calls": [] if words is None else [{"name": name, "arguments": told} for name, told in words.calls],
+                "heard": [] if words is None else [asdict(message) for message in words.heard],
+            }
+            for turn, words in zip(episode.turns, spoken, strict=False)
+        ],
     }
 
 

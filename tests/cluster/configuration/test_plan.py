@@ -116,6 +116,15 @@ def test_tokens_by_hand() -> None:
     assert tokens.eval_completions == 32 * 8
 
 
+def test_an_episode_samples_as_much_as_its_limits_allow() -> None:
+    """Without any that the recipe gives, all that the context of 128 holds; its prompts are 16 x 8 in a step."""
+    limits = "task.limits={turns: 3, turn_tokens: 5}"
+    assert make_plan(load_config("guess", [])).tokens.completion_tokens == 16 * 8 * 128
+    assert make_plan(load_config("guess", ["task.limits.episode_tokens=50"])).tokens.completion_tokens == 16 * 8 * 50
+    assert make_plan(load_config("guess", [limits])).tokens.completion_tokens == 16 * 8 * 15
+    assert make_plan(load_config("guess", [limits])).tokens.eval_tokens == 64 * 4 * 15
+
+
 @pytest.mark.parametrize(
     ("name", "planned"), [("logprobs", _LOGITS_CHUNK_ELEMENTS), ("divergences", _DIVERGENCE_CHUNK_ELEMENTS)]
 )

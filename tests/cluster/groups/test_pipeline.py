@@ -22,7 +22,7 @@ from learner.teacher import TeacherConfig
 from reward.types import GroupScores, RewardOutcome, RewardResult
 from rollout.config import ReasoningGymTask, RolloutConfig
 from rollout.types import Prompt, RolloutGroup, facts_of, read_only
-from tests.cluster.examples import failed, ok, scored
+from tests.cluster.examples import episode_completion, failed, ok, scored
 from tests.cluster.fakes import FakeReward, FakeSampler, Journal, fleet_of, recovery_of
 
 BROKEN = failed(RewardOutcome.ERROR)
@@ -132,6 +132,22 @@ def test_tokens_that_cannot_be_trained_on_are_another_reason(tmp_path: Path) -> 
     asyncio.run(loop.sample())
     assert loop.ledger.rejected == {"nothing_to_train": 1}
     assert loop.buffer.num_waiting == 0
+
+
+def test_what_samplers_did_is_told_in_tokens_that_were_sampled(tmp_path: Path) -> None:
+    """Of the episode of `examples` 6 tokens of 10, in 3 turns, with 0.5 s of waiting for its world."""
+
+    class Playing(FakeSampler):
+        def wait_group(self, key: Any) -> Any:
+            _, group = super().wait_group(key)
+            group = dataclasses.replace(group, completions=(group.completions[0], episode_completion(1)))
+            return facts_of(group), group
+
+    loop = Loop(tmp_path, [[ok(1), ok(0)]], sampler=Playing)
+    asyncio.run(loop.sample())
+    extra = {event["kind"]: event["extra"] for event in loop.run.read_log("events")}
+    assert extra["generate"] == {"tokens": 2 + 6, "policy_version": 0, "turns": 3, "world_s": 0.5}
+    assert extra["score"] == {"tokens": 2 + 6, "policy_version": 0}
 
 
 def test_equal_rewards_are_kept_without_dynamic_sampling(tmp_path: Path) -> None:

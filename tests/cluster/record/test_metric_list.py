@@ -9,12 +9,12 @@ from learner.metrics import LEARNER_METRICS
 from reward.types import RewardOutcome
 from rollout.prompts.stream import StreamFacts
 from rollout.types import FinishReason
-from tests.cluster.examples import completion, failed, ok, scored, step_output
+from tests.cluster.examples import completion, episode_completion, failed, ok, scored, step_output
 from tests.cluster.record.metric_docs import PAGE, metrics_page
 
 GROUPS = [
     scored(0, [ok(1.0), failed(RewardOutcome.TIMEOUT)], [completion(0), completion(1, finish=FinishReason.STOP)]),
-    scored(1, [ok(0.0), ok(1.0)]),
+    scored(1, [ok(0.0), ok(1.0)], [completion(0), episode_completion(1)]),
 ]
 """Of every outcome and ending, so that no name is left out for want of a value."""
 

@@ -1,5 +1,6 @@
 """Metrics by hand, and the estimators against brute force."""
 
+import math
 from dataclasses import replace
 from itertools import combinations
 from math import sqrt
@@ -9,6 +10,7 @@ import pytest
 
 from cluster.dashboard.files.features import Lists
 from cluster.dashboard.files.features import repetition as repetitions
+from cluster.record.episode_metrics import MAX_SCORES, episode_metrics
 from cluster.record.metrics import (
     count_metrics,
     evaluation_metrics,
@@ -24,9 +26,12 @@ from cluster.record.metrics import (
 )
 from cluster.types import GroupCounts, StepTimings
 from reward.types import RewardOutcome
+from rollout.episode_types import summary_of
+from rollout.episodes.environment import Outcome
 from rollout.prompts.stream import StreamFacts
-from rollout.types import FinishReason, read_only, repetition
-from tests.cluster.examples import completion, failed, ok, scored, step_output
+from rollout.repetition import repetition
+from rollout.types import FinishReason, read_only
+from tests.cluster.examples import completion, episode_completion, failed, ok, scored, step_output
 
 TIMINGS = StepTimings(step_s=10.0, generate_s=4.0, score_s=1.0, train_s=2.0, sync_s=0.5)
 
@@ -48,6 +53,81 @@ def test_a_failed_reward_is_counted_and_enters_no_mean() -> None:
     assert metrics["reward/equal_groups_fraction"] == 0.5
     assert reward_metrics([scored(0, [ok(0.1 + 0.2), ok(0.3)])])["reward/equal_groups_fraction"] == 1
     assert (metrics["reward/all_right_groups"], metrics["reward/all_wrong_groups"]) == (1, 0)
+
+
+def test_of_an_episode_what_the_world_said_was_not_sampled() -> None:
+    """A single answer of 2 tokens at -0.5 each, and an episode of 10 tokens of which 6 were sampled, at 12 nats."""
+    groups = [scored(0, [ok(1.0), ok(0.0)], [completion(0), episode_completion(1)])]
+    metrics = rollout_metrics(groups)
+    assert metrics["rollout/completion_tokens"] == 8
+    assert metrics["rollout/completion_tokens_mean"] == 4
+    assert metrics["rollout/completion_tokens_max"] == 6
+    assert metrics["rollout/ended_tokens_mean"] == 2
+    assert metrics["rollout/sampled_entropy"] == pytest.approx((2 * 0.5 + 12) / 8)
+    assert time_metrics(groups, step_output(), TIMINGS)["rollout/tokens_per_s"] == 2  # 8 in 4 s
+    facts = groups[0].group.facts
+    assert (facts.num_tokens_G, facts.num_sampled_tokens_G, facts.num_trainable_tokens_G) == ((2, 10), (2, 6), (2, 6))
+
+
+def test_what_episodes_are_told_by() -> None:
+    """Beside a single answer two episodes: one of three turns, and one that was won in a turn, in another world."""
+    won = episode_completion(1)
+    assert won.episode is not None
+    episode = replace(
+        won.episode,
+        outcome="done",
+        turns=won.episode.turns[:1],
+        scores={"won": 1.0},
+        num_attempts=1,
+        num_tool_calls=0,
+        seconds=4.0,
+        world_s=1.0,
+    )
+    groups = [
+        scored(0, [ok(1.0), ok(0.0), ok(0.0)], [completion(2), episode_completion(), replace(won, episode=episode)])
+    ]
+    metrics = step_metrics(
+        groups,
+        step_output(),
+        timings=TIMINGS,
+        counts=GroupCounts(dispatched=1, trained=1, in_flight=0, rejected={}),
+        policy_version=0,
+    )
+    ends = {f"episode/ended_{outcome}": 0.0 for outcome in Outcome}
+    assert {name: value for name, value in metrics.items() if name.startswith("episode/")} == ends | {
+        "episode/turns_mean": 2.0,  # 3 and 1
+        "episode/tokens_mean": 10.0,
+        "episode/tool_calls_mean": 0.5,
+        "episode/begun_again": 1.0,
+        "episode/ended_done": 0.5,
+        "episode/ended_turns": 0.5,
+        "episode/score_won": 0.5,
+        "episode/score_tries": 3.0,
+        "episode/seconds_mean": 3.0,
+        "episode/seconds_max": 4.0,
+        "episode/world_s_mean": 0.75,
+        "episode/world_share": 0.25,
+    }
+    evaluation = evaluation_metrics(groups)
+    assert evaluation["eval/episode_turns_mean"] == 2.0
+    assert evaluation["eval/completion_tokens"] == 2 + 6 + 4
+    assert not any(name.startswith("episode/") for name in step_metrics_of_single_answers())
+
+
+def test_names_that_worlds_give_are_few_and_plain() -> None:
+    episode = episode_completion().episode
+    assert episode is not None
+    scores = {"näm e/1": 0.5, "nothing": math.nan, **{f"round {i:02}": 1.0 for i in range(40)}}
+    metrics = episode_metrics([(summary_of(replace(episode, scores=scores)), 10)])
+    named = {name: value for name, value in metrics.items() if name.startswith("episode/score_")}
+    assert named["episode/score_n_m_e_1"] == 0.5
+    assert named["episode/score_round_00"] == 1.0
+    assert len(named) == MAX_SCORES - 1  # `nothing` is no number
+
+
+def step_metrics_of_single_answers() -> dict[str, float]:
+    counts = GroupCounts(dispatched=1, trained=1, in_flight=0, rejected={})
+    return step_metrics([scored(0, [ok(1.0)])], step_output(), timings=TIMINGS, counts=counts, policy_version=0)
 
 
 def test_without_any_score_there_is_no_mean() -> None:

@@ -97,6 +97,8 @@ def test_an_episode_that_the_world_ends() -> None:
         "After two?",
         "three",
     ]
+    assert [[message.content for message in answer] for answer in episode.answers] == [["After one?"], ["After two?"]]
+    assert [span.finish for span in episode.conversation.spans] == ["stop"] * 3
     assert [asked.turn for asked in seen] == [1, 2, 3]
     whole = TEMPLATE.text([*episode.conversation.opening, *episode.conversation.arrays()[0].tolist()])
     assert whole == TEMPLATE.render(episode.messages, asks=False).removesuffix("\n")
@@ -127,10 +129,28 @@ def test_the_context_of_the_model_is_never_exceeded() -> None:
     assert len(episode.conversation.fed()) <= 100
 
 
-def test_seconds_end_an_episode() -> None:
-    now = iter(range(0, 1000, 20))
-    episode = played(Scripted(last=100), model(["one"]), rules(Limits(turns=99, episode_s=50)), clock=lambda: next(now))
+def test_seconds_end_an_episode_and_those_of_the_world_are_told() -> None:
+    """A start of 5 s, then 10 s for each reply and 10 s for each answer: after three of both it is 65 s old."""
+    now = [0.0]
+
+    class Slow(Scripted):
+        async def start(self, task: Task) -> Messages:
+            now[0] += 5
+            return await super().start(task)
+
+        async def respond(self, reply: Reply) -> Messages | Done:
+            now[0] += 10
+            return await super().respond(reply)
+
+    says = model(["one"])
+
+    async def sample(asked: Asked) -> Completion:
+        now[0] += 10
+        return await says(asked)  # type: ignore[no-any-return]
+
+    episode = played(Slow(last=100), sample, rules(Limits(turns=99, episode_s=50)), clock=lambda: now[0])
     assert (episode.outcome, len(episode.replies)) == (Outcome.SECONDS, 3)
+    assert (episode.seconds, episode.world_s) == (65.0, 35.0)
 
 
 def test_calls_of_a_reply_run_side_by_side_and_keep_their_order() -> None:

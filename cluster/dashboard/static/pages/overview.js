@@ -16,6 +16,7 @@ const AXES = [
 ];
 const GROUPS = [
   ["Learning", "Does the policy get better, and is there anything to learn from?"],
+  ["Episodes", "How do they go, and what ends them?"],
   ["Stability", "Could the training go wrong?"],
   ["Off-policy", "How far were the weights that sampled from those that learn?"],
   ["System", "Where does the time go?"],

@@ -7,10 +7,12 @@ import { useKeys } from "shoal/frame/keys.js";
 import { Text } from "shoal/parts/text.js";
 import { TokenView } from "shoal/tokens/view.js";
 import { Annotate } from "shoal/rollouts/annotate.js";
+import { Conversation, episodeFacts } from "shoal/rollouts/conversation.js";
 import { Rendered } from "shoal/rendered/view.js";
 import { lifeSpan } from "shoal/rollouts/group_history.js";
 import { Facts, RewardMark, SampleStrip } from "shoal/rollouts/rollout_parts.js";
 
+const CONVERSATION = { id: "conversation", label: "Conversation" };
 const VIEWS = [
   { id: "tokens", label: "Tokens" },
   { id: "text", label: "Text" },
@@ -94,6 +96,7 @@ function factsOf(rollout) {
     ["answer", rollout.answer === null ? "none" : html`<${Text} value=${rollout.answer} inline fold=${80} />`],
     ["truth", rollout.truth === null ? "none" : html`<${Text} value=${rollout.truth} inline fold=${80} />`],
     ["length", `${fmt.count(rollout.length)} tokens`],
+    ...episodeFacts(rollout),
     ["finish", html`<${Badge} state=${rollout.finish === "stop" ? "ok" : "watch"}>${rollout.finish}<//>`],
     ["graded", html`<${Badge} state=${rollout.outcome === "ok" ? "ok" : "alarm"}>${rollout.outcome}<//> ${rollout.score_s === null ? "" : fmt.seconds(rollout.score_s)}`],
     ["entropy", fmt.number(rollout.entropy)],
@@ -139,16 +142,21 @@ export default function RolloutPage({ run, route }) {
   );
   if (!rollout) return error ? html`<${Problem} error=${error} />` : html`<${Loading} what="Reading the completion" />`;
   // In an exported report some completions have no more than their text.
-  const views = rollout.tokens ? VIEWS : VIEWS.filter((one) => one.id === "text" || one.id === "drawn");
-  const view = views.some((one) => one.id === params.view) ? params.view : views[0].id;
+  const ofTokens = rollout.tokens ? VIEWS : VIEWS.filter((one) => one.id === "text" || one.id === "drawn");
+  const views = rollout.episode ? [CONVERSATION, ...ofTokens] : ofTokens;
+  // Whoever asks for a colour or a token wants to see the tokens.
+  const usual = rollout.episode && rollout.tokens && (params.colour || params.t) ? "tokens" : views[0].id;
+  const view = views.some((one) => one.id === params.view) ? params.view : usual;
+  const named = (id) => (id === "tokens" && !rollout.episode ? null : id);
   return html`<div class="ro-page" data-testid="rollout-page">
     <${Head} rollout=${rollout} parts=${parts} kept=${kept} beside=${beside} />
     <${Problem} error=${error ?? refused} />
-    <div class="ro-question"><span class="tk-dim">asked</span> <${Text} value=${rollout.question} fold=${400} /></div>
+    ${view === "conversation" ? null : html`<div class="ro-question"><span class="tk-dim">asked</span> <${Text} value=${rollout.question} fold=${400} /></div>`}
     <${Facts} items=${factsOf(rollout)} />
     <${Annotate} run=${run} address=${addressOf(rollout).join("/")} annotation=${rollout.annotation} />
     <${Tabs} label="Views of the completion" current=${view} data-testid="rollout-tabs"
-      items=${views.map((one) => ({ ...one, href: href("rollout", parts, { ...params, view: one.id === "tokens" ? null : one.id }) }))} />
+      items=${views.map((one) => ({ ...one, href: href("rollout", parts, { ...params, view: named(one.id) }) }))} />
+    ${view === "conversation" ? html`<${Conversation} rollout=${rollout} parts=${parts} params=${params} />` : null}
     ${view === "tokens" ? html`<${TokenView} rollout=${rollout} run=${run} params=${params} />` : null}
     ${view === "text" ? html`<${TextTab} rollout=${rollout} />` : null}
     ${view === "drawn" ? html`<${Rendered} text=${rollout.text} />` : null}

@@ -11,7 +11,7 @@ import { GROUP_TABLE } from "shoal/rollouts/group_table.js";
 import { Download } from "shoal/rollouts/download.js";
 import { FilterBox, FilterHelp } from "shoal/rollouts/filter_box.js";
 import { combined } from "shoal/rollouts/filter_language.js";
-import { addressOf, allColumns, chosenColumns, DEFAULT_COLUMNS } from "shoal/rollouts/rollout_columns.js";
+import { addressOf, allColumns, chosenColumns, usualColumns } from "shoal/rollouts/rollout_columns.js";
 import { usePagedRows } from "shoal/parts/paged_rows.js";
 import { PinnedSideBySide, pinsOf, PinTray, togglePin } from "shoal/rollouts/pinned.js";
 
@@ -147,10 +147,12 @@ function questionOf(params) {
   return { filter, search, sort: params.sort || DEFAULT_SORT, asked, shift };
 }
 
-/** The columns that were chosen; those that are fields of the index can be sorted by. */
-function shownColumns(names, all, fields) {
+/** [names of the usual columns, those that are shown]; those that are fields of the index can be sorted by. */
+function shownColumns(names, all, rows, fields) {
   const sortable = new Set(fields.map(({ name }) => name));
-  return chosenColumns(names, all).map((column) => ({ ...column, title: column.help, sortable: sortable.has(column.key) || column.key.startsWith("reward.") }));
+  const usual = usualColumns(rows);
+  const shown = chosenColumns(names, all, usual).map((column) => ({ ...column, title: column.help, sortable: sortable.has(column.key) || column.key.startsWith("reward.") }));
+  return /** @type {const} */ ([usual, shown]);
 }
 
 const focus = (input) => () => {
@@ -175,9 +177,9 @@ export default function RolloutsPage({ run, route, frame }) {
   const [help, setHelp] = useState(false);
   const [filterInput, searchInput] = [useRef(null), useRef(null)];
   const [tableRef, height] = useTableHeight(pins.length ? 76 : 24);
-  const fields = rows.head.data?.fields ?? [];
-  const all = allColumns({ mark: search, pins, components: componentNames(rows.head.data?.rows ?? []) });
-  const shown = shownColumns(params.cols, all, fields);
+  const { rows: listed = [], fields = [] } = rows.head.data ?? {};
+  const all = allColumns({ mark: search, pins, components: componentNames(listed) });
+  const [usual, shown] = shownColumns(params.cols, all, listed, fields);
 
   const change = (patch) => {
     setSelected(-1);
@@ -209,7 +211,7 @@ export default function RolloutsPage({ run, route, frame }) {
         inputRef=${filterInput} helpOpen=${help} onHelp=${() => setHelp(!help)} onApply=${(text) => change({ filter: text })} />
       <${SearchBox} value=${search} inputRef=${searchInput} onSearch=${(text) => change({ q: text })} />
       ${isReport ? null : html`<${Segmented} label="Rows" options=${ROWS} value=${groups ? "groups" : "completions"} onChange=${(to) => change({ view: to === "groups" ? to : null })} data-testid="rows" />`}
-      ${groups ? null : html`<${ColumnChoice} all=${all} chosen=${shown.map(({ key }) => key)} usual=${DEFAULT_COLUMNS} onChange=${(names) => replaceParams({ cols: names.join(",") === DEFAULT_COLUMNS.join(",") ? null : names.join(",") })} />`}
+      ${groups ? null : html`<${ColumnChoice} all=${all} chosen=${shown.map(({ key }) => key)} usual=${usual} onChange=${(names) => replaceParams({ cols: names.join(",") === usual.join(",") ? null : names.join(",") })} />`}
       <${Download} run=${run} asked=${asked} total=${rows.total} what=${groups ? "groups" : "rollouts"} />
     </div>
     ${help ? html`<${FilterHelp} fields=${fields} onTry=${(text) => change({ filter: text })} />` : null}

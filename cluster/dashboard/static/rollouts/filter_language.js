@@ -4,13 +4,18 @@
 /** Short names of fields, which the server does not list. */
 export const ALIASES = [
   { name: "adv", type: "number", help: "advantage" },
-  { name: "len", type: "number", help: "length in tokens" },
+  { name: "calls", type: "number", help: "calls of tools in an episode" },
+  { name: "episode", type: "text", help: "how an episode ended" },
+  { name: "len", type: "number", help: "length in sampled tokens" },
   { name: "gap", type: "number", help: "largest gap of its tokens, nats" },
   { name: "group", type: "text", help: "the group" },
   { name: "sample", type: "number", help: "which of the group's completions" },
 ];
 
+const ENDS = ["done", "turns", "tool_calls", "tokens", "seconds", "failed", "engine", "invalid_calls"];
 const VALUES = {
+  episode: ENDS,
+  episode_outcome: ENDS,
   finish: ["stop", "length", "abort", "error"],
   outcome: ["ok", "timeout", "error", "invalid"],
   phase: ["train", "eval"],
@@ -20,6 +25,7 @@ export const EXAMPLES = [
   ["reward<1 & gap>1 & step:400-412", "not right, and one token far off, in those steps"],
   ['correct & truncated', "right although it was cut off"],
   ['text~"\\\\boxed" & !correct', "a boxed answer that was not accepted"],
+  ["turns>=3 & episode!=done", "episodes of three turns or more that their world did not end"],
   ["answer=none & finish=stop", "ended by itself without an answer"],
   ['(outcome=timeout | outcome=error) & worker="sampler-1"', "grading failed for one sampler's completions"],
 ];

@@ -36,6 +36,7 @@ export function ColumnHead({ rollout, link, title, apart, children }) {
     </div>
     <div class="gr-col-facts">
       <span>${fmt.count(rollout.length)} tokens</span>
+      ${rollout.turns === null || rollout.turns === undefined ? null : html`<span>${fmt.count(rollout.turns)} turn${rollout.turns === 1 ? "" : "s"}, ended with <${Text} value=${rollout.episode_outcome} inline /></span>`}
       ${apart ? html`<${Badge} state="alarm" title="the same answer as another, and another reward">graded apart<//>` : null}
       ${rollout.finish === "stop" ? null : html`<${Badge} state="watch">${rollout.finish}<//>`}
       ${rollout.outcome === "ok" ? null : html`<${Badge} state="alarm">${rollout.outcome}<//>`}

@@ -39,8 +39,12 @@ export function allColumns({ mark, pins, components }) {
     { key: "reward", label: "reward", width: 104, ...right, render: (row) => html`<${RewardMark} reward=${row.reward} correct=${row.correct} />`, help: "✓ judged correct, ✗ not" },
     ...components.map((name) => ({ key: `reward.${name}`, label: name, width: 84, ...right, render: (row) => fmt.number(row.components[name]), help: `reward component ${name}` })),
     { key: "advantage", label: "adv", width: 72, ...right, help: "advantage", render: (row) => html`<span class=${`gr-adv ${row.advantage > 0 ? "up" : row.advantage < 0 ? "down" : ""}`}>${fmt.number(row.advantage)}</span>` },
-    { key: "length", label: "len", width: 64, ...right, render: number("length"), help: "tokens" },
+    { key: "length", label: "len", width: 64, ...right, render: number("length"), help: "sampled tokens" },
     { key: "finish", label: "finish", width: 64, help: "how sampling ended", render: (row) => (row.finish === "stop" ? row.finish : html`<span class="rl-cell-warn">${row.finish}</span>`) },
+    { key: "turns", label: "turns", width: 64, ...right, render: number("turns"), help: "replies of an episode" },
+    { key: "tool_calls", label: "calls", width: 64, ...right, render: number("tool_calls"), help: "calls of tools in an episode" },
+    { key: "episode_outcome", label: "ended", width: 84, help: "how an episode ended", render: (row) =>
+      row.episode_outcome === null || row.episode_outcome === undefined ? html`<span class="tk-dim">–</span>` : html`<${Text} value=${row.episode_outcome} inline />` },
     { key: "outcome", label: "graded", width: 70, help: "how grading ended", render: (row) => (row.outcome === "ok" ? row.outcome : html`<span class="rl-cell-warn">${row.outcome}</span>`) },
     { key: "entropy", label: "entropy", width: 82, ...right, render: number("entropy"), help: "mean over its tokens, nats" },
     { key: "max_gap", label: "max gap", width: 92, ...right, help: "largest |log p(learner) − log p(sampler)|, nats", render: (row) => heat(row.max_gap === null ? 0 : logShare(row.max_gap, 0.03, 3), fmt.number(row.max_gap)) },
@@ -58,7 +62,15 @@ export function allColumns({ mark, pins, components }) {
   ];
 }
 
-export const DEFAULT_COLUMNS = ["step", "group_id", "sample_index", "reward", "advantage", "length", "finish", "entropy", "max_gap", "question", "answer", "truth", "preview"];
+const DEFAULT_COLUMNS = ["step", "group_id", "sample_index", "reward", "advantage", "length", "finish", "entropy", "max_gap", "question", "answer", "truth", "preview"];
+
+const EPISODE_COLUMNS = ["turns", "episode_outcome"];
+
+/** Names of the columns that are shown unless others are chosen: of episodes also how they went. */
+export function usualColumns(rows) {
+  if (!rows.some((row) => row.turns !== null && row.turns !== undefined)) return DEFAULT_COLUMNS;
+  return DEFAULT_COLUMNS.flatMap((name) => (name === "finish" ? [name, ...EPISODE_COLUMNS] : [name]));
+}
 
 /** "train/4/GID/3": the address of a rollout as text. */
 export function addressOf(row) {
@@ -66,8 +78,8 @@ export function addressOf(row) {
 }
 
 /** Names of the columns in a param, in the order of the table; the usual ones where it names none. */
-export function chosenColumns(param, all) {
+export function chosenColumns(param, all, usual) {
   const wanted = (param ?? "").split(",").filter(Boolean);
-  const names = wanted.length ? wanted : DEFAULT_COLUMNS;
+  const names = wanted.length ? wanted : usual;
   return all.filter((column) => names.includes(column.key));
 }

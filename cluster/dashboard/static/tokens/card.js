@@ -5,6 +5,7 @@ import { html, useEffect, useLayoutEffect, useRef, useState } from "shoal/parts/
 import { get } from "shoal/frame/api.js";
 import { pieceNodes } from "shoal/tokens/flow.js";
 import { trim } from "shoal/tokens/colours.js";
+import { turnsOfTokens } from "shoal/tokens/math.js";
 
 /** [{label, value, note}] of a token. Pure; values are text. */
 export function facts(tokens, rollout, t) {
@@ -29,7 +30,7 @@ function TokenFacts({ tokens, rollout, t }) {
     <div class="tk-card-head">
       <span class="tk-card-piece">${pieceNodes(tokens.pieces ? tokens.pieces[t] : null, tokens.ids[t])}</span>
       <span class="tk-dim">
-        id ${tokens.ids[t]} · position ${t}${tokens.version ? ` · v${tokens.version[t]}` : ""}${tokens.mask[t] ? "" : " · not trained on"}
+        id ${tokens.ids[t]} · position ${t}${tokens.version ? ` · v${tokens.version[t]}` : ""}${tokens.turns > 1 && tokens.turn[t] ? ` · turn ${tokens.turn[t]}` : ""}${tokens.turn[t] ? (tokens.mask[t] ? "" : " · not trained on") : " · said by the world"}
       </span>
     </div>
     <dl class="tk-facts">
@@ -76,7 +77,7 @@ export function samePosition(own, others, t) {
     let shared = 0;
     while (shared < t && shared < ids.length && ids[shared] === own.ids[shared]) shared++;
     const there = t < ids.length;
-    const sampler = other.tokens.rollout_logprobs;
+    const sampler = turnsOfTokens(other)[t] ? other.tokens.rollout_logprobs : null;
     return {
       sample_index: other.sample_index,
       reward: other.reward,

@@ -134,7 +134,7 @@ export function chooseMode(id, tokens) {
 export function levels(mode, tokens) {
   const values = mode.values(tokens);
   if (!values) return tokens.ids.map(() => null);
-  return values.map((value, i) => (value === null ? null : mode.level(value, tokens, i)));
+  return values.map((value, i) => (value === null || !tokens.turn[i] ? null : mode.level(value, tokens, i)));
 }
 
 /** The CSS class of a level. */
@@ -149,7 +149,7 @@ export function levelClass(mode, level) {
 export function outliers(mode, tokens) {
   const values = mode.values(tokens);
   if (!values) return [];
-  return topPositions(tokens.count, (i) => (values[i] === null ? 0 : mode.score(values[i], tokens, i)), 24);
+  return topPositions(tokens.count, (i) => (values[i] === null || !tokens.turn[i] ? 0 : mode.score(values[i], tokens, i)), 24);
 }
 
 /** A number in at most three significant digits, without trailing zeros; "–" for null. */

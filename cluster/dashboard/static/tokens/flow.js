@@ -44,11 +44,12 @@ class Block extends Component {
         "tk",
         levelClass(mode, levels[i]),
         tokens.clipped && tokens.clipped[i] ? "tk-clip" : "",
-        tokens.mask[i] ? "" : "tk-mask",
+        tokens.turn[i] ? (tokens.mask[i] ? "" : "tk-mask") : "tk-world",
         seam ? "tk-seam" : "",
         i === current ? "tk-cur" : "",
       ];
       const piece = tokens.pieces ? tokens.pieces[i] : null;
+      if (tokens.turn[i] && tokens.turns > 1 && tokens.turn[i] !== tokens.turn[i - 1]) out.push(html`<span class="tk-turn">turn ${tokens.turn[i]}</span>`);
       out.push(html`<span class=${names.filter(Boolean).join(" ")} data-t=${i}>${pieceNodes(piece, tokens.ids[i])}</span>`);
     }
     return out;

@@ -16,14 +16,26 @@ function zip(a, b, f) {
 
 const limited = (d) => Math.max(-MAX_LOG_RATIO, Math.min(MAX_LOG_RATIO, d));
 
-/** {count, ids, pieces, sampler, learner, reference, entropy, mask, version, gap, ratio, prob, kl, k3, credit, clipped}.
+/** [count] of an answer: the number of the turn that sampled each token, from 1; 0 for what the world of an episode said.
+ *  A single answer is one turn. */
+export function turnsOfTokens(rollout) {
+  if (!rollout.episode) return rollout.tokens.ids.map(() => 1);
+  const found = rollout.tokens.ids.map(() => 0);
+  rollout.episode.turns.forEach(({ start, end }, i) => found.fill(i + 1, Math.max(0, start), Math.max(0, end)));
+  return found;
+}
+
+/** {count, ids, pieces, turn, turns, sampler, learner, reference, entropy, mask, version, gap, ratio, prob, kl, k3, credit, clipped}.
  *  Arrays of [count], or null where the run did not record what they need. Log-probabilities in nats. */
 export function deriveTokens(rollout) {
   const t = rollout.tokens;
   const count = t.ids.length;
-  const sampler = column(t.rollout_logprobs, count);
-  const learner = column(t.policy_logprobs, count);
-  const reference = column(t.ref_logprobs, count);
+  const turn = turnsOfTokens(rollout);
+  // What the world said has no probability of the sampler's, and is in no figure.
+  const sampled = (values) => values && values.map((value, i) => (turn[i] ? value : null));
+  const sampler = sampled(column(t.rollout_logprobs, count));
+  const learner = sampled(column(t.policy_logprobs, count));
+  const reference = sampled(column(t.ref_logprobs, count));
   const mask = column(t.loss_mask, count) ?? t.ids.map(() => true);
   const gap = zip(learner, sampler, (l, s) => l - s);
   const ratio = gap && gap.map((d) => (d === null ? null : Math.exp(limited(d))));
@@ -35,10 +47,12 @@ export function deriveTokens(rollout) {
     count,
     ids: t.ids,
     pieces: column(t.pieces, count),
+    turn,
+    turns: rollout.episode ? rollout.episode.turns.length : 1,
     sampler,
     learner,
     reference,
-    entropy: column(t.entropies, count),
+    entropy: sampled(column(t.entropies, count)),
     mask,
     version: column(t.versions, count),
     gap,

@@ -28,6 +28,7 @@ export function GapScatter({ tokens, current, onPick }) {
     context.fillStyle = faint;
     context.fillText("sampler", (width + PAD.left) / 2, height - 5);
     for (let i = 0; i < tokens.count; i++) {
+      if (!tokens.turn[i]) continue; // said by the world
       const [x, y] = point(i, width, height);
       const far = Math.abs(tokens.gap[i] ?? 0) > 0.1;
       context.fillStyle = far ? neg : ink;
@@ -35,7 +36,7 @@ export function GapScatter({ tokens, current, onPick }) {
       context.fillRect(x - 1.5, y - 1.5, 3, 3);
     }
     context.globalAlpha = 1;
-    if (current !== null) ring(context, point(current, width, height), ink);
+    if (current !== null && tokens.turn[current]) ring(context, point(current, width, height), ink);
   };
   const ref = useCanvas(draw, [tokens, current, low]);
   const pick = (event) => {
@@ -44,6 +45,7 @@ export function GapScatter({ tokens, current, onPick }) {
     /** @type {[number, number | null]} */
     let best = [Infinity, null];
     for (let i = 0; i < tokens.count; i++) {
+      if (!tokens.turn[i]) continue;
       const [px, py] = point(i, box.width, box.height);
       const distance = (px - x) ** 2 + (py - y) ** 2;
       if (distance < best[0]) best = [distance, i];

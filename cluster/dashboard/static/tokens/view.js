@@ -17,7 +17,8 @@ function Legend({ mode, tokens, rollout }) {
     <ul class="tk-scale" aria-label="Scale">
       ${mode.stops(tokens).map(({ label, level }) => html`<li key=${label}><i class=${`tk-swatch ${levelClass(mode, level)}`}></i>${label}</li>`)}
       ${tokens.clipped ? html`<li><i class="tk-swatch tk-clip">ab</i>clipped</li>` : null}
-      <li><i class="tk-swatch tk-mask">ab</i>masked</li>
+      ${rollout.episode ? html`<li><i class="tk-swatch tk-world">ab</i>said by the world, not sampled</li>` : null}
+      ${rollout.episode && !tokens.mask.some((on, i) => !on && tokens.turn[i]) ? null : html`<li><i class="tk-swatch tk-mask">ab</i>masked</li>`}
       ${tokens.seams.length ? html`<li><i class="tk-swatch tk-seam">ab</i>newer weights</li>` : null}
     </ul>
   </div>`;
@@ -85,7 +86,7 @@ function Colourings({ mode, tokens, rollout }) {
       }))}
       onChange=${(id) => MODES.find((one) => one.id === id)?.values(tokens) && replaceParams({ colour: id })}
     />
-    <span class="tk-dim">${tokens.count.toLocaleString("en")} tokens</span>
+    <span class="tk-dim">${rollout.episode ? `${rollout.length.toLocaleString("en")} sampled of ` : ""}${tokens.count.toLocaleString("en")} tokens</span>
   </div>`;
 }
 

@@ -57,7 +57,7 @@ def test_a_live_run_with_torn_and_missing_files(run: RunDirectory, tmp_path: Pat
     assert list(execute(connection, "select distinct step from rollouts")[1]) == [(0,)]
     assert [warning.split(" was left out")[0] for warning in warnings] == [str(tables[1])]
     with pytest.raises(
-        QueryError, match="evaluations does not exist; this run has: evals, events, ledger, metrics, rollouts"
+        QueryError, match="evaluations does not exist; this run has: evals, events, ledger, metrics, rollouts, turns"
     ):
         execute(connection, "select * from evaluations")
 

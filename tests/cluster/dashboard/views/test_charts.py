@@ -12,6 +12,7 @@ from cluster.dashboard.figures.thresholds import facts_of
 from cluster.dashboard.records import MetricTable
 from cluster.dashboard.views.chart_list import CHARTS
 from cluster.dashboard.views.charts import GROUPS, chart_of
+from cluster.record.episode_metrics import EPISODE_METRICS
 from cluster.record.metric_list import metric_of
 from learner.metrics import LEARNER_METRICS
 from tests.cluster.dashboard.small_runs import open_store, write_run
@@ -42,10 +43,11 @@ def test_every_metric_of_a_chart_is_written_by_a_run_or_derived(tmp_path: Path) 
         f"train/{name}" for name in ("kl_ref", "teacher_kl", "masked_fraction", "correction_weight", "entropy_coef")
     }
     assert all(metric_of(name) is not None for name in only_sometimes)
+    of_episodes = {metric.name for metric in EPISODE_METRICS}
     for spec in CHARTS:
         for part in spec.series:
             if not part.name.endswith("*"):
-                assert part.name in written | set(DERIVED) | only_sometimes, part.name
+                assert part.name in written | set(DERIVED) | only_sometimes | of_episodes, part.name
 
 
 def test_a_run_that_is_starting_has_the_charts_that_it_will_have() -> None:

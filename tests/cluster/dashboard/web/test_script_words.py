@@ -9,6 +9,7 @@ from cluster.dashboard.index.ledger_queries import LETTERS
 from cluster.dashboard.records import DOWN, STOPPED, WAIT
 from cluster.dashboard.web.page import STATIC
 from cluster.types import ActorState, EventKind, GroupState
+from rollout.episodes.environment import Outcome
 
 SCRIPTS = {
     path.relative_to(STATIC).as_posix(): path.read_text(encoding="utf-8")
@@ -44,6 +45,12 @@ def test_letters_of_the_ledger_are_those_of_the_index() -> None:
 @pytest.mark.parametrize(("script", "name"), [("timeline/model.js", "KINDS"), ("timeline/draw.js", "PATTERNS")])
 def test_kinds_of_the_timeline_are_those_of_events(script: str, name: str) -> None:
     assert {*EventKind, WAIT, DOWN, STOPPED} >= keys_of(script, name) >= {*EventKind} - {EventKind.INSTANT}
+
+
+def test_ends_of_episodes_that_are_offered_are_those_that_there_are() -> None:
+    found = re.search(r"const ENDS = \[(.*?)\]", SCRIPTS["rollouts/filter_language.js"])
+    assert found is not None
+    assert re.findall(r'"(\w+)"', found[1]) == [outcome.value for outcome in Outcome]
 
 
 def test_states_of_actors_are_those_that_are_recorded() -> None:
