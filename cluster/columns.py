@@ -35,6 +35,7 @@ ROLLOUT_COLUMNS: Mapping[str, str] = {
     "components": "string",  # JSON: name -> value before its weight
     "outcome": "string",  # `RewardOutcome`
     "detail": "string",
+    "verdicts": "string",  # JSON: component -> what a judge said (docs/judges.md); null where none did
     "correct": "bool",
     "answer": "string",  # the final answer that was found in the completion, or null
     "finish_reason": "string",  # `FinishReason`

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from learner.config import LearnerConfig
 from learner.objective import GroupAdvantage, PassAtKAdvantage, ReinforcePlusPlusAdvantage
 from reward.config import RewardConfig, RewardFunctionConfig
+from reward.judging.config import COMPARING, HttpConfig, JudgeConfig
 from rollout.config import (
     AnyTask,
     Config,
@@ -232,6 +233,42 @@ class RunConfig(Config):
         if self.rollout.gpus_per_engine and self.model.path.startswith("tiny:"):
             raise ValueError("model.path is tiny:, a toy for CPUs; set rollout.gpus_per_engine to 0")
         return self
+
+    @model_validator(mode="after")
+    def _check_judges(self) -> Self:
+        evaluates = self.eval.at_start or self.eval.at_end or self.eval.every > 0
+        sizes = {"rollout.group_size": self.rollout.group_size}
+        sizes |= {"eval.num_samples": self.eval.num_samples} if evaluates else {}
+        for function in self.reward.functions:
+            asked = function.asked
+            # One that is for some rows may have none in the evaluation.
+            is_for_all = not function.tasks and not function.rows
+            if isinstance(asked, JudgeConfig) and asked.mode in COMPARING and is_for_all:
+                key = next((key for key, size in sizes.items() if size == 1), None)
+                if key is not None:
+                    raise ValueError(
+                        f"reward function {function.component!r}: params.mode is {asked.mode}, which compares the "
+                        f"completions of a group, and {key} is 1; set it to 2 or more, or take another mode"
+                    )
+            if asked is not None:
+                self._check_pace(function.component, asked)
+        return self
+
+    def _check_pace(self, component: str, asked: JudgeConfig | HttpConfig) -> None:
+        """Raises ValueError where the limits leave no time for the groups that are scored together."""
+        limit = asked.limits.requests_per_minute
+        if limit is None:
+            return
+        pending = (self.max_policy_lag + 1) * self.rollout.prompts_per_step
+        groups = min(self.reward.groups_at_once, -(-pending // self.reward.num_workers))
+        requests = groups * asked.num_requests(self.rollout.group_size)
+        takes_s = 60.0 * requests / (limit // self.reward.num_workers)
+        if takes_s > asked.limits.deadline_s + 60.0:  # those of the first minute do not wait
+            raise ValueError(
+                f"reward function {component!r}: params.limits.requests_per_minute is {limit} and "
+                f"params.limits.deadline_s {asked.limits.deadline_s:g}: the {requests} requests that a reward worker "
+                f"has on its hands at a time take {takes_s:.0f} s; raise one of the two"
+            )
 
     def _check_worlds(self, worlds: Sequence[EnvironmentTask]) -> None:
         """Raises ValueError for what does not go with episodes."""

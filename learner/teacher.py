@@ -1,13 +1,11 @@
 """Configuration of a teacher: on-policy distillation and self-distillation. `docs/algorithms/distillation.md`."""
 
-import os
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from rollout.config import Config
-from rollout.errors import ConfigError
+from rollout.endpoint.address import checked_address, key_of_environment
 
 LONGEST_RETRY_AFTER_S = 300.0
 """A server that asks for a longer wait (`Retry-After`) is not waited for."""
@@ -37,15 +35,8 @@ class EndpointConfig(Config):
 
 def api_key_of(config: EndpointConfig) -> str | None:
     """The key, out of the environment of this process. Errors: `ConfigError` where it is not there."""
-    if config.api_key_env is None:
-        return None
-    key = os.environ.get(config.api_key_env, "").strip()
-    if not key:
-        raise ConfigError(
-            f"learner.teacher.endpoint.api_key_env is {config.api_key_env}, and the environment has nothing under that "
-            "name; set it to the key of the teacher's server"
-        )
-    return key
+    key = "learner.teacher.endpoint.api_key_env"
+    return key_of_environment(config.api_key_env, key=key, whose="the teacher's server")
 
 
 class TeacherConfig(Config):
@@ -150,9 +141,4 @@ class TeacherConfig(Config):
     def _check_address(cls, base_url: str | None) -> str | None:
         if base_url is None:
             return None
-        parts = urlsplit(base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError(f"base_url is {base_url!r}, expected an address such as http://host:8000/v1")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("base_url has a user or password in it; set endpoint.api_key_env to a variable with a key")
-        return base_url.rstrip("/")
+        return checked_address(base_url, key="base_url", mend="endpoint.api_key_env")

@@ -2,8 +2,9 @@
 
 from typing import Any, Literal, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from reward.judging.config import ASKED, HttpConfig, JudgeConfig
 from rollout.config import Config
 from rollout.sandbox.limits import deadline_s
 
@@ -48,6 +49,16 @@ class RewardFunctionConfig(ScoredRows):
     def component(self) -> str:
         """Name of the component in records."""
         return self.name or self.function.rsplit(":", 1)[-1]
+
+    @property
+    def asked(self) -> JudgeConfig | HttpConfig | None:
+        """Of a function that asks a server: its params; None for others, and where they are refused when it is
+        loaded."""
+        kind = ASKED.get(self.function)
+        try:
+            return None if kind is None else kind.model_validate(self.params)
+        except ValidationError:
+            return None
 
     @property
     def own_time_s(self) -> float:
@@ -131,8 +142,8 @@ class RewardConfig(Config):
     """Time for importing the functions, with what they prepare, in each process that runs them; a run whose functions
     take longer does not start."""
     timeout_s: float = Field(default=5.0, gt=0)
-    """Time for one completion; then its child process is killed and the outcome is `timeout`. `code` has limits of its
-    own, for which this waits."""
+    """Time for one completion; then its child process is killed and the outcome is `timeout`. `code`, `judge` and
+    `http` have limits of their own, for which this waits."""
     warn_failure_fraction: float = Field(default=0.01, ge=0, le=1)
     """Share of the rewards of a step that may fail (time out, raise, be no number) before the run warns of it."""
     max_failure_fraction: float = Field(default=0.5, gt=0, le=1)
@@ -151,7 +162,22 @@ class RewardConfig(Config):
             raise ValueError(f"two components are named {twice[0]!r}: give one of them another `name`")
         if self.accuracy is not None and self.accuracy not in names:
             raise ValueError(f"accuracy is {self.accuracy!r}, which is no component; components are {names}")
+        self._check_asked(names)
         return self
+
+    def _check_asked(self, names: list[str]) -> None:
+        """Raises ValueError for what does not go together with functions that ask a server."""
+        for component, asked in self.asked.items():
+            try:
+                asked.limits.share(self.num_workers)
+            except ValueError as error:
+                raise ValueError(f"reward function {component!r}: params.{error}") from error
+            gold = asked.gold if isinstance(asked, JudgeConfig) else None
+            if gold is not None and (gold == component or gold not in names):
+                raise ValueError(
+                    f"reward function {component!r}: params.gold is {gold!r}, which is no other component; components "
+                    f"are {names}"
+                )
 
     @property
     def components(self) -> tuple[RewardFunctionConfig | RewardModelConfig, ...]:
@@ -164,6 +190,24 @@ class RewardConfig(Config):
         return (*self.functions, *([self.steps] if self.steps is not None else []))
 
     @property
+    def asked(self) -> dict[str, JudgeConfig | HttpConfig]:
+        """Component -> its params, of those that ask a server."""
+        return {of.component: asked for of in self.functions if (asked := of.asked) is not None}
+
+    @property
+    def groups_at_once(self) -> int:
+        """That a reward worker scores at a time: enough for its children, and for all requests that it may have on
+        their way."""
+        requests = max((asked.limits.requests_at_once for asked in self.asked.values()), default=0)
+        return self.children_per_worker + 2 + requests
+
+    @property
     def longest_s(self) -> float:
-        """For one completion, when every function takes all the time it has."""
-        return sum(self.timeout_s + function.own_time_s for function in self.called)
+        """For one completion, when every function takes all the time it has, but those that ask a server."""
+        called = [function for function in self.called if function.function not in ASKED]
+        return sum(self.timeout_s + function.own_time_s for function in called)
+
+    @property
+    def asking_s(self) -> float:
+        """For one group, when every server takes all the time it has; 0 where none is asked."""
+        return max((asked.limits.deadline_s for asked in self.asked.values()), default=0.0)

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 
 from reward.config import RewardFunctionConfig, StepsConfig
 from reward.functions import REGISTRY, STEP_REGISTRY, CallForm, RegisteredFunction, form_of
-from rollout.call_params import checked_params
+from rollout.call_params import checked_params, checked_settings
+from rollout.config import Config
 from rollout.errors import ConfigError
 from rollout.module_loading import load_object
 
@@ -35,6 +36,8 @@ BUILTIN_MODULES = {
     "sql": "reward.rules.sql",
 }
 
+ASKED_MODULES = {"judge": "reward.judging.judge", "http": "reward.judging.http_scores"}
+"""The same for functions that ask a server."""
 STEP_MODULES = {"arithmetic_steps": "reward.rules.arithmetic_steps"}
 """The same for functions that score steps."""
 
@@ -54,6 +57,8 @@ class LoadedFunction:
     check_row: Callable[..., None] | None = None
     scores_steps: bool = False
     """Whether it gives a number for each step, and no number for the completion."""
+    settings: Config | None = None
+    """Of one that asks a server: its params."""
 
 
 def load_function(config: CalledFunction) -> LoadedFunction:
@@ -64,6 +69,8 @@ def load_function(config: CalledFunction) -> LoadedFunction:
     """
     scores_steps = isinstance(config, StepsConfig)
     found = _resolve_steps(config.function) if scores_steps else _resolve(config.function)
+    if found.settings is not None:
+        return _asked(config, found)
     params = _checked(config, found)
     return LoadedFunction(
         component=config.component,
@@ -84,12 +91,13 @@ def is_shipped(path: str) -> bool:
 def _resolve(path: str) -> RegisteredFunction:
     if ":" in path:
         return RegisteredFunction(function=load_object(path, what=f"reward function {path!r}"))
-    if path not in REGISTRY and path in BUILTIN_MODULES:
-        importlib.import_module(BUILTIN_MODULES[path])
+    shipped = {**BUILTIN_MODULES, **ASKED_MODULES}
+    if path not in REGISTRY and path in shipped:
+        importlib.import_module(shipped[path])
     if path in STEP_MODULES:
         raise ConfigError(f"reward function {path!r} scores steps, and no completion: name it in reward.steps.function")
     if path not in REGISTRY:
-        known = ", ".join(sorted({*REGISTRY, *BUILTIN_MODULES}))
+        known = ", ".join(sorted({*REGISTRY, *shipped}))
         raise ConfigError(
             f"reward function {path!r} is not known: use one of {known}, or an import path `module:function`"
         )
@@ -118,6 +126,26 @@ def _checked(config: CalledFunction, found: RegisteredFunction) -> dict[str, Any
         except ValueError as error:
             raise ConfigError(f"{what}: {error}") from error
     return params
+
+
+def _asked(config: CalledFunction, found: RegisteredFunction) -> LoadedFunction:
+    """One that asks a server: its params are a configuration of their own, and it is called for groups."""
+    assert found.settings is not None
+    what = f"reward function {config.function!r}"
+    settings = checked_settings(found.settings, config.params, what=what)
+    if found.check is not None:
+        try:
+            found.check(settings)
+        except ValueError as error:
+            raise ConfigError(f"{what}: {error}") from error
+    return LoadedFunction(
+        component=config.component,
+        function=found.function,
+        params={} if found.check_row is None else {"config": settings},
+        form=CallForm.ASKED,
+        check_row=found.check_row,
+        settings=settings,
+    )
 
 
 def load_functions(configs: Sequence[CalledFunction]) -> tuple[LoadedFunction, ...]:

@@ -20,6 +20,7 @@ from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from reward.types import RewardInput
+from rollout.config import Config
 from rollout.types import Completion, Prompt
 
 
@@ -62,6 +63,8 @@ class CallForm(StrEnum):
     """One completion, by a coroutine: those of a group run in one child together."""
     BATCHED = "batched"
     """All completions of a group in one call."""
+    ASKED = "asked"
+    """All completions of a group, by a server, which the reward worker asks itself: no child is waited in."""
 
 
 def form_of(function: Callable[..., Any]) -> CallForm:
@@ -97,6 +100,8 @@ class RegisteredFunction:
     score; raises ValueError for a row that it cannot score, whatever the completion."""
     warm_up: Callable[[], None] | None = None
     """Called once before the child processes are forked, to fill caches that they then share."""
+    settings: type[Config] | None = None
+    """Of one that asks a server: the class of its params. `check` and `check_row` take one in place of them."""
 
 
 REGISTRY: dict[str, RegisteredFunction] = {}
@@ -125,6 +130,22 @@ def register(
         if taken is not None and taken.function.__qualname__ != function.__qualname__:
             raise ValueError(f"reward function name {name!r} is taken by {taken.function.__qualname__}; choose another")
         REGISTRY[name] = RegisteredFunction(function=function, check=check, check_row=check_row, warm_up=warm_up)
+        return function
+
+    return add
+
+
+def register_asked(
+    name: str,
+    *,
+    settings: type[Config],
+    check: Callable[[Any], None] | None = None,
+    check_row: Callable[[RewardInput, Any], None] | None = None,
+) -> Callable[[_Function], _Function]:
+    """Give what asks a server a short name for configurations (`reward.judging.asked`)."""
+
+    def add(function: _Function) -> _Function:
+        REGISTRY[name] = RegisteredFunction(function=function, check=check, check_row=check_row, settings=settings)
         return function
 
     return add

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -13,6 +13,16 @@ from rollout.types import FinishReason, SampledGroup, TokenIds, read_only
 # Weighted sums of the same components in another order differ by a few units in the last place. A spread up to this
 # share of the largest reward is such rounding, not a preference, and dividing by it would make advantages of +-1.
 ROUNDING_SPREAD = 1e-12
+
+
+MAX_DETAIL_CHARS = 300
+"""Of a record's detail."""
+
+
+def one_line(text: str) -> str:
+    """`text` without line breaks, cut to the length of a record's detail."""
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_DETAIL_CHARS else line[: MAX_DETAIL_CHARS - 1] + "…"
 
 
 def all_rewards_equal(rewards: Sequence[float]) -> bool:
@@ -34,6 +44,46 @@ class RewardOutcome(StrEnum):
     """The function raised, or its process died."""
     INVALID = "invalid"
     """The function returned something that is no finite number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComponentAnswer:
+    """What one component of the reward said of one completion."""
+
+    outcome: RewardOutcome
+    value: float | None
+    """None unless the outcome is `ok`, and for a function that scores steps."""
+    steps: tuple[float, ...] = ()
+    """What one that scores steps said of each."""
+    detail: str = ""
+    verdict: Mapping[str, Any] | None = None
+    """What a judge said, as plain data (docs/judges.md); None for others, and where there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerCost:
+    """What asking servers took."""
+
+    calls: int = 0
+    """Requests that were answered."""
+    cached: int = 0
+    """Requests whose answer was known."""
+    attempts: int = 0
+    """Requests that were sent, those that were tried again or came to nothing included."""
+    prompt_tokens: int = 0
+    """As servers say."""
+    completion_tokens: int = 0
+    """As servers say."""
+    waited_s: float = 0.0
+    """For turns, limits and further attempts, added up over the requests."""
+    asked_s: float = 0.0
+    """For servers, added up over the requests."""
+
+    def __add__(self, other: "ServerCost") -> "ServerCost":
+        return ServerCost(**{name: getattr(self, name) + getattr(other, name) for name in COST_FIELDS})
+
+
+COST_FIELDS = tuple(field.name for field in fields(ServerCost))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +121,8 @@ class RewardResult:
     duration_s: float = 0.0
     steps: tuple[StepReward, ...] | None = None
     """Scores of the steps of its reasoning, in their order; empty where it has none; None where none are scored."""
+    verdicts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Component -> what a judge said, as plain data (docs/judges.md)."""
 
     def __post_init__(self) -> None:
         assert (self.reward is not None) == (self.outcome is RewardOutcome.OK), (self.outcome, self.reward)
@@ -87,6 +139,8 @@ class GroupScores:
     started_s: float
     """Unix time when scoring began."""
     finished_s: float
+    cost: ServerCost | None = None
+    """What asking servers took; None where no component asks one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

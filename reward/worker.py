@@ -5,6 +5,7 @@
                    +-- coroutine function: all completions at once --> child process, timeout_s each
                    +-- batched function: all completions at once   --> child process, timeout_s * G
                    +-- reward model: all completions at once       --> the callable that was given (an actor)
+                   +-- judge, http: all completions at once        --> a server, asked by a thread of the worker
                    +-- steps of each completion, in training       --> child process, timeout_s
 
 Several groups may be scored at the same time, each from a thread of its own; together they share the worker's child
@@ -19,20 +20,32 @@ from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import replace
 
-from reward.children.child import one_line
-from reward.children.pool import ComponentAnswer, ScoringChildren, longest_together_s
+from reward.children.pool import ScoringChildren, longest_together_s
 from reward.components import RowComponents, components_of, why_unscored
 from reward.config import RewardConfig, RewardFunctionConfig
 from reward.errors import RewardError
 from reward.function_loading import is_shipped, load_functions
 from reward.functions import CallForm, ScoreWithModel, reward_input, weighted_sum
+from reward.judging.asked import AskedFunctions, AskingSite
+from reward.judging.asking import Judged
 from reward.rules.answers import Answer, answer_of
 from reward.steps import LoadTokenBytes, Step, TokenBytes, split_steps, steps_with_rewards
-from reward.types import GroupScores, RewardInput, RewardOutcome, RewardResult, StepReward
+from reward.types import (
+    ComponentAnswer,
+    GroupScores,
+    RewardInput,
+    RewardOutcome,
+    RewardResult,
+    ServerCost,
+    StepReward,
+    one_line,
+)
 from rollout.children.owned_template import CONTROL_DEADLINE_S
 from rollout.errors import ConfigError
 from rollout.types import RolloutGroup
 
+ASKED_MARGIN_S = 30.0
+"""Beyond the deadline of what is asked of servers: for notes on a slow disk."""
 MAX_VOTE_CHARACTERS = 64
 """A longer text votes by its digest: two that differ still differ, and no text travels for a count."""
 
@@ -69,7 +82,7 @@ class RewardWorker:
     `reward_model` scores all completions of a group for the component `config.reward_model`; it is called once for
     each group, in the thread that scores the group, and has to keep a deadline of its own. What it raises makes the
     group's completions `error`. `max_tokens` is the sampling's, for functions that ask for it. `load_token_bytes` is
-    called once, where steps are scored.
+    called once, where steps are scored. `asking` is for components that ask a server: what they are told of the run.
     """
 
     def __init__(
@@ -80,6 +93,7 @@ class RewardWorker:
         *,
         max_tokens: int | None = None,
         load_token_bytes: LoadTokenBytes | None = None,
+        asking: AskingSite | None = None,
     ) -> None:
         assert (config.reward_model is None) == (reward_model is None), "a reward model needs config and callable both"
         assert config.steps is None or load_token_bytes is not None, "steps end at tokens"
@@ -91,6 +105,9 @@ class RewardWorker:
         self._weights = {component.component: component.weight for component in config.components}
         self._load_token_bytes = load_token_bytes
         self._token_bytes: TokenBytes = ()
+        self._asking = asking or AskingSite()
+        self._asked_configs = config.asked
+        self._asked: AskedFunctions | None = None
         self._children = ScoringChildren(
             config.called, num_children=config.children_per_worker, start_deadline_s=config.import_timeout_s
         )
@@ -113,6 +130,8 @@ class RewardWorker:
         with self._start_lock:
             if not self._is_started:
                 self._forms = self._children.start() if self._config.called else ()
+                if self._asked_configs:
+                    self._asked = AskedFunctions(self._asked_configs, self.name, self._asking)
                 if self._config.steps is not None:
                     assert self._load_token_bytes is not None
                     self._token_bytes = self._load_token_bytes()
@@ -131,21 +150,26 @@ class RewardWorker:
         why = why_unscored(self._config, group.prompt)
         of_row = components_of(self._config, group.prompt.task, group.prompt.row)
         judge = next((f for f in self._config.functions if f.component == of_row.accuracy), None)
+        costs: list[ServerCost] = []
         if why is None:
-            results = self._results(of_row, items, with_steps=with_steps)
+            results = self._results(of_row, items, costs, with_steps=with_steps)
         else:  # checked before the run; a prompt from elsewhere is an outcome, like anything that a row does wrong
             detail = one_line(f"the row cannot be scored: {why}")
             results = [RewardResult(outcome=RewardOutcome.ERROR, reward=None, detail=detail)] * len(items)
         rewards = tuple(with_answer(result, item, judge) for result, item in zip(results, items, strict=True))
-        return GroupScores(rewards=rewards, worker=self.name, started_s=started_s, finished_s=time.time())
+        cost = sum(costs, ServerCost()) if self._asked is not None else None
+        return GroupScores(rewards=rewards, worker=self.name, started_s=started_s, finished_s=time.time(), cost=cost)
 
-    def _results(self, of_row: RowComponents, items: Sequence[RewardInput], *, with_steps: bool) -> list[RewardResult]:
+    def _results(
+        self, of_row: RowComponents, items: Sequence[RewardInput], costs: list[ServerCost], *, with_steps: bool
+    ) -> list[RewardResult]:
+        """`costs` is added to."""
         if self._config.steps is None or not with_steps:
-            return [self._combine(of_row, *answer) for answer in self._ask(of_row, items)]
+            return [self._combine(of_row, *answer) for answer in self._ask(of_row, items, costs)]
         steps = [split_steps(item.completion, self._config.steps.splitter) for item in items]
         items = [replace(item, steps=tuple(step.text for step in of)) for item, of in zip(items, steps, strict=True)]
         asked = self._submit_steps(items)
-        results = [self._combine(of_row, *answer) for answer in self._ask(of_row, items)]
+        results = [self._combine(of_row, *answer) for answer in self._ask(of_row, items, costs)]
         answers = [answer for future in asked for answer in self._result(future)[0]]
         return [
             self._with_steps(result, item, of, *answer)
@@ -178,13 +202,14 @@ class RewardWorker:
         return replace(result, outcome=outcome, reward=None, correct=None, detail=detail, duration_s=duration_s)
 
     def _ask(
-        self, of_row: RowComponents, items: Sequence[RewardInput]
+        self, of_row: RowComponents, items: Sequence[RewardInput], costs: list[ServerCost]
     ) -> list[tuple[dict[int, ComponentAnswer], float]]:
         """For each item, what each of the row's components says of it, and the seconds that it took."""
         forms = {number: self._forms[number] for number in of_row.numbers if number < len(self._config.functions)}
+        asked = {number: self._submit_asked(number, items) for number, form in forms.items() if form is CallForm.ASKED}
         single = [number for number, form in forms.items() if form is CallForm.SINGLE]
         singles = [self._submit(single, [item]) for item in items] if single else []
-        whole = {number: self._submit([number], items) for number in forms if number not in single}
+        whole = {number: self._submit([number], items) for number in forms if number not in {*single, *asked}}
         answers: list[Said] = [{} for _ in items]
         durations_s = [0.0] * len(items)
         model = len(self._config.functions)
@@ -200,12 +225,35 @@ class RewardWorker:
             for index, (answer, duration_s) in enumerate(column):
                 answers[index][number] = answer
                 durations_s[index] += duration_s
+        for number, (started_s, answer_of_group) in asked.items():
+            judged = self._judged(number, answer_of_group)
+            costs.append(judged.cost)
+            for index, answer in enumerate(judged.answers):
+                answers[index][number] = answer
+                durations_s[index] += (time.monotonic() - started_s) / len(items)
         return list(zip(answers, durations_s, strict=True))
+
+    def _submit_asked(self, number: int, items: Sequence[RewardInput]) -> "tuple[float, Future[Judged]]":
+        """When it was asked, and what is answered."""
+        assert self._asked is not None
+        return time.monotonic(), self._asked.submit(self._components[number], items)
+
+    def _judged(self, number: int, future: "Future[Judged]") -> Judged:
+        asked = self._asked_configs[self._components[number]]
+        try:
+            return future.result(asked.limits.deadline_s + ASKED_MARGIN_S)
+        except CancelledError as error:
+            raise RewardError(f"{self.name} was closed while it was scoring") from error
+        except TimeoutError as error:
+            name = self._components[number]
+            raise RewardError(f"{self.name}: {name} gave no answer, although its requests have a deadline") from error
 
     def close(self) -> None:
         """Kill all child processes; groups that are being scored end with RewardError or `error`. Idempotent."""
         # The children first: threads that wait for one wake up, and can be joined.
         self._children.close()
+        if self._asked is not None:
+            self._asked.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _submit(self, numbers: Sequence[int], items: Sequence[RewardInput]) -> "Future[Answers]":
@@ -271,6 +319,7 @@ class RewardWorker:
         """One result: `ok` when every component is; else the first that is not, in the order of the configuration."""
         named = {self._components[number]: answers[number] for number in of_row.numbers}
         components = {name: answer.value for name, answer in named.items() if answer.value is not None}
+        verdicts = {name: answer.verdict for name, answer in named.items() if answer.verdict is not None}
         for answer in named.values():
             if answer.outcome is not RewardOutcome.OK:
                 return RewardResult(
@@ -279,12 +328,18 @@ class RewardWorker:
                     components=components,
                     detail=answer.detail,
                     duration_s=duration_s,
+                    verdicts=verdicts,
                 )
         reward = weighted_sum(components, {name: self._weights[name] for name in named})
         if not math.isfinite(reward):
             detail = f"the weighted sum of the components is {reward}"
             return RewardResult(
-                outcome=RewardOutcome.INVALID, reward=None, components=components, detail=detail, duration_s=duration_s
+                outcome=RewardOutcome.INVALID,
+                reward=None,
+                components=components,
+                detail=detail,
+                duration_s=duration_s,
+                verdicts=verdicts,
             )
         assert of_row.accuracy is not None
         return RewardResult(
@@ -294,6 +349,7 @@ class RewardWorker:
             correct=components[of_row.accuracy] >= self._config.accuracy_threshold,
             detail=one_line("; ".join(answer.detail for answer in named.values() if answer.detail)),
             duration_s=duration_s,
+            verdicts=verdicts,
         )
 
 

@@ -9,12 +9,14 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from types import UnionType
-from typing import Any, Union, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_origin, get_type_hints
 
-from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import BaseModel, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
 from rollout.errors import ConfigError
 from rollout.value_problems import unknown_key, wrong_value
+
+_Settings = TypeVar("_Settings", bound=BaseModel)
 
 
 def checked_params(function: Callable[..., Any], params: Mapping[str, Any], *, what: str, given: str) -> dict[str, Any]:
@@ -45,6 +47,43 @@ def checked_params(function: Callable[..., Any], params: Mapping[str, Any], *, w
         ) from error
     annotations = _annotations(function)
     return {key: _checked(what, key, value, annotations.get(key, Any)) for key, value in params.items()}
+
+
+def checked_settings(kind: type[_Settings], params: Mapping[str, Any], *, what: str) -> _Settings:
+    """`params` as a `kind`. `what` begins every error's sentence.
+
+    Raises:
+        ConfigError: an unknown or missing key, a value of another type or out of range.
+    """
+    try:
+        # From JSON and strict, as all of the configuration.
+        return kind.model_validate_json(json.dumps(params), strict=True)
+    except TypeError as error:
+        raise ConfigError(f"{what}: params: allowed is plain data ({error})") from error
+    except ValidationError as error:
+        raise ConfigError(f"{what}: {problem_of(kind, error, 'params')}") from error
+
+
+def problem_of(kind: type[BaseModel], error: ValidationError, path: str) -> str:
+    """The sentence for one of pydantic's findings about values that should have become a `kind`, at `path`: an unknown
+    key before all others, since a key that is missing may be the one that is misspelt."""
+    problems = error.errors()
+    return _sentence(kind, next((one for one in problems if one["type"] == "extra_forbidden"), problems[0]), path)
+
+
+def _sentence(kind: type[BaseModel], problem: Mapping[str, Any], path: str) -> str:
+    key = ".".join([path, *(str(part) for part in problem["loc"])])
+    if problem["type"] == "extra_forbidden":
+        for part in problem["loc"][:-1]:
+            field = kind.model_fields.get(str(part))
+            inner = field.annotation if field is not None else None
+            kind = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else kind
+        return unknown_key(key, list(kind.model_fields))
+    if problem["type"] == "missing":
+        return f"{key}: missing; this parameter has no default"
+    if problem["type"] == "value_error":
+        return f"{key}: {problem['ctx']['error']}"
+    return wrong_value(key, problem)
 
 
 def _annotations(function: Callable[..., Any]) -> dict[str, Any]:

@@ -282,9 +282,12 @@ def completion_of(
     token_ids, logprobs, loss_mask = conversation.arrays()
     check_spans(prompt.token_ids, token_ids, conversation.spans)
     # Truncated is an episode whose last reply was, or that has no room to go on. One that a limit ended is whole.
-    finish_reason = FinishReason.LENGTH if episode.outcome is Outcome.TOKENS else episode.replies[-1].finish_reason
-    if episode.outcome is Outcome.ENGINE:
+    if episode.outcome is Outcome.ENGINE:  # maybe in the first reply already
         finish_reason, loss_mask = FinishReason.ERROR, np.zeros_like(loss_mask)
+    elif episode.outcome is Outcome.TOKENS:
+        finish_reason = FinishReason.LENGTH
+    else:
+        finish_reason = episode.replies[-1].finish_reason
     return Completion(
         sample_index=place,
         token_ids=token_ids,

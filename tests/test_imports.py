@@ -34,7 +34,7 @@ ORDERS: dict[str, tuple[tuple[str, ...], ...]] = {
             "repetition",
             "types errors value_problems",
             "config module_loading call_params",
-            "children transfer sandbox",
+            "children transfer sandbox endpoint",
             "episodes",
             "prompts",
             "engines",
@@ -45,8 +45,11 @@ ORDERS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "reward": (
         (
-            "types config errors",
-            "functions components",
+            "types errors thought",
+            "functions",
+            "judging",
+            "config",
+            "components",
             "function_loading",
             "row_checks steps math code models children",
             "rules",

@@ -24,6 +24,7 @@ from cluster.run_files import CONFIG
 from cluster.types import Evaluation
 from cluster.weights.weight_sync import serve_as_loaded
 from learner.model.source import resolve_model
+from reward.judging.start_check import check_judges
 from reward.worker import validate_reward_config
 from rollout.prompts.chat import load_tokenizer
 from rollout.prompts.stream import eval_prompts
@@ -45,6 +46,7 @@ def evaluate_command(model_or_run: str, config: RunConfig) -> dict[str, float]:
 
 def _evaluate(model_or_run: str, config: RunConfig, reporter: Reporter) -> dict[str, float]:
     validate_reward_config(config.reward)
+    check_judges(config.reward.asked)
     with _model_directory(model_or_run, config, reporter) as model_dir:
         num_embeddings = check_model(config, model_dir)
         tokenizer = load_tokenizer(model_dir, trust_remote_code=config.model.trust_remote_code)

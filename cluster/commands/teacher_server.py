@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from cluster.config import RunConfig
-from learner.endpoint.client import EndpointClient, EndpointError
+from learner.endpoint.client import teacher_client
 from learner.endpoint.scores import token_texts
 from learner.teacher import TeacherConfig, api_key_of
 from learner.types import FoundTeacher
+from rollout.endpoint.client import EndpointClient, EndpointError
 from rollout.errors import ModelError
 
 PROBE_TEXT = (
@@ -36,7 +37,7 @@ def find_server(config: RunConfig, teacher: TeacherConfig, tokenizer: Any) -> Fo
 
 async def _find(config: RunConfig, teacher: TeacherConfig, tokenizer: Any) -> FoundTeacher:
     assert teacher.base_url is not None
-    client = EndpointClient(teacher.base_url, teacher.endpoint, api_key_of(teacher.endpoint))
+    client = teacher_client(teacher.base_url, teacher.endpoint, api_key_of(teacher.endpoint))
     try:
         name = await _check_model(client, teacher, config.model.max_context_tokens)
         await _check_text(client, name, tokenizer)

@@ -36,6 +36,7 @@ from cluster.types import Event, Instant, RunSummary
 from cluster.weights.checkpointing import Checkpoints, check_fingerprints
 from cluster.weights.run_state import RunState
 from cluster.weights.weight_sync import NUM_CANARY_PROMPTS
+from reward.judging.start_check import check_judges
 from reward.worker import validate_reward_config
 from rollout.config import weights_of
 from rollout.prompts.stream import PromptStream
@@ -56,6 +57,7 @@ def train_command(config: RunConfig, run_path: Path, *, resume: bool) -> RunSumm
     """
     reporter = make_reporter()
     validate_reward_config(config.reward)
+    check_judges(config.reward.asked)
     check_own_parts(config.learner.objective)
     # First of all: a place that cannot be written is told before a model is made or fetched.
     run = RunDirectory.existing(run_path) if resume else RunDirectory.create(run_path, config)
@@ -155,7 +157,12 @@ async def _run(start: _Start) -> RunSummary:
     received: list[int] = []
     with _signals(stop, received, start.reporter):
         loading = asyncio.ensure_future(asyncio.to_thread(load_libraries))  # while the actors import theirs
-        launch = launch_fleet(start.config, model_dir=str(start.inputs.model_dir), teacher=start.inputs.teacher)
+        launch = launch_fleet(
+            start.config,
+            model_dir=str(start.inputs.model_dir),
+            teacher=start.inputs.teacher,
+            run_dir=start.run.path.resolve(),
+        )
         in_time, fleet = await first_of(launch, stop)
         await loading
         if not in_time:

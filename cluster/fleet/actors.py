@@ -8,6 +8,7 @@ import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeAlias
 
 from cluster.config import RunConfig
@@ -158,15 +159,27 @@ class Fleet:
 
 
 async def launch_fleet(
-    config: RunConfig, *, model_dir: str, teacher: FoundTeacher | None = None, with_learner: bool = True
+    config: RunConfig,
+    *,
+    model_dir: str,
+    teacher: FoundTeacher | None = None,
+    with_learner: bool = True,
+    run_dir: Path | None = None,
 ) -> Fleet:
-    """Places and starts all actors side by side; returns when every one is ready.
+    """Places and starts all actors side by side; returns when every one is ready. `run_dir` is where reward workers
+    note what servers answer; without one they forget it.
 
     Errors: `ClusterError` without room; the error of the actor that could not start.
     """
     bundles = plan_bundles(config, with_learner=with_learner)
     group = await place(bundles)
-    site = Site(config=config, model_dir=model_dir, teacher=teacher or FoundTeacher(), fleet_name=uuid.uuid4().hex)
+    site = Site(
+        config=config,
+        model_dir=model_dir,
+        teacher=teacher or FoundTeacher(),
+        fleet_name=uuid.uuid4().hex,
+        run_dir=run_dir,
+    )
     launcher = Launcher(site, bundles, group, await _nodes(group))
 
     def started(role: Role[Any, H]) -> tuple[Actor[H], ...]:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from cluster.config import RunConfig
@@ -30,8 +31,9 @@ from cluster.fleet.handles import (
     TeacherHandle,
 )
 from cluster.fleet.reward_models import RewardModels, model_deadline_s
-from learner.teacher import api_key_of
+from learner.teacher import api_key_of as teacher_key_of
 from learner.types import FoundTeacher, TrainingSetup
+from reward.judging.asked import AskingSite, api_key_of
 from reward.worker import RewardWorker
 from rollout.config import EnvironmentTask, ModelConfig, RolloutConfig, task_name, tasks_of
 from rollout.engines.protocol import Engine
@@ -80,6 +82,8 @@ class Site:
     fleet_name: str
     """Unique: actors that others look up have names that begin with it."""
     teacher: FoundTeacher = field(default_factory=FoundTeacher)
+    run_dir: Path | None = None
+    """Of the run that the fleet is for; None for an evaluation alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,6 +302,13 @@ def _reward_arguments(site: Site, seat: Seat, _: Any) -> Mapping[str, Any]:
         "reward_model": models,
         "max_tokens": site.config.rollout.sampling.max_tokens,
         "load_token_bytes": partial(read_token_bytes, site.model_dir, site.config.model),
+        "asking": AskingSite(
+            seed=site.config.seed,
+            run_dir=site.run_dir,
+            num_workers=seat.count,
+            # Keys go to the process and into no environment that Ray keeps a record of.
+            api_keys={name: key for name, of in config.asked.items() if (key := api_key_of(name, of)) is not None},
+        ),
     }
 
 
@@ -307,7 +318,7 @@ REWARD: Role[Reward, RewardHandle] = Role(
     asks=lambda config: Ask(count=config.reward.num_workers, cpus=config.reward.cpus_per_worker),
     arguments=_reward_arguments,
     threads=lambda _config, _cores, _neighbours: 1,
-    calls_at_once=lambda config: config.reward.children_per_worker + 2,
+    calls_at_once=lambda config: config.reward.groups_at_once,
     ready=lambda handle: handle.start.remote(),
     start_deadline_s=reward_start_deadline_s,
 )
@@ -356,7 +367,7 @@ def _teacher_arguments(site: Site, _seat: Seat, _: Any) -> Mapping[str, Any]:
     teacher = site.config.learner.teacher
     assert teacher is not None
     # The key goes to the process and into no environment that Ray keeps a record of.
-    return {"config": teacher, "model": site.teacher.served_model, "api_key": api_key_of(teacher.endpoint)}
+    return {"config": teacher, "model": site.teacher.served_model, "api_key": teacher_key_of(teacher.endpoint)}
 
 
 TEACHER: Role[Teacher, TeacherHandle] = Role(

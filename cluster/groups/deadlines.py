@@ -18,6 +18,10 @@ def scoring_deadline_s(config: RunConfig, num_completions: int, *, num_children:
     """
     reward = config.reward
     functions_s = reward.longest_s * num_completions / num_children
+    if reward.asking_s:  # groups that wait for another have their own deadline behind its
+        smallest = min(config.rollout.group_size, config.eval.num_samples)
+        in_turn = -(-num_completions // (smallest * reward.groups_at_once))
+        functions_s += in_turn * reward.asking_s
     if reward.reward_model is None:
         return 60.0 + functions_s
     model = reward.reward_model

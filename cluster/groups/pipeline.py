@@ -6,9 +6,9 @@ launch(prompts) --> submit to samplers (one batch each) --> wait_group --> score
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import ray.exceptions
 
@@ -290,7 +290,8 @@ class GroupPipeline:
         if not self._ledger.is_open(group_id, attempt):
             return  # another group of its share was lost meanwhile, and the share is sampled again
         scores = scored.scores
-        self._record_span(EventKind.SCORE, scores.worker, scores.started_s, scores.finished_s, group)
+        asked = {} if scores.cost is None else {f"judge_{name}": value for name, value in asdict(scores.cost).items()}
+        self._record_span(EventKind.SCORE, scores.worker, scores.started_s, scores.finished_s, group, asked)
         # Before the ledger moves: where this ends the run, its checkpoint has the group as one to sample again.
         if warning := self._reward_health.note(scored):
             self._warn(warning)
@@ -366,7 +367,15 @@ class GroupPipeline:
             "reward function and resume the run"
         )
 
-    def _record_span(self, kind: EventKind, actor: str, start_s: float, end_s: float, group: SampledGroup) -> None:
+    def _record_span(  # one argument for each column
+        self,
+        kind: EventKind,
+        actor: str,
+        start_s: float,
+        end_s: float,
+        group: SampledGroup,
+        more: Mapping[str, float] | None = None,
+    ) -> None:
         facts = group.facts
         extra: dict[str, float] = {"tokens": facts.num_sampled_tokens, "policy_version": facts.min_policy_version}
         played = [episode for episode in facts.episodes_G if episode is not None]
@@ -374,6 +383,7 @@ class GroupPipeline:
             extra["turns"] = sum(episode.num_turns for episode in played)
             # Of episodes that ran side by side: together they may have waited longer than the span lasts.
             extra["world_s"] = round(sum(episode.world_s for episode in played), 3)
+        extra |= more or {}
         self._run.append_event(
             Event(kind=kind, actor=actor, start_s=start_s, end_s=end_s, ids=(group.group_id,), extra=extra)
         )

@@ -4,6 +4,7 @@ Arrays go into columns as they are: no token becomes a Python object. The column
 table of groups that wait in a checkpoint has `WAITING_COLUMNS` besides, so that it comes back whole.
 """
 
+import dataclasses
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from cluster.columns import ROLLOUT_COLUMNS
 from cluster.record.append_log import json_line
 from cluster.record.episode_text import episode_of, episode_text
 from learner.types import NO_VALUES, CompletionKey, TokenValues
-from reward.types import GroupScores, RewardOutcome, RewardResult, ScoredGroup, StepReward
+from reward.types import GroupScores, RewardOutcome, RewardResult, ScoredGroup, ServerCost, StepReward
 from rollout.types import Completion, FinishReason, Prompt, RolloutGroup, SampledGroup, VersionSpan, facts_of
 
 WAITING_COLUMNS = (
@@ -30,6 +31,7 @@ WAITING_COLUMNS = (
     ("finished_s", "float64"),
     ("score_started_s", "float64"),
     ("score_finished_s", "float64"),
+    ("cost", "string"),
 )
 """What a run that goes on needs of a group, and a reader of rollouts does not. `texts` has, as JSON, those of `_TEXTS`
 as they are: a column of text cannot hold every one that a model writes."""
@@ -232,6 +234,7 @@ def _of_completions(of: OpenGroup) -> list[tuple[str, list[Any]]]:
         ("components", [json_line(result.components) for result in results]),
         ("outcome", [result.outcome.value for result in results]),
         ("detail", [_utf8(result.detail) for result in results]),
+        ("verdicts", [json_line(result.verdicts) if result.verdicts else None for result in results]),
         ("correct", [result.correct for result in results]),
         ("answer", [None if result.answer is None else _utf8(result.answer) for result in results]),
         ("score_s", [result.duration_s for result in results]),
@@ -260,6 +263,7 @@ def _waiting_of_group(of: OpenGroup) -> dict[str, Any]:
         "finished_s": of.group.finished_s,
         "score_started_s": scores.started_s,
         "score_finished_s": scores.finished_s,
+        "cost": None if scores.cost is None else json_line(dataclasses.asdict(scores.cost)),
     }
 
 
@@ -312,6 +316,7 @@ def _open_group(rows: list[dict[str, Any]]) -> OpenGroup:
         worker=first["reward_worker"],
         started_s=first.get("score_started_s", 0.0),
         finished_s=first.get("score_finished_s", 0.0),
+        cost=None if first.get("cost") is None else ServerCost(**json.loads(first["cost"])),
     )
     sampled = SampledGroup(prompt=prompt, facts=facts_of(group), payload=group)
     return OpenGroup(scored=ScoredGroup(group=sampled, scores=scores), group=group, rejected=first["rejected"])
@@ -346,6 +351,7 @@ def _result(row: Mapping[str, Any]) -> RewardResult:
         answer=row["answer"],
         vote=row.get("vote"),
         duration_s=row["score_s"],
+        verdicts=json.loads(row.get("verdicts") or "{}"),
         steps=None if steps is None else tuple(StepReward(end=end, reward=reward) for end, reward in steps),
     )
 

@@ -8,6 +8,7 @@ Charts, tables and the documentation take units and labels from here.
 from dataclasses import replace
 
 from cluster.record.episode_metrics import EPISODE_METRICS
+from cluster.record.judge_metrics import COST_METRICS, JUDGE_METRICS
 from learner.metrics import LEARNER_METRICS, Metric
 
 REWARD_METRICS = (
@@ -294,6 +295,7 @@ TIME_METRICS = (
 )
 STEP_METRICS = (
     *REWARD_METRICS,
+    *JUDGE_METRICS,
     *ROLLOUT_METRICS,
     *EPISODE_METRICS,
     *PROMPT_METRICS,
@@ -352,6 +354,12 @@ EVALUATION_METRICS = (
             over=metric.over.replace("step", "evaluation"),
         )
         for metric in EPISODE_METRICS
+    ),
+    *(
+        replace(
+            metric, name=metric.name.replace("judge/", "eval/judge_"), over=metric.over.replace("step", "evaluation")
+        )
+        for metric in COST_METRICS
     ),
     Metric(name="eval/temperature", label="Temperature", over="evaluation", reduce="last"),
     Metric(name="eval/top_p", label="Top-p", over="evaluation", reduce="last"),

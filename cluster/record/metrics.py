@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 
 from cluster.record.episode_metrics import episode_metrics
+from cluster.record.judge_metrics import cost_metrics
 from cluster.types import GroupCounts, StepTimings
 from learner.types import StepOutput
 from reward.types import RewardOutcome, ScoredGroup
@@ -200,6 +201,7 @@ def evaluation_metrics(groups: Sequence[ScoredGroup]) -> dict[str, float]:
         "eval/questions": float(len(groups)),
         "eval/unscored_questions": float(len(scored) - len(answered)),
         "eval/failed_rewards": float(sum(r.outcome is not RewardOutcome.OK for g in groups for r in g.rewards)),
+        **cost_metrics(groups, "eval/judge_"),
     }
     if not answered:
         return metrics

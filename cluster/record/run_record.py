@@ -8,6 +8,7 @@ from typing import Any
 from cluster.config import RunConfig
 from cluster.configuration.redact import redact_text
 from cluster.record.group_table import OpenGroup
+from cluster.record.judge_metrics import cost_metrics, judge_metrics
 from cluster.record.metrics import step_metrics
 from cluster.record.reporter import EvalView, Reporter, step_view
 from cluster.record.run_directory import RunDirectory
@@ -90,6 +91,9 @@ class RunRecord:
             policy_version=batch.policy_version,
             stream=stream,
         )
+        # What was rejected has cost as much as what was trained on.
+        metrics |= cost_metrics([*batch.groups, *(of.scored for of in rejected)])
+        metrics |= judge_metrics(batch.groups, self._config.reward)
         values: dict[CompletionKey, TokenValues] = {}
         for tokens in trained.tokens:
             values |= tokens.by_completion()

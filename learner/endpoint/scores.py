@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from learner.endpoint.client import EndpointClient, EndpointError
+from rollout.endpoint.client import EndpointClient, EndpointError
 from rollout.types import Logprobs, read_only
 
 _ROUNDING = 1e-3

@@ -4,10 +4,11 @@ import asyncio
 import time
 from dataclasses import replace
 
-from learner.endpoint.client import EndpointClient, EndpointError
+from learner.endpoint.client import teacher_client
 from learner.endpoint.scores import token_logprobs
 from learner.teacher import TeacherConfig
 from learner.types import Taught
+from rollout.endpoint.client import EndpointError
 from rollout.types import Completion, RolloutGroup
 
 
@@ -19,7 +20,7 @@ class TeacherWorker:
         """`model` is the teacher's name on the server."""
         assert config.base_url is not None
         self._model = model
-        self._client = EndpointClient(config.base_url, config.endpoint, api_key)
+        self._client = teacher_client(config.base_url, config.endpoint, api_key)
 
     async def ready(self) -> None:
         """Returns at once: that the server answers was seen before the run started."""

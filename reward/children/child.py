@@ -13,11 +13,9 @@ from typing import Any
 
 from reward.function_loading import CalledFunction, LoadedFunction, load_functions
 from reward.functions import CallForm
-from reward.types import ExplainedScore, RewardInput, RewardOutcome
+from reward.types import ExplainedScore, RewardInput, RewardOutcome, one_line
 from rollout.children.messages import PeerClosedError, receive_pickle, send_json
 from rollout.children.template import import_what_it_imports
-
-MAX_DETAIL_CHARS = 300
 
 Answer = tuple[str, float | list[float] | None, str]
 """(outcome, value, detail) of one function on one completion, as it travels; the value of one that scores steps is a
@@ -94,12 +92,6 @@ async def _evaluate_together(
         send_json(requests, [index, found])
 
     await asyncio.gather(*(answer(index, item) for index, item in enumerate(items)))
-
-
-def one_line(text: str) -> str:
-    """`text` without line breaks, cut to the length of a record's detail."""
-    line = " ".join(text.split())
-    return line if len(line) <= MAX_DETAIL_CHARS else line[: MAX_DETAIL_CHARS - 1] + "…"
 
 
 async def _awaited(value: Any) -> Any:

@@ -17,32 +17,18 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from reward.children.child import one_line
 from reward.config import StepsConfig
 from reward.errors import RewardError
 from reward.function_loading import CalledFunction
 from reward.functions import CallForm
-from reward.types import RewardInput, RewardOutcome
+from reward.types import ComponentAnswer, RewardInput, RewardOutcome, one_line
 from rollout.children.messages import PeerClosedError, receive_json, send_pickle
 from rollout.children.owned_template import Child, Kind, Template
 
 _TOGETHER_MARGIN_S = 1.0
 """A child ends coroutines at their deadline by itself; one that has not said so after this is stuck."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComponentAnswer:
-    """What one function said of one completion."""
-
-    outcome: RewardOutcome
-    value: float | None
-    """None unless the outcome is `ok`, and for a function that scores steps."""
-    steps: tuple[float, ...] = ()
-    """What one that scores steps said of each."""
-    detail: str = ""
 
 
 class ScoringChildren:

@@ -7,7 +7,8 @@ stands in a `<think>` block is no answer. Linear in the length of the completion
 import re
 from collections.abc import Collection
 
-_THINK_END, _THINK = "</think>", "<think>"
+from reward.thought import without_thought
+
 _BOX = re.compile(r"\\(?:boxed|fbox)\s{0,4}\{")
 _HASHES = re.compile(r"^[ \t]*####[ \t]+(\S[^\n]*)$", re.MULTILINE)
 _PHRASE = re.compile(
@@ -56,14 +57,6 @@ def _marked(text: str) -> str | None:
     if lines:
         return str(lines[-1]).strip()
     return _last_stated(text)
-
-
-def without_thought(completion: str) -> str:
-    """What comes behind the last thought; nothing where a thought was never ended."""
-    before, end, after = completion.rpartition(_THINK_END)
-    if end:
-        return after
-    return before + after if _THINK not in completion else ""
 
 
 def plain(text: str) -> str:

@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 from reward.components import column_value
 from reward.functions import register
-from reward.rules.final_text import without_thought
 from reward.rules.instruction_kinds import KINDS, NOT_CHECKED
+from reward.thought import without_thought
 from reward.types import ExplainedScore, RewardInput
 from rollout.call_params import checked_params
 from rollout.errors import ConfigError

@@ -7,8 +7,9 @@ from typing import Literal
 
 from reward.components import column_value
 from reward.functions import register
-from reward.rules.final_text import marked_text, without_thought
+from reward.rules.final_text import marked_text
 from reward.rules.units import Unit, parse_unit
+from reward.thought import without_thought
 from reward.types import ExplainedScore, RewardInput
 
 MAX_TEXT_CHARS = 100_000

@@ -16,7 +16,7 @@ from cluster.fleet.actors import Actor, Fleet
 from cluster.fleet.handles import Handle
 from cluster.fleet.recovery import Recovery
 from cluster.fleet.roles import Role
-from reward.types import GroupScores, RewardResult
+from reward.types import GroupScores, RewardResult, ServerCost
 from rollout.errors import WeightSyncError
 from rollout.transfer.delta import KeptBytes
 from rollout.transfer.manifest import (
@@ -267,7 +267,9 @@ class FakeReward:
 
     def score(self, group: RolloutGroup, *, with_steps: bool = True) -> GroupScores:
         rewards = tuple(self._results_of(group))
-        return GroupScores(rewards=rewards, worker="reward-0", started_s=2.0, finished_s=3.0)
+        return GroupScores(
+            rewards=rewards, worker="reward-0", started_s=2.0, finished_s=3.0, cost=ServerCost(calls=2, waited_s=0.5)
+        )
 
 
 def fleet_of(

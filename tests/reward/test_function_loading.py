@@ -39,7 +39,11 @@ def test_builtin_functions_load_by_name(function: str, params: dict[str, object]
 @pytest.mark.parametrize(
     ("function", "params", "message"),
     [
-        ("no_such", {}, "reward function 'no_such' is not known: use one of code, environment, exact_match"),
+        (
+            "no_such",
+            {},
+            "reward function 'no_such' is not known: use one of code, environment, exact_match, format, http,",
+        ),
         ("nowhere.at_all:f", {}, "module 'nowhere.at_all' was not found"),
         (f"{MODULE}:absent", {}, "has no attribute 'absent'"),
         (f"{MODULE}:NOT_CALLABLE", {}, "is a int, which cannot be called"),

@@ -352,3 +352,22 @@ def test_a_call_of_a_tool_is_answered_and_its_result_is_not_trained_on(model_dir
         sampled = byte_tokenizer().decode(completion.token_ids[completion.loss_mask])
         assert "waited" not in sampled
         assert sampled.endswith("done<|end|>")
+
+
+class Failing(Talking):
+    """Cannot finish a reply."""
+
+    def _output(self, spec: SampleSpec) -> EngineOutput:
+        return replace(super()._output(spec), finish_reason=FinishReason.ERROR)
+
+
+def test_an_engine_that_cannot_finish_the_first_reply_gives_nothing_to_train_on(model_dir: Path) -> None:
+    async def run() -> RolloutGroup:
+        async with working(model_dir, parrot(), engine_of=Failing) as (worker, _):
+            return await group_of(worker, request(model_dir, parrot()))
+
+    for completion in asyncio.run(run()).completions:
+        assert completion.episode is not None
+        assert completion.episode.outcome == "engine"
+        assert completion.finish_reason is FinishReason.ERROR
+        assert not completion.loss_mask.any()

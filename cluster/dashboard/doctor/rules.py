@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from cluster.dashboard.doctor import rules_faults as faults
 from cluster.dashboard.doctor import rules_gap as gap
+from cluster.dashboard.doctor import rules_judge as judge
 from cluster.dashboard.doctor import rules_learning as learning
 from cluster.dashboard.doctor import rules_policy as policy
 from cluster.dashboard.doctor import rules_reward as reward
@@ -44,6 +45,7 @@ RULES = tuple(
         reward.grader_fails,
         reward.reward_constant,
         reward.same_answer_differs,
+        judge.judge_disagrees,
         learning.held_out_fell,
         learning.reward_fell,
         gap.gap_jumped,
@@ -61,6 +63,7 @@ RULES = tuple(
         policy.repeats,
         policy.truncated,
         policy.longer_for_nothing,
+        judge.judge_likes_length,
         reward.groups_equal,
         reward.rejects_many,
         faults.actors_restarted,

@@ -178,6 +178,10 @@ def lag(facts: RunFacts) -> Threshold:
 EQUAL_GROUPS = Threshold(watch_above=0.5, alarm_above=0.8)
 CLIP_FRACTION = Threshold(watch_above=0.1, alarm_above=0.2)
 TRUNCATED = Threshold(watch_above=0.05, alarm_above=0.15)
+JUDGE_AGREEMENT = Threshold(watch_below=0.7, alarm_below=0.5)
+"""Ours: of pairs that are known; 0.5 is chance. Below it the judge teaches the opposite."""
+JUDGE_LENGTH = Threshold(watch_above=0.5)
+"""Ours: of the size of the correlation, within groups."""
 FAILED_REWARDS = Threshold(watch_above=0.01, alarm_above=0.05)
 WAIT_SHARE = Threshold(watch_above=0.3, alarm_above=0.6)
 SYNC_SHARE = Threshold(watch_above=0.1, alarm_above=0.25)

@@ -14,8 +14,9 @@ from cluster.configuration.plan import make_plan
 from cluster.record.terminal import make_reporter
 from learner.types import FoundTeacher
 from rollout.errors import ConfigError, ModelError
-from tests.learner.endpoint.scripted_server import Reply, ScriptedServer, scored, serving
+from tests.learner.endpoint.prompt_logprobs import scored
 from tests.rollout.byte_tokenizer import byte_tokenizer
+from tests.rollout.endpoint.scripted_server import Reply, ScriptedServer, serving
 
 KEY = "SHOAL_TEST_TEACHER_KEY"
 

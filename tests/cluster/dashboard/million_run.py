@@ -144,6 +144,7 @@ def _table(step: int, groups: range, rng: np.random.Generator, texts: list[str])
         "components": [f'{{"math":{value}}}' for value in reward],
         "outcome": np.where(rng.random(size) < 0.001, "timeout", "ok"),
         "detail": [""] * size,
+        "verdicts": [None] * size,
         "correct": reward > 0,
         "finish_reason": np.where(lengths > 57, "length", "stop"),
         "min_policy_version": np.full(size, step),

@@ -1,5 +1,6 @@
 """What each role's processes are given, read from its row."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from cluster.fleet.roles import LEARNER, REWARD, REWARD_MODEL, ROLES, SAMPLER, T
 from learner.config import LearnerConfig
 from reward.config import RewardConfig, RewardModelConfig
 from rollout.config import ReasoningGymTask, RolloutConfig
+from rollout.errors import ConfigError
 
 CONFIG = RunConfig(
     task=ReasoningGymTask(generator="chain_sum"),
@@ -47,6 +49,29 @@ def test_a_row_counts_its_processes() -> None:
 def test_every_call_that_waits_on_a_reward_model_has_room_beside_who_asks_how_far_it_is() -> None:
     callers = 3 * REWARD.calls_at_once(CONFIG)
     assert REWARD_MODEL.calls_at_once(CONFIG) > 2 * callers
+
+
+def test_a_reward_worker_is_told_what_its_judges_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "sesame")
+    params = {"base_url": "http://h/v1", "model": "m", "limits": {"requests_at_once": 12}}
+    functions = [
+        {"function": "math"},
+        {"function": "judge", "params": {**params, "api_key_env": "JUDGE_KEY"}},
+        {"function": "judge", "name": "open", "params": params},
+    ]
+    reward = RewardConfig.model_validate({"functions": functions, "num_workers": 4, "children_per_worker": 2})
+    config = CONFIG.model_copy(update={"reward": reward, "seed": 5})
+    site = Site(config=config, model_dir="/m", fleet_name="f", run_dir=Path("/runs/a"))
+    asking = arguments(REWARD, "reward-1", site=site)["asking"]
+    assert (asking.seed, asking.run_dir, asking.num_workers) == (5, Path("/runs/a"), 4)
+    assert asking.api_keys == {"judge": "sesame"}
+    assert "sesame" not in str(REWARD.environment(config))
+    # Its requests may be of as many groups.
+    assert REWARD.calls_at_once(config) == 2 + 2 + 12
+    assert REWARD.calls_at_once(CONFIG) == 4 + 2
+    monkeypatch.delenv("JUDGE_KEY")
+    with pytest.raises(ConfigError, match=r"params\.api_key_env is JUDGE_KEY, and the environment has nothing"):
+        arguments(REWARD, "reward-1", site=site)
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,8 @@ def test_a_group_goes_from_prompt_to_buffer_and_is_on_record(tmp_path: Path) -> 
     loop.ledger.check()
     kinds = [event["kind"] for event in loop.run.read_log("events")]
     assert (kinds.count("generate"), kinds.count("score")) == (3, 3)
+    span = next(event for event in loop.run.read_log("events") if event["kind"] == "score")
+    assert (span["extra"]["judge_calls"], span["extra"]["judge_waited_s"]) == (2, 0.5)
     assert [(group.group.prompt.index, reason) for group, reason in loop.pipeline.take_rejected()] == [
         (2, "too_few_scored")
     ]

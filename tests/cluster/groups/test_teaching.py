@@ -14,10 +14,10 @@ from cluster.errors import ActorFailedError, ObjectLostError, TeacherFailureErro
 from cluster.groups.deadlines import batch_deadline_s, teacher_deadline_s
 from cluster.groups.teaching import MAX_UNTAUGHT_BATCHES
 from learner.config import LearnerConfig
-from learner.endpoint.client import EndpointError
 from learner.teacher import EndpointConfig, TeacherConfig
 from learner.types import Taught
 from rollout.config import ReasoningGymTask
+from rollout.endpoint.client import EndpointError
 from rollout.types import RolloutGroup, read_only
 from tests.cluster.examples import ok
 from tests.cluster.groups.test_pipeline import BROKEN, Loop, prompt

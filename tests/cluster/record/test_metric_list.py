@@ -1,21 +1,37 @@
 """Every number that is written of a step or an evaluation is declared: its unit, what it is over, how it is reduced."""
 
+from dataclasses import replace
+
 from cluster.config import EvalConfig
 from cluster.loop.evaluation import metrics_of
+from cluster.record.judge_metrics import cost_metrics, judge_metrics
 from cluster.record.metric_list import EVALUATION_METRICS, STEP_METRICS, metric_of
 from cluster.record.metrics import step_metrics
 from cluster.types import GroupCounts, StepTimings
 from learner.metrics import LEARNER_METRICS
-from reward.types import RewardOutcome
+from reward.config import RewardConfig
+from reward.types import RewardOutcome, ServerCost
 from rollout.prompts.stream import StreamFacts
 from rollout.types import FinishReason
 from tests.cluster.examples import completion, episode_completion, failed, ok, scored, step_output
 from tests.cluster.record.metric_docs import PAGE, metrics_page
 
+JUDGED = [
+    replace(ok(reward), components={"math": reward, "judge": score}) for reward, score in ((0.0, 0.5), (1.0, 0.75))
+]
 GROUPS = [
     scored(0, [ok(1.0), failed(RewardOutcome.TIMEOUT)], [completion(0), completion(1, finish=FinishReason.STOP)]),
-    scored(1, [ok(0.0), ok(1.0)], [completion(0), episode_completion(1)]),
+    scored(1, JUDGED, [completion(0, num_tokens=2), episode_completion(1)]),
 ]
+GROUPS[1] = replace(GROUPS[1], scores=replace(GROUPS[1].scores, cost=ServerCost(calls=2)))
+REWARD = RewardConfig.model_validate(
+    {
+        "functions": [
+            {"function": "math"},
+            {"function": "judge", "params": {"base_url": "http://h/v1", "model": "m", "gold": "math"}},
+        ]
+    }
+)
 """Of every outcome and ending, so that no name is left out for want of a value."""
 
 
@@ -36,7 +52,8 @@ def test_every_name_of_a_step_is_declared_and_every_declaration_is_of_one() -> N
     )
     output = step_output(0, {metric.name: 1.0 for metric in LEARNER_METRICS})
     stream = StreamFacts(tasks=("sums", "words"), num_known=2, pass_rate_mean=0.5, chance_mean=1.0)
-    names = set(step_metrics(GROUPS, output, timings=timings, counts=counts, policy_version=0, stream=stream))
+    metrics = step_metrics(GROUPS, output, timings=timings, counts=counts, policy_version=0, stream=stream)
+    names = {*metrics, *cost_metrics(GROUPS), *judge_metrics(GROUPS, REWARD)}
     assert covered(names, {metric.name for metric in STEP_METRICS}) == (set(), set())
 
 

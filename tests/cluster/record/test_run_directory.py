@@ -114,6 +114,7 @@ def test_rollouts_hold_everything_that_training_used(run: RunDirectory) -> None:
         "components": '{"math":1.0}',
         "outcome": "ok",
         "detail": "",
+        "verdicts": None,
         "correct": True,
         "answer": None,
         "rejected": "",

@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from learner.endpoint import client as http
-from learner.endpoint.client import EndpointClient, EndpointError
+from learner.endpoint.client import teacher_client
 from learner.endpoint.scores import token_logprobs
 from learner.endpoint.worker import TeacherWorker
 from learner.teacher import EndpointConfig, TeacherConfig
 from learner.types import Taught
+from rollout.endpoint import budget
+from rollout.endpoint.client import EndpointError
 from rollout.types import FinishReason, RolloutGroup
-from tests.learner.endpoint.scripted_server import Reply, Script, ScriptedServer, scored, serving
+from tests.learner.endpoint.prompt_logprobs import scored
 from tests.learner.samples import groups_of, save_toy_model, train_batch
+from tests.rollout.endpoint.scripted_server import Reply, Script, ScriptedServer, serving
 
 PROMPT, COMPLETION = (5, 6, 7), (8, 9)
 GOOD = scored((*PROMPT, *COMPLETION), (-1.0, -2.0, -0.25, -0.5))
@@ -27,12 +29,12 @@ GOOD = scored((*PROMPT, *COMPLETION), (-1.0, -2.0, -0.25, -0.5))
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(budget, "FIRST_WAIT_S", 0.01)
 
 
 def ask(server: ScriptedServer, api_key: str | None = None, **fields: Any) -> list[float]:
     async def asked() -> list[float]:
-        client = EndpointClient(server.base_url, EndpointConfig(**fields), api_key)
+        client = teacher_client(server.base_url, EndpointConfig(**fields), api_key)
         try:
             return [float(x) for x in await token_logprobs(client, "m", PROMPT, COMPLETION)]
         finally:

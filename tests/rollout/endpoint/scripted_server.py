@@ -1,8 +1,10 @@
 """A server on loopback that answers as a test says."""
 
+import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +23,17 @@ class ScriptedServer:
     base_url: str
     requests: list[tuple[str, Any, Mapping[str, str]]] = field(default_factory=list)
     """(path, body, headers) in the order in which they came."""
+    arrived_s: list[float] = field(default_factory=list)
+    """When each of them came, by the monotonic clock."""
+    at_once: int = 0
+    """Requests that are being answered."""
+    most_at_once: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def most_within(self, window_s: float) -> int:
+        """The most requests that came in any time of that length."""
+        times = sorted(self.arrived_s)
+        return max((sum(start <= at < start + window_s for at in times) for start in times), default=0)
 
 
 @contextmanager
@@ -37,20 +50,32 @@ def serving(script: Script) -> Iterator[ScriptedServer]:
             self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
         def _answer(self, body: Any) -> None:
-            server.requests.append((self.path, body, dict(self.headers)))
-            status, headers, text = script(self.path, body)
+            with server.lock:
+                server.requests.append((self.path, body, dict(self.headers)))
+                server.arrived_s.append(time.monotonic())
+                server.at_once += 1
+                server.most_at_once = max(server.most_at_once, server.at_once)
+            try:
+                status, headers, text = script(self.path, body)
+            finally:
+                with server.lock:
+                    server.at_once -= 1
             data = text.encode()
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(data)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(data)
+            with contextlib.suppress(ConnectionError):  # who asked may have given it up
+                self.send_response(status)
+                for name, value in {"Content-Length": str(len(data)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data)
 
         def log_message(self, format: str, *args: Any) -> None:
             """Nothing: the tests look at `requests`."""
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 128
+        daemon_threads = True
+
+    http = Server(("127.0.0.1", 0), Handler)
     server = ScriptedServer(base_url=f"http://127.0.0.1:{http.server_address[1]}/v1")
     thread = threading.Thread(target=http.serve_forever, daemon=True)
     thread.start()
@@ -60,13 +85,3 @@ def serving(script: Script) -> Iterator[ScriptedServer]:
         http.shutdown()
         http.server_close()
         thread.join(10)
-
-
-def scored(token_ids: Sequence[int], logprobs: Sequence[float], texts: Sequence[str] | None = None) -> Reply:
-    """As vLLM answers to `prompt_logprobs: 0`: nothing for the first token, `logprobs` for the others."""
-    said = texts or [f"<{token}>" for token in token_ids]
-    entries: list[Any] = [None]
-    for token, logprob, text in zip(token_ids[1:], logprobs, said[1:], strict=True):
-        entries.append({str(token): {"logprob": logprob, "rank": 1, "decoded_token": text}})
-    choice = {"index": 0, "text": "x", "finish_reason": "length", "logprobs": None, "prompt_logprobs": entries}
-    return 200, {}, json.dumps({"object": "text_completion", "model": "m", "choices": [choice]})
