@@ -26,7 +26,7 @@ help:
 	@echo "make test-slow    set up and run the tests that take long: every ZeRO stage on a whole run"
 	@echo "make test-models  set up and train every family of models that engine and learner share, in every layout of files"
 	@echo "make mutation     change the mathematics of the learner, a place at a time, and see whether a test fails"
-	@echo "make faults       set up and kill, stop and damage real runs on purpose (two of these are in make test)"
+	@echo "make faults       set up and kill, stop and damage real runs on purpose (one of these is in make test)"
 
 setup: $(STAMP)
 

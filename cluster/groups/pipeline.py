@@ -189,6 +189,11 @@ class GroupPipeline:
             self._recovery.failed(sampler, incarnation, error)
             await self._sample_again(sampler, requests, error)
             return
+        except WorldError as error:
+            raise WorldError(
+                f"{error}; a deterministic run cannot go on without the group, since others would be computed "
+                "together: mend the environment and resume the run, or set deterministic to false in a new one"
+            ) from error
         finally:
             for wait in waits:
                 wait.cancel()

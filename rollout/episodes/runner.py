@@ -264,12 +264,15 @@ class EpisodeRunner:
         self._num_invalid = 0
         if not reply.tool_calls:
             return await self._world.respond(reply)
-        self._num_calls += len(reply.tool_calls)
         return await self._results(reply.tool_calls)
 
     async def _results(self, calls: Sequence[ToolCall]) -> Messages:
-        """Of calls that run side by side, in the order in which they were written."""
-        results = await asyncio.gather(*(self._world.call(call) for call in calls))
+        """Of calls that run side by side, in the order in which they were written. Those beyond the limit are not
+        made, and say so."""
+        left = self._rules.limits.tool_calls - self._num_calls
+        self._num_calls += min(len(calls), left)
+        results = list(await asyncio.gather(*(self._world.call(call) for call in calls[:left])))
+        results += [f"Error: the limit of {self._rules.limits.tool_calls} calls is reached"] * len(calls[left:])
         return [
             Message(role="tool", content=result, name=call.name, call_id=call.call_id)
             for call, result in zip(calls, results, strict=True)

@@ -18,7 +18,7 @@ PROBES = ("recovery.probe_every_s=0.5", "recovery.probe_deadline_s=20")
 @pytest.mark.parametrize(
     ("event", "groups_sampled_again"),
     [
-        pytest.param("serving", 4, id="serving", marks=pytest.mark.quick),
+        pytest.param("serving", 4, id="serving"),
         pytest.param("idle", 0, id="idle"),
         pytest.param("syncing", 0, id="during a weight sync"),
     ],

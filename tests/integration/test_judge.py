@@ -56,6 +56,7 @@ def verdicts_of(run: Path, step: int) -> dict[tuple[str, int], str]:
     return {(row["group_id"], row["sample_index"]): row["verdicts"] for row in table.to_pylist()}
 
 
+@pytest.mark.faults
 def test_a_run_that_is_killed_asks_nothing_twice_and_gets_the_verdicts_that_it_had(tmp_path: Path) -> None:
     path, recipe = tmp_path / "run", tmp_path / "judged.yaml"
     with serving(moody) as server:

@@ -14,8 +14,8 @@ FAULTY_VERSION = 2
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
-        ("AltersTensor", "arrived altered"),
-        ("ForgetsTensor", "does not compute with weights version 2"),
+        pytest.param("AltersTensor", "arrived altered", marks=pytest.mark.slow),
+        pytest.param("ForgetsTensor", "does not compute with weights version 2", marks=pytest.mark.slow),
         ("ChangesTensor", "does not compute with weights version 2"),
     ],
 )

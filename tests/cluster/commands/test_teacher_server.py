@@ -106,7 +106,7 @@ def test_what_is_of_no_use_is_told(given: dict[str, Any], overrides: list[str], 
 def test_nobody_there_and_no_key_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(answering()) as server:
         pass
-    with pytest.raises(ModelError, match=r"which is of no use: .*/models gave no answer in 1 attempts"):
+    with pytest.raises(ModelError, match=r"which is of no use: .*/models gave no answer in 1 attempt, the last: "):
         find(server, "learner.teacher.endpoint.max_attempts=1")
     monkeypatch.delenv(KEY, raising=False)
     with pytest.raises(ConfigError, match=rf"api_key_env is {KEY}, and the environment has nothing under that name"):

@@ -21,6 +21,7 @@ from learner.config import LearnerConfig
 from learner.teacher import TeacherConfig
 from reward.types import GroupScores, RewardOutcome, RewardResult
 from rollout.config import ReasoningGymTask, RolloutConfig
+from rollout.errors import WorldError
 from rollout.types import Prompt, RolloutGroup, facts_of, read_only
 from tests.cluster.examples import episode_completion, failed, ok, scored
 from tests.cluster.fakes import FakeReward, FakeSampler, Journal, fleet_of, recovery_of
@@ -42,6 +43,7 @@ class Loop:
     journal: Journal = field(default_factory=list)
     sampler: type[FakeSampler] = FakeSampler
     teachers: Sequence[object] = ()
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         num = len(self.rewards)
@@ -50,8 +52,9 @@ class Loop:
             task=ReasoningGymTask(generator="chain_sum"),
             rollout=RolloutConfig(group_size=2, prompts_per_step=2),
             learner=LearnerConfig(teacher=teacher),
-            max_policy_lag=num,
+            max_policy_lag=0 if self.deterministic else num,
             dynamic_sampling=self.dynamic,
+            deterministic=self.deterministic,
         )
         fleet = fleet_of(
             samplers=[self.sampler(self.journal, name=f"sampler-{i}") for i in range(2)],
@@ -136,6 +139,29 @@ def test_tokens_that_cannot_be_trained_on_are_another_reason(tmp_path: Path) -> 
     assert loop.buffer.num_waiting == 0
 
 
+class Failing(FakeSampler):
+    """The world of its group 1 fails, each time."""
+
+    def wait_group(self, key: Any) -> Any:
+        if key[1] == prompt(1).group_id:
+            raise WorldError("the environment failed: out of cards")
+        return super().wait_group(key)
+
+
+def test_a_group_whose_world_fails_is_rejected_with_that_reason(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, [[ok(1), ok(0)]] * 3, sampler=Failing)
+    asyncio.run(loop.sample())
+    assert loop.ledger.rejected == {"environment": 1}
+    assert loop.buffer.num_waiting == 2
+    assert loop.warnings == ["the environment failed: out of cards"]
+
+
+def test_a_deterministic_run_ends_with_what_the_world_says(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, [[ok(1), ok(0)]] * 3, sampler=Failing, deterministic=True)
+    with pytest.raises(WorldError, match=r"out of cards; a deterministic run cannot go on without the group"):
+        asyncio.run(loop.sample())
+
+
 def test_what_samplers_did_is_told_in_tokens_that_were_sampled(tmp_path: Path) -> None:
     """Of the episode of `examples` 6 tokens of 10, in 3 turns, with 0.5 s of waiting for its world."""
 
@@ -149,7 +175,8 @@ def test_what_samplers_did_is_told_in_tokens_that_were_sampled(tmp_path: Path) -
     asyncio.run(loop.sample())
     extra = {event["kind"]: event["extra"] for event in loop.run.read_log("events")}
     assert extra["generate"] == {"tokens": 2 + 6, "policy_version": 0, "turns": 3, "world_s": 0.5}
-    assert extra["score"] == {"tokens": 2 + 6, "policy_version": 0}
+    told = {name: value for name, value in extra["score"].items() if not name.startswith("judge_")}
+    assert told == {"tokens": 2 + 6, "policy_version": 0}
 
 
 def test_equal_rewards_are_kept_without_dynamic_sampling(tmp_path: Path) -> None:

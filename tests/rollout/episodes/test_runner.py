@@ -165,6 +165,13 @@ def test_calls_of_a_reply_run_side_by_side_and_keep_their_order() -> None:
     assert world.heard == ["done"]
 
 
+def test_calls_beyond_the_limit_are_not_made() -> None:
+    episode = played(Scripted(last=9), model(["call a", "call b c d"]), rules(Limits(tool_calls=3)))
+    assert (episode.outcome, episode.num_tool_calls) == (Outcome.TOOL_CALLS, 3)
+    told = [message.content for message in episode.messages if message.role == "tool"]
+    assert told == ["a is done", "b is done", "c is done", "Error: the limit of 3 calls is reached"]
+
+
 def test_valid_calls_in_between_begin_the_count_of_invalid_ones_anew() -> None:
     episode = played(Scripted(last=4), model(["?", "call a", "?", "one"]), rules(Limits(invalid_calls=2)))
     assert episode.outcome is Outcome.DONE
