@@ -204,9 +204,7 @@ class RunConfig(Config):
                 f"deterministic is true and max_policy_lag is {self.max_policy_lag}: sampling that runs ahead has no "
                 "fixed order; set max_policy_lag to 0"
             )
-        tasks = [*tasks_of(self.task), *(tasks_of(self.eval_task) if self.eval_task is not None else ())]
-        worlds = [task for task in tasks if isinstance(task, EnvironmentTask)]
-        self._check_worlds(worlds)
+        self._check_worlds(self.environments)
         for where, of in (("task", self.task), ("eval_task", self.eval_task)):
             kinds = {isinstance(task, EnvironmentTask) for task in (tasks_of(of) if of is not None else ())}
             if self.deterministic and len(kinds) > 1:
@@ -269,6 +267,12 @@ class RunConfig(Config):
                 f"params.limits.deadline_s {asked.limits.deadline_s:g}: the {requests} requests that a reward worker "
                 f"has on its hands at a time take {takes_s:.0f} s; raise one of the two"
             )
+
+    @property
+    def environments(self) -> list[EnvironmentTask]:
+        """Those of training and of evaluation."""
+        tasks = [*tasks_of(self.task), *(tasks_of(self.eval_task) if self.eval_task is not None else ())]
+        return [task for task in tasks if isinstance(task, EnvironmentTask)]
 
     def _check_worlds(self, worlds: Sequence[EnvironmentTask]) -> None:
         """Raises ValueError for what does not go with episodes."""

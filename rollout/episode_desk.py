@@ -2,7 +2,7 @@
 
 lease of a group --> G episodes, each a task: world in a process of its own, replies from the engine
 all G ended ------> the group, as one of single answers
-a world failed ---> the episode anew in a fresh process; after `MAX_ATTEMPTS` the group has failed, with the reason
+a world failed ---> the episode goes on in a fresh process, or anew; after `MAX_ATTEMPTS` the group has failed
 """
 
 import asyncio

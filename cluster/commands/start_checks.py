@@ -13,7 +13,7 @@ from learner.objective import ObjectiveConfig, OwnAdvantage
 from learner.surrogate_config import OwnSurrogate
 from reward.components import scores
 from reward.config import RewardConfig
-from rollout.config import EnvironmentTask, SamplingConfig, tasks_of, weights_of
+from rollout.config import SamplingConfig, weights_of
 from rollout.errors import ConfigError
 from rollout.prompts.model_template import load_template
 from rollout.prompts.prompt_checks import end_token_ids, shown, turn_end
@@ -67,8 +67,7 @@ def check_step_ends(config: RewardConfig, tokenizer: Any, prompts: Sequence[Prom
 
 def check_turns(config: RunConfig, model_dir: Path) -> None:
     """Raises ModelError for a chat template with which no conversation can grow, where there are environments."""
-    tasks = [*tasks_of(config.task), *(tasks_of(config.eval_task) if config.eval_task is not None else ())]
-    if any(isinstance(task, EnvironmentTask) for task in tasks):
+    if config.environments:
         load_template(str(model_dir), trust_remote_code=config.model.trust_remote_code)
 
 

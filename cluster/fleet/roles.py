@@ -35,7 +35,7 @@ from learner.teacher import api_key_of as teacher_key_of
 from learner.types import FoundTeacher, TrainingSetup
 from reward.judging.asked import AskingSite, api_key_of
 from reward.worker import RewardWorker
-from rollout.config import EnvironmentTask, ModelConfig, RolloutConfig, task_name, tasks_of
+from rollout.config import ModelConfig, RolloutConfig, task_name
 from rollout.engines.protocol import Engine
 from rollout.episode_desk import EpisodeSetup
 from rollout.episodes.tool_calls import Parse
@@ -157,7 +157,7 @@ def _sampler_arguments(site: Site, seat: Seat, _: Any) -> Mapping[str, Any]:
     if has_seeds is None:
         has_seeds = config.deterministic or rollout.gpus_per_engine == 0
     episodes = EpisodeSetup(
-        tasks={task_name(task): task for task in _environments(config)},
+        tasks={task_name(task): task for task in config.environments},
         model_dir=site.model_dir,
         context_tokens=config.model.max_context_tokens,
         trust_remote_code=config.model.trust_remote_code,
@@ -175,13 +175,8 @@ def _sampler_arguments(site: Site, seat: Seat, _: Any) -> Mapping[str, Any]:
 
 def _sampler_start_s(config: RunConfig) -> float:
     """The engine starts beside the environments, which are imported one after the other."""
-    worlds = sum(task.start_deadline_s for task in _environments(config))
+    worlds = sum(task.start_deadline_s for task in config.environments)
     return max(config.rollout.start_deadline_s, worlds)
-
-
-def _environments(config: RunConfig) -> list[EnvironmentTask]:
-    tasks = [*tasks_of(config.task), *(tasks_of(config.eval_task) if config.eval_task is not None else ())]
-    return [task for task in tasks if isinstance(task, EnvironmentTask)]
 
 
 SAMPLER: Role[Sampler, SamplerHandle] = Role(
